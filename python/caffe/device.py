@@ -1,0 +1,109 @@
+"""Where and how the engine computes: device, precision, memory layout and random numbers.
+
+No layer asks for any of these: tensors carry them. They are process-wide, as Caffe's mode is.
+"""
+
+import torch
+
+from .errors import CaffeError
+
+PRECISIONS = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp64": torch.float64,
+}
+
+_device = torch.device("cpu")
+_gpu_index = 0
+_precision = "fp32"
+_generators = {}
+_seed = None
+
+
+def set_mode_cpu():
+    """Compute on the CPU (the default)."""
+    global _device
+    _device = torch.device("cpu")
+
+
+def set_mode_gpu():
+    """Compute on the GPU that `set_device` chose, GPU 0 unless told."""
+    global _device
+    if not torch.cuda.is_available():
+        raise CaffeError(
+            "set_mode_gpu: no CUDA device is visible to PyTorch "
+            f"{torch.__version__}; install a CUDA build and a driver, or use set_mode_cpu()")
+    set_device(_gpu_index)
+    _device = torch.device("cuda", _gpu_index)
+
+
+def set_device(index):
+    """Choose the GPU that `set_mode_gpu` uses."""
+    global _gpu_index, _device
+    count = torch.cuda.device_count()
+    if count and not 0 <= index < count:
+        raise CaffeError(f"set_device({index}): {count} GPUs are visible, 0 to {count - 1}")
+    _gpu_index = index
+    if _device.type == "cuda":
+        _device = torch.device("cuda", index)
+
+
+def set_precision(name):
+    """Choose how activations are computed: fp32 (default), tf32, bf16 or fp64.
+
+    Parameters, their diffs, statistics and losses stay fp32 (fp64 with fp64).
+    """
+    global _precision
+    if name not in PRECISIONS:
+        raise CaffeError(f"precision {name!r}: expected one of {', '.join(PRECISIONS)}")
+    _precision = name
+    torch.backends.cuda.matmul.allow_tf32 = name == "tf32"
+    torch.backends.cudnn.allow_tf32 = name == "tf32"
+
+
+def precision():
+    """The name of the precision in force."""
+    return _precision
+
+
+def current():
+    """The torch.device that nets compute on."""
+    return _device
+
+
+def dtype():
+    """The dtype of activations and their diffs."""
+    return PRECISIONS[_precision]
+
+
+def master_dtype():
+    """The dtype of parameters, their diffs, statistics, labels and losses."""
+    return torch.float64 if _precision == "fp64" else torch.float32
+
+
+def set_random_seed(seed):
+    """Seed every random draw: fillers, dropout, data shuffling and cropping."""
+    global _seed
+    _seed = int(seed)
+    _generators.clear()
+
+
+def generator(kind="cpu"):
+    """The random generator of a device type; draws on the CPU do not depend on the GPU's."""
+    if kind not in _generators:
+        place = _device if kind == "cuda" else torch.device("cpu")
+        made = torch.Generator(device=place)
+        if _seed is None:
+            made.seed()
+        else:
+            made.manual_seed(_seed)
+        _generators[kind] = made
+    return _generators[kind]
+
+
+def layout(tensor):
+    """`tensor` in the layout that convolutions want: channels last for (N, C, H, W)."""
+    if tensor.dim() == 4:
+        return tensor.contiguous(memory_format=torch.channels_last)
+    return tensor.contiguous()

@@ -1,0 +1,48 @@
+"""The engine's exceptions. Nothing ends the process: whatever goes wrong is one of these.
+
+Every message says what is wrong, where (file, layer, blob), what was expected, what was found
+and how to mend it. Each class is also the builtin exception that a Python user would catch.
+"""
+
+from difflib import get_close_matches
+
+
+class CaffeError(Exception):
+    """The base of every error that this package raises on purpose."""
+
+
+class ParseError(CaffeError, ValueError):
+    """A prototxt or a binary message that cannot be read."""
+
+
+class LayerError(CaffeError, ValueError):
+    """A layer whose parameters, bottoms or tops make no sense."""
+
+
+class ShapeError(LayerError):
+    """Blobs whose shapes do not fit together."""
+
+
+class DataError(CaffeError, OSError):
+    """A database, image or file that is missing, damaged or cannot be written."""
+
+
+class WeightsError(CaffeError, ValueError):
+    """Weights or a solver state that do not fit the net."""
+
+
+class UnknownNameError(CaffeError, KeyError):
+    """A layer, blob, type or field that does not exist."""
+
+    def __str__(self):  # KeyError would show the repr of the message
+        return str(self.args[0]) if self.args else ""
+
+
+def nearest(name, known):
+    """A hint that lists the known names, nearest first: "did you mean 'a' or 'b'?"."""
+    known = list(known)
+    close = get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(repr(match) for match in close) + "?"
+    shown = ", ".join(sorted(known)[:20])
+    return f"known are: {shown}" + (", ..." if len(known) > 20 else "")
