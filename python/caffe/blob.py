@@ -1,0 +1,211 @@
+"""Blobs: named tensors with data and diff, and numpy views of both (Caffe's Blob, SyncedMemory)."""
+
+import math
+import weakref
+
+import numpy as np
+import torch
+
+from . import device
+from .errors import ShapeError
+
+
+class SyncedTensor:
+    """One tensor, zeros until somebody sets it, and its numpy side while somebody looks at it.
+
+    On the CPU the numpy array shares the tensor's memory, whatever its layout. For a tensor on a
+    GPU, or in a precision that numpy lacks, the array is a copy that counts as newer from the
+    moment it is handed out: the next use by the engine takes it over. That is what Caffe's
+    SyncedMemory does for `mutable_cpu_data`.
+
+    The engine replaces tensors instead of writing into them; an array that somebody still holds
+    is then refreshed, so that on the CPU it goes on showing the current values.
+    """
+
+    __slots__ = ("_tensor", "_view", "_newer")
+
+    def __init__(self):
+        self._tensor = None
+        self._view = None   # weak reference to the numpy array handed out last
+        self._newer = None  # the numpy array, when it holds what the tensor does not yet
+
+    @property
+    def is_zero(self):
+        """True while nothing has been stored: the value is zero and takes no memory."""
+        return self._tensor is None and self._newer is None
+
+    def get(self, shape, dtype):
+        """The tensor on the device in force."""
+        place = device.current()
+        if self._newer is not None:
+            fresh = torch.from_numpy(self._newer).to(place, dtype)
+            if self._tensor is not None and self._tensor.shape == fresh.shape:
+                self._tensor.copy_(fresh)
+            else:
+                self._tensor = device.layout(fresh)
+            self._newer = None
+        if self._tensor is None:
+            self._tensor = device.layout(torch.zeros(shape, dtype=dtype, device=place))
+        elif self._tensor.device != place:
+            self._tensor = self._tensor.to(place)
+        return self._tensor
+
+    def set(self, tensor):
+        """Store `tensor`; it is kept, not copied."""
+        self._newer = None
+        if self._view is not None:
+            view = self._view()
+            if view is None or view.shape != tuple(tensor.shape) or not _numpy_can_share(tensor):
+                self._view = None
+            elif view.__array_interface__["data"][0] != tensor.data_ptr():
+                np.copyto(view, tensor.numpy())
+        self._tensor = tensor
+
+    def zero(self):
+        """Become zero: without memory, unless somebody holds the array."""
+        if self._view is not None and self._view() is not None and self._tensor is not None:
+            self._newer = None
+            self._tensor.zero_()
+        else:
+            self._tensor = self._newer = self._view = None
+
+    def numpy(self, shape, dtype):
+        """A writable numpy array of the current values."""
+        tensor = self.get(shape, dtype)
+        view = self._view() if self._view is not None else None
+        if _numpy_can_share(tensor):
+            if view is None or view.__array_interface__["data"][0] != tensor.data_ptr():
+                view = tensor.numpy()
+        else:
+            if view is None or view.shape != tuple(tensor.shape):
+                view = np.empty(tuple(tensor.shape), np.float32)
+            np.copyto(view, tensor.float().cpu().numpy())
+            self._newer = view
+        self._view = weakref.ref(view)
+        return view
+
+
+def _numpy_can_share(tensor):
+    return tensor.device.type == "cpu" and tensor.dtype != torch.bfloat16
+
+
+class Blob:
+    """Data and diff of one shape, as pycaffe's Blob; the engine works on the tensors.
+
+    A parameter blob (`master=True`) keeps full precision whatever the activations have.
+    """
+
+    __slots__ = ("_shape", "_data", "_diff", "master", "__weakref__")
+
+    def __init__(self, *shape, master=False):
+        self._shape = tuple(int(size) for size in shape)
+        self._data = SyncedTensor()
+        self._diff = SyncedTensor()
+        self.master = master
+
+    @property
+    def shape(self):
+        """The sizes, outermost first: (N, C, H, W) for images."""
+        return self._shape
+
+    @property
+    def dtype(self):
+        """The dtype that zeros of this blob get; a stored tensor brings its own."""
+        return device.master_dtype() if self.master else device.dtype()
+
+    @property
+    def data(self):
+        """The values: a writable numpy array of `shape`, live."""
+        return self._data.numpy(self._shape, self.dtype)
+
+    @property
+    def diff(self):
+        """The gradient: a writable numpy array of `shape`, live."""
+        return self._diff.numpy(self._shape, self.dtype)
+
+    @property
+    def tensor(self):
+        """The values as the engine's tensor."""
+        return self._data.get(self._shape, self.dtype)
+
+    @tensor.setter
+    def tensor(self, tensor):
+        self._shape = tuple(tensor.shape)
+        self._data.set(tensor)
+
+    @property
+    def diff_tensor(self):
+        """The gradient as the engine's tensor."""
+        return self._diff.get(self._shape, self.dtype)
+
+    @diff_tensor.setter
+    def diff_tensor(self, tensor):
+        self._diff.set(tensor)
+
+    @property
+    def diff_is_zero(self):
+        """True while no gradient has been stored since the blob was made or cleared."""
+        return self._diff.is_zero
+
+    def clear_diff(self):
+        """Set the gradient to zero."""
+        self._diff.zero()
+
+    def accumulate_diff(self, tensor):
+        """Add to the gradient; the first addition after `clear_diff` is an assignment."""
+        if self._diff.is_zero:
+            data = self.tensor
+            if tensor.dtype != data.dtype or tensor.stride() != data.stride():
+                tensor = torch.empty_like(data).copy_(tensor.reshape(self._shape))
+            self._diff.set(tensor)
+        else:
+            self.diff_tensor.add_(tensor.reshape(self._shape))
+
+    def share_data(self, other):
+        """Use the values of `other` (one memory for both)."""
+        self._data, self._shape = other._data, other._shape
+
+    def share_diff(self, other):
+        """Use the gradient of `other` (one memory for both)."""
+        self._diff = other._diff
+
+    def reshape(self, *shape):
+        """Change the shape; values survive when the count stays the same, else they are zero."""
+        shape = tuple(int(size) for size in (shape[0] if len(shape) == 1 and not isinstance(
+            shape[0], (int, np.integer)) else shape))
+        if any(size < 0 for size in shape):
+            raise ShapeError(f"Blob.reshape{shape}: sizes must not be negative")
+        if shape == self._shape:
+            return
+        if math.prod(shape) == self.count:
+            for store in (self._data, self._diff):
+                if not store.is_zero:
+                    values = store.get(self._shape, self.dtype).contiguous()
+                    store.set(device.layout(values.view(shape)))
+        else:
+            self._data, self._diff = SyncedTensor(), SyncedTensor()
+        self._shape = shape
+
+    @property
+    def count(self):
+        """The number of values."""
+        return math.prod(self._shape)
+
+    num = property(lambda self: self._legacy_size(0), doc="Legacy: the first of 4 sizes.")
+    channels = property(lambda self: self._legacy_size(1), doc="Legacy: the second of 4 sizes.")
+    height = property(lambda self: self._legacy_size(2), doc="Legacy: the third of 4 sizes.")
+    width = property(lambda self: self._legacy_size(3), doc="Legacy: the fourth of 4 sizes.")
+
+    def _legacy_size(self, axis):
+        if len(self._shape) > 4:
+            raise ShapeError(f"num, channels, height and width exist for up to 4 axes; this blob "
+                             f"has shape {self._shape}: use blob.shape")
+        return self._shape[axis] if axis < len(self._shape) else 1
+
+
+class BlobVec(list):
+    """A layer's parameter blobs; Python layers make theirs with `add_blob(*shape)`."""
+
+    def add_blob(self, *shape):
+        self.append(Blob(*shape, master=True))
+        return self[-1]

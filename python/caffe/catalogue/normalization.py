@@ -1,0 +1,87 @@
+"""Normalization layers: BatchNorm."""
+
+import torch
+
+from ..blob import Blob
+from ..layer import TensorLayer, register
+
+
+@register
+class BatchNorm(TensorLayer):
+    """Normalises every channel to zero mean and unit variance; Scale adds the learned part.
+
+    bottom, top: (N, C, ...). y = (x - mean) / sqrt(var + eps), over the batch while training
+    (biased variance), else by the stored statistics. Three blobs that the solver leaves alone:
+    sums of means and of unbiased variances, (C,) each, and their weight, (1,); every training
+    pass multiplies all three by moving_average_fraction and adds its own with weight 1.
+    Options: batch_norm_param. Ioffe and Szegedy, 2015; Caffe's BatchNormLayer.
+    """
+
+    param_name = "batch_norm_param"
+
+    def setup(self, *shapes):
+        channels = shapes[0][1] if len(shapes[0]) > 1 else 1
+        for size in (channels, channels, 1):
+            self.blobs.append(Blob(size, master=True))
+        for spec in self.layer_param.param:
+            if spec.lr_mult != 0:
+                raise self.error(f"its blobs are statistics, not weights: param lr_mult must be 0; "
+                                 f"found {spec.lr_mult}")
+        while len(self.layer_param.param) < 3:
+            self.layer_param.param.add()
+        for spec in self.layer_param.param:
+            spec.lr_mult = spec.decay_mult = 0
+
+    def reshape(self, *shapes):
+        channels = shapes[0][1] if len(shapes[0]) > 1 else 1
+        if channels != self.blobs[0].shape[0]:
+            raise self.shape_error(f"holds statistics of {self.blobs[0].shape[0]} channels; "
+                                   f"bottom has shape {tuple(shapes[0])}")
+        return [shapes[0]]
+
+    @property
+    def uses_stored_statistics(self):
+        if self.options.HasField("use_global_stats"):
+            return self.options.use_global_stats
+        return not self.training
+
+    def forward(self, x):
+        if self.uses_stored_statistics:
+            mean, variance = self.stored_statistics()
+            self.inverse_std = (variance + self.options.eps).rsqrt()
+            return torch.batch_norm(_channels(x), None, None, mean, variance, False, 0,
+                                    self.options.eps, False).view(x.shape)
+        mean, variance = torch.empty_like(self.blobs[0].tensor), torch.zeros_like(
+            self.blobs[1].tensor)
+        # with momentum 1 the running statistics are this batch's own mean and unbiased variance
+        y, self.mean, self.inverse_std = torch.native_batch_norm(
+            _channels(x), None, None, mean, variance, True, 1.0, self.options.eps)
+        self._remember(mean, variance, x.numel() // mean.numel())
+        return y.view(x.shape)
+
+    def _remember(self, mean, variance, count):
+        if count == 1:  # no unbiased variance of one value; Caffe stores the biased one
+            variance.zero_()
+        fraction = self.options.moving_average_fraction
+        for blob, value in zip(self.blobs, (mean, variance, 1), strict=True):
+            blob.tensor.mul_(fraction).add_(value)
+
+    def stored_statistics(self):
+        """Mean and variance, (C,) each."""
+        weight = self.blobs[2].tensor
+        factor = torch.where(weight == 0, 0, 1 / weight)
+        return self.blobs[0].tensor * factor, self.blobs[1].tensor * factor
+
+    def backward(self, diffs, bottoms, tops, wanted):
+        dy = diffs[0]
+        if self.uses_stored_statistics:
+            scale = self.inverse_std.view((1, -1) + (1,) * (dy.dim() - 2))
+            return [(dy * scale.to(dy.dtype)).view(dy.shape)]
+        return [torch.ops.aten.native_batch_norm_backward(
+            _channels(dy), _channels(bottoms[0]), None, None, None, self.mean, self.inverse_std,
+            True, self.options.eps, (True, False, False))[0].view(dy.shape)]
+
+
+def _channels(x):
+    """`x` as (N, C, ...): one axis alone is a batch of one-channel values."""
+    return x if x.dim() > 1 else x.view(-1, 1)
