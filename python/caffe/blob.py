@@ -22,10 +22,11 @@ class SyncedTensor:
     is then refreshed, so that on the CPU it goes on showing the current values.
     """
 
-    __slots__ = ("_tensor", "_view", "_newer")
+    __slots__ = ("_tensor", "_view", "_newer", "_owned")
 
     def __init__(self):
         self._tensor = None
+        self._owned = False  # True once no other blob can hold the same tensor
         self._view = None   # weak reference to the numpy array handed out last
         self._newer = None  # the numpy array, when it holds what the tensor does not yet
 
@@ -53,6 +54,7 @@ class SyncedTensor:
     def set(self, tensor):
         """Store `tensor`; it is kept, not copied."""
         self._newer = None
+        self._owned = False
         if self._view is not None:
             view = self._view()
             if view is None or view.shape != tuple(tensor.shape) or not _numpy_can_share(tensor):
@@ -68,6 +70,12 @@ class SyncedTensor:
             self._tensor.zero_()
         else:
             self._tensor = self._newer = self._view = None
+
+    def own(self, shape, dtype):
+        """Stop sharing memory with other blobs, so that writing here changes only this one."""
+        if not self._owned:
+            self._tensor = self.get(shape, dtype).clone()
+            self._owned = True
 
     def numpy(self, shape, dtype):
         """A writable numpy array of the current values."""
@@ -121,12 +129,15 @@ class Blob:
     @property
     def diff(self):
         """The gradient: a writable numpy array of `shape`, live."""
+        self._diff.own(self._shape, self.dtype)
         return self._diff.numpy(self._shape, self.dtype)
 
     @property
     def tensor(self):
         """The values as the engine's tensor."""
-        return self._data.get(self._shape, self.dtype)
+        tensor = self._data.get(self._shape, self.dtype)
+        # parameters shared PERMISSIVEly have their owner's shape
+        return tensor if tensor.shape == self._shape else tensor.reshape(self._shape)
 
     @tensor.setter
     def tensor(self, tensor):
@@ -152,22 +163,30 @@ class Blob:
         self._diff.zero()
 
     def accumulate_diff(self, tensor):
-        """Add to the gradient; the first addition after `clear_diff` is an assignment."""
-        if self._diff.is_zero:
-            data = self.tensor
-            if tensor.dtype != data.dtype or tensor.stride() != data.stride():
-                tensor = torch.empty_like(data).copy_(tensor.reshape(self._shape))
-            self._diff.set(tensor)
-        else:
-            self.diff_tensor.add_(tensor.reshape(self._shape))
+        """Add to the gradient; the first addition after `clear_diff` keeps `tensor` itself."""
+        data = self._data.get(self._shape, self.dtype)
+        tensor = tensor.reshape(data.shape)
+        if not self._diff.is_zero:
+            self._diff.get(data.shape, data.dtype).add_(tensor)
+            return
+        if tensor.dtype != data.dtype or tensor.stride() != data.stride():
+            tensor = torch.empty_like(data).copy_(tensor)
+        self._diff.set(tensor)
 
     def share_data(self, other):
-        """Use the values of `other` (one memory for both)."""
-        self._data, self._shape = other._data, other._shape
+        """Use the values of `other`: one memory for both; the counts must agree."""
+        self._check_count(other)
+        self._data = other._data
 
     def share_diff(self, other):
-        """Use the gradient of `other` (one memory for both)."""
+        """Use the gradient of `other`: one memory for both; the counts must agree."""
+        self._check_count(other)
         self._diff = other._diff
+
+    def _check_count(self, other):
+        if self.count != other.count:
+            raise ShapeError(f"a blob of shape {self._shape} cannot share the memory of one of "
+                             f"shape {other._shape}")
 
     def reshape(self, *shape):
         """Change the shape; values survive when the count stays the same, else they are zero."""

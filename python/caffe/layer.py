@@ -19,14 +19,23 @@ def layer_type_list():
     return sorted(_REGISTRY)
 
 
+def class_of(type_name):
+    """The class registered for a prototxt type."""
+    if type_name not in _REGISTRY:
+        raise UnknownNameError(f"unknown layer type {type_name!r}; "
+                               + nearest(type_name, _REGISTRY))
+    return _REGISTRY[type_name]
+
+
 def create(param, phase):
     """The layer object that a LayerParameter describes."""
-    if param.type not in _REGISTRY:
-        raise UnknownNameError(f"layer {param.name!r}: unknown type {param.type!r}; "
-                               + nearest(param.type, _REGISTRY))
-    cls = _REGISTRY[param.type]
+    try:
+        cls = class_of(param.type)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"layer {param.name!r}: {error}") from None
     _check_count(param, "bottom", len(param.bottom), cls.bottom_count)
-    _check_count(param, "top", len(param.top), cls.top_count)
+    if not (cls.auto_tops and len(param.top) < cls.top_count[0]):
+        _check_count(param, "top", len(param.top), cls.top_count)
     return cls(param, phase)
 
 
@@ -80,7 +89,9 @@ class TensorLayer(Layer):
     is_loss = False         # the first top has loss_weight 1 unless told
     auto_tops = False       # missing tops are made up by the net, as for losses in Caffe
     differentiable = True   # False: never back-propagates (data, Accuracy)
-    shares_data = False     # tops may be views of bottoms (Split, Flatten)
+    shares_data = False     # tops are views of bottoms (Split, Flatten)
+    backward_is_whole = False  # True: backward also computes the parameters' diffs (Python)
+    makes_fresh_tops = True  # False: tops may be kept by the layer (Input, Data, Python)
     reads_bottom = True     # backward reads the bottoms' values
     reads_top = False       # backward reads the tops' values
     param_name = None       # the LayerParameter field with this layer's options
@@ -98,8 +109,16 @@ class TensorLayer(Layer):
         self.param_propagate_down = []
 
     @property
+    def public(self):
+        """What pycaffe's `net.layers` shows."""
+        return self
+
+    @property
     def training(self):
         return self.phase == caffe_pb2.TRAIN
+
+    def connect(self, bottoms, tops):
+        """Get the blobs themselves; only a Python layer wants them."""
 
     def setup(self, *shapes):
         """Make the parameters. Default: none."""

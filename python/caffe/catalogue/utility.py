@@ -31,7 +31,7 @@ class Split(TensorLayer):
 
 
 def add_all(diffs):
-    """The sum of the diffs that arrived; one alone is handed on as it is."""
+    """The sum of the diffs that arrived (None: did not); one alone is handed on as it is."""
     diffs = [diff for diff in diffs if diff is not None]
     total = diffs[0]
     for diff in diffs[1:]:

@@ -1,0 +1,244 @@
+"""Net: pycaffe's network on the engine's graph."""
+
+from collections import OrderedDict
+
+import numpy as np
+
+from . import sweep
+from .build import build, reshape
+from .errors import CaffeError, UnknownNameError, nearest
+from .net_weights import copy_weights, save_weights
+from .proto import caffe_pb2
+from .proto.text import read_net
+from .rewrite import filter_net, insert_splits, net_state
+
+
+class Net:
+    """A network: `Net("net.prototxt", caffe.TEST, level=0, stages=None, weights="w.caffemodel")`.
+
+    `network_file` is a path or a NetParameter. The old order `Net(file, weights, phase)` works.
+    Blobs, params and layers are live: `net.blobs["conv1"].data` is a writable array.
+    """
+
+    def __init__(self, network_file, *args, phase=None, level=0, stages=None, weights=None):
+        phase, level, stages, weights = _arguments(args, phase, level, stages, weights)
+        source = read_net(network_file)
+        state = net_state(source, phase, level, stages or ())
+        self.param = insert_splits(filter_net(source, state))
+        self.phase = phase
+        self.name = self.param.name
+        self._graph = build(self.param)
+        self._flow_plans = {}
+        self._callbacks = {"before_forward": [], "after_forward": [],
+                           "before_backward": [], "after_backward": []}
+        for path in [weights] if isinstance(weights, str) else weights or ():
+            self.copy_from(path)
+
+    # ---- what the net is made of -------------------------------------------------------------
+
+    @property
+    def nodes(self):
+        """The engine's records: one per layer, in order."""
+        return self._graph.nodes
+
+    @property
+    def learnable(self):
+        """The engine's records of the learnable blobs, shared ones once."""
+        return self._graph.params
+
+    @property
+    def blobs(self):
+        """OrderedDict of blob name -> Blob."""
+        return self._graph.blobs
+
+    @property
+    def params(self):
+        """OrderedDict of layer name -> its parameter blobs."""
+        return OrderedDict((n.name, n.layer.blobs) for n in self.nodes if n.layer.blobs)
+
+    @property
+    def layers(self):
+        """The layers in order; a Python layer is the user's own object."""
+        return [node.layer.public for node in self.nodes]
+
+    @property
+    def layer_dict(self):
+        """OrderedDict of layer name -> layer."""
+        return OrderedDict((node.name, node.layer.public) for node in self.nodes)
+
+    @property
+    def _layer_names(self):
+        return [node.name for node in self.nodes]
+
+    @property
+    def _blob_names(self):
+        return list(self.blobs)
+
+    @property
+    def top_names(self):
+        """OrderedDict of layer name -> names of its tops."""
+        return OrderedDict((node.name, list(node.top_names)) for node in self.nodes)
+
+    @property
+    def bottom_names(self):
+        """OrderedDict of layer name -> names of its bottoms."""
+        return OrderedDict((node.name, list(node.bottom_names)) for node in self.nodes)
+
+    @property
+    def blob_loss_weights(self):
+        """OrderedDict of blob name -> its weight in the loss."""
+        weights = OrderedDict((name, 0.0) for name in self.blobs)
+        for node in self.nodes:
+            weights.update((name, weight) for name, weight in
+                           zip(node.top_names, node.loss_weights, strict=True) if weight)
+        return weights
+
+    @property
+    def inputs(self):
+        """The names of the blobs that the user fills."""
+        return list(self._graph.inputs)
+
+    @property
+    def outputs(self):
+        """The names of the blobs that no layer consumes."""
+        return list(self._graph.outputs)
+
+    # ---- running it --------------------------------------------------------------------------
+
+    def forward(self, blobs=None, start=None, end=None, **kwargs):
+        """Run the layers named `start` to `end` and return {output name: array}.
+
+        `kwargs` fill the inputs; `blobs` lists further blobs to return.
+        """
+        first = self._index(start) if start is not None else 0
+        last = self._index(end) if end is not None else len(self.nodes) - 1
+        outputs = (self.nodes[last].top_names if end is not None else self.outputs)
+        if kwargs:
+            self._fill(kwargs, self.inputs, "data")
+        self._forward(first, last)
+        return {name: self._blob(name).data for name in dict.fromkeys([*outputs, *(blobs or ())])}
+
+    def backward(self, diffs=None, start=None, end=None, **kwargs):
+        """Run backward from layer `start` down to `end` and return {input name: diff array}.
+
+        `kwargs` fill the diffs of the outputs; `diffs` lists further blobs to return.
+        """
+        first = self._index(start) if start is not None else len(self.nodes) - 1
+        last = self._index(end) if end is not None else 0
+        outputs = self.nodes[last].bottom_names if end is not None else self.inputs
+        if kwargs:
+            self._fill(kwargs, self.outputs, "diff")
+        self._backward(first, last)
+        return {name: self._blob(name).diff for name in dict.fromkeys([*outputs, *(diffs or ())])}
+
+    def _forward(self, start, end):
+        """Run layers `start` to `end` (indices, both included); return their weighted loss."""
+        return float(sweep.forward(self._range(start, end), self._callbacks))
+
+    def _backward(self, start, end):
+        """Caffe's BackwardFromTo: layers `start` down to `end` (indices, both included)."""
+        sweep.backward(self._range(end, start), self._callbacks)
+
+    def backward_flows(self, flows):
+        """Run several backward flows in one sweep.
+
+        A flow is a list of (start, end) index ranges, each as `_backward` takes them: the layers
+        that it passes through. It begins at the losses among them, and a blob's diff holds only
+        what came through the flow's own layers. Parameter diffs gain the sum over the flows.
+        """
+        key = tuple(tuple(map(tuple, ranges)) for ranges in flows)
+        if key not in self._flow_plans:
+            self._flow_plans[key] = sweep.FlowPlan(self.nodes, flows)
+        self._flow_plans[key].run()
+
+    def reshape(self):
+        """Pass the shapes of the input blobs on through all layers."""
+        for node in self.nodes:
+            reshape(node)
+
+    def clear_param_diffs(self):
+        """Zero the gradient of every parameter."""
+        for param in self.learnable:
+            param.blob.clear_diff()
+
+    def _range(self, first, last):
+        if not 0 <= first <= last < len(self.nodes):
+            raise CaffeError(f"layers {first} to {last}: this net has layers 0 to "
+                             f"{len(self.nodes) - 1}")
+        return list(enumerate(self.nodes))[first:last + 1]
+
+    def _fill(self, arrays, names, what):
+        if set(arrays) != set(names):
+            raise CaffeError(f"expected an array for each of {sorted(names)}; "
+                             f"found {sorted(arrays)}")
+        for name, array in arrays.items():
+            array, blob = np.asarray(array), self.blobs[name]
+            if array.shape[:1] != blob.shape[:1]:
+                raise CaffeError(f"blob {name!r} has a batch of {blob.shape[0]}; the array has "
+                                 f"shape {array.shape}: reshape the blob first")
+            getattr(blob, what)[...] = array
+
+    def _index(self, name):
+        names = self._layer_names
+        if name not in names:
+            raise UnknownNameError(f"no layer {name!r}; " + nearest(name, names))
+        return names.index(name)
+
+    def _blob(self, name):
+        if name not in self.blobs:
+            raise UnknownNameError(f"no blob {name!r}; " + nearest(name, self.blobs))
+        return self.blobs[name]
+
+    # ---- weights -----------------------------------------------------------------------------
+
+    def copy_from(self, path):
+        """Load the parameters of equally named layers from a .caffemodel or .caffemodel.h5."""
+        copy_weights(self.nodes, path)
+
+    def save(self, path, write_diff=False):
+        """Write a .caffemodel, or HDF5 where `path` ends in .h5."""
+        save_weights(self.param, self.nodes, path, write_diff)
+
+    def share_with(self, other):
+        """Use the parameter memory of equally named layers of another net."""
+        theirs = {node.name: node.layer.blobs for node in other.nodes}
+        for node in self.nodes:
+            for mine, shared in zip(node.layer.blobs, theirs.get(node.name, ()), strict=False):
+                if mine.shape != shared.shape:
+                    raise CaffeError(f"share_with: layer {node.name!r} has a parameter of shape "
+                                     f"{mine.shape} here and {shared.shape} there")
+                mine.share_data(shared)
+
+    # ---- callbacks: f(layer index) -----------------------------------------------------------
+
+    def before_forward(self, callback):
+        """Call `callback(layer_index)` before each layer's forward."""
+        self._callbacks["before_forward"].append(callback)
+
+    def after_forward(self, callback):
+        """Call `callback(layer_index)` after each layer's forward."""
+        self._callbacks["after_forward"].append(callback)
+
+    def before_backward(self, callback):
+        """Call `callback(layer_index)` before each layer's backward."""
+        self._callbacks["before_backward"].append(callback)
+
+    def after_backward(self, callback):
+        """Call `callback(layer_index)` after each layer's backward."""
+        self._callbacks["after_backward"].append(callback)
+
+
+def _arguments(args, phase, level, stages, weights):
+    """pycaffe's argument orders: (phase, level, stages, weights) or the old (weights, phase)."""
+    args = list(args)
+    if args and isinstance(args[0], str):
+        weights = args.pop(0)
+    if args:
+        phase = args.pop(0)
+    level = args.pop(0) if args else level
+    stages = args.pop(0) if args else stages
+    weights = args.pop(0) if args else weights
+    if args or phase not in (caffe_pb2.TRAIN, caffe_pb2.TEST):
+        raise CaffeError("Net(network_file, phase, level=0, stages=None, weights=None): phase must "
+                         f"be caffe.TRAIN or caffe.TEST; found {phase!r}")
+    return phase, level, stages, weights
