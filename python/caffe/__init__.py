@@ -13,6 +13,7 @@ from .errors import (
     WeightsError,
 )
 from .layer import Layer, layer_type_list
+from .layer import class_of as layer_class
 from .layer import register as register_layer
 from .net import Net
 from .proto.caffe_pb2 import TEST, TRAIN

@@ -19,6 +19,8 @@ _gpu_index = 0
 _precision = "fp32"
 _generators = {}
 _seed = None
+_solver_count = 1
+_solver_rank = 0
 
 
 def set_mode_cpu():
@@ -100,6 +102,28 @@ def generator(kind="cpu"):
             made.manual_seed(_seed)
         _generators[kind] = made
     return _generators[kind]
+
+
+def set_solver_count(count):
+    """How many processes train together; data layers share the records among them."""
+    global _solver_count
+    _solver_count = count
+
+
+def set_solver_rank(rank):
+    """Which of the processes this is, from 0."""
+    global _solver_rank
+    _solver_rank = rank
+
+
+def solver_count():
+    """How many processes train together."""
+    return _solver_count
+
+
+def solver_rank():
+    """Which of them this process is, from 0."""
+    return _solver_rank
 
 
 def layout(tensor):

@@ -1,0 +1,52 @@
+"""Which Caffe the driver runs on: this repository's engine, or the one that CAFFE_ROOT names."""
+
+import importlib
+import importlib.util
+import os
+import sys
+
+from .errors import RelayError
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def load(root=None):
+    """Put $(CAFFE_ROOT)/python on the path and import caffe; default: this repository's."""
+    root = root or os.environ.get("CAFFE_ROOT") or REPOSITORY
+    candidates = [os.path.join(root, "python"), root]
+    found = [path for path in candidates if os.path.isdir(os.path.join(path, "caffe"))]
+    if not found:
+        raise RelayError("CAFFE_ROOT=%s: no pycaffe there; expected a folder caffe in one of: %s"
+                         % (root, ", ".join(candidates)))
+    sys.path.insert(0, found[0])
+    import caffe
+
+    import layers
+    layers.register(caffe)
+    return caffe
+
+
+def is_native(caffe):
+    """Whether `caffe` is this repository's engine."""
+    return hasattr(caffe, "register_layer")
+
+
+def make_solver(caffe, path):
+    """A solver with a settable `iter`, whatever the engine."""
+    if is_native(caffe):
+        return caffe.get_solver(path)
+    from .bvlc import BvlcSolver
+    return BvlcSolver(caffe, path)
+
+
+def plain_module(name):
+    """A module of this repository's engine that is plain Python, whichever Caffe is imported."""
+    path = os.path.join(REPOSITORY, "python", "caffe", name + ".py")
+    if name not in _modules:
+        spec = importlib.util.spec_from_file_location("relaybp._engine_" + name, path)
+        _modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(_modules[name])
+    return _modules[name]
+
+
+_modules = {}

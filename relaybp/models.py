@@ -1,0 +1,34 @@
+"""Model names: `resnet50_relay` is the folder of ResNet-50 and the method RELAY."""
+
+import os
+
+from .engine import REPOSITORY
+from .errors import RelayError, nearest
+
+METHODS = {"_relay": "RELAY", "_multiloss": "JOINT", "": "STANDARD"}
+
+
+def find(name, root=None):
+    """(folder, method) of a model name; the suffix picks the method, the folder is shared."""
+    root = root or os.path.join(REPOSITORY, "prototxt")
+    suffix = next(s for s in METHODS if name.endswith(s))
+    base = name[:len(name) - len(suffix)]
+    for folder in (base, base + "_relay"):
+        path = os.path.join(root, folder)
+        if os.path.exists(os.path.join(path, "train_val.prototxt")):
+            return path, METHODS[suffix]
+    raise RelayError("MODEL=%s: no such model in %s; %s" % (name, root, nearest(name, names(root))))
+
+
+def names(root=None):
+    """Every model name, with each method it has."""
+    root = root or os.path.join(REPOSITORY, "prototxt")
+    found = []
+    for folder in sorted(os.listdir(root)):
+        path = os.path.join(root, folder)
+        if os.path.exists(os.path.join(path, "train_val.prototxt")):
+            base = folder[:-len("_relay")] if folder.endswith("_relay") else folder
+            found.append(base)
+            if os.path.exists(os.path.join(path, "relay.prototxt")):
+                found += [base + "_multiloss", base + "_relay"]
+    return found

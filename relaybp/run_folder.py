@@ -1,0 +1,141 @@
+"""A run's folder: the solver, net and relay file that it really uses, its log and snapshots.
+
+The files are ordinary Caffe files: `caffe train -solver RUN/solver.prototxt` runs the same net.
+"""
+
+import os
+
+from google.protobuf import text_format
+
+from .errors import RelayError, nearest
+
+STANDARD_STAGE = "standard"  # the train_state stage that drops the auxiliary branches
+
+
+def prepare(pb, model, method, run, data=None, settings=(), batch=None, crop=None):
+    """Write RUN/solver.prototxt and RUN/train_val.prototxt; return the solver's path.
+
+    pb: caffe_pb2; model: folder with solver and train_val; data: folder with train_lmdb, val_lmdb,
+    mean.binaryproto and classes.txt that replaces the net's `data/`; settings: "field=value" for
+    the solver.
+    """
+    solver = read(os.path.join(model, "solver.prototxt"), pb.SolverParameter())
+    net = read(os.path.join(model, "train_val.prototxt"), pb.NetParameter())
+    if data:
+        point_at(net, data)
+    resize(pb, net, batch, crop)
+    if data:
+        set_classes(net, count_classes(data))
+        set_test_length(pb, solver, net)
+    if method == "STANDARD":
+        solver.train_state.stage.append(STANDARD_STAGE)
+    os.makedirs(run, exist_ok=True)
+    solver.net = os.path.join(run, "train_val.prototxt")
+    solver.snapshot_prefix = os.path.join(run, os.path.basename(solver.snapshot_prefix) or "model")
+    for setting in settings:
+        apply_setting(solver, setting)
+    write(solver.net, net)
+    path = os.path.join(run, "solver.prototxt")
+    write(path, solver)
+    return path
+
+
+def read(path, message):
+    """A text-format message from a file."""
+    if not os.path.exists(path):
+        raise RelayError("%s: no such file" % path)
+    try:
+        with open(path, encoding="utf-8") as file:
+            return text_format.Merge(file.read(), message)
+    except text_format.ParseError as error:
+        raise RelayError("%s: %s" % (path, error)) from None
+
+
+def write(path, message):
+    """Write a text-format message whole or not at all."""
+    with open(path + ".part", "w", encoding="utf-8") as file:
+        file.write(text_format.MessageToString(message))
+    os.replace(path + ".part", path)
+
+
+def data_layers(net):
+    """The Data layers of a NetParameter."""
+    return [layer for layer in net.layer if layer.type == "Data"]
+
+
+def point_at(net, data):
+    """Make every `data/...` path of the Data layers a path below `data`."""
+    for layer in data_layers(net):
+        source = os.path.join(data, os.path.basename(layer.data_param.source))
+        if not os.path.exists(os.path.join(source, "data.mdb")):
+            raise RelayError("DATA=%s: layer %r needs the database %s; make it with "
+                             "data_prep/convert_imageset.py" % (data, layer.name, source))
+        layer.data_param.source = source
+        if layer.transform_param.mean_file:
+            mean = os.path.join(data, os.path.basename(layer.transform_param.mean_file))
+            if not os.path.exists(mean):
+                raise RelayError("DATA=%s: layer %r needs %s; make it with "
+                                 "data_prep/compute_image_mean.py" % (data, layer.name, mean))
+            layer.transform_param.mean_file = mean
+
+
+def resize(pb, net, batch, crop):
+    """Other batch and crop sizes than the model's; the test batch is at most the train batch."""
+    for layer in data_layers(net):
+        if batch:
+            layer.data_param.batch_size = batch
+        if crop:
+            layer.transform_param.crop_size = crop
+
+
+def count_classes(data):
+    """The number of lines in DATA/classes.txt, None without that file."""
+    path = os.path.join(data, "classes.txt")
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding="utf-8") as file:
+        return sum(1 for line in file if line.strip())
+
+
+def set_classes(net, classes):
+    """Give the InnerProduct (or Convolution) under every SoftmaxWithLoss `classes` outputs."""
+    if classes is None:
+        return
+    scores = {layer.bottom[0] for layer in net.layer if layer.type == "SoftmaxWithLoss"}
+    for layer in net.layer:
+        if scores.intersection(layer.top):
+            if layer.type == "InnerProduct":
+                layer.inner_product_param.num_output = classes
+            elif layer.type == "Convolution":
+                layer.convolution_param.num_output = classes
+    for layer in net.layer:
+        if layer.type == "Accuracy" and layer.accuracy_param.top_k > classes:
+            layer.accuracy_param.top_k = classes
+
+
+def set_test_length(pb, solver, net):
+    """Let a test pass see every record of the validation database about once."""
+    import lmdb
+    tests = [layer for layer in data_layers(net)
+             if any(rule.phase == pb.TEST for rule in layer.include)]
+    if len(tests) != 1 or len(solver.test_iter) != 1:
+        return
+    with lmdb.open(tests[0].data_param.source, readonly=True, lock=False) as environment:
+        records = environment.stat()["entries"]
+    solver.test_iter[0] = max(1, -(-records // tests[0].data_param.batch_size))
+
+
+def apply_setting(solver, setting):
+    """Set one solver field from "field=value"; a list is given as field=1,2,3."""
+    name, equals, value = setting.partition("=")
+    fields = solver.DESCRIPTOR.fields_by_name
+    if not equals or name not in fields:
+        raise RelayError("--set %s: expected FIELD=VALUE with a field of SolverParameter; %s"
+                         % (setting, nearest(name, list(fields))))
+    solver.ClearField(name)
+    quote = '"' if fields[name].cpp_type == fields[name].CPPTYPE_STRING else ""
+    try:
+        for item in value.split(",") if value else []:
+            text_format.Merge("%s: %s%s%s" % (name, quote, item, quote), solver)
+    except text_format.ParseError as error:
+        raise RelayError("--set %s: %s" % (setting, error)) from None
