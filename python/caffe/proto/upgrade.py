@@ -100,7 +100,7 @@ _SOLVER_TYPES = {"SGD": "SGD", "NESTEROV": "Nesterov", "ADAGRAD": "AdaGrad",
 
 
 def upgrade_net(net):
-    """`net` with current layers only, without input fields or BatchNorm param specs."""
+    """`net` with current layers only, an Input layer, and frozen BatchNorm statistics."""
     if net.layers and net.layer:
         raise ParseError("both 'layer' (current) and 'layers' (old) are used; "
                          "write all of them as layer { type: \"...\" }")
@@ -108,7 +108,7 @@ def upgrade_net(net):
         net = _v0_to_v1(net)
     if net.layers:
         net = _v1_to_current(net)
-    return _without_batch_norm_specs(_input_to_layer(net))
+    return _freeze_batch_norm(_input_to_layer(net))
 
 
 def upgrade_solver(solver):
@@ -125,9 +125,170 @@ def upgrade_solver(solver):
 
 
 def _v0_to_v1(net):
-    """V0 layers as V1 ones; of the net's own fields Caffe keeps those that V0 nets had."""
+    """V0 layers as V1 ones; of the net's own fields those stay that V0 nets had."""
     upgraded = caffe_pb2.NetParameter()
-    for field in ("name", "input", "input_dim", "force_backward"):
-        _put(upgraded, field, getattr(net, field)) if _has(net, field) else None
-    upgraded.layers.extend(_v0_layer(layer) for layer in _without_padding_layers(net))
+    for field, value in net.ListFields():
+        if field.name in ("name", "input", "input_dim", "force_backward"):
+            _put(upgraded, field.name, value)
+    upgraded.layers.extend(_v0_layer(layer) for layer in _without_padding(net))
     return upgraded
+
+
+def _without_padding(net):
+    """The V0 layers, each padding layer folded into the convolution or pooling it feeds."""
+    made_by = dict.fromkeys(net.input)  # blob: the layer whose top it is, None for an input
+    kept = []
+    for layer in net.layers:
+        if not layer.HasField("layer"):
+            raise ParseError(f"layer {layer.name!r}: V1 and V0 layers are mixed; "
+                             "write all of them in the same form")
+        upgraded = type(layer)()
+        upgraded.CopyFrom(layer)
+        for index, blob in enumerate(layer.bottom):
+            if blob not in made_by:
+                raise ParseError(f"layer {layer.layer.name!r}: unknown bottom {blob!r}; "
+                                 f"{nearest(blob, made_by)}")
+            source = made_by[blob]
+            if source is not None and source.layer.type == "padding":
+                _check_padding(layer, source)
+                upgraded.layer.pad = source.layer.pad
+                upgraded.bottom[index] = source.bottom[0]
+        made_by.update(dict.fromkeys(layer.top, layer))
+        if layer.layer.type != "padding":
+            kept.append(upgraded)
+    return kept
+
+
+def _check_padding(layer, padding):
+    """A padding layer has one bottom and one top, and feeds only convolution and pooling."""
+    if layer.layer.type not in ("conv", "pool") or len(layer.bottom) != 1:
+        raise ParseError(
+            f"layer {layer.layer.name!r}: padding layer {padding.layer.name!r} can feed only a "
+            f"conv or pool layer with one bottom, found {layer.layer.type!r} with "
+            f"{len(layer.bottom)}; give pad in the layers that need it")
+    if len(padding.bottom) != 1 or len(padding.top) != 1:
+        raise ParseError(
+            f"layer {padding.layer.name!r}: a padding layer has 1 bottom and 1 top, found "
+            f"{len(padding.bottom)} and {len(padding.top)}")
+
+
+def _v0_layer(connection):
+    """A V0 layer connection as a V1 layer; what its type does not know is left out."""
+    old = connection.layer
+    new = caffe_pb2.V1LayerParameter(bottom=connection.bottom, top=connection.top)
+    home = _v0_type(new, old)
+    for field, value in old.ListFields():
+        if field.name in _V0_FIELDS:
+            name, types = _V0_FIELDS[field.name]
+            if old.type in types.split():
+                _put(getattr(new, home), name, value)
+            else:
+                _warn(old, field)
+        elif field.name in _V0_TRANSFORM:
+            _put(new.transform_param, _V0_TRANSFORM[field.name], value)
+        elif field.name == "hdf5_output_param" and old.type != "hdf5_output":
+            _warn(old, field)
+        elif field.name != "type":
+            _put(new, field.name, value)
+    return new
+
+
+def _v0_type(new, old):
+    """Set the type of the V1 layer `new`; the name of its parameter message, if it has one."""
+    if not old.HasField("type"):
+        return None
+    if old.type not in _V0_TYPES:
+        raise ParseError(f"layer {old.name!r}: unknown V0 type {old.type!r}; "
+                         f"{nearest(old.type, _V0_TYPES)}")
+    name, home = _V0_TYPES[old.type]
+    new.type = new.LayerType.Value(name)
+    return home
+
+
+def _warn(old, field):
+    warnings.warn(f"layer {old.name!r}: a V0 layer of type {old.type!r} has no "
+                  f"{field.name!r}; left out", stacklevel=2)
+
+
+def _v1_to_current(net):
+    upgraded = caffe_pb2.NetParameter()
+    upgraded.CopyFrom(net)
+    upgraded.ClearField("layers")
+    upgraded.layer.extend(map(_v1_layer, net.layers))
+    return upgraded
+
+
+def _v1_layer(old):
+    new = caffe_pb2.LayerParameter()
+    for field, value in old.ListFields():
+        if field.name == "type":
+            new.type = _V1_TYPES[old.LayerType.Name(value)]
+        elif field.name in _V1_PARAM_LISTS:
+            while len(new.param) < len(value):
+                new.param.add()
+            for spec, item in zip(new.param, value, strict=False):
+                setattr(spec, _V1_PARAM_LISTS[field.name], item)
+        else:
+            _put(new, field.name, value)
+    home = _TRANSFORM_HOMES.get(old.LayerType.Name(old.type))
+    if home and new.HasField(home):
+        _move_transform(getattr(new, home), new.transform_param)
+    return new
+
+
+def _move_transform(home, transform):
+    """Move the fields that data layers once kept themselves into transform_param."""
+    for name in _TRANSFORM_FIELDS:
+        if home.HasField(name):
+            setattr(transform, name, getattr(home, name))
+            home.ClearField(name)
+
+
+def _input_to_layer(net):
+    """The net with `input`, `input_shape` and `input_dim` as a first layer of type Input."""
+    if not net.input:
+        return net
+    upgraded = caffe_pb2.NetParameter()
+    upgraded.CopyFrom(net)
+    for name in ("input", "input_shape", "input_dim", "layer"):
+        upgraded.ClearField(name)
+    if net.input_shape or net.input_dim:
+        layer = upgraded.layer.add(name="input", type="Input", top=net.input)
+        layer.input_param.shape.extend(_input_shapes(net))
+    upgraded.layer.extend(net.layer)
+    return upgraded
+
+
+def _input_shapes(net):
+    count = len(net.input)
+    if net.input_shape:
+        shapes, unit, each = list(net.input_shape), "input_shape", 1
+    else:
+        dims, unit, each = net.input_dim, "input_dim", 4
+        shapes = [caffe_pb2.BlobShape(dim=dims[i:i + 4]) for i in range(0, len(dims) - 3, 4)]
+    if len(shapes) < count:
+        raise ParseError(f"{count} inputs need {each * count} {unit}, found "
+                         f"{len(getattr(net, unit))}; give {each} for each input")
+    return shapes[:count]
+
+
+def _freeze_batch_norm(net):
+    """The net with BatchNorm's three statistics out of reach of the solver, where specified."""
+    upgraded = caffe_pb2.NetParameter()
+    upgraded.CopyFrom(net)
+    for layer in upgraded.layer:
+        if layer.type == "BatchNorm" and len(layer.param) == 3:
+            for spec in layer.param:
+                spec.lr_mult = spec.decay_mult = 0
+    return upgraded
+
+
+def _put(message, name, value):
+    """Set the field `name`, whether it is a number, text, a message or a list of them."""
+    target = getattr(message, name)
+    if hasattr(target, "extend"):
+        target.extend(value if hasattr(value, "extend") else [value])
+    elif hasattr(target, "CopyFrom"):
+        target.CopyFrom(value)
+    else:
+        setattr(message, name, value)

@@ -1,0 +1,60 @@
+"""Record how BVLC Caffe upgrades the nets and solvers in tests/golden/upgrade/.
+
+    bash ../shared/oracle/run.sh python3 tests/oracle/record_upgrades.py
+
+NAME.old.prototxt is written by hand; this writes NAME.new.prototxt beside it. What Caffe refuses
+is called refused_NAME and gets no second file.
+"""
+
+import glob
+import os
+import subprocess
+
+from google.protobuf import text_format
+
+from caffe.proto import caffe_pb2
+
+FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+                      "golden", "upgrade")
+
+
+def upgrade(tool, old, new):
+    """Run an upgrade tool of Caffe; whether it wrote `new`."""
+    if os.path.exists(new):
+        os.unlink(new)
+    subprocess.run([tool, old, new], stderr=subprocess.DEVNULL)
+    return os.path.exists(new)
+
+
+def check_binary(old, new):
+    """Caffe's binary tool must say the same as its text tool."""
+    net = caffe_pb2.NetParameter()
+    with open(old) as file:
+        text_format.Parse(file.read(), net)
+    with open(new + ".in", "wb") as file:
+        file.write(net.SerializeToString())
+    assert upgrade("upgrade_net_proto_binary", new + ".in", new + ".out"), old
+    with open(new + ".out", "rb") as file:
+        binary = caffe_pb2.NetParameter.FromString(file.read())
+    with open(new) as file:
+        assert text_format.Parse(file.read(), caffe_pb2.NetParameter()) == binary, old
+    os.unlink(new + ".in")
+    os.unlink(new + ".out")
+
+
+def main():
+    written = refused = 0
+    for old in sorted(glob.glob(os.path.join(FOLDER, "*.old.prototxt"))):
+        new = old.replace(".old.", ".new.")
+        solver = "solver" in os.path.basename(old)
+        tool = "upgrade_solver_proto_text" if solver else "upgrade_net_proto_text"
+        done = upgrade(tool, old, new)
+        assert done != os.path.basename(old).startswith("refused_"), old
+        if done and not solver:
+            check_binary(old, new)
+        written, refused = written + done, refused + (not done)
+    print("%d upgraded, %d refused by Caffe" % (written, refused))
+
+
+if __name__ == "__main__":
+    main()
