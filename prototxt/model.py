@@ -1,0 +1,88 @@
+"""From the parts of a model to the text of its files."""
+
+from dataclasses import dataclass, field
+from typing import Callable
+
+from caffe.net_spec import NetSpec
+from caffe.net_spec import layers as L
+from caffe.proto import caffe_pb2
+from google.protobuf import text_format
+
+from prototxt import parts
+from prototxt.readme import readme
+
+WRITTEN = "Written by net.py beside this file (python -m prototxt.generate)."
+STAGE_NOTE = 'The stage "standard" leaves out the auxiliary branch: the baseline "standard BP".'
+
+
+@dataclass
+class Model:
+    """A network, its data, its auxiliary outputs, the reach of its losses and its solver."""
+
+    title: str           # the net's name
+    about: str           # the readme's first part: what it is, and each choice made
+    expected: str        # the readme's last part: what a run should give, and who says so
+    scores: Callable     # scores(n, x, branches) adds the trunk to a NetSpec, returns its scores
+    crop_size: int
+    batch_size: int      # images per forward pass
+    solver: dict         # fields of SolverParameter
+    flows: dict          # loss: the lowest layer that it trains
+    branches: dict = field(default_factory=dict)  # block of the trunk: what to hang on its top
+    test_batch_size: int = 50
+
+    def files(self, folder):
+        """The text of each file of the model's folder, by file name."""
+        return {"train_val.prototxt": _text(self.train_val(), WRITTEN, STAGE_NOTE),
+                "deploy.prototxt": _text(self.deploy(), WRITTEN),
+                "solver.prototxt": self._solver(folder),
+                "relay.prototxt": self._relay(),
+                "README.md": readme(self, folder)}
+
+    def train_val(self):
+        """The NetParameter of training and testing; the branches are there only in training."""
+        train, n = NetSpec(), NetSpec()
+        train.data, train.label = parts.data("data/train_lmdb", self.batch_size, parts.TRAIN,
+                                             mirror=True, crop_size=self.crop_size)
+        n.data, n.label = parts.data("data/val_lmdb", self.test_batch_size, parts.TEST,
+                                     crop_size=self.crop_size)
+        parts.loss_and_accuracy(n, self.scores(n, n.data, self.branches))
+        net = caffe_pb2.NetParameter(name=self.title)
+        net.MergeFrom(train.to_proto())
+        net.MergeFrom(n.to_proto())
+        for layer in net.layer:
+            if layer.name.startswith("aux"):
+                layer.include.add(phase=caffe_pb2.TRAIN, not_stage=["standard"])
+        return net
+
+    def deploy(self):
+        """The NetParameter of prediction: no branches, nothing that only training needs."""
+        n = NetSpec()
+        n.data = L.Input(shape={"dim": [1, 3, self.crop_size, self.crop_size]})
+        n.prob = L.Softmax(self.scores(n, n.data, {}))
+        net = caffe_pb2.NetParameter(name=self.title)
+        net.MergeFrom(n.to_proto())
+        for layer in net.layer:
+            layer.ClearField("param")
+            for name in ("convolution_param", "inner_product_param"):
+                if layer.HasField(name):
+                    getattr(layer, name).ClearField("weight_filler")
+                    getattr(layer, name).ClearField("bias_filler")
+        return net
+
+    def _solver(self, folder):
+        solver = caffe_pb2.SolverParameter(
+            net=f"prototxt/{folder}/train_val.prototxt", snapshot_prefix=f"runs/{folder}",
+            **self.solver)
+        return _text(solver, WRITTEN, f"A mini-batch: {self.batch_size} images x iter_size "
+                                      f"{solver.iter_size} = {self.batch_size * solver.iter_size}.")
+
+    def _relay(self):
+        flows = [f'flow {{ loss: "{loss}" to: "{to}" }}\n' for loss, to in self.flows.items()]
+        return (f"# {WRITTEN}\n# to: the lowest layer, or block of layers, that the loss trains.\n"
+                "schedule: RELAY\n" + "".join(flows))
+
+
+def _text(message, *notes):
+    """The message in text format below its notes, fields in the order of Caffe's own schema."""
+    head = "".join(f"# {note}\n" for note in notes)
+    return head + text_format.MessageToString(message, use_index_order=True)

@@ -1,0 +1,88 @@
+"""The building blocks that the models share: each adds named layers to a NetSpec.
+
+A block takes the NetSpec, the name of its first layer and the top below; it returns its own top.
+"""
+
+from caffe.net_spec import layers as L
+from caffe.net_spec import params as P
+from caffe.proto import caffe_pb2
+
+MSRA = {"type": "msra"}
+ZERO = {"type": "constant"}
+# Caffe's own models let biases learn twice as fast and do not decay them.
+WEIGHT_AND_BIAS = [{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 2, "decay_mult": 0}]
+FROZEN = {"lr_mult": 0, "decay_mult": 0}
+TRAIN, TEST = {"phase": caffe_pb2.TRAIN}, {"phase": caffe_pb2.TEST}
+
+
+def relu(n, name, x):
+    """ReLU in place."""
+    n[name] = L.ReLU(x, in_place=True)
+    return n[name]
+
+
+def conv_relu(n, name, x, num_output, kernel_size, **shape):
+    """Convolution with bias, then ReLU."""
+    n[name] = L.Convolution(x, num_output=num_output, kernel_size=kernel_size, **shape,
+                            param=WEIGHT_AND_BIAS, weight_filler=MSRA, bias_filler=ZERO)
+    return relu(n, f"{name}_relu", n[name])
+
+
+def conv(n, name, x, num_output, **shape):
+    """Convolution without bias, as before a BatchNorm."""
+    n[name] = L.Convolution(x, num_output=num_output, bias_term=False, **shape,
+                            weight_filler=MSRA)
+    return n[name]
+
+
+def batch_norm(n, name, scale_name, x, in_place=True, eps=1e-5):
+    """BatchNorm and the Scale that follows it.
+
+    The running statistics keep 0.95 of themselves per batch (Caffe's default is 0.999), so that a
+    test after a few hundred iterations already sees the statistics of the present weights.
+    """
+    n[name] = L.BatchNorm(x, in_place=in_place, param=[FROZEN] * 3,
+                          moving_average_fraction=0.95, eps=eps)
+    n[scale_name] = L.Scale(n[name], in_place=True, bias_term=True)
+    return n[scale_name]
+
+
+def classifier(n, name, x, num_output):
+    """Fully connected layer."""
+    n[name] = L.InnerProduct(x, num_output=num_output, param=WEIGHT_AND_BIAS,
+                             weight_filler=MSRA, bias_filler=ZERO)
+    return n[name]
+
+
+def pool(n, name, x, method="MAX", **shape):
+    """Pooling: method MAX or AVE."""
+    n[name] = L.Pooling(x, pool=getattr(P.Pooling, method), **shape)
+    return n[name]
+
+
+def data(source, batch_size, phase, **transform):
+    """The tops `data` and `label` of an LMDB."""
+    return L.Data(ntop=2, include=phase,
+                  transform_param={"mean_file": "data/mean.binaryproto", **transform},
+                  source=source, batch_size=batch_size, backend=P.Data.LMDB)
+
+
+def loss_and_accuracy(n, scores, prefix=""):
+    """The primary loss of the class scores; top-1 and top-5 accuracy in the TEST phase."""
+    n[f"{prefix}loss"] = L.SoftmaxWithLoss(scores, n.label)
+    n[f"{prefix}accuracy_top1"] = L.Accuracy(scores, n.label, include=TEST)
+    n[f"{prefix}accuracy_top5"] = L.Accuracy(scores, n.label, include=TEST, top_k=5)
+
+
+def googlenet_head(name, classes, loss_weight=0.3):
+    """A branch with GoogLeNet's auxiliary classifier: its layers are called `name`_..."""
+
+    def add_to(n, x):
+        x = pool(n, f"{name}_pool", x, "AVE", kernel_size=5, stride=3)
+        x = conv_relu(n, f"{name}_conv", x, 128, 1)
+        x = relu(n, f"{name}_fc_relu", classifier(n, f"{name}_fc", x, 1024))
+        n[f"{name}_drop"] = L.Dropout(x, in_place=True, dropout_ratio=0.7)
+        x = classifier(n, f"{name}_classifier", n[f"{name}_drop"], classes)
+        n[f"{name}_loss"] = L.SoftmaxWithLoss(x, n.label, loss_weight=loss_weight)
+
+    return add_to

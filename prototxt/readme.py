@@ -1,0 +1,56 @@
+"""The readme of a model: prose from its net.py around figures counted off its nets."""
+
+from prototxt import count
+
+PAGE = """# {title}
+
+{about}
+
+## Methods, all from the one train_val.prototxt
+
+| `make train MODEL=` | method |
+|---|---|
+| `{base}` | standard BP: stage `standard`, no auxiliary branch |
+| `{base}_multiloss` | multi-loss + standard BP: every loss reaches the bottom |
+| `{base}_relay` | Relay BP: each loss reaches the layer that `relay.prototxt` names |
+
+## Size
+
+| | deploy | training net |
+|---|---|---|
+| layers with weights | {deploy_depth} | {train_depth} |
+| learned parameters | {deploy_parameters:,} | {train_parameters:,} |
+| multiply-adds per image, forward | {deploy_macs:.2f} G | {train_macs:.2f} G |
+| memory of parameters | {deploy_mb:.0f} MB | {train_mb:.0f} MB |
+| memory of blobs per image | {deploy_blobs:.0f} MB | {train_blobs:.0f} MB |
+
+Layers with weights are convolutions and fully connected layers, shortcuts included. Memory is
+that of Caffe in fp32: a parameter has data, in training also diff and momentum; a blob has data
+and diff. A training step costs about three times the forward pass.
+
+The nets look for `train_lmdb`, `val_lmdb` and `mean.binaryproto` in `data/`, or in the folder that
+`DATA=` names.
+
+## What to expect
+
+{expected}
+"""
+
+
+def readme(model, folder):
+    """The text of the folder's README.md."""
+    base = folder.replace("_relay", "")
+    return PAGE.format(title=model.title, about=model.about.strip(), base=base,
+                       expected=model.expected.strip(),
+                       **_figures("deploy", model.deploy(), 1, 1, 1),
+                       **_figures("train", model.train_val(), 0, model.batch_size, 3))
+
+
+def _figures(prefix, net, phase, batch_size, copies):
+    rows = count.walk(net, phase)
+    parameters = count.parameters(rows)
+    return {f"{prefix}_depth": sum(row.multiply_adds > 0 for row in rows),
+            f"{prefix}_parameters": parameters,
+            f"{prefix}_macs": count.multiply_adds(rows) / batch_size / 1e9,
+            f"{prefix}_mb": 4 * copies * parameters / 1e6,
+            f"{prefix}_blobs": count.blob_bytes(net, rows) / batch_size / 1e6}
