@@ -23,6 +23,10 @@ class ShapeError(LayerError):
     """Blobs whose shapes do not fit together."""
 
 
+class PythonLayerError(LayerError, RuntimeError):
+    """The user's code in a Python layer raised; what it raised is the `__cause__`."""
+
+
 class DataError(CaffeError, OSError):
     """A database, image or file that is missing, damaged or cannot be written."""
 

@@ -65,6 +65,9 @@ class Layer:
         made.blobs = BlobVec()
         return made
 
+    def __init__(self, layer_param=None):
+        """A user's own __init__, where there is one, gets the LayerParameter."""
+
 
 class TensorLayer(Layer):
     """A layer of the catalogue: explicit forward and backward on tensors.

@@ -1,0 +1,97 @@
+"""Common layers: InnerProduct, Dropout."""
+
+import math
+
+import torch
+
+from .. import device
+from ..layer import TensorLayer, register
+
+
+@register
+class InnerProduct(TensorLayer):
+    """A fully connected layer: y = x W^T + b.
+
+    bottom: (N, C, H, W), seen as (M, K) with M the sizes before `axis` (default 1) and K the
+    rest; top: the sizes before `axis`, then num_output. Weights (num_output, K), or with
+    `transpose` (K, num_output), then a bias (num_output,) unless bias_term is false.
+    Options: inner_product_param. Caffe's InnerProductLayer.
+    """
+
+    param_name = "inner_product_param"
+
+    def setup(self, *shapes):
+        options = self.options
+        axis = self.canonical_axis(options.axis, shapes[0])
+        if options.num_output < 1:
+            raise self.error("num_output is missing; give the number of outputs, 1 or more")
+        shape = (options.num_output, math.prod(shapes[0][axis:]))
+        self.add_param(shape[::-1] if options.transpose else shape, options.weight_filler)
+        if options.bias_term:
+            self.add_param((options.num_output,), options.bias_filler)
+
+    def reshape(self, *shapes):
+        axis = self.canonical_axis(self.options.axis, shapes[0])
+        expected = self.blobs[0].shape[0 if self.options.transpose else 1]
+        if math.prod(shapes[0][axis:]) != expected:
+            raise self.shape_error(
+                f"the weights are for {expected} inputs; bottom has shape {tuple(shapes[0])} with "
+                f"{math.prod(shapes[0][axis:])} from axis {axis} on")
+        self.inputs = expected
+        return [tuple(shapes[0][:axis]) + (self.options.num_output,)]
+
+    def forward(self, x):
+        weight = self._weight(x.dtype)
+        bias = self.blobs[1].tensor.to(x.dtype) if len(self.blobs) > 1 else None
+        y = torch.nn.functional.linear(x.reshape(-1, self.inputs), weight, bias)  # (M, num_output)
+        axis = self.canonical_axis(self.options.axis, x.shape)
+        return y.view(x.shape[:axis] + y.shape[1:])
+
+    def backward(self, diffs, bottoms, tops, wanted):
+        dx = self._rows(diffs[0]) @ self._weight(diffs[0].dtype)  # (M, K)
+        return [device.layout(dx.view(bottoms[0].shape))]
+
+    def backward_params(self, diffs, bottoms, tops):
+        dy = self._rows(diffs[0])
+        if self.param_propagate_down[0]:
+            x = bottoms[0].reshape(-1, self.inputs)
+            self.blobs[0].accumulate_diff(x.T @ dy if self.options.transpose else dy.T @ x)
+        if len(self.blobs) > 1 and self.param_propagate_down[1]:
+            self.blobs[1].accumulate_diff(dy.sum(0))
+
+    def _weight(self, dtype):
+        """The weights as (num_output, K), in the precision of the activations."""
+        weight = self.blobs[0].tensor.to(dtype)
+        return weight.T if self.options.transpose else weight
+
+    def _rows(self, dy):
+        return dy.reshape(-1, self.options.num_output)
+
+
+@register
+class Dropout(TensorLayer):
+    """While training, zeroes each value with probability dropout_ratio and scales the others up.
+
+    bottom, top: any shape. y = x mask / (1 - dropout_ratio); in the TEST phase y = x.
+    Options: dropout_param. Hinton et al., 2012; Caffe's DropoutLayer.
+    """
+
+    param_name = "dropout_param"
+    reads_bottom = False
+
+    def setup(self, *shapes):
+        if not 0 <= self.options.dropout_ratio < 1:
+            raise self.error(f"dropout_ratio must be at least 0 and less than 1; found "
+                             f"{self.options.dropout_ratio}")
+        self.shares_data = not self.training
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        keep = 1 - self.options.dropout_ratio
+        generator = device.generator(x.device.type)
+        self.mask = torch.empty_like(x).bernoulli_(keep, generator=generator).div_(keep)
+        return x.mul_(self.mask) if self.overwrite else x * self.mask
+
+    def backward(self, diffs, bottoms, tops, wanted):
+        return [diffs[0] * self.mask if self.training else diffs[0]]
