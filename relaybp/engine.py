@@ -31,6 +31,24 @@ def is_native(caffe):
     return hasattr(caffe, "register_layer")
 
 
+def use_device(caffe, gpu="auto", precision="fp32"):
+    """Compute on a GPU ("auto": the first, if there is one) or on the CPU ("none"); say which."""
+    if precision != "fp32":
+        if not is_native(caffe):
+            raise RelayError("precision %s: an original Caffe computes in fp32" % precision)
+        caffe.set_precision(precision)
+    if gpu == "auto":
+        gpu = "0" if is_native(caffe) and caffe.gpu_count() else "none"
+    if gpu == "none":
+        caffe.set_mode_cpu()
+        return "CPU"
+    if not gpu.isdigit():
+        raise RelayError("GPU=%s: expected auto, none or a GPU's number" % gpu)
+    caffe.set_device(int(gpu))
+    caffe.set_mode_gpu()
+    return "GPU %s" % gpu
+
+
 def make_solver(caffe, path):
     """A solver with a settable `iter`, whatever the engine."""
     if is_native(caffe):

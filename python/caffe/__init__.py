@@ -1,8 +1,19 @@
 """Caffe for today's GPUs: pycaffe's names on PyTorch tensors."""
 
-from . import catalogue
+from . import catalogue, io, proto
 from .blob import Blob
-from .device import set_device, set_mode_cpu, set_mode_gpu, set_precision, set_random_seed
+from .device import (
+    gpu_count,
+    set_device,
+    set_mode_cpu,
+    set_mode_gpu,
+    set_precision,
+    set_random_seed,
+    set_solver_count,
+    set_solver_rank,
+    solver_count,
+    solver_rank,
+)
 from .errors import (
     CaffeError,
     DataError,
@@ -16,6 +27,18 @@ from .layer import Layer, layer_type_list
 from .layer import class_of as layer_class
 from .layer import register as register_layer
 from .net import Net
+from .net_spec import NetSpec, layers, params, to_proto
+from .proto import caffe_pb2
 from .proto.caffe_pb2 import TEST, TRAIN
+from .solver import (
+    AdaDeltaSolver,
+    AdaGradSolver,
+    AdamSolver,
+    NesterovSolver,
+    RMSPropSolver,
+    SGDSolver,
+    Solver,
+    get_solver,
+)
 
 __version__ = "1.0.0"

@@ -51,6 +51,11 @@ def set_device(index):
         _device = torch.device("cuda", index)
 
 
+def gpu_count():
+    """How many GPUs this process can use."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def set_precision(name):
     """Choose how activations are computed: fp32 (default), tf32, bf16 or fp64.
 

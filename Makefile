@@ -1,0 +1,61 @@
+# Caffe for today's GPUs, with Relay Backpropagation. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV   := .venv
+READY  := $(VENV)/.ready
+MODEL  ?= resnet50_relay
+GPU    ?= auto
+
+# With CAFFE_ROOT (an original BVLC Caffe) the driver runs under that Caffe's own Python.
+PY := $(if $(CAFFE_ROOT),PYTHONPATH=. $(PYTHON),PYTHONPATH=python:. $(VENV)/bin/python)
+NEEDS := $(if $(CAFFE_ROOT),,$(READY))
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Variables: MODEL=resnet50_relay DATA=/path/to/lmdbs GPU=auto|none|0 PROFILE=short|full"
+	@echo "           WEIGHTS=a.caffemodel RESUME=b.solverstate RUN=folder SET='base_lr=0.1' CAFFE_ROOT=/opt/caffe"
+
+setup: $(READY) ## make .venv with the pinned packages
+
+$(READY): requirements.txt requirements-dev.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+build: $(NEEDS) ## say which devices and libraries the engine sees
+	$(PY) tools/build_info.py
+
+train: $(NEEDS) ## train MODEL (DATA=, GPU=, PROFILE=, WEIGHTS=, RESUME=, RUN=, SET=)
+	$(PY) tools/train.py --model $(MODEL) --gpu $(GPU) \
+	  $(if $(DATA),--data "$(DATA)") $(if $(PROFILE),--profile $(PROFILE)) \
+	  $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(RESUME),--snapshot "$(RESUME)") \
+	  $(if $(RUN),--run "$(RUN)") $(foreach setting,$(SET),--set $(setting)) $(ARGS)
+
+evaluate: $(NEEDS) ## test a run's newest snapshot: RUN=runs/... [WEIGHTS=]
+	$(PY) tools/evaluate.py $(RUN) --gpu $(GPU) $(if $(WEIGHTS),--weights "$(WEIGHTS)")
+
+models: $(NEEDS) ## list the models that MODEL= can name
+	@$(PY) tools/list_models.py
+
+demo: $(NEEDS) ## draw the demo scenes into data/demo
+	$(PY) data_prep/demo_scenes.py data/demo
+
+prototxts: $(READY) ## write prototxt/*/ anew from their generators
+	$(PY) -m prototxt.generate
+
+test: $(READY) ## run the test suite
+	$(VENV)/bin/python -m pytest
+
+lint: $(READY) ## run the linter
+	$(VENV)/bin/ruff check .
+
+oracle-test: $(READY) ## compare with a live BVLC Caffe: ORACLE_RUN="command prefix that runs in it"
+	$(VENV)/bin/python -m pytest tests/oracle -m oracle
+
+clean: ## delete runs/ and caches, keep .venv and data/
+	rm -rf runs .pytest_cache .ruff_cache
+
+.PHONY: help setup build train evaluate models demo prototxts test lint oracle-test clean

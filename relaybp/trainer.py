@@ -1,0 +1,135 @@
+"""The solver driver: forward, one backward range after another, update, test, snapshot."""
+
+import signal
+
+from .engine import plain_module
+from .report import clock
+
+
+class Trainer:
+    """Trains a solver's net up to max_iter; `backward()` runs one backward pass over the net.
+
+    solver: `engine.make_solver`'s; param: its SolverParameter; report: a Report.
+    SIGINT takes a snapshot and stops, SIGHUP takes a snapshot, as the caffe command does.
+    """
+
+    def __init__(self, solver, param, backward, report, reduce_gradients=None):
+        self.solver, self.param, self.report = solver, param, report
+        self.backward = backward
+        self.reduce_gradients = reduce_gradients  # over the processes that train together
+        self.net = solver.net
+        self.losses = [name for name, weight in self.net.blob_loss_weights.items() if weight]
+        self.images = next(iter(self.net.blobs.values())).shape[0] * param.iter_size
+        self.log = plain_module("solver_log").SolverLog(param)
+        self.wanted = set()   # signals that wait to be served
+        self.last_test = None
+        self.last_state = None
+
+    def train(self):
+        """Run to max_iter, or to an interrupt; return the last test's {output name: mean}."""
+        with _Signals(self.wanted):
+            self.report.start(self.solver.iter)
+            while self.solver.iter < self.param.max_iter:
+                if self._due(self.param.test_interval, self.param.test_initialization):
+                    self.test()
+                self.iterate()
+                if self._due(self.param.snapshot, False) or signal.SIGHUP in self.wanted:
+                    self.wanted.discard(signal.SIGHUP)
+                    self.snapshot()
+                if signal.SIGINT in self.wanted:
+                    self.report.say("Interrupted at iteration %d" % self.solver.iter)
+                    break
+        finished = self.solver.iter >= self.param.max_iter
+        if not self.last_state or not self.last_state.endswith(
+                "_iter_%d.solverstate" % self.solver.iter):
+            if self.param.snapshot_after_train or not finished:
+                self.snapshot()
+        if finished and self.param.test_iter:
+            self.test()
+        return self.last_test
+
+    def iterate(self):
+        """One iteration: iter_size forward and backward passes, one update."""
+        self.net.clear_param_diffs()
+        last, loss = len(self.net.layers) - 1, 0.0
+        for _ in range(self.param.iter_size):
+            loss += self.net._forward(0, last) / self.param.iter_size
+            self.backward()
+        if self.reduce_gradients:
+            self.reduce_gradients(self.net)
+        rate = self.solver.learning_rate()
+        self.log.iteration(self.solver, loss)
+        self.solver.apply_update()
+        self.solver.iter += 1
+        values = {name: float(self.net.blobs[name].data) for name in self.losses}
+        self.report.iteration(self.solver.iter, self.images, values, rate)
+
+    def _due(self, interval, at_start):
+        return interval and self.solver.iter % interval == 0 and (self.solver.iter or at_start)
+
+    def test(self):
+        """Average the outputs of every test net over its test_iter batches."""
+        self.last_test = {}
+        for index, net in enumerate(self.solver.test_nets):
+            self.log.testing(self.solver.iter, index)
+            net.share_with(self.net)
+            means = average_outputs(net, self.param.test_iter[index])
+            self.log.test_outputs(net, means)
+            self.last_test.update((name, float(mean.mean())) for name, mean in means.items())
+        self.report.test(self.solver.iter, self.last_test)
+        self.report.say("Test at iteration %d: %s" % (self.solver.iter, ", ".join(
+            "%s %.4f" % item for item in self.last_test.items())))
+        self.report.pause()
+
+    def snapshot(self):
+        """Write the weights and the solver's state."""
+        self.last_state = self.solver.snapshot()
+        self.report.say("Snapshot: %s" % self.last_state)
+        self.report.pause()
+
+
+def average_outputs(net, batches):
+    """{output name: mean array} over `batches` forward passes."""
+    totals = {}
+    for _ in range(batches):
+        net._forward(0, len(net.layers) - 1)
+        for name in net.outputs:
+            totals[name] = totals.get(name, 0) + net.blobs[name].data.astype("float64")
+    return {name: total / batches for name, total in totals.items()}
+
+
+def top_errors(net_param, means):
+    """{k: top-k error in %} from the Accuracy layers' means."""
+    errors = {}
+    for layer in net_param.layer:
+        if layer.type == "Accuracy" and layer.top[0] in means:
+            errors[layer.accuracy_param.top_k] = 100 * (1 - means[layer.top[0]])
+    return errors
+
+
+def summary(title, seconds, iteration, errors, images, run):
+    """The closing lines of a run: error rates and where everything lies."""
+    rates = ", ".join("top-%d error %.2f %%" % item for item in sorted(errors.items()))
+    return "%s: %d iterations in %s; %s\nEverything lies in %s" % (
+        title, iteration, clock(seconds),
+        rates + " on %d images" % images if rates else "not tested", run)
+
+
+class _Signals:
+    """Collects SIGINT and SIGHUP in a set instead of dying of them."""
+
+    def __init__(self, wanted):
+        self.wanted = wanted
+
+    def __enter__(self):
+        self.before = {number: signal.signal(number, self._note)
+                       for number in (signal.SIGINT, signal.SIGHUP)}
+
+    def __exit__(self, *_):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, frame):
+        if number == signal.SIGINT and number in self.wanted:
+            raise KeyboardInterrupt  # the second time, stop at once
+        self.wanted.add(number)
