@@ -13,6 +13,8 @@ fields that were perhaps meant.
 
 from collections import Counter
 
+from google.protobuf.descriptor import FieldDescriptor
+
 from .errors import CaffeError, UnknownNameError, nearest
 from .proto import caffe_pb2
 
@@ -79,14 +81,18 @@ def _fill(message, values):
         assign_proto(message, name, value)
 
 
+_SCALARS = {FieldDescriptor.CPPTYPE_STRING: "str", FieldDescriptor.CPPTYPE_BOOL: "bool",
+            FieldDescriptor.CPPTYPE_FLOAT: "float", FieldDescriptor.CPPTYPE_DOUBLE: "float"}
+
+
 def _kind(field, current):
-    """What a field holds, in words: "a list of float", "one PoolMethod (P.Pooling.MAX, ...)"."""
+    """What a field holds, in words: "a list of float", "one PoolMethod (one of MAX, AVE, ...)"."""
     if field.message_type:
         held = f"{field.message_type.name} (a dict)"
     elif field.enum_type:
         held = f"{field.enum_type.name} (one of {', '.join(field.enum_type.values_by_name)})"
     else:
-        held = type(field.default_value).__name__
+        held = _SCALARS.get(field.cpp_type, "int")
     return ("a list of " if hasattr(current, "extend") else "one ") + held
 
 

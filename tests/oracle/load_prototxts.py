@@ -15,16 +15,16 @@ import tempfile
 os.environ.setdefault("GLOG_minloglevel", "2")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import caffe  # noqa: E402
-import lmdb  # noqa: E402
-import numpy as np  # noqa: E402
-from caffe.proto import caffe_pb2  # noqa: E402
-from google.protobuf import text_format  # noqa: E402
+import caffe
+import lmdb
+import numpy as np
+from caffe.proto import caffe_pb2
+from google.protobuf import text_format
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, ROOT)
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+from prototxt import generate
 
-from prototxt import generate  # noqa: E402
+ROOT = sys.path[0]
 
 
 def main(models):
@@ -35,10 +35,10 @@ def main(models):
         os.chdir(scratch)
         os.mkdir("runs")
         for model in models:
-            sizes = load(os.path.join(ROOT, "prototxt", model))
-            print("%s: %s parameters in deploy, %s in the training net, %s without branches" % (
-                (model,) + sizes), flush=True)
-    print("%d models load" % len(models))
+            deploy, training, standard = load(os.path.join(ROOT, "prototxt", model))
+            print(f"{model}: {deploy} parameters in deploy, {training} in the training net, "
+                  f"{standard} without branches", flush=True)
+    print(f"{len(models)} models load")
 
 
 def load(folder):
@@ -63,16 +63,15 @@ def load(folder):
 
 def parameters(net):
     """How many numbers a net learns: all parameters except BatchNorm's statistics."""
-    types = dict(zip(net._layer_names, (layer.type for layer in net.layers)))
-    return sum(int(np.prod(blob.shape)) for name, blobs in net.params.items()
-               for blob in blobs if types[name] != "BatchNorm")
+    return sum(int(np.prod(blob.shape)) for layer in net.layers
+               for blob in layer.blobs if layer.type != "BatchNorm")
 
 
 def _shrink_data(net):
     """Point the data layers at a small LMDB, in batches of two."""
     for layer in net.layer:
         if layer.type == "Data":
-            source = "lmdb%d" % layer.transform_param.crop_size
+            source = f"lmdb{layer.transform_param.crop_size}"
             if not os.path.exists(source):
                 _write_lmdb(source, layer.transform_param.crop_size)
             layer.data_param.source, layer.data_param.batch_size = source, 2
