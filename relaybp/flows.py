@@ -68,11 +68,12 @@ class Graph:
         return found
 
     def named(self, name):
-        """The indices that a name stands for: one layer, or a block such as "res4a"."""
-        if name in self.index:
-            return [self.index[name]]
+        """The indices that a name stands for: the layer, or the block that it is the stem of.
+
+        "res4a" is res4a_branch1, res4a_branch2a, ..., and the layer res4a itself.
+        """
         return [index for index, layer in enumerate(self.names)
-                if layer.startswith(name) and layer[len(name):][:1] in tuple("_/-.")]
+                if layer == name or layer.startswith(name) and layer[len(name)] in "_/-."]
 
     def passed_tops(self, layers, index):
         """The positions of layer `index`'s tops that lead on within `layers`, or are losses."""
