@@ -136,3 +136,13 @@ def layout(tensor):
     if tensor.dim() == 4:
         return tensor.contiguous(memory_format=torch.channels_last)
     return tensor.contiguous()
+
+
+def staged(tensor):
+    """A tensor of the CPU, where the device can fetch it from while it computes."""
+    return tensor.pin_memory() if _device.type == "cuda" else tensor
+
+
+def upload(tensor):
+    """A staged tensor, on the device."""
+    return tensor.to(_device, non_blocking=True)
