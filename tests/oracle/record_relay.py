@@ -1,0 +1,38 @@
+"""Record what BVLC Caffe computes for the relay cases, with the project's own driver.
+
+From the repository root, under BVLC Caffe's Python:
+
+    CAFFE_ROOT=/usr/lib/python3/dist-packages python3 tests/oracle/record_relay.py OUT.npz
+"""
+
+import os
+import shutil
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path[:0] = [ROOT, os.path.join(ROOT, "tests")]
+
+import numpy as np  # noqa: E402
+import relay_cases  # noqa: E402
+
+from relaybp import engine  # noqa: E402
+
+
+def main(out):
+    caffe = engine.load()
+    folder = os.path.join(ROOT, "build", "record_relay")
+    os.makedirs(folder, exist_ok=True)
+    recorded = {}
+    for name in relay_cases.CASES:
+        gradients, losses = relay_cases.gradients(caffe, name, folder)
+        for key, array in gradients.items():
+            recorded["%s/%s" % (name, key)] = relay_cases.digest(array).astype(np.float32)
+        for key, value in losses.items():
+            recorded["%s/loss/%s" % (name, key)] = np.float32(value)
+    shutil.rmtree(folder)
+    np.savez_compressed(out, **recorded)
+    print("%d arrays of %d cases in %s" % (len(recorded), len(relay_cases.CASES), out))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,168 @@
+"""One iteration's gradients under every schedule, against autograd per loss."""
+
+import numpy as np
+import pytest
+import reference
+import torch
+from google.protobuf import text_format
+from nets import BRANCHED
+
+import caffe
+import layers
+from caffe import device
+from caffe.proto import caffe_pb2
+from relaybp import backward, flows, relay_file
+
+FLOWS = [
+    ("overlapping", 'flow { loss: "loss" to: "res2" } flow { loss: "aux_loss" to: "conv1" }'),
+    ("boundary inside a block",
+     'flow { loss: "loss" to: "res2_branch2b" } flow { loss: "aux_loss" to: "conv1" }'),
+    ("all to the bottom",
+     'flow { loss: "loss" to: "conv1" } flow { loss: "aux_loss" to: "conv1" }'),
+    ("auxiliary stops at its own head",
+     'flow { loss: "loss" to: "conv1" } flow { loss: "aux_loss" to: "aux_fc" }'),
+    ("primary is the long one",
+     'flow { loss: "loss" to: "conv1" } flow { loss: "aux_loss" to: "conv3" }'),
+    ("meeting in one layer",
+     'flow { loss: "loss" to: "conv3" } flow { loss: "aux_loss" to: "conv1" }'),
+]
+WAYS = [backward.Fused, backward.Ranges, backward.Zeroed]
+LOSS_WEIGHTS = {"loss": 1.0, "aux_loss": 0.3}
+
+
+@pytest.fixture
+def double():
+    device.set_precision("fp64")
+    yield
+    device.set_precision("fp32")
+
+
+@pytest.fixture(autouse=True)
+def project_layers():
+    """The modified Split registered as the driver does, the engine's own afterwards."""
+    own = caffe.layer_class("Split")
+    layers.register(caffe)
+    yield
+    caffe.register_layer(own)
+
+
+def make_net(seed=1):
+    caffe.set_random_seed(seed)
+    param = text_format.Parse(BRANCHED, caffe_pb2.NetParameter())
+    net = caffe.Net(param, caffe.TRAIN)
+    random = np.random.RandomState(seed)
+    for blobs in net.params.values():
+        for blob in blobs:
+            blob.data[...] = random.randn(*blob.shape) * 0.3
+    for index, blob in enumerate(net.params["bn1"]):
+        blob.data[...] = index  # statistics, not weights
+    net.blobs["data"].data[...] = random.randn(4, 3, 12, 12)
+    net.blobs["label"].data[...] = [0, 3, 4, 1]
+    return net, param
+
+
+def plan(net, text):
+    return flows.plan(net, relay_file.parse_relay(text), ["bn1"])
+
+
+def tensors(net):
+    return {name: [torch.tensor(blob.data.copy()) for blob in blobs]
+            for name, blobs in net.params.items()}
+
+
+def gradients(net, run):
+    net.clear_param_diffs()
+    net.forward()
+    run()
+    return {name: [blob.diff.copy() for blob in blobs] for name, blobs in net.params.items()}
+
+
+def largest_error(found, expected):
+    worst = 0.0
+    for name, arrays in expected.items():
+        for mine, theirs in zip(found[name], arrays, strict=True):
+            theirs = np.asarray(theirs)
+            scale = max(np.abs(theirs).max(), 1e-8)
+            worst = max(worst, np.abs(mine - theirs).max() / scale)
+    return worst
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("text", [row[1] for row in FLOWS], ids=[row[0] for row in FLOWS])
+def test_gradients_are_those_of_autograd_per_loss(double, text, way):
+    net, param = make_net()
+    planned = plan(net, text)
+    weights = tensors(net)
+    expected = reference.flow_gradients(
+        param, {name: torch.tensor(net.blobs[name].data.copy()) for name in net.inputs}, weights,
+        [(flow.loss, {net._layer_names[i] for i in flow.layers}) for flow in planned],
+        LOSS_WEIGHTS)
+    assert largest_error(gradients(net, way(net, planned)), expected) < 1e-11
+
+
+def test_joint_is_the_sum_of_both_losses_autograd(double):
+    net, param = make_net()
+    everything = set(net._layer_names)
+    expected = reference.flow_gradients(
+        param, {name: torch.tensor(net.blobs[name].data.copy()) for name in net.inputs},
+        tensors(net), [("loss", everything), ("aux_loss", everything)], LOSS_WEIGHTS)
+    assert largest_error(gradients(net, backward.Whole(net)), expected) < 1e-11
+
+
+@pytest.mark.parametrize("text", [row[1] for row in FLOWS], ids=[row[0] for row in FLOWS])
+def test_the_three_ways_agree_in_single_precision(text):
+    results = []
+    for way in WAYS:
+        net, _ = make_net()
+        results.append(gradients(net, way(net, plan(net, text))))
+    assert largest_error(results[0], results[1]) < 1e-5
+    assert largest_error(results[2], results[1]) == 0.0, "same kernels, same order"
+
+
+def test_relay_with_every_flow_to_the_bottom_is_joint_bit_for_bit():
+    net, _ = make_net()
+    text = 'flow { loss: "loss" to: "conv1" } flow { loss: "aux_loss" to: "conv1" }'
+    relay = gradients(net, backward.Fused(net, plan(net, text)))
+    joint = gradients(net, backward.Whole(net))
+    assert largest_error(relay, joint) == 0.0
+
+
+def test_a_flow_that_stops_at_its_head_leaves_the_trunk_alone():
+    net, _ = make_net()
+    text = 'flow { loss: "loss" to: "conv1" } flow { loss: "aux_loss" to: "aux_fc" }'
+    relay = gradients(net, backward.Fused(net, plan(net, text)))
+    net.blobs["aux_loss"].diff[...] = 0  # the auxiliary loss weighs nothing
+    alone = gradients(net, backward.Whole(net))
+    for name in ("conv1", "res2_branch2a", "conv3", "conv4", "fc"):
+        np.testing.assert_array_equal(relay[name][0], alone[name][0])
+    assert np.abs(relay["aux_fc"][0]).max() > 0
+    assert np.abs(alone["aux_fc"][0]).max() == 0
+
+
+def test_gradients_accumulate_over_iterations_of_iter_size(double):
+    net, _ = make_net()
+    run = backward.Fused(net, plan(net, FLOWS[0][1]))
+    once = gradients(net, run)
+    net.clear_param_diffs()
+    for _ in range(2):
+        net.forward()
+        run()
+    for name, arrays in once.items():
+        for index, array in enumerate(arrays):
+            np.testing.assert_allclose(net.params[name][index].diff, 2 * array, rtol=1e-12)
+
+
+def test_the_engine_chooses_fused_and_the_modified_split_otherwise():
+    net, _ = make_net()
+    planned = plan(net, FLOWS[0][1])
+    assert isinstance(backward.choose(net, planned), backward.Fused)
+    assert isinstance(backward.choose(net, planned, fused=False), backward.Ranges)
+    assert isinstance(backward.choose(net, None), backward.Whole)
+
+
+def test_the_modified_split_sums_every_top_outside_of_flows():
+    net, _ = make_net()
+    modified = gradients(net, backward.Whole(net))
+    caffe.register_layer(caffe.layer_class("Split").__mro__[1])
+    own_net, _ = make_net()
+    assert largest_error(modified, gradients(own_net, backward.Whole(own_net))) == 0.0

@@ -1,0 +1,96 @@
+"""Flows: which layers each loss trains, and the errors of a relay file that does not fit."""
+
+import pytest
+from google.protobuf import text_format
+from nets import BRANCHED
+
+import caffe
+from caffe.proto import caffe_pb2
+from relaybp import flows, relay_file
+from relaybp.errors import RelayError
+
+
+@pytest.fixture(scope="module")
+def net():
+    return caffe.Net(text_format.Parse(BRANCHED, caffe_pb2.NetParameter()), caffe.TRAIN)
+
+
+def plan(net, text, frozen=("bn1",)):
+    return flows.plan(net, relay_file.parse_relay(text, "my.prototxt"), frozen, "my.prototxt")
+
+
+RELAY = 'flow { loss: "loss" to: "res2" } flow { loss: "aux_loss" to: "conv1" }'
+
+
+def names(net, flow):
+    return {net._layer_names[index] for index in flow.layers}
+
+
+def test_a_flow_is_what_leads_to_its_loss_from_its_lowest_layer_up(net):
+    primary, auxiliary = plan(net, RELAY)
+    splits = {name for name in net._layer_names if name.endswith("_split")}
+    assert names(net, primary) - splits == {
+        "res2_branch2a", "res2_branch2b", "res2", "relu2", "conv3", "relu3", "conv4", "relu4", "pool4", "fc", "loss"}
+    assert names(net, auxiliary) - splits == {
+        "conv1", "bn1", "scale1", "relu1", "res2_branch2a", "res2_branch2b", "res2", "relu2", "conv3", "relu3",
+        "aux_pool", "aux_fc", "aux_loss"}
+
+
+def test_ranges_cover_the_layers_exactly_and_descend(net):
+    for flow in plan(net, RELAY):
+        covered = [i for start, end in flow.ranges for i in range(start, end - 1, -1)]
+        assert covered == sorted(flow.layers, reverse=True)
+        assert all(below[0] < above[1] - 1 for above, below in
+                   zip(flow.ranges, flow.ranges[1:], strict=False)), "ranges could be joined"
+
+
+@pytest.mark.parametrize("to, lowest", [
+    ("res2", "res2_branch2a"),  # the block, though a layer of that name exists
+    ("res2_branch2b", "res2_branch2b"),
+    ("conv1", "conv1"),
+])
+def test_to_names_a_layer_or_a_block(net, to, lowest):
+    primary, _ = plan(net, RELAY.replace('"res2"', f'"{to}"'))
+    assert min(primary.layers) == net._layer_names.index(lowest)
+
+
+@pytest.mark.parametrize("text, message", [
+    ('flow { loss: "los" to: "conv1" }', r"my\.prototxt: .*'los'.* did you mean 'loss'"),
+    ('flow { loss: "fc" to: "conv1" }', r"'fc': that layer is no loss.*aux_loss, loss"),
+    ('flow { loss: "loss" to: "conv9" } flow { loss: "aux_loss" to: "conv1" }',
+     r"to: 'conv9' is neither a layer nor the prefix.*did you mean 'conv"),
+    ('flow { loss: "loss" to: "aux_fc" } flow { loss: "aux_loss" to: "conv1" }',
+     r"'aux_fc' does not lead to that loss"),
+    ('flow { loss: "loss" to: "conv1" }', r"loss 'aux_loss' is used by no flow; add flow"),
+    ('flow { loss: "loss" to: "res2" } flow { loss: "aux_loss" to: "res2" }',
+     r"no flow reaches layer 'conv1'.*frozen: \"conv1\""),
+    (RELAY + 'frozen: "conv77"', r"frozen layer 'conv77' does not exist"),
+    ('flow { loss: "loss" to: "conv1" } flow { loss: "loss" to: "res2" }',
+     r"loss 'loss' has 2 flows; give it one"),
+    ('shedule: RELAY', r"my\.prototxt: 1:1.*did you mean 'schedule'"),
+    ('schedule: RELAI', r"my\.prototxt: .*did you mean 'RELAY'"),
+    ('schedule: RELAY', r"needs a flow for every loss"),
+    ('schedule: STANDARD ' + RELAY, r"delete the flows"),
+])
+def test_a_relay_file_that_does_not_fit_says_why(net, text, message):
+    with pytest.raises(RelayError, match=message):
+        plan(net, text)
+
+
+def test_frozen_layers_need_no_flow(net):
+    text = ('flow { loss: "loss" to: "res2" } flow { loss: "aux_loss" to: "res2" } '
+            'frozen: "conv1" frozen: "scale1"')
+    assert len(plan(net, text)) == 2
+
+
+def test_layers_that_the_net_itself_freezes_are_known():
+    param = text_format.Parse(
+        'layer { name: "a" type: "Convolution" param { lr_mult: 0 } param { lr_mult: 0 } } '
+        'layer { name: "b" type: "Convolution" param { lr_mult: 0 } param { } } '
+        'layer { name: "c" type: "BatchNorm" }', caffe_pb2.NetParameter())
+    assert flows.frozen_layers(param) == ["a", "c"]
+
+
+def test_missing_relay_file(tmp_path):
+    with pytest.raises(RelayError, match="no such file"):
+        relay_file.read_relay(str(tmp_path / "relay.prototxt"))
