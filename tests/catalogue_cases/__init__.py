@@ -95,7 +95,7 @@ def draw(spec, shape, random):
 
 def fill_params(net, case, random):
     """Give the layer its parameters; return the arrays, to see later what the layer changed."""
-    blobs = net.params["layer"] if "layer" in net.params else []
+    blobs = net.params.get("layer", [])
     for blob, kind in zip(blobs, case.params):  # noqa: B905 (Python 3.9 reads this)
         blob.data[...] = draw(kind, tuple(blob.data.shape), random)
     return blobs, [blob.data.copy() for blob in blobs]

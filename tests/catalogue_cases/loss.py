@@ -16,10 +16,10 @@ CASES = [
     _softmax("labels_column", "", SCORES, "4x1 labels 5"),
     _softmax("confident", "", "6x5 large", "6 labels 5", tolerance=1e-5),
     # BVLC Caffe 1.0 refuses its own second top
-    _softmax("probabilities", "", SCORES, LABELS, tops=2, judged=False),
+    _softmax("probabilities", "", SCORES, LABELS, tops=2, judged=False, true_gradient=False),
     _softmax("map", "", MAP, MAP_LABELS),
     _softmax("map_probabilities", "loss_weight: 2 loss_weight: 0", MAP, MAP_LABELS, tops=2,
-             judged=False),
+             judged=False, true_gradient=False),
     _softmax("axis_last", "softmax_param { axis: -1 }", "2x3x4", "2x3 labels 4"),
     _softmax("axis_0", "softmax_param { axis: 0 }", "4x4", "4 labels 4"),
     _softmax("ignore", "loss_param { ignore_label: 2 }", "8x4", "8 labels 4"),

@@ -32,4 +32,16 @@ CASES = [
          "stride: 2 }", "2x3x7x6 positive", phase="TEST", backward=None, judged=False),
     Case("Pooling", "stochastic_train", "pooling_param { pool: STOCHASTIC kernel_size: 3 "
          "stride: 2 }", "2x3x7x6 positive", judged=False),
+    Case("SPP", "max_1", "spp_param { pyramid_height: 1 }", MAPS),
+    Case("SPP", "max_2", "spp_param { pyramid_height: 2 }", MAPS),
+    Case("SPP", "max_3", "spp_param { pyramid_height: 3 }", "2x2x7x8"),
+    Case("SPP", "max_3_exact", "spp_param { pyramid_height: 3 pool: MAX }", "1x2x8x4"),
+    Case("SPP", "max_3_tall", "spp_param { pyramid_height: 3 }", "1x3x11x6"),
+    Case("SPP", "max_1_batch", "spp_param { pyramid_height: 1 }", "5x2x3x2"),
+    Case("SPP", "ave_1", "spp_param { pyramid_height: 1 pool: AVE }", MAPS),
+    Case("SPP", "ave_2", "spp_param { pyramid_height: 2 pool: AVE }", MAPS),
+    Case("SPP", "ave_3", "spp_param { pyramid_height: 3 pool: AVE }", "2x2x7x8"),
+    Case("SPP", "ave_3_wide", "spp_param { pyramid_height: 3 pool: AVE }", "1x2x6x15"),
+    Case("SPP", "stochastic", "spp_param { pyramid_height: 2 pool: STOCHASTIC }",
+         "2x2x6x4 positive", judged=False),
 ]

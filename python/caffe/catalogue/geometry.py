@@ -1,7 +1,5 @@
 """Sliding windows: the kernel, stride, pad and dilation fields of Caffe's vision layers."""
 
-import math
-
 
 def spatial(layer, options, name, axes, default=None):
     """One value per spatial axis from a repeated field such as `kernel_size`.
@@ -45,10 +43,14 @@ def convolved(size, kernel, stride, pad, dilation=1):
     return (size + 2 * pad - (dilation * (kernel - 1) + 1)) // stride + 1
 
 
-def pooled(size, kernel, stride, pad, ceil=True):
-    """The output size of a pooling: rounded up; no window starts outside image and left pad."""
-    room = (size + 2 * pad - kernel) / stride
-    count = (math.ceil(room) if ceil else math.floor(room)) + 1
-    if pad and (count - 1) * stride >= size + pad:
+def pooled(size, kernel, stride, pad, ceil=True, clip=True):
+    """The output size of a pooling, rounded up or down.
+
+    With `clip` no window starts beyond the image and its left pad. Caffe clips where any axis
+    has a pad.
+    """
+    room = size + 2 * pad - kernel
+    count = (-(-room // stride) if ceil else room // stride) + 1
+    if clip and (count - 1) * stride >= size + pad:
         count -= 1
     return count

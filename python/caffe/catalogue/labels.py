@@ -1,0 +1,52 @@
+"""Class labels: bottoms of numbers read as indices, and checked without waiting for a GPU."""
+
+import math
+from collections import deque
+
+import torch
+
+
+class Labels:
+    """The label bottom of a layer whose first bottom scores classes along an axis."""
+
+    def __init__(self, layer, ignored=None):
+        self.layer, self.ignored = layer, ignored
+        self._pending = deque()  # (smallest and largest label, event of their arrival, classes)
+
+    def check_count(self, shapes, axis):
+        """There must be one label for every vector of scores."""
+        scores, labels = tuple(shapes[0]), tuple(shapes[1])
+        expected = scores[:axis] + scores[axis + 1:]
+        if math.prod(labels) != math.prod(expected):
+            raise self.layer.shape_error(
+                f"bottom 0 {scores} has classes along axis {axis}, so bottom 1 needs "
+                f"{math.prod(expected)} labels, as in shape {expected}; found shape {labels}")
+
+    def read(self, labels, scores, axis):
+        """Indices shaped as `scores` with 1 class, and a mask of those that count (None: all)."""
+        shape = scores.shape[:axis] + (1,) + scores.shape[axis + 1:]
+        index, classes = labels.long().reshape(shape), scores.shape[axis]
+        keep = None
+        if self.ignored is not None:
+            keep = index != self.ignored
+            index = index * keep
+        self._watch(index, classes)
+        return index.clamp(0, classes - 1), keep
+
+    def _watch(self, index, classes):
+        """Raise if a label was out of range: now on the CPU, on a GPU once its copy is here."""
+        extremes = torch.stack(index.aminmax()).to("cpu", non_blocking=True)
+        arrival = torch.cuda.Event() if index.is_cuda else None
+        if arrival is not None:
+            arrival.record()
+        self._pending.append((extremes, arrival, classes))
+        while self._pending and (self._pending[0][1] is None or self._pending[0][1].query()):
+            extremes, _, classes = self._pending.popleft()
+            self._check(*extremes.tolist(), classes)
+
+    def _check(self, low, high, classes):
+        for label in (low, high):
+            if not 0 <= label < classes:
+                raise self.layer.error(
+                    f"bottom 1 holds label {label}; with the {classes} classes of bottom 0 labels "
+                    f"are 0 to {classes - 1}: mend the data or num_output, or set ignore_label")

@@ -1,0 +1,146 @@
+"""Pooling over windows: the maximum, the average, or a random pick of each."""
+
+import torch
+
+from .. import device
+from .geometry import pooled
+
+aten = torch.ops.aten
+
+
+class Windows:
+    """Where the windows lie; per axis: kernel, stride, pad, sizes of image and output.
+
+    PyTorch's pooling does it all where its rules give Caffe's; else the image is padded first.
+    """
+
+    def __init__(self, kernel, stride, pad, image, sizes, ceil=True):
+        self.kernel, self.stride, self.pad = tuple(kernel), tuple(stride), tuple(pad)
+        self.image, self.sizes = tuple(image), tuple(sizes)
+        axes = list(zip(self.image, self.kernel, self.stride, self.pad, strict=True))
+        self.native = self.sizes == tuple(pooled(*axis, ceil, clip=ceil) for axis in axes) and all(
+            2 * pad <= size for pad, size in zip(self.pad, self.kernel, strict=True))
+        self.rule = ((self.kernel, self.stride, self.pad if self.native else (0, 0)),
+                     self.native and ceil)
+        self.margins = [  # left, right, top, bottom
+            margin for (length, kernel, stride, pad), size in
+            reversed(list(zip(axes, self.sizes, strict=True)))
+            for margin in (pad, max(0, (size - 1) * stride + kernel - length - pad))]
+
+    @property
+    def covers_image(self):
+        """One window, and it is the image."""
+        return self.sizes == (1, 1) and self.kernel == self.image and self.pad == (0, 0)
+
+    def padded(self, x, value):
+        return x if self.native else torch.nn.functional.pad(x, self.margins, value=value)
+
+    def unpadded(self, dx):
+        if self.native:
+            return dx
+        left, top = self.margins[0], self.margins[2]
+        return dx[:, :, top:top + self.image[0], left:left + self.image[1]]
+
+    def lengths(self, like, axis):
+        """How much of each window along an axis lies in the padded image."""
+        start = torch.arange(self.sizes[axis], device=like.device) * self.stride[axis]
+        end = (start + self.kernel[axis]).clamp(max=self.image[axis] + 2 * self.pad[axis])
+        return (end - start).clamp(min=1).to(like.dtype)
+
+
+class MaxPool:
+    """The first of the largest values; `places` says where they lie in the (padded) image."""
+
+    def __init__(self, windows):
+        self.windows = windows
+
+    def forward(self, x):
+        (kernel, stride, pad), ceil = self.windows.rule
+        y, self.places = aten.max_pool2d_with_indices(
+            self.windows.padded(x, torch.finfo(x.dtype).min), kernel, stride, pad, (1, 1), ceil)
+        return y
+
+    def backward(self, dy, x):
+        (kernel, stride, pad), ceil = self.windows.rule
+        return self.windows.unpadded(aten.max_pool2d_with_indices_backward(
+            dy, self.windows.padded(x, 0), kernel, stride, pad, (1, 1), ceil, self.places))
+
+    def mask(self, dtype):
+        """The places in the image without padding, y W + x, as numbers."""
+        places, windows = self.places, self.windows
+        if not windows.native:
+            left, right, top, _ = windows.margins
+            width = windows.image[1] + left + right
+            rows = torch.div(places, width, rounding_mode="floor") - top
+            places = rows * windows.image[1] + places % width - left
+        return places.to(dtype)
+
+
+class AveragePool:
+    """The sum divided by the part of the window that lies in the padded image."""
+
+    def __init__(self, windows):
+        self.windows = windows
+
+    def forward(self, x):
+        windows = self.windows
+        if windows.covers_image:
+            return x.mean((2, 3), keepdim=True)
+        rule, ceil = windows.rule
+        if windows.native:
+            return aten.avg_pool2d(x, *rule, ceil, True)
+        return aten.avg_pool2d(windows.padded(x, 0), *rule, ceil, True, 1) / self._areas(x)
+
+    def backward(self, dy, x):
+        windows = self.windows
+        if windows.covers_image:
+            count = windows.image[0] * windows.image[1]
+            return torch.empty_like(x).copy_((dy / count).expand(x.shape))
+        rule, ceil = windows.rule
+        if windows.native:
+            return aten.avg_pool2d_backward(dy, x, *rule, ceil, True, None)
+        return windows.unpadded(aten.avg_pool2d_backward(
+            dy / self._areas(dy), windows.padded(x, 0), *rule, ceil, True, 1))
+
+    def _areas(self, like):
+        return self.windows.lengths(like, 0)[:, None] * self.windows.lengths(like, 1)
+
+
+class StochasticPool:
+    """One value per window, drawn in proportion to the values (which must not be negative).
+
+    Not training: the mean of the values, weighted by themselves. Zeiler and Fergus, 2013.
+    """
+
+    def __init__(self, windows, training):
+        self.windows, self.training = windows, training
+
+    def forward(self, x):
+        values, places = self._unfolded(x)
+        total = values.cumsum(-1)
+        if not self.training:
+            return values.square().sum(-1) / total[..., -1].clamp(min=torch.finfo(x.dtype).tiny)
+        draw = torch.rand(total.shape[:-1] + (1,), dtype=x.dtype, device=x.device,
+                          generator=device.generator(x.device.type))
+        # the first value whose running sum reaches the drawn share of the window's sum
+        pick = (total < draw * total[..., -1:]).sum(-1, keepdim=True)
+        self.places = places.expand(values.shape).gather(-1, pick).flatten(2)
+        return values.gather(-1, pick).squeeze(-1)
+
+    def backward(self, dy, x):
+        dx = dy.new_zeros(x.shape[:2] + (self._padded_size[0] * self._padded_size[1],))
+        dx.scatter_add_(2, self.places, dy.reshape(self.places.shape))
+        dx = dx.view(x.shape[:2] + self._padded_size)
+        return dx[:, :, :x.shape[2], :x.shape[3]]
+
+    def _unfolded(self, x):
+        """The values of each window and their places, (N, C, H', W', kernel area)."""
+        windows = self.windows
+        _, right, _, bottom = windows.margins
+        padded = torch.nn.functional.pad(x, (0, right, 0, bottom))
+        self._padded_size = tuple(padded.shape[2:])
+        places = torch.arange(padded[0, 0].numel(), device=x.device).view(self._padded_size)
+        return tuple(
+            image.unfold(-2, windows.kernel[0], windows.stride[0])
+            .unfold(-2, windows.kernel[1], windows.stride[1]).flatten(-2)
+            for image in (padded, places))
