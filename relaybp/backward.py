@@ -5,11 +5,12 @@ Three ways to the same gradients, and a test that holds them together:
 - fused: the engine runs all flows in one sweep and shares their work (`net.backward_flows`);
 - ranges: `net._backward(start, end)` for each range; the modified Split of `layers/` hands down
   only the tops of the running flow;
-- zeroed: as ranges, for a Caffe whose Split sums every top: the diffs of the tops that the
-  running flow does not pass are set to zero first.
+- passes: for a Caffe whose Split sums every top: nested passes, after zeroing the diffs of the
+  tops that lead out of the running flows.
 """
 
-from .flows import Graph
+from .errors import RelayError
+from .flows import Graph, ranges
 
 
 class Fused:
@@ -44,23 +45,55 @@ class Ranges:
                 split.running = None
 
 
-class Zeroed:
-    """One `_backward` per range, after zeroing the diffs of the tops that the flow avoids."""
+class Passes:
+    """One backward pass for each lowest layer, for a Caffe whose Split sums every top.
+
+    Pass k runs the flows that reach layer `to` k or lower, together, down to that layer; the
+    diffs of tops that lead out of them are set to zero first. The layers that the pass before
+    had reached get their data diffs anew, and keep the parameter diffs which they had then.
+
+    NOTE: one pass per flow would be wrong there: BVLC's in-place Scale overwrites the input that
+    it saved in its first backward, so only the first parameter diff of an iteration is right.
+    """
 
     def __init__(self, net, flows):
-        self.net, self.flows = net, flows
+        self.net = net
         graph = Graph(net)
-        self.avoided = [
-            [blob for index in sorted(flow.layers) for i, blob in enumerate(graph.tops[index])
-             if i not in graph.passed_tops(flow.layers, index)]
-            for flow in flows]
+        _refuse_shared_params(net, graph)
+        self.passes = []
+        reached = len(graph.names)
+        for lowest in sorted({min(flow.layers) for flow in flows}, reverse=True):
+            layers = frozenset().union(*(
+                (i for i in flow.layers if i >= lowest) for flow in flows
+                if min(flow.layers) <= lowest))
+            avoided = [blob for index in sorted(layers)
+                       for i, blob in enumerate(graph.tops[index])
+                       if i not in graph.passed_tops(layers, index)]
+            done = [blob for i in sorted(layers) if i >= reached for blob in net.layers[i].blobs]
+            self.passes.append((avoided, ranges(layers), done))
+            reached = lowest
 
     def __call__(self):
-        for flow, avoided in zip(self.flows, self.avoided):
+        for avoided, spans, done in self.passes:
             for name in avoided:
                 self.net.blobs[name].diff[...] = 0
-            for start, end in flow.ranges:
+            kept = [blob.diff.copy() for blob in done]
+            for start, end in spans:
                 self.net._backward(start, end)
+            for blob, diff in zip(done, kept):
+                blob.diff[...] = diff
+
+
+def _refuse_shared_params(net, graph):
+    """Parameters shared by layers would be reset where another layer has added to them."""
+    owners = {}
+    for name, blobs in net.params.items():
+        for blob in blobs:
+            owner = owners.setdefault(blob.diff.__array_interface__["data"][0], name)
+            if owner != name:
+                raise RelayError(
+                    "layers %r and %r share parameters: relay on an original Caffe cannot keep "
+                    "their diffs apart; use this repository's engine" % (owner, name))
 
 
 class Whole:
@@ -82,4 +115,4 @@ def choose(net, flows, fused=True):
     splits = [layer for layer in net.layers if layer.type == "Split"]
     if all(hasattr(split, "running") for split in splits):
         return Ranges(net, flows)
-    return Zeroed(net, flows)
+    return Passes(net, flows)

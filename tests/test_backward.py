@@ -26,8 +26,8 @@ FLOWS = [
     ("meeting in one layer",
      'flow { loss: "loss" to: "conv3" } flow { loss: "aux_loss" to: "conv1" }'),
 ]
-WAYS = [backward.Fused, backward.Ranges, backward.Zeroed]
-LOSS_WEIGHTS = {"loss": 1.0, "aux_loss": 0.3}
+WAYS = [backward.Fused, backward.Ranges, backward.Passes]
+LOSS_WEIGHTS = {"loss": 1.0, "aux_loss": float(np.float32(0.3))}  # a protobuf float
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_the_three_ways_agree_in_single_precision(text):
         net, _ = make_net()
         results.append(gradients(net, way(net, plan(net, text))))
     assert largest_error(results[0], results[1]) < 1e-5
-    assert largest_error(results[2], results[1]) == 0.0, "same kernels, same order"
+    assert largest_error(results[2], results[1]) < 1e-5
 
 
 def test_relay_with_every_flow_to_the_bottom_is_joint_bit_for_bit():
