@@ -29,6 +29,7 @@ class Model:
     flows: dict          # loss: the lowest layer that it trains
     branches: dict = field(default_factory=dict)  # block of the trunk: what to hang on its top
     test_batch_size: int = 50
+    scale: float = 1     # of the pixels, after the mean is subtracted
 
     def files(self, folder):
         """The text of each file of the model's folder, by file name."""
@@ -41,10 +42,10 @@ class Model:
     def train_val(self):
         """The NetParameter of training and testing; the branches are there only in training."""
         train, n = NetSpec(), NetSpec()
+        pixels = {"crop_size": self.crop_size, **({} if self.scale == 1 else {"scale": self.scale})}
         train.data, train.label = parts.data("data/train_lmdb", self.batch_size, parts.TRAIN,
-                                             mirror=True, crop_size=self.crop_size)
-        n.data, n.label = parts.data("data/val_lmdb", self.test_batch_size, parts.TEST,
-                                     crop_size=self.crop_size)
+                                             mirror=True, **pixels)
+        n.data, n.label = parts.data("data/val_lmdb", self.test_batch_size, parts.TEST, **pixels)
         parts.loss_and_accuracy(n, self.scores(n, n.data, self.branches))
         net = caffe_pb2.NetParameter(name=self.title)
         net.MergeFrom(train.to_proto())

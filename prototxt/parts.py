@@ -3,6 +3,8 @@
 A block takes the NetSpec, the name of its first layer and the top below; it returns its own top.
 """
 
+from math import ceil
+
 from caffe.net_spec import layers as L
 from caffe.net_spec import params as P
 from caffe.proto import caffe_pb2
@@ -58,6 +60,25 @@ def pool(n, name, x, method="MAX", **shape):
     """Pooling: method MAX or AVE."""
     n[name] = L.Pooling(x, pool=getattr(P.Pooling, method), **shape)
     return n[name]
+
+
+def fc_relu_drop(n, number, x, num_output=4096):
+    """fcN, ReLU and dropout 0.5 in place, as VGG's fc6 and fc7."""
+    x = relu(n, f"fc{number}_relu", classifier(n, f"fc{number}", x, num_output))
+    n[f"drop{number}"] = L.Dropout(x, in_place=True, dropout_ratio=0.5)
+    return n[f"drop{number}"]
+
+
+def spp(n, x, side=14, bins=(1, 2, 3, 7)):
+    """Spatial pyramid: max pooling of a side x side map into 1x1, 2x2, ... bins, in one vector."""
+    levels = []
+    for count in bins:
+        size = ceil(side / count)
+        level = pool(n, f"spp{count}", x, kernel_size=size, stride=size)
+        n[f"spp{count}_flat"] = L.Flatten(level)
+        levels.append(n[f"spp{count}_flat"])
+    n["spp"] = L.Concat(*levels)
+    return n["spp"]
 
 
 def data(source, batch_size, phase, **transform):

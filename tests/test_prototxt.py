@@ -23,6 +23,12 @@ def test_committed_files_are_current(model):
 # model, learned parameters of the deploy net, who says so
 SIZES = [
     ("resnet50_relay", 25_557_032, "torchvision's resnet50"),
+    ("vgg13", 133_047_848, "torchvision's vgg13"),
+    ("vgg16", 138_357_544, "torchvision's vgg16"),
+    ("vgg19", 143_667_240, "torchvision's vgg19"),
+    # an fc8 of 401 classes for 1000, and 3x3 convolutions (and biases) more
+    ("vgg22", 143_667_240 - 599 * 4097 + 590_080 + 2 * 2_359_808, "VGG-19 and 1 + 2 convolutions"),
+    ("vgg25", 143_667_240 - 599 * 4097 + 2 * 590_080 + 4 * 2_359_808, "VGG-19 and 2 + 4"),
 ]
 
 
@@ -50,3 +56,25 @@ def test_relay_file_names_every_loss_and_a_layer_for_each(model):
     assert set(model.flows) == losses
     for lowest in model.flows.values():
         assert any(layer.name == lowest or layer.name.startswith(f"{lowest}_") for layer in train)
+
+
+def test_model_b_fills_the_released_caffemodel():
+    """Its 685,025,107 bytes are the float32 parameters, and some kilobytes of names."""
+    size = 4 * count.parameters(count.walk(read("model_b", "deploy.prototxt"), TEST))
+    assert 0 < 685_025_107 - size < 50_000
+
+
+@pytest.mark.parametrize("model, channels", [("model_a", 256), ("model_b", 512)])
+def test_the_pyramid_has_49_9_4_and_1_bins(model, channels):
+    rows = {row.name: row for row in count.walk(read(model, "deploy.prototxt"), TEST)}
+    for bins in (1, 2, 3, 7):
+        assert rows[f"spp{bins}"].shapes == [(1, channels, bins, bins)]
+    assert rows["spp"].shapes == [(1, channels * (1 + 4 + 9 + 49))]
+
+
+def test_figure_2_flows_of_vgg19_overlap_in_segments_3_and_4():
+    assert generate.load("vgg19").flows == {
+        "loss": "conv4_1", "aux2_loss": "conv3_1", "aux1_loss": "conv1_1"}
+    order = [layer.name for layer in read("vgg19", "train_val.prototxt").layer]
+    assert order.index("pool3") < order.index("aux1_pool") < order.index("conv4_1")
+    assert order.index("pool4") < order.index("aux2_pool") < order.index("conv5_1")

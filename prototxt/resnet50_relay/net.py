@@ -3,7 +3,7 @@
     PYTHONPATH=python python -m prototxt.generate resnet50_relay
 """
 
-from prototxt import parts, solvers
+from prototxt import parts, settings
 from prototxt.model import Model
 from prototxt.resnet import resnet
 
@@ -11,12 +11,11 @@ ABOUT = """
 ResNet-50 (He et al., CVPR 2016) with the layer names of the authors' Caffe release, and the
 auxiliary branch of Relay Backpropagation (Shen, Lin and Huang, ECCV 2016, Table 6). The primary
 loss trains the layers from the top down to block `res4a` (conv4_1), the auxiliary loss those from
-`res4d` (conv4_4) down to `conv1`: both train `res4a` to `res4d`. Its loss weight is 0.3.
+`res4d` (conv4_4) down to `conv1`: both train `res4a` to `res4d`.
 
 Where the papers are silent, this is chosen:
 
-- **Branch:** GoogLeNet's auxiliary classifier after `res4d_relu`: average pooling 5x5/3, 1x1
-  convolution 128, fc 1024, dropout 0.7, fc 1000; with biases and without BatchNorm.
+""" + settings.HEAD.format(classes=1000) + """\
 - **Stride:** in the first 1x1 convolution (`branch2a`) of a stage, as in the Caffe release, not in
   the 3x3 one ("v1.5").
 - **BatchNorm:** eps 1e-5 (Caffe's default), `moving_average_fraction` 0.95 (Caffe's is 0.999).
@@ -24,25 +23,19 @@ Where the papers are silent, this is chosen:
 - **Mini-batch 256:** 32 images x `iter_size` 8. Gradients add up over 256 images, BatchNorm
   normalises over 32, as on eight GPUs of 32 images each. `batch_size` 256 with `iter_size` 1
   normalises over all 256 and asks for eight times the memory of blobs.
-- **Learning rate:** 0.01, divided by 10 after 320,000, 560,000 and 720,000 of 800,000 iterations
-  (40, 30, 20 and 10 % of the schedule), in place of the papers' "when the error plateaus".
-- **Initialisation:** MSRA in every layer with weights; biases learn at twice the rate, undecayed.
+""" + settings.LEARNING + """\
 - **Other crop sizes:** `pool5` pools globally, so any `crop_size` from 33 on builds.
-
-The LMDBs hold images whose shorter side is 256, in random order. The paper's colour shift and
-class-aware sampling are not part of Caffe's own `Data` layer.
-"""
+""" + settings.LMDBS
 
 EXPECTED = """
 ImageNet validation error, single model, top-1 / top-5, as the papers report it (one run each):
 standard BP 20.74 / 5.25 (He et al.), 21.17 / 5.37 (re-implemented by Shen et al.); Relay BP
-20.26 / 4.93. These are multi-crop, multi-scale figures: the single centre crop that the TEST phase
-measures lies some points above.
-"""
+20.26 / 4.93.
+""" + settings.MULTI_SCALE
 
 MODEL = Model(
     title="ResNet-50", about=ABOUT, expected=EXPECTED,
     scores=lambda n, x, branches: resnet(n, x, branches, blocks=(3, 4, 6, 3)),
     branches={"res4d": parts.googlenet_head("aux", classes=1000)},
     flows={"loss": "res4a", "aux_loss": "conv1"},
-    crop_size=224, batch_size=32, solver={**solvers.IMAGENET, "iter_size": 8})
+    crop_size=224, batch_size=32, solver=settings.IMAGENET)

@@ -1,0 +1,47 @@
+"""Settings that several models share: fields of SolverParameter, and what their readmes say."""
+
+RELAY_PAPER = {
+    "test_interval": 5000, "test_initialization": False,
+    "base_lr": 0.01, "lr_policy": "multistep", "gamma": 0.1,
+    "stepvalue": [320000, 560000, 720000], "max_iter": 800000,
+    "momentum": 0.9, "weight_decay": 0.0002,
+    "display": 20, "average_loss": 20, "snapshot": 20000,
+    "iter_size": 8,                              # times a batch of 32
+}
+IMAGENET = {**RELAY_PAPER, "test_iter": [1000]}  # 1000 x 50 = 50,000 validation images
+PLACES2 = {**RELAY_PAPER, "test_iter": [401]}    # 401 x 50 = 20,050 validation images
+
+HEAD = """\
+- **Branch:** GoogLeNet's auxiliary classifier: average pooling 5x5/3, 1x1 convolution 128, fc 1024,
+  dropout 0.7, fc {classes}; with biases and without BatchNorm. Loss weight 0.3.
+"""
+LEARNING = """\
+- **Learning rate:** 0.01, divided by 10 after 320,000, 560,000 and 720,000 of 800,000 iterations
+  (40, 30, 20 and 10 % of the schedule), in place of the papers' "when the error plateaus".
+- **Initialisation:** MSRA in every layer with weights; biases learn at twice the rate, undecayed.
+"""
+UNNORMALISED = """\
+- **Mini-batch 256:** 32 images x `iter_size` 8. Without BatchNorm it makes no difference how the
+  mini-batch is cut.
+- **Pixel scale:** `scale: 0.017`, about one over the pixels' standard deviation. MSRA
+  initialisation carries the scale of the input to the scores, and from pixels of +-128 a network
+  of this kind without BatchNorm diverges within a few updates.
+"""
+LMDBS = """
+The LMDBs hold images whose shorter side is 256, in random order. The paper's colour shift and
+class-aware sampling are not part of Caffe's own `Data` layer.
+"""
+PLAIN = UNNORMALISED + LEARNING + LMDBS
+
+TABLE_1 = """\
+{dataset} validation error, single model, top-1 / top-5: {error} with standard BP (Shen et al.,
+Table 1; one run). No figure is published for the other two methods with this network.
+"""
+MULTI_SCALE = """\
+A "single model" is tested fully-convolutionally at several scales; the single centre crop that the
+TEST phase measures lies some points above.
+"""
+PYRAMID = """\
+- **Pyramid:** poolings of kernel = stride = 14, 7, 5 and 2 (ceil of 14 over the bins) without
+  padding, each flattened, concatenated in this order. `crop_size` 224 gives them their 14x14 map.
+"""

@@ -1,0 +1,53 @@
+"""VGG networks (Simonyan and Zisserman 2015) of any depth."""
+
+from functools import partial
+
+from prototxt import settings
+from prototxt.model import Model
+from prototxt.parts import classifier, conv_relu, fc_relu_drop, googlenet_head, pool
+
+WIDTHS = (64, 128, 256, 512, 512)
+ABOUT = """
+{what}, for {dataset} with {classes} classes. It
+stands in Table 1 of Relay Backpropagation (Shen, Lin and Huang, ECCV 2016).
+
+The auxiliary branch and its flows are those of that paper's Model A: the branch hangs on `pool4`;
+the auxiliary loss trains everything below it, the primary loss everything from the top down to
+`conv4_1`; both train stage 4.
+{more}
+Where the papers are silent, this is chosen:
+
+"""
+
+
+def vgg(n, x, branches, depths, classes, widths=WIDTHS, last_pool=None):
+    """The scores of five stages of `depths` 3x3 convolutions, each stage max-pooled, and three fc.
+
+    `branches` maps a pooling layer ("pool4") to a function that hangs layers on its top;
+    `last_pool(n, x)` takes the place of pool5.
+    """
+    for stage, (depth, width) in enumerate(zip(depths, widths), 1):
+        for index in range(1, depth + 1):
+            x = conv_relu(n, f"conv{stage}_{index}", x, width, 3, pad=1)
+        if stage == 5 and last_pool:
+            x = last_pool(n, x)
+        else:
+            x = pool(n, f"pool{stage}", x, kernel_size=2, stride=2)
+        if f"pool{stage}" in branches:
+            branches[f"pool{stage}"](n, x)
+    x = fc_relu_drop(n, 7, fc_relu_drop(n, 6, x))
+    return classifier(n, "fc8", x, classes)
+
+
+def one_branch(title, what, depths, dataset, error, more=""):
+    """The Model of a VGG network with Model A's branch and flows; `error` is Table 1's."""
+    classes, solver = {"ImageNet": (1000, settings.IMAGENET),
+                       "Places2": (401, settings.PLACES2)}[dataset]
+    about = ABOUT.format(what=what, dataset=dataset, classes=classes, more=more)
+    return Model(
+        title=title, about=about + settings.HEAD.format(classes=classes) + settings.PLAIN,
+        expected=settings.TABLE_1.format(dataset=dataset, error=error) + settings.MULTI_SCALE,
+        scores=partial(vgg, depths=depths, classes=classes),
+        branches={"pool4": googlenet_head("aux", classes=classes)},
+        flows={"loss": "conv4_1", "aux_loss": "conv1_1"},
+        crop_size=224, batch_size=32, scale=0.017, solver=solver)
