@@ -1,0 +1,116 @@
+"""The mean image of an LMDB, per pixel into a file, and per channel on the screen.
+
+    python data_prep/compute_image_mean.py [FLAGS] INPUT_DB [OUTPUT_FILE]
+
+OUTPUT_FILE, usually mean.binaryproto, is what mean_file in a prototxt names; the values per
+channel are what mean_value takes. The arguments and the file are those of the original tool.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import lmdb
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+
+from caffe.datum import decode_datum
+from caffe.proto import caffe_pb2
+
+from data_prep.datum_db import write_atomically
+from data_prep.errors import PrepError, run
+from data_prep.flags import FlagParser
+from data_prep.workers import default_workers, thread_map
+
+
+def parser():
+    flags = FlagParser(__doc__)
+    flags.add_argument("db", metavar="INPUT_DB")
+    flags.add_argument("output", metavar="OUTPUT_FILE", nargs="?")
+    flags.flag("backend", "lmdb", "only lmdb: leveldb is not read by this engine")
+    flags.flag("center_crop", 0, "the mean of the central square of this side; for images of "
+               "different sizes (0: whole images)")
+    flags.flag("workers", default_workers(), "threads that decode images")
+    return flags
+
+
+def mean_of(db, center_crop=0, workers=1, say=lambda line: None):
+    """The mean (C, H, W) of all images of a database, float64, and their number."""
+    total, count = None, 0
+    for key, image in thread_map(partial(_pixels, center_crop), _records(db), workers):
+        if total is None:
+            total = np.zeros(image.shape)
+        if image.shape != total.shape:
+            raise PrepError(_size_problem(db, key, image.shape, total.shape, center_crop))
+        total += image
+        count += 1
+        if count % 10000 == 0:
+            say(f"Processed {count} files.")
+    if not count:
+        raise PrepError(f"{db} holds no records")
+    return total / count, count
+
+
+def write_mean(path, mean):
+    """Write a mean (C, H, W) as the BlobProto that mean_file expects."""
+    blob = caffe_pb2.BlobProto(num=1)
+    blob.channels, blob.height, blob.width = mean.shape
+    blob.data.extend(mean.astype(np.float32).ravel())
+    write_atomically(path, blob.SerializeToString())
+
+
+def _records(db):
+    """Yield each (key, record) of an LMDB."""
+    if not (Path(db) / "data.mdb").is_file():
+        hint = "; its conversion has not finished" if Path(f"{db}.partial").exists() else ""
+        raise PrepError(f"{db} is not an LMDB: expected a folder with data.mdb{hint}")
+    try:
+        with lmdb.open(str(db), readonly=True, lock=False) as env, env.begin() as txn:
+            yield from txn.cursor()
+    except lmdb.Error as error:
+        raise PrepError(f"cannot read {db}: {error}; the database is damaged: convert it again"
+                        ) from error
+
+
+def _pixels(center_crop, item):
+    """The key and the pixels, cropped, of one (key, record)."""
+    key, record = item
+    image = decode_datum(record, key)
+    if center_crop:
+        _, height, width = image.shape
+        if min(height, width) < center_crop:
+            raise PrepError(f"record {key.decode()!r}: {height} x {width} is smaller than "
+                            f"-center_crop={center_crop}")
+        top, left = (height - center_crop) // 2, (width - center_crop) // 2
+        image = image[:, top:top + center_crop, left:left + center_crop]
+    return key, image
+
+
+def _size_problem(db, key, shape, expected, center_crop):
+    found, first = (" x ".join(map(str, size)) for size in (shape, expected))
+    cure = ("convert them all with or all without -gray" if center_crop else
+            "convert with -resize_width and -resize_height, or take the mean of the central "
+            "square with --center_crop")
+    return (f"{db}, record {key.decode()!r}: {found} (channels x height x width), but the images "
+            f"before it are {first}; a mean needs one size: {cure}")
+
+
+def main(args=None):
+    options = parser().parse_args(sys.argv[1:] if args is None else args)
+    if options.backend != "lmdb":
+        raise PrepError(f"-backend={options.backend}: expected lmdb, the one format that the "
+                        "engine reads")
+    mean, count = mean_of(options.db, options.center_crop, options.workers,
+                          lambda line: print(line, file=sys.stderr, flush=True))
+    if options.output:
+        write_mean(options.output, mean)
+    print(f"{count} images of {' x '.join(map(str, mean.shape))} (channels x height x width)"
+          + (f", mean in {options.output}" if options.output else ""))
+    for channel, value in enumerate(mean.mean(axis=(1, 2))):
+        print(f"mean_value channel [{channel}]: {value:.6g}")
+
+
+if __name__ == "__main__":
+    run(main)

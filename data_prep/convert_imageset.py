@@ -1,0 +1,206 @@
+"""Turn the images of a list file into an LMDB for Caffe's Data layer.
+
+    python data_prep/convert_imageset.py [FLAGS] ROOTFOLDER/ LISTFILE DB_NAME
+
+LISTFILE: one image a line, "subfolder1/file1.jpg 7". The arguments, the keys and the records are
+those of the original tool. A run that was killed goes on where it was when the same command is
+given again; until it is complete, nothing stands under DB_NAME.
+"""
+
+import hashlib
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+
+from data_prep.errors import PrepError, run, some
+from data_prep.flags import FlagParser
+from data_prep.image_list import ImageList
+from data_prep.images import Options, read_image
+from data_prep.workers import default_workers, process_map
+
+
+def parser():
+    """The original's flags and arguments, and the new ones."""
+    flags = FlagParser(__doc__)
+    flags.add_argument("root", metavar="ROOTFOLDER/", help="put before every file name")
+    flags.add_argument("list", metavar="LISTFILE")
+    flags.add_argument("db", metavar="DB_NAME", help="folder to make")
+    flags.flag("gray", False, "store one channel")
+    flags.flag("shuffle", False, "shuffle the list (see -seed)")
+    flags.flag("backend", "lmdb", "only lmdb: leveldb is not read by this engine")
+    flags.flag("resize_width", 0, "resize to this width; needs -resize_height")
+    flags.flag("resize_height", 0, "resize to this height; needs -resize_width")
+    flags.flag("check_size", False, "every image must have the size of the first")
+    flags.flag("encoded", False, "store encoded images instead of pixels")
+    flags.flag("encode_type", "", "encode as this (jpg, png, ...); implies -encoded")
+    flags.flag("resize_short", 0, "resize the shorter side to this, the longer in proportion")
+    flags.flag("workers", default_workers(), "processes that read images")
+    flags.flag("seed", 0, "of -shuffle")
+    flags.flag("skip_bad", False, "leave bad records out and list them, instead of stopping")
+    flags.flag("keep_damaged", False,
+               "store what the decoder makes of a damaged JPEG, as the original does")
+    flags.flag("classes", "", "file of class names, one a line, in the order of the labels")
+    return flags
+
+
+def convert(root, list_file, db, *, gray=False, shuffle=False, resize_width=0, resize_height=0,
+            resize_short=0, check_size=False, encoded=False, encode_type="", workers=1, seed=0,
+            skip_bad=False, keep_damaged=False, classes="", say=lambda line: None):
+    """Convert as the command does; returns (records written, records left out)."""
+    from data_prep.datum_db import DatumDB  # here: workers import this file, but need no caffe
+    encoding = (encode_type or "") if encoded or encode_type else None
+    options = Options(gray, resize_height, resize_width, resize_short, encoding, keep_damaged)
+    _check_options(options, workers)
+    names = _read_classes(classes)
+    images = ImageList(list_file, names, skip_bad)
+    order = np.arange(len(images))
+    if shuffle:
+        order = np.random.RandomState(seed).permutation(order)  # its stream is frozen by numpy
+    # Not what decides on bad records: up to the first of them, the database is the same.
+    settings = {"list": _digest(list_file), "root": root, "shuffle": seed if shuffle else None,
+                "check_size": check_size, "classes": names,
+                **options._replace(keep_damaged=None)._asdict()}
+    say(f"A total of {len(images)} images.")
+    with DatumDB(db, settings) as out:
+        if out.next_record:
+            say(f"Continuing after {out.next_record} of them.")
+        todo = order[out.next_record:]
+        if not skip_bad:
+            _check_files(root, images, todo)
+        _write(out, root, images, todo, options, check_size, skip_bad, workers, say)
+        return _finish(out, images, order, names)
+
+
+def _write(out, root, images, todo, options, check_size, skip_bad, workers, say):
+    """Read the images `todo` and put them into `out`."""
+    from data_prep.datum_db import key_of
+    expected = _first_shape(out) if check_size else None
+    paths = (_path(root, images.name(record)) for record in todo if images.labels[record] >= 0)
+    results = process_map(partial(read_image, options), paths, workers)
+    for position, record in enumerate(todo, out.next_record):
+        image = images.problems.get(record) or next(results)
+        if check_size and not isinstance(image, str):
+            expected = expected or image.shape
+            if image.shape != expected:
+                image = _size_problem(image.shape, expected)
+        if not isinstance(image, str):
+            key = key_of(position, images.name(record), images.where(record))
+            out.put(key, _datum(image, int(images.labels[record]), options))
+        elif skip_bad:
+            out.skip(position, images.where(record), image)
+            say(f"Left out: {images.where(record)}: {image}")
+        else:
+            out.flush()
+            raise PrepError(f"{images.where(record)}: {image}\n{position} of {len(images)} records "
+                            "before it are done: mend the file and give the same "
+                            "command again, or add --skip_bad to leave bad records out, or "
+                            "--keep_damaged for those that the decoder reads in part")
+        if (position + 1) % 1000 == 0:
+            say(f"Processed {position + 1} files.")
+
+
+def _finish(out, images, order, names):
+    """Count the classes and complete the database."""
+    skipped = out.skipped()
+    good = np.ones(len(images), dtype=bool)
+    good[order[list(skipped)]] = False
+    if not good.any():
+        raise PrepError(f"{images.path}: not one of {len(images)} records is good; see "
+                        f"{out.partial / 'skipped.tsv'}")
+    labels = images.labels[good]
+    names = names or [str(label) for label in range(labels.max() + 1)]
+    out.finish(np.bincount(labels, minlength=len(names)).tolist(), names)
+    return int(good.sum()), len(skipped)
+
+
+def _check_options(options, workers):
+    width, height, short = options.width, options.height, options.short
+    if min(width, height, short) < 0:
+        raise PrepError("a size to resize to cannot be negative: 0 means no resizing")
+    if bool(width) != bool(height):
+        raise PrepError(f"-resize_width={width} -resize_height={height}: give both, or "
+                        "--resize_short for the shorter side")
+    if width and short:
+        raise PrepError("give either -resize_width and -resize_height, or --resize_short")
+    if workers < 1:
+        raise PrepError(f"--workers={workers}: expected 1 or more")
+    if options.encoding:
+        import cv2
+        if not cv2.haveImageWriter("." + options.encoding):
+            raise PrepError(f"-encode_type={options.encoding}: OpenCV cannot encode that; use jpg "
+                            "or png")
+
+
+def _check_files(root, images, todo):
+    """Stop before the work if files are missing, rather than hours into it."""
+    missing = [record for record in todo if not os.path.isfile(_path(root, images.name(record)))]
+    if missing:
+        found = [f"{images.where(record)}: {_path(root, images.name(record))}"
+                 for record in sorted(missing)[:5]]
+        raise PrepError(f"{len(missing)} of {len(images)} files are missing:\n"
+                        f"{some(found)}\ncorrect ROOTFOLDER ({root}) or the list, or leave them "
+                        "out with --skip_bad")
+
+
+def _read_classes(path):
+    if not path:
+        return None
+    try:
+        names = Path(path).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PrepError(f"cannot read the class file {path}: {error}") from error
+    while names and not names[-1].strip():
+        names.pop()
+    if not names or not all(name.strip() for name in names):
+        raise PrepError(f"{path}: expected one class name a line, found an empty line or file")
+    return names
+
+
+def _path(root, name):
+    """ROOTFOLDER and the file name, simply one after the other."""
+    return root + ("" if not root or root.endswith("/") else "/") + os.fsdecode(name)
+
+
+def _datum(image, label, options):
+    from data_prep.datum_db import encoded_datum, raw_datum
+    if options.encoding is not None:
+        return encoded_datum(image.data, label)
+    return raw_datum(image.data, image.shape, label, encoded=False)
+
+
+def _first_shape(out):
+    from caffe.datum import decode_datum
+    first = out.first_record()
+    return None if first is None else decode_datum(first, "0").shape
+
+
+def _size_problem(shape, expected):
+    return (f"-check_size: expected {' x '.join(map(str, expected))} (channels x height x width) "
+            f"as the first image, found {' x '.join(map(str, shape))}")
+
+
+def _digest(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def main(args=None):
+    options = vars(parser().parse_args(sys.argv[1:] if args is None else args))
+    root, list_file, db = options.pop("root"), options.pop("list"), options.pop("db")
+    backend = options.pop("backend")
+    if backend != "lmdb":
+        raise PrepError(f"-backend={backend}: expected lmdb, the one format that the engine reads")
+    written, skipped = convert(root, list_file, db, **options,
+                               say=lambda line: print(line, file=sys.stderr, flush=True))
+    classes = len((Path(db) / "classes.txt").read_text().splitlines())
+    left_out = f"; {skipped} left out, see {db}/skipped.tsv" if skipped else ""
+    print(f"{db}: {written} records, {classes} classes{left_out}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,240 @@
+"""An LMDB of Datums that survives a kill, a full disk and a full map, and appears only complete.
+
+It is built in FOLDER.partial and renamed to FOLDER at the end. Beside data.mdb it then holds
+classes.txt (a class name a line), class_index.tsv (label, records), skipped.tsv (records left
+out, if any) and settings.json (what made it). A train_lmdb also leaves classes.txt in its parent
+folder.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from pathlib import Path
+
+import lmdb
+from caffe.proto import caffe_pb2
+
+from data_prep.errors import PrepError
+
+INITIAL_MAP_BYTES = 1 << 28  # address space, not disk; doubled whenever it is full
+LARGEST_KEY_BYTES = 511  # LMDB's own limit
+TRAINING = "train_lmdb"  # the trainer looks for classes.txt beside a database of this name
+BATCH_RECORDS, BATCH_BYTES = 1000, 1 << 26  # a transaction: 1000 as the original, or 64 MiB
+
+
+def key_of(record, name, where):
+    """The original's key: the record's number in eight digits, an underscore, the file name."""
+    key = b"%08d_%s" % (record, name)
+    if len(key) > LARGEST_KEY_BYTES or record >= 10**8:
+        raise PrepError(f"{where}: key {key!r} does not fit: an LMDB key has {LARGEST_KEY_BYTES} "
+                        "bytes at most, a record's number 8 digits; use a longer ROOTFOLDER and "
+                        "shorter names, or several databases")
+    return key
+
+
+def raw_datum(data, shape, label, **fields):
+    """A serialized Datum of pixels in (C, H, W) order, shape (C, H, W)."""
+    datum = caffe_pb2.Datum(data=data, label=label, **fields)
+    datum.channels, datum.height, datum.width = shape
+    return datum.SerializeToString()
+
+
+def encoded_datum(data, label):
+    """A serialized Datum of an image file, which alone says its shape."""
+    return caffe_pb2.Datum(data=data, label=label, encoded=True).SerializeToString()
+
+
+def write_atomically(path, text):
+    """Write a text file so that it is there whole or not at all."""
+    path = Path(path)
+    temporary = path.with_name(path.name + ".partial")
+    with open(temporary, "wb") as file:
+        file.write(text if isinstance(text, bytes) else text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+class DatumDB:
+    """The writer. `settings` (a dict) says what is being written: only the same may continue it.
+
+    next_record: the first record number that is not in the database yet.
+    """
+
+    def __init__(self, folder, settings):
+        self.folder = Path(folder)
+        self.partial = self.folder.with_name(self.folder.name + ".partial")
+        self._refuse_existing()
+        self.partial.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.partial / "writer.lock", os.O_RDWR | os.O_CREAT)
+        self._env = None
+        self._batch, self._batch_bytes, self._skipped = [], 0, []
+        try:
+            self._claim()
+            self._env = lmdb.open(str(self.partial), map_size=INITIAL_MAP_BYTES)
+            self.next_record = self._find_next()
+            self._compare(settings)
+            self._keep_skips_before(self.next_record)
+        except lmdb.Error as error:
+            self.close()
+            raise self._write_error(error) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """Close the database; what is not flushed is left for the next run."""
+        if self._env is not None:
+            empty = self._env.stat()["entries"] == 0
+            self._env.close()
+            self._env = None
+            if empty:
+                shutil.rmtree(self.partial, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def first_record(self):
+        """The first serialized Datum, or None."""
+        with self._env.begin() as txn, txn.cursor() as cursor:
+            return cursor.value() if cursor.first() else None
+
+    def put(self, key, record):
+        """Add a record; keys come in ascending order."""
+        self._batch.append((key, record))
+        self._batch_bytes += len(record)
+        if len(self._batch) >= BATCH_RECORDS or self._batch_bytes >= BATCH_BYTES:
+            self.flush()
+
+    def skip(self, record, where, reason):
+        """Note that a record is left out, and why."""
+        self._skipped.append((record, " ".join(where.split()), " ".join(reason.split())))
+
+    def flush(self):
+        """Make everything so far survive a kill."""
+        try:
+            self._append_skips()  # first: a later run repeats those after the last record
+            while self._batch and not self._commit():
+                self._env.set_mapsize(2 * self._env.info()["map_size"])
+        except (lmdb.Error, OSError) as error:
+            raise self._write_error(error) from error
+        self._batch, self._batch_bytes = [], 0
+
+    def skipped(self):
+        """Every record left out so far: {record number: (where, reason)}, this run or earlier."""
+        self.flush()
+        return {record: (where, reason) for record, where, reason in self._read_skips()}
+
+    def finish(self, counts, names):
+        """Write the side files and give the database its name.
+
+        counts: records of each label; names: a name for each label.
+        """
+        self.flush()
+        found, expected = self._env.stat()["entries"], sum(counts)
+        if found != expected:
+            raise PrepError(f"{self.partial} holds {found} records instead of {expected}: delete "
+                            "it and convert again")
+        try:
+            classes = "".join(f"{name}\n" for name in names)
+            write_atomically(self.partial / "classes.txt", classes)
+            if self.folder.name == TRAINING:
+                write_atomically(self.folder.with_name("classes.txt"), classes)
+            write_atomically(self.partial / "class_index.tsv", "".join(
+                f"{label}\t{count}\n" for label, count in enumerate(counts)))
+            self._env.sync(True)
+            self._env.close()
+            self._env = None
+            (self.partial / "writer.lock").unlink()
+            os.rename(self.partial, self.folder)
+            _sync_folder(self.folder.parent)
+        except (lmdb.Error, OSError) as error:
+            raise self._write_error(error) from error
+        finally:
+            self.close()
+
+    def _refuse_existing(self):
+        if self.folder.exists():
+            raise PrepError(f"{self.folder} exists already: delete it or choose another name")
+
+    def _claim(self):
+        """Become the only writer."""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PrepError(f"another process is writing {self.partial}: let it finish") from None
+        self._refuse_existing()
+
+    def _compare(self, settings):
+        """Refuse to go on with records that were made with other settings."""
+        path = self.partial / "settings.json"
+        if self.next_record == 0:
+            write_atomically(path, json.dumps(settings, indent=1) + "\n")
+            return
+        before = json.loads(path.read_text())
+        if before != settings:
+            changes = [f"{name} was {before.get(name)!r}, is now {settings.get(name)!r}"
+                       for name in {**before, **settings}
+                       if before.get(name) != settings.get(name)]
+            raise PrepError(f"{self.partial} was begun with other settings ({'; '.join(changes)}): "
+                            "continue with the same ones, or delete it to begin again")
+
+    def _find_next(self):
+        with self._env.begin() as txn, txn.cursor() as cursor:
+            return int(cursor.key().split(b"_")[0]) + 1 if cursor.last() else 0
+
+    def _commit(self):
+        """Write the batch in one transaction; false if the map is too small for it."""
+        try:
+            with self._env.begin(write=True) as txn:
+                for key, record in self._batch:
+                    txn.put(key, record, append=True)
+        except lmdb.MapFullError:
+            return False
+        return True
+
+    def _append_skips(self):
+        if not self._skipped:
+            return
+        with open(self.partial / "skipped.tsv", "a") as file:
+            file.writelines(f"{record}\t{where}\t{why}\n" for record, where, why in self._skipped)
+            file.flush()
+            os.fsync(file.fileno())
+        self._skipped = []
+
+    def _read_skips(self):
+        path = self.partial / "skipped.tsv"
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        for line in lines:
+            fields = line.rstrip("\n").split("\t")
+            if len(fields) == 3 and line.endswith("\n"):  # else the kill came while it was written
+                yield int(fields[0]), fields[1], fields[2]
+
+    def _keep_skips_before(self, record):
+        """Drop notes on records that this run will read again."""
+        kept = [skip for skip in self._read_skips() if skip[0] < record]
+        path = self.partial / "skipped.tsv"
+        if kept:
+            write_atomically(path, "".join("\t".join(map(str, skip)) + "\n" for skip in kept))
+        elif path.exists():
+            path.unlink()
+
+    def _write_error(self, error):
+        return PrepError(f"cannot write {self.partial}: {error}; nothing that looks complete is "
+                         "left: free some space and give the same command again to continue, or "
+                         "delete that folder")
+
+
+def _sync_folder(folder):
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

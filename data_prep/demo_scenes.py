@@ -1,0 +1,106 @@
+"""Make the demo set: eight kinds of drawn scenes, some rarer than others, with no download.
+
+    python data_prep/demo_scenes.py [FLAGS] OUT
+
+Makes the folder OUT with train_lmdb (1600 images), val_lmdb (400), mean.binaryproto, classes.txt
+and samples.png, a page of examples. Images are 128 x 128, raw BGR. The same seed gives the same
+set. Where OUT stands already, nothing is done.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+
+from data_prep.brushes import SIZE
+from data_prep.errors import PrepError, run
+from data_prep.flags import FlagParser
+from data_prep.folders import complete_folder
+from data_prep.scenes import KINDS, draw
+from data_prep.workers import default_workers, process_map
+
+TRAIN_SHARES = (0.22, 0.19, 0.16, 0.13, 0.11, 0.09, 0.06, 0.04)  # of the kinds, in their order
+SHAPE = (3, SIZE, SIZE)
+FIRST_SEED = {"train": 0, "val": 500_000}  # of an image; seeds a million apart share none
+
+
+def parser():
+    flags = FlagParser(__doc__)
+    flags.add_argument("out", metavar="OUT", help="folder to make")
+    flags.flag("train", 1600, "images to train with")
+    flags.flag("val", 400, "images to validate with; all kinds alike")
+    flags.flag("seed", 0, "another seed gives another set")
+    flags.flag("workers", default_workers(), "processes that draw")
+    return flags
+
+
+def make_demo(out, train=1600, val=400, seed=0, workers=1):
+    """Make the set; returns the number of images of each kind as {split: [...]}."""
+    from data_prep.compute_image_mean import mean_of, write_mean  # here: workers need no caffe
+    counts = {"train": _shares(train, TRAIN_SHARES), "val": _shares(val, [1 / len(KINDS)] * len(KINDS))}
+    if min(map(min, counts.values())) < 1 or max(train, val) > FIRST_SEED["val"]:
+        raise PrepError(f"--train={train} --val={val}: expected 25 to 500000 images to train with "
+                        "and 8 to 500000 to validate with, so that no kind is empty")
+    with complete_folder(out) as partial_out:
+        for split, numbers in counts.items():
+            first_seed = seed * 1_000_000 + FIRST_SEED[split]
+            _write_split(partial_out / f"{split}_lmdb", numbers, first_seed, workers)
+        write_mean(partial_out / "mean.binaryproto", mean_of(partial_out / "train_lmdb")[0])
+        cv2.imwrite(str(partial_out / "samples.png"), _samples(seed * 1_000_000))
+    return counts
+
+
+def draw_record(first_seed, item):
+    """The raw pixels (C, H, W) of one image; item: its number and its kind."""
+    number, kind = item
+    picture = draw(kind, np.random.RandomState((first_seed + number) % 2**32))
+    return picture.transpose(2, 0, 1).tobytes()
+
+
+def _shares(total, shares):
+    """`total` split into whole numbers by share; what rounding leaves goes to the first."""
+    numbers = [int(total * share + 1e-9) for share in shares]
+    numbers[0] += total - sum(numbers)
+    return numbers
+
+
+def _write_split(db, numbers, first_seed, workers):
+    from data_prep.datum_db import DatumDB, key_of, raw_datum  # here: workers need no caffe
+    kinds = list(KINDS)
+    labels = np.repeat(np.arange(len(kinds)), numbers)
+    labels = np.random.RandomState(first_seed % 2**32).permutation(labels).tolist()
+    items = [(k, kinds[label]) for k, label in enumerate(labels)]
+    pictures = process_map(partial(draw_record, first_seed), items, workers)
+    with DatumDB(db, {"tool": "demo_scenes", "first_seed": first_seed}) as out:
+        for (k, kind), label, pixels in zip(items, labels, pictures, strict=True):
+            key = key_of(k, kind.encode(), f"image {k}")
+            out.put(key, raw_datum(pixels, SHAPE, label))
+        out.finish(numbers, kinds)
+
+
+def _samples(first_seed, columns=10):
+    """A page with a row of pictures of each kind."""
+    rows = [[draw(kind, np.random.RandomState((first_seed + 100 * k + j + 900_000) % 2**32))
+             for j in range(columns)] for k, kind in enumerate(KINDS)]
+    return np.vstack([np.hstack(row) for row in rows])
+
+
+def main(args=None):
+    options = vars(parser().parse_args(sys.argv[1:] if args is None else args))
+    out = options["out"]
+    if (Path(out) / "mean.binaryproto").is_file():
+        print(f"{out} stands already")
+        return
+    counts = make_demo(**options)
+    for k, kind in enumerate(KINDS):
+        print(f"{kind}: {counts['train'][k]} train, {counts['val'][k]} val")
+    print(f"{out}: {len(KINDS)} classes, {options['train']} train, {options['val']} val")
+
+
+if __name__ == "__main__":
+    run(main)

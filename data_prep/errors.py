@@ -1,0 +1,25 @@
+"""The one exception of the data tools, and how a script reports it."""
+
+import sys
+
+
+class PrepError(Exception):
+    """Something in the user's data or disk that stops a tool; the message names it and the cure."""
+
+
+def run(main):
+    """Call a script's main(); its PrepError or OSError becomes one line and exit status 1."""
+    try:
+        sys.exit(main())
+    except (PrepError, OSError) as error:
+        sys.exit(f"{sys.argv[0]}: error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"{sys.argv[0]}: interrupted")
+
+
+def some(items, limit=5):
+    """The first few of `items`, one indented line each, and how many more there are."""
+    lines = [f"  {item}" for item in items[:limit]]
+    if len(items) > limit:
+        lines.append(f"  ... and {len(items) - limit} more")
+    return "\n".join(lines)

@@ -1,0 +1,28 @@
+"""Output folders that are there complete or not at all."""
+
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+from data_prep.errors import PrepError
+
+
+@contextmanager
+def complete_folder(folder):
+    """Yield FOLDER.partial to fill; it becomes `folder` if no error ends the block.
+
+    What a killed run left in FOLDER.partial is removed first.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise PrepError(f"{folder} exists already: delete it or choose another name")
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        os.rename(partial, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise

@@ -1,0 +1,98 @@
+"""The list file of convert_imageset: one image a line, "FILE LABEL"."""
+
+import io
+import re
+from array import array
+
+import numpy as np
+
+from data_prep.errors import PrepError, some
+
+_LABEL = re.compile(rb"[+-]?[0-9]+")
+_LARGEST = 2**31 - 1  # a Datum's label is an int32
+
+
+class ImageList:
+    """The files and labels of a list file, compact enough for tens of millions of lines.
+
+    labels: int32 per record, -1 where the line holds no valid label (only with skip_bad).
+    problems: record -> what is wrong with its line.
+    """
+
+    def __init__(self, path, classes=None, skip_bad=False):
+        self.path = path
+        self._classes = classes
+        self._text = _read(path)
+        self._starts, self._lengths = array("q"), array("q")
+        self._lines = array("q")
+        self.problems = {}
+        labels = array("i")
+        start = 0
+        for line_number, line in enumerate(io.BytesIO(self._text), 1):
+            if line.strip():
+                name, label = self._parse(line)
+                if isinstance(label, str):
+                    self.problems[len(labels)] = label
+                    label = -1
+                labels.append(label)
+                self._starts.append(start + line.index(name))
+                self._lengths.append(len(name))
+                self._lines.append(line_number)
+            start += len(line)
+        self.labels = np.array(labels, dtype=np.int32)
+        self._check(skip_bad)
+
+    def __len__(self):
+        return len(self._starts)
+
+    def name(self, record):
+        """The file name of a record, as bytes."""
+        start = self._starts[record]
+        return self._text[start:start + self._lengths[record]]
+
+    def where(self, record):
+        """The record for people: its line and its file."""
+        name = self.name(record).decode("utf-8", "replace")
+        return f"{self.path}, line {self._lines[record]}, {name}"
+
+    def line(self, record):
+        """The number of the line that a record stands in, from 1."""
+        return self._lines[record]
+
+    def _parse(self, line):
+        """The file name, and the label or what is wrong with it."""
+        parts = line.strip().rsplit(maxsplit=1)
+        if len(parts) < 2:
+            return parts[0], "no label: expected 'FILE LABEL'"
+        name, text = parts
+        shown = text.decode("utf-8", "replace")
+        if not _LABEL.fullmatch(text):
+            return name, f"label {shown!r} is not an integer"
+        label = int(text)
+        if not 0 <= label <= _LARGEST:
+            return name, f"label {shown} is not between 0 and {_LARGEST}"
+        if self._classes is not None and label >= len(self._classes):
+            return name, (f"label {shown} has no name: the class file has "
+                          f"{len(self._classes)} lines, for labels 0 to {len(self._classes) - 1}")
+        return name, label
+
+    def _check(self, skip_bad):
+        if not len(self):
+            raise PrepError(f"{self.path}: no images in this list: expected lines 'FILE LABEL'")
+        if len(self.problems) == len(self):
+            first = next(iter(self.problems))
+            raise PrepError(f"no line has a valid label; the first: {self.where(first)}: "
+                            f"{self.problems[first]}")
+        if self.problems and not skip_bad:
+            found = [f"{self.where(record)}: {why}" for record, why in self.problems.items()]
+            raise PrepError(f"{len(found)} of {len(self)} lines have no valid label:\n"
+                            f"{some(found)}\ncorrect the list, or leave these lines out with "
+                            "--skip_bad")
+
+
+def _read(path):
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise PrepError(f"cannot read the list file {path}: {error.strerror}") from error

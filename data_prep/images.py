@@ -1,0 +1,128 @@
+"""One image file to the bytes of a Datum, exactly as the original convert_imageset makes them.
+
+Runs in worker processes: imports neither caffe nor lmdb.
+"""
+
+import os
+import re
+import tempfile
+from collections import namedtuple
+from contextlib import contextmanager
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+# What the JPEG and PNG libraries write to stderr where the pixels cannot be trusted.
+_DAMAGE = re.compile(r"(Corrupt JPEG data|Premature end of JPEG|libpng error)[^\n]*")
+
+# gray: read one channel; height, width: resize to, or 0; short: resize the shorter side to, or 0;
+# encoding: None for raw pixels, "" to keep the file's own, or jpg, png, ...;
+# keep_damaged: take what the decoder makes of a damaged file.
+Options = namedtuple("Options", "gray height width short encoding keep_damaged")
+
+# data: raw pixels in (C, H, W) order, or an encoded file; shape: (C, H, W) of the image.
+Image = namedtuple("Image", "data shape")
+
+
+class _BadImage(Exception):
+    """Why a file gives no record."""
+
+
+def read_image(options, path):
+    """The Image in the file `path`, or the reason (a string) why there is none."""
+    try:
+        return _read_image(options, path)
+    except _BadImage as reason:
+        return str(reason)
+    except OSError as error:
+        return error.strerror
+    except cv2.error as error:
+        return f"OpenCV: {error.err}"
+
+
+def _read_image(options, path):
+    pixels = _decode(path, options)
+    original = pixels
+    if options.height and options.width:
+        pixels = cv2.resize(pixels, (options.width, options.height))
+    elif options.short:
+        pixels = _resize_short(pixels, options.short)
+    shape = (1 if pixels.ndim == 2 else pixels.shape[2], *pixels.shape[:2])
+    if options.encoding is None:
+        planes = pixels[np.newaxis] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        return Image(planes.tobytes(), shape)
+    own = _extension(path)
+    wanted = options.encoding or own
+    if not wanted:
+        raise _BadImage("the name has no extension to guess the encoding from: give -encode_type")
+    resized = bool(options.height and options.width) or pixels is not original
+    if not resized and _same_format(own, wanted):
+        with open(path, "rb") as file:
+            return Image(file.read(), shape)
+    return Image(_encode(pixels, wanted), shape)
+
+
+def _decode(path, options):
+    if not os.path.isfile(path):
+        raise _BadImage("no such file")
+    with _decoder_messages() as messages:
+        pixels = cv2.imread(path, cv2.IMREAD_GRAYSCALE if options.gray else cv2.IMREAD_COLOR)
+    damage = _DAMAGE.search(messages())
+    if pixels is None:
+        size = os.path.getsize(path)
+        detail = f": {damage.group()}" if damage else ""
+        raise _BadImage("the file is empty" if size == 0 else
+                        f"not an image that OpenCV can decode ({size} bytes){detail}")
+    if damage and not options.keep_damaged:
+        raise _BadImage(f"damaged image: {damage.group()}")
+    return pixels
+
+
+def _resize_short(pixels, short):
+    """The shorter side at `short` pixels, the longer in proportion; shrinking averages areas."""
+    height, width = pixels.shape[:2]
+    scale = short / min(height, width)
+    if scale == 1:
+        return pixels
+    size = (max(short, round(width * scale)), max(short, round(height * scale)))
+    return cv2.resize(pixels, size,
+                      interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+
+
+def _encode(pixels, extension):
+    if not cv2.haveImageWriter("." + extension):
+        raise _BadImage(f"OpenCV cannot encode .{extension}: give -encode_type jpg or png")
+    return cv2.imencode("." + extension, pixels)[1].tobytes()
+
+
+def _extension(path):
+    name = os.path.basename(path)
+    return name.rpartition(".")[2].lower() if "." in name else ""
+
+
+def _same_format(first, second):
+    return first.replace("jpeg", "jpg") == second.lower().replace("jpeg", "jpg")
+
+
+@contextmanager
+def _decoder_messages():
+    """What is written to stderr meanwhile, by C libraries too; OpenCV reports damage only there."""
+    file, stderr = _scratch()
+    file.seek(0)
+    file.truncate()
+    os.dup2(file.fileno(), 2)
+
+    def messages():
+        file.seek(0)
+        return file.read().decode("utf-8", "replace")
+    try:
+        yield messages
+    finally:
+        os.dup2(stderr, 2)
+
+
+@lru_cache
+def _scratch():
+    """A temporary file and a duplicate of stderr, for the life of this process."""
+    return tempfile.TemporaryFile(), os.dup(2)

@@ -1,0 +1,76 @@
+"""Work in several processes (or threads), results in order, a bounded number of them waiting."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from itertools import islice
+
+from data_prep.errors import PrepError
+
+CHUNK = 16  # items a task: its trip to a worker costs little beside sixteen images
+
+
+def default_workers():
+    """The CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def process_map(function, items, workers):
+    """Yield function(item) for each item, in order, computed by `workers` processes.
+
+    The processes are spawned, so `function` must be importable, and end with this process even
+    when it is killed.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    try:
+        yield from _bounded_map(executor, function, items, workers)
+    except BrokenProcessPool as error:
+        raise PrepError("a worker process died; most often memory ran out: use fewer --workers"
+                        ) from error
+
+
+def thread_map(function, items, workers):
+    """As `process_map`, with threads: for work that is mostly OpenCV's, which frees the GIL."""
+    yield from _bounded_map(ThreadPoolExecutor(workers), function, items, workers)
+
+
+def _bounded_map(executor, function, items, workers):
+    chunks = iter(partial(_chunk, iter(items)), [])
+    task = partial(_call_each, function)
+    with executor:
+        try:
+            pending = deque(executor.submit(task, chunk) for chunk in islice(chunks, workers + 2))
+            while pending:
+                results = pending.popleft().result()
+                pending.extend(executor.submit(task, chunk) for chunk in islice(chunks, 1))
+                yield from results
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _chunk(items):
+    return list(islice(items, CHUNK))
+
+
+def _call_each(function, items):
+    return [function(item) for item in items]
+
+
+def _start_worker():
+    """Leave Ctrl-C to the parent, use one core, and end when the parent ends."""
+    import cv2  # here, for a worker may have no need of images
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent):
+    parent.join()
+    os._exit(1)
