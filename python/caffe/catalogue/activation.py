@@ -1,24 +1,33 @@
-"""Activation layers: one value in, one value out."""
+"""Activation layers: one value in, one value out. All of them may run in place.
+
+bottom and top: any shape, the same. The options stand in the message that `param_name` says.
+"""
+
+import math
 
 import torch
 
 from ..layer import TensorLayer, register
+from ..proto import caffe_pb2
 
 
-class _Activation(TensorLayer):
-    """bottom and top: any shape, the same. May run in place."""
+class _FromTop(TensorLayer):
+    """An activation whose backward reads what forward gave, not what it read."""
+
+    reads_bottom = False
+    reads_top = True
 
 
 @register
-class ReLU(_Activation):
-    """y = max(x, 0) + negative_slope min(x, 0).
-
-    bottom, top: any shape. Options: relu_param. Backward reads the top, so it runs in place.
-    """
+class ReLU(_FromTop):
+    """y = max(x, 0) + negative_slope min(x, 0)."""
 
     param_name = "relu_param"
-    reads_bottom = False
-    reads_top = True
+
+    def setup(self, *shapes):
+        # below a negative slope the sign of y no longer tells that of x
+        self.reads_bottom = self.options.negative_slope < 0
+        self.reads_top = not self.reads_bottom
 
     def forward(self, x):
         slope = self.options.negative_slope
@@ -28,8 +37,209 @@ class ReLU(_Activation):
 
     def backward(self, diffs, bottoms, tops, wanted):
         slope = self.options.negative_slope
-        if slope < 0:  # the sign of the top no longer tells that of the bottom
-            return [torch.where(bottoms[0] > 0, diffs[0], diffs[0] * slope)]
         if slope:
-            return [torch.ops.aten.leaky_relu_backward(diffs[0], tops[0], slope, True)]
+            values = bottoms[0] if self.reads_bottom else tops[0]
+            return [torch.ops.aten.leaky_relu_backward(diffs[0], values, slope, False)]
         return [torch.ops.aten.threshold_backward(diffs[0], tops[0], 0)]
+
+
+@register
+class PReLU(TensorLayer):
+    """y = max(x, 0) + a min(x, 0) with a learned slope a for each channel.
+
+    bottom, top: (N, C, ...). Blob: a, (C,), or one number with channel_shared; starts at 0.25
+    unless `filler` says otherwise. He et al., 2015; Caffe's PReLULayer.
+    """
+
+    param_name = "prelu_param"
+
+    def setup(self, *shapes):
+        if len(shapes[0]) < 2:
+            raise self.shape_error(f"needs a channel axis; bottom has shape {tuple(shapes[0])}")
+        filler = caffe_pb2.FillerParameter(type="constant", value=0.25)
+        if self.options.HasField("filler"):
+            filler = self.options.filler
+        self.add_param(() if self.options.channel_shared else (shapes[0][1],), filler)
+
+    def reshape(self, *shapes):
+        slopes = self.blobs[0].shape
+        if slopes and slopes[0] != shapes[0][1]:
+            raise self.shape_error(f"has slopes for {slopes[0]} channels; bottom has shape "
+                                   f"{tuple(shapes[0])}")
+        return [shapes[0]]
+
+    def forward(self, x):
+        return torch.where(x > 0, x, x * self._slope(x))
+
+    def backward(self, diffs, bottoms, tops, wanted):
+        return [torch.where(bottoms[0] > 0, diffs[0], diffs[0] * self._slope(bottoms[0]))]
+
+    def backward_params(self, diffs, bottoms, tops):
+        by_slope = diffs[0] * bottoms[0].clamp(max=0)
+        axes = [i for i in range(by_slope.dim()) if i != 1 or self.options.channel_shared]
+        self.blobs[0].accumulate_diff(by_slope.sum(axes))
+
+    def _slope(self, x):
+        slope = self.blobs[0].tensor.to(x.dtype)
+        return slope.view((-1,) + (1,) * (x.dim() - 2)) if slope.dim() else slope
+
+
+@register
+class ELU(_FromTop):
+    """y = x where x > 0, else alpha (exp(x) - 1). Clevert et al., 2015."""
+
+    param_name = "elu_param"
+
+    def setup(self, *shapes):
+        self.reads_bottom = self.options.alpha < 0
+
+    def forward(self, x):
+        return torch.where(x > 0, x, self.options.alpha * torch.expm1(x.clamp(max=0)))
+
+    def backward(self, diffs, bottoms, tops, wanted):
+        positive = (bottoms[0] if self.reads_bottom else tops[0]) > 0
+        return [torch.where(positive, diffs[0], diffs[0] * (tops[0] + self.options.alpha))]
+
+
+@register
+class Sigmoid(_FromTop):
+    """y = 1 / (1 + exp(-x))."""
+
+    def forward(self, x):
+        return x.sigmoid()
+
+    def backward(self, diffs, bottoms, tops, wanted):
+        return [torch.ops.aten.sigmoid_backward(diffs[0], tops[0])]
+
+
+@register
+class TanH(_FromTop):
+    """y = tanh(x)."""
+
+    def forward(self, x):
+        return x.tanh()
+
+    def backward(self, diffs, bottoms, tops, wanted):
+        return [torch.ops.aten.tanh_backward(diffs[0], tops[0])]
+
+
+@register
+class Swish(TensorLayer):
+    """y = x sigmoid(beta x). Ramachandran et al., 2017."""
+
+    param_name = "swish_param"
+
+    def forward(self, x):
+        return x * (x * self.options.beta).sigmoid()
+
+    def backward(self, diffs, bottoms, tops, wanted):
+        scaled = bottoms[0] * self.options.beta
+        gate = scaled.sigmoid()
+        return [diffs[0] * (gate * (1 + scaled * (1 - gate)))]
+
+
+@register
+class AbsVal(TensorLayer):
+    """y = |x|."""
+
+    def forward(self, x):
+        return x.abs()
+
+    def backward(self, diffs, bottoms, tops, wanted):
+        return [diffs[0] * bottoms[0].sign()]
+
+
+@register
+class BNLL(TensorLayer):
+    """y = log(1 + exp(x)): the binomial normal log likelihood."""
+
+    def forward(self, x):
+        return torch.nn.functional.softplus(x, threshold=50)
+
+    def backward(self, diffs, bottoms, tops, wanted):
+        return [diffs[0] * bottoms[0].sigmoid()]
+
+
+@register
+class Clip(TensorLayer):
+    """y = x, but not below min nor above max."""
+
+    param_name = "clip_param"
+
+    def forward(self, x):
+        return x.clamp(self.options.min, self.options.max)
+
+    def backward(self, diffs, bottoms, tops, wanted):
+        inside = (bottoms[0] >= self.options.min) & (bottoms[0] <= self.options.max)
+        return [diffs[0] * inside]
+
+
+@register
+class Threshold(TensorLayer):
+    """y = 1 where x > threshold, else 0. It has no backward pass."""
+
+    param_name = "threshold_param"
+
+    def forward(self, x):
+        return (x > self.options.threshold).to(x.dtype)
+
+
+@register
+class Power(TensorLayer):
+    """y = (shift + scale x)^power."""
+
+    param_name = "power_param"
+
+    def forward(self, x):
+        return self._inner(x).pow(self.options.power)
+
+    def backward(self, diffs, bottoms, tops, wanted):
+        power, factor = self.options.power, self.options.power * self.options.scale
+        if not factor:
+            return [torch.zeros_like(diffs[0])]
+        return [diffs[0] * (self._inner(bottoms[0]).pow(power - 1) * factor)]
+
+    def _inner(self, x):
+        return x * self.options.scale + self.options.shift
+
+
+class _WithBase(TensorLayer):
+    """What Exp and Log share: a base, e unless it is given."""
+
+    def setup(self, *shapes):
+        base = self.options.base
+        if base != -1 and base <= 0:
+            raise self.error(f"base must be positive, or -1 for e; found {base}")
+        self.log_base = math.log(base) if base != -1 else 1.0
+
+
+@register
+class Exp(_WithBase, _FromTop):
+    """y = base^(shift + scale x)."""
+
+    param_name = "exp_param"
+
+    def forward(self, x):
+        return ((x * self.options.scale + self.options.shift) * self.log_base).exp()
+
+    def backward(self, diffs, bottoms, tops, wanted):
+        return [diffs[0] * (tops[0] * (self.options.scale * self.log_base))]
+
+
+@register
+class Log(_WithBase):
+    """y = log(shift + scale x) to the base."""
+
+    param_name = "log_param"
+
+    def setup(self, *shapes):
+        super().setup(*shapes)
+        if not self.log_base:
+            raise self.error("base 1 has no logarithm; give another base, or -1 for e")
+
+    def forward(self, x):
+        return (x * self.options.scale + self.options.shift).log() / self.log_base
+
+    def backward(self, diffs, bottoms, tops, wanted):
+        inner = bottoms[0] * self.options.scale + self.options.shift
+        return [diffs[0] / inner * (self.options.scale / self.log_base)]

@@ -1,4 +1,4 @@
-"""Common layers: InnerProduct, Dropout."""
+"""Common layers: InnerProduct, Embed, Parameter, Dropout."""
 
 import math
 
@@ -66,6 +66,77 @@ class InnerProduct(TensorLayer):
 
     def _rows(self, dy):
         return dy.reshape(-1, self.options.num_output)
+
+
+@register
+class Embed(TensorLayer):
+    """A learned vector for each index: an InnerProduct of one-hot inputs.
+
+    bottom: any shape, integers from 0 to input_dim - 1; top: that shape, then num_output.
+    Weights (input_dim, num_output), then a bias (num_output,) unless bias_term is false.
+    Options: embed_param. Caffe's EmbedLayer.
+    """
+
+    param_name = "embed_param"
+
+    def setup(self, *shapes):
+        options = self.options
+        if options.num_output < 1 or options.input_dim < 1:
+            raise self.error("num_output (the length of a vector) and input_dim (how many indices "
+                             "there are) must be given, 1 or more")
+        self.add_param((options.input_dim, options.num_output), options.weight_filler)
+        if options.bias_term:
+            self.add_param((options.num_output,), options.bias_filler)
+
+    def reshape(self, *shapes):
+        return [(*shapes[0], self.options.num_output)]
+
+    def forward(self, x):
+        y = torch.nn.functional.embedding(x.long(), self.blobs[0].tensor)  # (..., num_output)
+        if self.options.bias_term:
+            y = y + self.blobs[1].tensor
+        return y.to(device.dtype())
+
+    def allows_backward(self, index):
+        return False
+
+    def backward_params(self, diffs, bottoms, tops):
+        dy = diffs[0].reshape(-1, self.options.num_output)
+        if self.param_propagate_down[0]:
+            weight = self.blobs[0].tensor
+            self.blobs[0].accumulate_diff(torch.zeros_like(weight).index_add_(
+                0, bottoms[0].reshape(-1).long(), dy.to(weight.dtype)))
+        if self.options.bias_term and self.param_propagate_down[1]:
+            self.blobs[1].accumulate_diff(dy.sum(0))
+
+
+@register
+class Parameter(TensorLayer):
+    """A learned blob as a top, so that other layers can compute with it.
+
+    top: the shape in parameter_param, which is also the only parameter blob's. It starts at
+    zero. Caffe's ParameterLayer.
+    """
+
+    bottom_count = (0, 0)
+    param_name = "parameter_param"
+    shares_data = True
+    makes_fresh_tops = False
+
+    def setup(self, *shapes):
+        self.add_param(tuple(self.options.shape.dim))
+
+    def reshape(self, *shapes):
+        return [self.blobs[0].shape]
+
+    def forward(self):
+        return self.blobs[0].tensor.to(device.dtype())
+
+    def backward(self, diffs, bottoms, tops, wanted):
+        return []
+
+    def backward_params(self, diffs, bottoms, tops):
+        self.blobs[0].accumulate_diff(diffs[0].clone())
 
 
 @register
