@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import reference
+import relay_cases
 import torch
 from google.protobuf import text_format
 from nets import BRANCHED
@@ -166,3 +167,19 @@ def test_the_modified_split_sums_every_top_outside_of_flows():
     caffe.register_layer(caffe.layer_class("Split").__mro__[1])
     own_net, _ = make_net()
     assert largest_error(modified, gradients(own_net, backward.Whole(own_net))) == 0.0
+
+
+def test_resnet50_relay_is_autograd_per_loss(double, tmp_path):
+    """The whole network at 80 x 80: both flows against a second implementation, in fp64."""
+    path, relay, param = relay_cases.prepare(caffe, "resnet50_relay", str(tmp_path))
+    net = caffe.get_solver(path).net
+    relay_cases.fill(net)
+    planned = flows.plan(net, relay, flows.frozen_layers(param))
+    inputs = {name: torch.tensor(net.blobs[name].data.copy()) for name in net.inputs}
+    expected = reference.flow_gradients(
+        param, inputs, tensors(net),
+        [(flow.loss, {net._layer_names[i] for i in flow.layers}) for flow in planned],
+        LOSS_WEIGHTS)
+    learned = {name: values for name, values in expected.items()
+               if net.layer_dict[name].type != "BatchNorm"}
+    assert largest_error(gradients(net, backward.Fused(net, planned)), learned) < 1e-8
