@@ -18,9 +18,10 @@ class Case:
 
     `bottoms` are strings, "2x3x4x5" or "2x3x4x5 kind"; the kinds are the functions of KINDS.
     `params` are the kinds of the parameter blobs. `backward` is "forced" (force_backward in the
-    net), "given" (as the options' own propagate_down says) or None. `true_gradient` is False
-    where Caffe's backward is not the derivative of its forward; `judged` is False where BVLC Caffe
-    cannot run the row, or draws random numbers of its own.
+    net), "given" (as the options' own propagate_down says), "driven" (the same, where loss_weight
+    in the options only makes backward reach the layer: the diffs are drawn) or None.
+    `true_gradient` is False where Caffe's backward is not the derivative of its forward; `judged`
+    is False where BVLC Caffe cannot run the row, or draws random numbers of its own.
     """
 
     def __init__(self, type, name, options, *bottoms, tops=1, tolerance=1e-6, phase="TRAIN",
@@ -69,6 +70,13 @@ def shape_of(spec):
     return () if text == "scalar" else tuple(int(size) for size in text.split("x"))
 
 
+def _episodes(random, shape):
+    """What tells a recurrent layer where sequences go on: not in the first step."""
+    values = random.randint(0, 2, shape)
+    values[0] = 0
+    return values
+
+
 def _probabilities(random, shape):
     values = random.uniform(0.1, 1, shape)
     return values / values.sum(1, keepdims=True)
@@ -81,6 +89,7 @@ KINDS = {
     "unit": lambda random, shape: random.uniform(0.05, 0.95, shape),
     "large": lambda random, shape: random.normal(0, 10, shape),
     "flags": lambda random, shape: random.randint(0, 2, shape),
+    "episodes": _episodes,
     "labels": lambda random, shape, count: random.randint(0, int(count), shape),
     "constant": lambda random, shape, value: np.full(shape, float(value)),
     "probabilities": _probabilities,
@@ -123,7 +132,7 @@ def run(net, case, seed, in_place=False):
         # copied before backward, which may work in the tops' memory
         results = {f"top{i}": net.blobs[name].data.copy() for i, name in enumerate(tops)}
         for name in tops:
-            if case.backward and not net.blob_loss_weights[name]:
+            if case.backward == "driven" or (case.backward and not net.blob_loss_weights[name]):
                 blob = net.blobs[name]
                 blob.diff[...] = draw("normal", tuple(blob.data.shape), random)
         if case.backward:

@@ -100,6 +100,11 @@ class Embed(TensorLayer):
     def allows_backward(self, index):
         return False
 
+    def backward(self, diffs, bottoms, tops, wanted):
+        if wanted[0]:
+            raise self.error("no gradient reaches the indices; set propagate_down: false")
+        return [None]
+
     def backward_params(self, diffs, bottoms, tops):
         dy = diffs[0].reshape(-1, self.options.num_output)
         if self.param_propagate_down[0]:
