@@ -24,8 +24,7 @@ class BvlcSolver:
         with open(path) as file:
             text_format.Merge(file.read(), self.param)
         if self.param.snapshot_format == self._pb.SolverParameter.HDF5:
-            raise RelayError("%s: on BVLC Caffe the driver needs snapshot_format: BINARYPROTO"
-                             % path)
+            raise RelayError(f"{path}: on BVLC Caffe the driver needs snapshot_format: BINARYPROTO")
         self._solver = caffe.get_solver(path)
         self.net, self.test_nets = self._solver.net, self._solver.test_nets
         self.iter = 0

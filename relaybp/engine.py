@@ -16,8 +16,7 @@ def load(root=None):
     candidates = [os.path.join(root, "python"), root]
     found = [path for path in candidates if os.path.isdir(os.path.join(path, "caffe"))]
     if not found:
-        raise RelayError("CAFFE_ROOT=%s: no pycaffe there; expected a folder caffe in one of: %s"
-                         % (root, ", ".join(candidates)))
+        raise RelayError("CAFFE_ROOT={}: no pycaffe there; expected a folder caffe in one of: {}".format(root, ", ".join(candidates)))
     sys.path.insert(0, found[0])
     import caffe
 
@@ -35,7 +34,7 @@ def use_device(caffe, gpu="auto", precision="fp32"):
     """Compute on a GPU ("auto": the first, if there is one) or on the CPU ("none"); say which."""
     if precision != "fp32":
         if not is_native(caffe):
-            raise RelayError("precision %s: an original Caffe computes in fp32" % precision)
+            raise RelayError(f"precision {precision}: an original Caffe computes in fp32")
         caffe.set_precision(precision)
     if gpu == "auto":
         gpu = "0" if is_native(caffe) and caffe.gpu_count() else "none"
@@ -43,10 +42,10 @@ def use_device(caffe, gpu="auto", precision="fp32"):
         caffe.set_mode_cpu()
         return "CPU"
     if not gpu.isdigit():
-        raise RelayError("GPU=%s: expected auto, none or a GPU's number" % gpu)
+        raise RelayError(f"GPU={gpu}: expected auto, none or a GPU's number")
     caffe.set_device(int(gpu))
     caffe.set_mode_gpu()
-    return "GPU %s" % gpu
+    return f"GPU {gpu}"
 
 
 def make_solver(caffe, path):

@@ -17,7 +17,7 @@ def find(name, root=None):
         path = os.path.join(root, folder)
         if os.path.exists(os.path.join(path, "train_val.prototxt")):
             return path, METHODS[suffix]
-    raise RelayError("MODEL=%s: no such model in %s; %s" % (name, root, nearest(name, names(root))))
+    raise RelayError(f"MODEL={name}: no such model in {root}; {nearest(name, names(root))}")
 
 
 def names(root=None):

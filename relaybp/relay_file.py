@@ -47,7 +47,7 @@ RelayParameter = _message_class()
 def read_relay(path):
     """The RelayParameter of a relay.prototxt, checked as far as it can be without a net."""
     if not os.path.exists(path):
-        raise RelayError("%s: no such file; a relay file holds a schedule and its flows" % path)
+        raise RelayError(f"{path}: no such file; a relay file holds a schedule and its flows")
     with open(path, encoding="utf-8") as file:
         return parse_relay(file.read(), path)
 
@@ -58,7 +58,7 @@ def parse_relay(text, source="relay.prototxt"):
     try:
         text_format.Merge(text, relay)
     except text_format.ParseError as error:
-        raise RelayError("%s: %s; %s" % (source, error, _hint(str(error)))) from None
+        raise RelayError(f"{source}: {error}; {_hint(str(error))}") from None
     losses = [flow.loss for flow in relay.flow]
     for loss in losses:
         if losses.count(loss) > 1:
@@ -66,11 +66,11 @@ def parse_relay(text, source="relay.prototxt"):
                 source, loss, losses.count(loss)))
     name = schedule_name(relay)
     if name == "RELAY" and not relay.flow:
-        raise RelayError("%s: schedule RELAY needs a flow for every loss, as in "
-                         'flow { loss: "loss" to: "conv1" }' % source)
+        raise RelayError(f"{source}: schedule RELAY needs a flow for every loss, as in "
+                         'flow { loss: "loss" to: "conv1" }')
     if name == "STANDARD" and relay.flow:
-        raise RelayError("%s: schedule STANDARD has one loss and trains every layer with it; "
-                         "delete the flows" % source)
+        raise RelayError(f"{source}: schedule STANDARD has one loss and trains every layer with it; "
+                         "delete the flows")
     return relay
 
 

@@ -10,8 +10,13 @@ from .engine import plain_module
 
 try:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 except ImportError:  # an original Caffe's Python has no rich: plain lines do
     Console = None
 
@@ -77,7 +82,7 @@ class Report:
         for name, value in losses.items():
             self._rows.writerow([done, "train", name, repr(value)])
         self._rows.writerow([done, "train", "lr", repr(rate)])
-        self._rows.writerow([done, "train", "images/s", "%.2f" % self._speed.images_per_s])
+        self._rows.writerow([done, "train", "images/s", f"{self._speed.images_per_s:.2f}"])
         self._csv.flush()
         if not self._live and not self.quiet:
             print("%s  %d/%d  %s  %s left" % (
@@ -85,8 +90,8 @@ class Report:
                 clock(self._speed.seconds_left(done, self.total))), flush=True)
 
     def _numbers(self, losses, rate):
-        shown = "  ".join("%s %.4f" % pair for pair in losses.items())
-        return "%.1f images/s  %s  lr %.4g" % (self._speed.images_per_s, shown, rate)
+        shown = "  ".join("{} {:.4f}".format(*pair) for pair in losses.items())
+        return f"{self._speed.images_per_s:.1f} images/s  {shown}  lr {rate:.4g}"
 
     def test(self, iteration, means):
         """The outcome of a test pass, {output name: value}."""

@@ -43,12 +43,12 @@ def prepare(pb, model, method, run, data=None, settings=(), batch=None, crop=Non
 def read(path, message):
     """A text-format message from a file."""
     if not os.path.exists(path):
-        raise RelayError("%s: no such file" % path)
+        raise RelayError(f"{path}: no such file")
     try:
         with open(path, encoding="utf-8") as file:
             return text_format.Merge(file.read(), message)
     except text_format.ParseError as error:
-        raise RelayError("%s: %s" % (path, error)) from None
+        raise RelayError(f"{path}: {error}") from None
 
 
 def write(path, message):
@@ -68,14 +68,14 @@ def point_at(net, data):
     for layer in data_layers(net):
         source = os.path.join(data, os.path.basename(layer.data_param.source))
         if not os.path.exists(os.path.join(source, "data.mdb")):
-            raise RelayError("DATA=%s: layer %r needs the database %s; make it with "
-                             "data_prep/convert_imageset.py" % (data, layer.name, source))
+            raise RelayError(f"DATA={data}: layer {layer.name!r} needs the database {source}; make it with "
+                             "data_prep/convert_imageset.py")
         layer.data_param.source = source
         if layer.transform_param.mean_file:
             mean = os.path.join(data, os.path.basename(layer.transform_param.mean_file))
             if not os.path.exists(mean):
-                raise RelayError("DATA=%s: layer %r needs %s; make it with "
-                                 "data_prep/compute_image_mean.py" % (data, layer.name, mean))
+                raise RelayError(f"DATA={data}: layer {layer.name!r} needs {mean}; make it with "
+                                 "data_prep/compute_image_mean.py")
             layer.transform_param.mean_file = mean
 
 
@@ -130,12 +130,11 @@ def apply_setting(solver, setting):
     name, equals, value = setting.partition("=")
     fields = solver.DESCRIPTOR.fields_by_name
     if not equals or name not in fields:
-        raise RelayError("--set %s: expected FIELD=VALUE with a field of SolverParameter; %s"
-                         % (setting, nearest(name, list(fields))))
+        raise RelayError(f"--set {setting}: expected FIELD=VALUE with a field of SolverParameter; {nearest(name, list(fields))}")
     solver.ClearField(name)
     quote = '"' if fields[name].cpp_type == fields[name].CPPTYPE_STRING else ""
     try:
         for item in value.split(",") if value else []:
-            text_format.Merge("%s: %s%s%s" % (name, quote, item, quote), solver)
+            text_format.Merge(f"{name}: {quote}{item}{quote}", solver)
     except text_format.ParseError as error:
-        raise RelayError("--set %s: %s" % (setting, error)) from None
+        raise RelayError(f"--set {setting}: {error}") from None

@@ -78,13 +78,13 @@ class Trainer:
             self.last_test.update((name, float(mean.mean())) for name, mean in means.items())
         self.report.test(self.solver.iter, self.last_test)
         self.report.say("Test at iteration %d: %s" % (self.solver.iter, ", ".join(
-            "%s %.4f" % item for item in self.last_test.items())))
+            "{} {:.4f}".format(*item) for item in self.last_test.items())))
         self.report.pause()
 
     def snapshot(self):
         """Write the weights and the solver's state."""
         self.last_state = self.solver.snapshot()
-        self.report.say("Snapshot: %s" % self.last_state)
+        self.report.say(f"Snapshot: {self.last_state}")
         self.report.pause()
 
 

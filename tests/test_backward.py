@@ -1,17 +1,17 @@
 """One iteration's gradients under every schedule, against autograd per loss."""
 
+import caffe
 import numpy as np
 import pytest
 import reference
 import relay_cases
 import torch
+from caffe import device
+from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 from nets import BRANCHED
 
-import caffe
 import layers
-from caffe import device
-from caffe.proto import caffe_pb2
 from relaybp import backward, flows, relay_file
 
 FLOWS = [

@@ -1,11 +1,11 @@
 """Flows: which layers each loss trains, and the errors of a relay file that does not fit."""
 
+import caffe
 import pytest
+from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 from nets import BRANCHED
 
-import caffe
-from caffe.proto import caffe_pb2
 from relaybp import flows, relay_file
 from relaybp.errors import RelayError
 

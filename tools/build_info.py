@@ -13,16 +13,16 @@ from relaybp import engine  # noqa: E402
 
 def main():
     caffe = engine.load()
-    print("caffe      %s (%s)" % (caffe.__version__, os.path.dirname(caffe.__file__)))
-    print("Python     %s on %s" % (platform.python_version(), platform.machine()))
+    print(f"caffe      {caffe.__version__} ({os.path.dirname(caffe.__file__)})")
+    print(f"Python     {platform.python_version()} on {platform.machine()}")
     if not engine.is_native(caffe):
         print("engine     an original Caffe: see `caffe device_query` for its devices")
         return
     import torch
-    print("PyTorch    %s" % torch.__version__)
+    print(f"PyTorch    {torch.__version__}")
     print("CPU        %d threads, %s" % (torch.get_num_threads(),
                                          torch.backends.cpu.get_cpu_capability()))
-    print("CUDA       %s, cuDNN %s" % (torch.version.cuda or "not in this PyTorch",
+    print("CUDA       {}, cuDNN {}".format(torch.version.cuda or "not in this PyTorch",
                                        torch.backends.cudnn.version() or "none"))
     for index in range(caffe.gpu_count()):
         properties = torch.cuda.get_device_properties(index)

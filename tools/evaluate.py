@@ -24,7 +24,7 @@ def main():
     try:
         evaluate(engine.load(), args)
     except (RelayError, getattr(sys.modules.get("caffe"), "CaffeError", RelayError)) as error:
-        sys.exit("evaluate: %s" % error)
+        sys.exit(f"evaluate: {error}")
 
 
 def evaluate(caffe, args):
@@ -36,7 +36,7 @@ def evaluate(caffe, args):
     means = average_outputs(net, solver.test_iter[0])
     images = solver.test_iter[0] * next(iter(net.blobs.values())).shape[0]
     for name, mean in means.items():
-        print("%s %.4f" % (name, mean.mean()))
+        print(f"{name} {mean.mean():.4f}")
     errors = top_errors(run_folder.read(solver.net, pb.NetParameter()), means)
     print("%s: %s on %d images" % (weights, ", ".join(
         "top-%d error %.2f %%" % item for item in sorted(errors.items())), images))
@@ -46,7 +46,7 @@ def newest_snapshot(run):
     """The .caffemodel of the highest iteration in a run's folder."""
     found = glob.glob(os.path.join(run, "*_iter_*.caffemodel"))
     if not found:
-        raise RelayError("%s: no snapshot (*_iter_N.caffemodel) there; give --weights" % run)
+        raise RelayError(f"{run}: no snapshot (*_iter_N.caffemodel) there; give --weights")
     return max(found, key=lambda path: int(re.search(r"_iter_(\d+)", path).group(1)))
 
 

@@ -59,13 +59,13 @@ def main():
         caffe = engine.load()
         train(caffe, args)
     except (RelayError, getattr(sys.modules.get("caffe"), "CaffeError", RelayError)) as error:
-        sys.exit("train: %s" % error)
+        sys.exit(f"train: {error}")
 
 
 def train(caffe, args):
     name = args.model or os.path.splitext(os.path.basename(args.solver))[0]
     device = engine.use_device(caffe, args.gpu, args.precision)
-    run = args.run or os.path.join("runs", "%s-%s" % (name, time.strftime("%Y%m%d-%H%M%S")))
+    run = args.run or os.path.join("runs", "{}-{}".format(name, time.strftime("%Y%m%d-%H%M%S")))
     path, relay, note = prepare(caffe, args, run)
     pb = caffe.proto.caffe_pb2
     param = run_folder.read(path, pb.SolverParameter())
@@ -80,7 +80,7 @@ def train(caffe, args):
     try:
         if note:
             report.say(note)
-        report.say("%s on %s, %s" % (name, device, describe(planned)))
+        report.say(f"{name} on {device}, {describe(planned)}")
         trainer = Trainer(solver, param, choose(solver.net, planned, not args.no_fuse), report)
         begun, first = time.monotonic(), solver.iter
         means = trainer.train() or {}
@@ -122,7 +122,7 @@ def prepare(caffe, args, run):
 def make_demo():
     """Draw the demo scenes unless they are there."""
     if not os.path.exists(os.path.join(DEMO, "mean.binaryproto")):
-        print("Drawing the demo scenes into %s" % DEMO, flush=True)
+        print(f"Drawing the demo scenes into {DEMO}", flush=True)
         subprocess.run([sys.executable, os.path.join(ROOT, "data_prep", "demo_scenes.py"), DEMO],
                        check=True)
     return DEMO
@@ -133,13 +133,13 @@ def plan_flows(net, net_param, relay, args):
     if relay is None or relay_file.schedule_name(relay) != "RELAY":
         return None
     return flows.plan(net, relay, flows.frozen_layers(net_param),
-                      args.relay or "%s's relay.prototxt" % args.model)
+                      args.relay or f"{args.model}'s relay.prototxt")
 
 
 def describe(planned):
     if planned is None:
         return "every loss trains every layer below it"
-    return "; ".join("%s trains down to %s" % (flow.loss, flow.to) for flow in planned)
+    return "; ".join(f"{flow.loss} trains down to {flow.to}" for flow in planned)
 
 
 if __name__ == "__main__":

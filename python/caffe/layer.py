@@ -139,6 +139,11 @@ class TensorLayer(Layer):
     def backward_params(self, diffs, bottoms, tops):
         """Add to the parameters' diffs. Default: no parameters."""
 
+    def backward_both(self, diffs, bottoms, tops, wanted):
+        """`backward_params` and `backward` for the same diffs; worth a pass of its own for some."""
+        self.backward_params(diffs, bottoms, tops)
+        return self.backward(diffs, bottoms, tops, wanted)
+
     def allows_backward(self, index):
         """Whether a gradient to bottom `index` makes sense (not for labels)."""
         return self.differentiable

@@ -4,13 +4,14 @@ from collections import OrderedDict
 
 import numpy as np
 
-from . import sweep
 from .build import build, reshape
 from .errors import CaffeError, UnknownNameError, nearest
+from .fusion import units
 from .net_weights import copy_weights, save_weights
 from .proto import caffe_pb2
 from .proto.text import read_net
 from .rewrite import filter_net, insert_splits, net_state
+from .sweep import Sweep
 
 
 class Net:
@@ -28,9 +29,9 @@ class Net:
         self.phase = phase
         self.name = self.param.name
         self._graph = build(self.param)
-        self._flow_plans = {}
         self._callbacks = {"before_forward": [], "after_forward": [],
                            "before_backward": [], "after_backward": []}
+        self._sweep = Sweep(units(self.nodes), self._callbacks)
         for path in [weights] if isinstance(weights, str) else weights or ():
             self.copy_from(path)
 
@@ -133,11 +134,13 @@ class Net:
 
     def _forward(self, start, end):
         """Run layers `start` to `end` (indices, both included); return their weighted loss."""
-        return float(sweep.forward(self._range(start, end), self._callbacks))
+        self._check_range(start, end)
+        return float(self._sweep.forward(start, end))
 
     def _backward(self, start, end):
         """Caffe's BackwardFromTo: layers `start` down to `end` (indices, both included)."""
-        sweep.backward(self._range(end, start), self._callbacks)
+        self._check_range(end, start)
+        self._sweep.backward(end, start)
 
     def backward_flows(self, flows):
         """Run several backward flows in one sweep.
@@ -146,10 +149,7 @@ class Net:
         that it passes through. It begins at the losses among them, and a blob's diff holds only
         what came through the flow's own layers. Parameter diffs gain the sum over the flows.
         """
-        key = tuple(tuple(map(tuple, ranges)) for ranges in flows)
-        if key not in self._flow_plans:
-            self._flow_plans[key] = sweep.FlowPlan(self.nodes, flows)
-        self._flow_plans[key].run()
+        self._sweep.backward_flows(flows)
 
     def reshape(self):
         """Pass the shapes of the input blobs on through all layers."""
@@ -161,11 +161,10 @@ class Net:
         for param in self.learnable:
             param.blob.clear_diff()
 
-    def _range(self, first, last):
+    def _check_range(self, first, last):
         if not 0 <= first <= last < len(self.nodes):
             raise CaffeError(f"layers {first} to {last}: this net has layers 0 to "
                              f"{len(self.nodes) - 1}")
-        return list(enumerate(self.nodes))[first:last + 1]
 
     def _fill(self, arrays, names, what):
         if set(arrays) != set(names):

@@ -1,4 +1,4 @@
-"""Running nodes: forward, backward over a range, and several backward flows in one sweep."""
+"""Running a net: forward, backward over a range, and several backward flows in one sweep."""
 
 import torch
 
@@ -7,17 +7,66 @@ from .catalogue.utility import add_all
 from .errors import CaffeError, ShapeError
 
 
-def forward(indexed_nodes, callbacks):
-    """Run (index, node) pairs in order; return the weighted sum of their losses."""
-    loss = 0.0
-    for index, node in indexed_nodes:
-        for callback in callbacks["before_forward"]:
+class Sweep:
+    """Runs the Units of a net, fused where a range takes in a whole unit.
+
+    `callbacks` are {"before_forward": [f(layer index), ...], ...}; while there are any, every
+    layer runs by itself.
+    """
+
+    def __init__(self, units, callbacks):
+        self.units, self.callbacks = units, callbacks
+        self._plans, self._ranges = {}, {}
+
+    def forward(self, start, end):
+        """Run layers `start` to `end`; return the weighted sum of their losses."""
+        loss = 0.0
+        for unit, pairs in self._units(start, end):
+            unit.ran_fused = self._runs_fused(unit, pairs)
+            for index, node in [(unit.index, unit.fused)] if unit.ran_fused else pairs:
+                self._tell("before_forward", index)
+                _forward_node(node)
+                loss = loss + _weighted_loss(node)
+                self._tell("after_forward", index)
+        return loss
+
+    def backward(self, start, end):
+        """Run layers `end` down to `start` backward (Caffe's BackwardFromTo)."""
+        for unit, pairs in reversed(self._units(start, end)):
+            if not (unit.ran_fused and self._runs_fused(unit, pairs)):
+                unit.spread()
+            for index, node in [(unit.index, unit.fused)] if unit.ran_fused else reversed(pairs):
+                if node.needs_backward:
+                    self._tell("before_backward", index)
+                    _backward_node(node)
+                    self._tell("after_backward", index)
+
+    def backward_flows(self, flows):
+        """Several flows in one sweep; see Net.backward_flows."""
+        key = tuple(tuple(tuple(span) for span in ranges) for ranges in flows)
+        if not all(unit.ran_fused for unit in self.units if unit.fused):
+            for unit in self.units:
+                unit.spread()
+            key = (key, "one by one")
+        if key not in self._plans:
+            self._plans[key] = FlowPlan(self.units, flows)
+        self._plans[key].run()
+
+    def _units(self, start, end):
+        """(unit, its (index, node) pairs within the range) of the units that the range touches."""
+        if (start, end) not in self._ranges:
+            within = [(unit, [pair for pair in unit.indexed() if start <= pair[0] <= end])
+                      for unit in self.units]
+            self._ranges[start, end] = [(unit, pairs) for unit, pairs in within if pairs]
+        return self._ranges[start, end]
+
+    def _runs_fused(self, unit, pairs):
+        return (unit.fused is not None and len(pairs) == len(unit.nodes)
+                and not any(self.callbacks.values()))
+
+    def _tell(self, event, index):
+        for callback in self.callbacks[event]:
             callback(index)
-        _forward_node(node)
-        loss = loss + _weighted_loss(node)
-        for callback in callbacks["after_forward"]:
-            callback(index)
-    return loss
 
 
 def _forward_node(node):
@@ -48,21 +97,12 @@ def _weighted_loss(node):
     return loss
 
 
-def backward(indexed_nodes, callbacks):
-    """Caffe's BackwardFromTo over (index, node) pairs, given in forward order."""
-    for index, node in reversed(indexed_nodes):
-        if not node.needs_backward:
-            continue
-        for callback in callbacks["before_backward"]:
-            callback(index)
-        diffs = [blob.diff_tensor for blob in node.tops]
-        _backward_params(node, diffs)
-        for blob, diff in zip(node.bottoms, _backward_data(node, diffs, node.propagate_down),
-                              strict=True):
-            if diff is not None:
-                blob.diff_tensor = diff
-        for callback in callbacks["after_backward"]:
-            callback(index)
+def _backward_node(node):
+    diffs = [blob.diff_tensor for blob in node.tops]
+    for blob, diff in zip(node.bottoms, _backward_both(node, diffs, node.propagate_down),
+                          strict=True):
+        if diff is not None:
+            blob.diff_tensor = diff
 
 
 def _values(node):
@@ -71,9 +111,15 @@ def _values(node):
     return bottoms, [blob.tensor for blob in node.tops]
 
 
-def _backward_params(node, diffs):
-    if any(node.layer.param_propagate_down):
-        node.layer.backward_params(diffs, *_values(node))
+def _backward_both(node, diffs, wanted):
+    """Parameter diffs, and the diffs of the wanted bottoms."""
+    layer = node.layer
+    if not any(layer.param_propagate_down):
+        return _backward_data(node, diffs, wanted)
+    if any(wanted):
+        return layer.backward_both(diffs, *_values(node), wanted)
+    layer.backward_params(diffs, *_values(node))
+    return _backward_data(node, diffs, wanted)
 
 
 def _backward_data(node, diffs, wanted):
@@ -89,13 +135,14 @@ class FlowPlan:
     parameters, and flows that have the same layers left to go become one.
     """
 
-    def __init__(self, nodes, flows):
+    def __init__(self, units, flows):
         layers = [frozenset(i for start, end in ranges for i in range(end, start + 1))
                   for ranges in flows]
         self.steps = []
+        pairs, self.cut = _nodes_for(units, layers)
         live = list(range(len(flows)))
-        for index in reversed(range(len(nodes))):
-            node, merges, ways = nodes[index], [], {}
+        for index, node in reversed(pairs):
+            merges, ways = [], {}
             for flow in live:
                 rest = frozenset(i for i in layers[flow] if i <= index)
                 if rest and rest in ways:
@@ -112,6 +159,8 @@ class FlowPlan:
 
     def run(self):
         """One sweep with the diffs that the losses' tops hold (their loss weights)."""
+        for unit in self.cut:
+            unit.spread()
         held = {}  # (flow, blob) -> diff on its way down
         for node, merges, passing in self.steps:
             for flow, into in merges:
@@ -124,13 +173,38 @@ class FlowPlan:
                          for blob, weight in zip(node.tops, node.loss_weights, strict=True)]
                 if any(diff is not None for diff in diffs):
                     arrived.append((flow, diffs, wanted))
-            if arrived:
-                _backward_params(node, _sum_over_flows([diffs for _, diffs, _ in arrived]))
-            for flow, diffs, wanted in arrived:
-                for blob, diff in zip(node.bottoms, _backward_data(node, diffs, wanted),
-                                      strict=True):
-                    if diff is not None:
-                        held[flow, blob] = blob.diff_tensor = diff
+            for flow, blob, diff in _backward_arrived(node, arrived):
+                held[flow, blob] = blob.diff_tensor = diff
+
+
+def _nodes_for(units, layers):
+    """[(index of the last layer, node)], and the fused Units that a flow cuts.
+
+    A unit runs as one where every flow takes in all of it or nothing.
+    """
+    found, cut = [], []
+    for unit in units:
+        pairs = unit.indexed()
+        inside = [{index for index, _ in pairs} & flow for flow in layers]
+        if unit.ran_fused and all(len(part) in (0, len(pairs)) for part in inside):
+            found.append((pairs[-1][0], unit.fused))
+        else:
+            found.extend(pairs)
+            cut.append(unit)
+    return found, cut
+
+
+def _backward_arrived(node, arrived):
+    """Run one node for the flows that arrived; yield (flow, bottom, its diff)."""
+    alone = len(arrived) == 1
+    if len(arrived) > 1 and any(node.layer.param_propagate_down):
+        node.layer.backward_params(_sum_over_flows([diffs for _, diffs, _ in arrived]),
+                                   *_values(node))
+    for flow, diffs, wanted in arrived:
+        found = (_backward_both if alone else _backward_data)(node, diffs, wanted)
+        for blob, diff in zip(node.bottoms, found, strict=True):
+            if diff is not None:
+                yield flow, blob, diff
 
 
 def _sum_over_flows(all_diffs):

@@ -26,9 +26,9 @@ def main(out):
     for name in relay_cases.CASES:
         gradients, losses = relay_cases.gradients(caffe, name, folder)
         for key, array in gradients.items():
-            recorded["%s/%s" % (name, key)] = relay_cases.digest(array).astype(np.float32)
+            recorded[f"{name}/{key}"] = relay_cases.digest(array).astype(np.float32)
         for key, value in losses.items():
-            recorded["%s/loss/%s" % (name, key)] = np.float32(value)
+            recorded[f"{name}/loss/{key}"] = np.float32(value)
     shutil.rmtree(folder)
     np.savez_compressed(out, **recorded)
     print("%d arrays of %d cases in %s" % (len(recorded), len(relay_cases.CASES), out))

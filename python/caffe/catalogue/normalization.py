@@ -46,16 +46,21 @@ class BatchNorm(TensorLayer):
         return not self.training
 
     def forward(self, x):
+        return self.normalize(x)
+
+    def normalize(self, x, scale=None, bias=None):
+        """x normalised and, where given, scaled and shifted by channel in the same pass."""
         if self.uses_stored_statistics:
-            mean, variance = self.stored_statistics()
-            self.inverse_std = (variance + self.options.eps).rsqrt()
-            return torch.batch_norm(_channels(x), None, None, mean, variance, False, 0,
+            self.mean, self.variance = self.stored_statistics()
+            self.inverse_std = (self.variance + self.options.eps).rsqrt()
+            return torch.batch_norm(_channels(x), scale, bias, self.mean, self.variance, False, 0,
                                     self.options.eps, False).view(x.shape)
-        mean, variance = torch.empty_like(self.blobs[0].tensor), torch.zeros_like(
-            self.blobs[1].tensor)
+        mean = torch.empty_like(self.blobs[0].tensor)
+        variance = torch.zeros_like(self.blobs[1].tensor)
         # with momentum 1 the running statistics are this batch's own mean and unbiased variance
         y, self.mean, self.inverse_std = torch.native_batch_norm(
-            _channels(x), None, None, mean, variance, True, 1.0, self.options.eps)
+            _channels(x), scale, bias, mean, variance, True, 1.0, self.options.eps)
+        self.variance = variance
         self._remember(mean, variance, x.numel() // mean.numel())
         return y.view(x.shape)
 
@@ -73,13 +78,14 @@ class BatchNorm(TensorLayer):
         return self.blobs[0].tensor * factor, self.blobs[1].tensor * factor
 
     def backward(self, diffs, bottoms, tops, wanted):
-        dy = diffs[0]
-        if self.uses_stored_statistics:
-            scale = self.inverse_std.view((1, -1) + (1,) * (dy.dim() - 2))
-            return [(dy * scale.to(dy.dtype)).view(dy.shape)]
-        return [torch.ops.aten.native_batch_norm_backward(
-            _channels(dy), _channels(bottoms[0]), None, None, None, self.mean, self.inverse_std,
-            True, self.options.eps, (True, False, False))[0].view(dy.shape)]
+        return [self.gradients(diffs[0], bottoms[0], None, (True, False, False))[0]]
+
+    def gradients(self, dy, x, scale, mask):
+        """The diffs of x, scale and bias that `mask` asks for."""
+        dx, dscale, dbias = torch.ops.aten.native_batch_norm_backward(
+            _channels(dy), _channels(x), scale, self.mean, self.variance, self.mean,
+            self.inverse_std, not self.uses_stored_statistics, self.options.eps, mask)
+        return dx.view(x.shape) if mask[0] else None, dscale, dbias
 
 
 def _channels(x):
