@@ -92,8 +92,8 @@ def _refuse_shared_params(net, graph):
             owner = owners.setdefault(blob.diff.__array_interface__["data"][0], name)
             if owner != name:
                 raise RelayError(
-                    f"layers {owner!r} and {name!r} share parameters: relay on an original Caffe cannot keep "
-                    "their diffs apart; use this repository's engine")
+                    f"layers {owner!r} and {name!r} share parameters: relay on an original Caffe "
+                    "cannot keep their diffs apart; use this repository's engine")
 
 
 class Whole:

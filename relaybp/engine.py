@@ -16,10 +16,10 @@ def load(root=None):
     candidates = [os.path.join(root, "python"), root]
     found = [path for path in candidates if os.path.isdir(os.path.join(path, "caffe"))]
     if not found:
-        raise RelayError("CAFFE_ROOT={}: no pycaffe there; expected a folder caffe in one of: {}".format(root, ", ".join(candidates)))
+        raise RelayError(f"CAFFE_ROOT={root}: no pycaffe there; expected a folder caffe in one of: "
+                         + ", ".join(candidates))
     sys.path.insert(0, found[0])
     import caffe
-
     import layers
     layers.register(caffe)
     return caffe

@@ -86,19 +86,20 @@ class Graph:
 def _flow(graph, loss, to, source):
     loss_names = [graph.names[index] for index in graph.losses]
     if loss not in graph.index:
-        raise RelayError(f"{source}: flow of loss {loss!r}: the train net has no such layer; {nearest(loss, loss_names)}")
+        raise RelayError(f"{source}: flow of loss {loss!r}: the train net has no such layer; "
+                         + nearest(loss, loss_names))
     if loss not in loss_names:
-        raise RelayError("{}: flow of loss {!r}: that layer is no loss (loss_weight 0); losses are: "
-                         "{}".format(source, loss, ", ".join(loss_names)))
+        raise RelayError(f"{source}: flow of loss {loss!r}: that layer is no loss "
+                         f"(loss_weight 0); losses are: {', '.join(loss_names)}")
     lowest = graph.named(to)
     if not lowest:
-        raise RelayError(f"{source}: flow of loss {loss!r}: to: {to!r} is neither a layer nor the prefix of a "
-                         f"block; {nearest(to, graph.names)}")
+        raise RelayError(f"{source}: flow of loss {loss!r}: to: {to!r} is neither a layer nor the "
+                         f"prefix of a block; {nearest(to, graph.names)}")
     top = graph.index[loss]
     leading = graph.ancestors(top)
     if not leading.intersection(lowest):
-        raise RelayError(f"{source}: flow of loss {loss!r}: to: {to!r} does not lead to that loss; name a layer "
-                         "below it")
+        raise RelayError(f"{source}: flow of loss {loss!r}: to: {to!r} does not lead to that loss; "
+                         "name a layer below it")
     layers = frozenset(index for index in leading if index >= min(lowest))
     # a loss that also feeds a Split (a loss and a consumer) begins at the Split
     layers |= {consumer for blob in graph.tops[top]
@@ -123,8 +124,8 @@ def _check_losses(graph, flows, source):
     for index in graph.losses:
         name = graph.names[index]
         if name not in used:
-            raise RelayError(f'{source}: loss {name!r} is used by no flow; add flow {{ loss: "{name}" to: ... }}, or '
-                             "give it loss_weight 0")
+            raise RelayError(f"{source}: loss {name!r} is used by no flow; add "
+                             f'flow {{ loss: "{name}" to: ... }}, or give it loss_weight 0')
 
 
 def _check_parameters(net, graph, flows, frozen, source):
@@ -135,8 +136,8 @@ def _check_parameters(net, graph, flows, frozen, source):
     for name, index in graph.index.items():
         if index not in reached and name not in frozen and len(net.layers[index].blobs):
             raise RelayError(
-                f"{source}: no flow reaches layer {name!r}, so it would never learn; lower a flow's `to`, or "
-                f'freeze the layer: frozen: "{name}" (or lr_mult: 0 in the net)')
+                f"{source}: no flow reaches layer {name!r}, so it would never learn; lower a "
+                f'flow\'s `to`, or freeze the layer: frozen: "{name}" (or lr_mult: 0 in the net)')
 
 
 def frozen_layers(net_param):

@@ -69,7 +69,7 @@ def parse_relay(text, source="relay.prototxt"):
         raise RelayError(f"{source}: schedule RELAY needs a flow for every loss, as in "
                          'flow { loss: "loss" to: "conv1" }')
     if name == "STANDARD" and relay.flow:
-        raise RelayError(f"{source}: schedule STANDARD has one loss and trains every layer with it; "
+        raise RelayError(f"{source}: schedule STANDARD has one loss, which trains every layer; "
                          "delete the flows")
     return relay
 

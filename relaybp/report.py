@@ -32,7 +32,8 @@ class Report:
         self.display = max(display, 1)
         self.quiet = quiet
         self.log = self._open_log()
-        self._csv = open(os.path.join(run, "metrics.csv"), "a", newline="", encoding="utf-8")
+        self._csv = open(  # noqa: SIM115, closed by close()
+            os.path.join(run, "metrics.csv"), "a", newline="", encoding="utf-8")
         self._rows = csv.writer(self._csv)
         if not self._csv.tell():
             self._rows.writerow(["iteration", "kind", "name", "value"])

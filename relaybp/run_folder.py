@@ -68,8 +68,8 @@ def point_at(net, data):
     for layer in data_layers(net):
         source = os.path.join(data, os.path.basename(layer.data_param.source))
         if not os.path.exists(os.path.join(source, "data.mdb")):
-            raise RelayError(f"DATA={data}: layer {layer.name!r} needs the database {source}; make it with "
-                             "data_prep/convert_imageset.py")
+            raise RelayError(f"DATA={data}: layer {layer.name!r} needs the database {source}; "
+                             "make it with data_prep/convert_imageset.py")
         layer.data_param.source = source
         if layer.transform_param.mean_file:
             mean = os.path.join(data, os.path.basename(layer.transform_param.mean_file))
@@ -130,7 +130,8 @@ def apply_setting(solver, setting):
     name, equals, value = setting.partition("=")
     fields = solver.DESCRIPTOR.fields_by_name
     if not equals or name not in fields:
-        raise RelayError(f"--set {setting}: expected FIELD=VALUE with a field of SolverParameter; {nearest(name, list(fields))}")
+        raise RelayError(f"--set {setting}: expected FIELD=VALUE with a field of SolverParameter; "
+                         + nearest(name, list(fields)))
     solver.ClearField(name)
     quote = '"' if fields[name].cpp_type == fields[name].CPPTYPE_STRING else ""
     try:

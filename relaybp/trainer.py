@@ -40,10 +40,9 @@ class Trainer:
                     self.report.say("Interrupted at iteration %d" % self.solver.iter)
                     break
         finished = self.solver.iter >= self.param.max_iter
-        if not self.last_state or not self.last_state.endswith(
-                "_iter_%d.solverstate" % self.solver.iter):
-            if self.param.snapshot_after_train or not finished:
-                self.snapshot()
+        saved = (self.last_state or "").endswith(f"_iter_{self.solver.iter}.solverstate")
+        if not saved and (self.param.snapshot_after_train or not finished):
+            self.snapshot()
         if finished and self.param.test_iter:
             self.test()
         return self.last_test

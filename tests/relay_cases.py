@@ -9,8 +9,8 @@ import zlib
 
 import numpy as np
 from google.protobuf import text_format
-from nets import BRANCHED
 
+from nets import BRANCHED
 from relaybp import backward, engine, flows, models, relay_file, run_folder
 
 RESNET_BATCH, RESNET_SIZE = 4, 80  # the smallest input whose auxiliary pooling window fits
@@ -30,7 +30,10 @@ CASES = {
 
 
 def prepare(caffe, name, folder):
-    """Write the case's net and solver into `folder`; return (solver path, RelayParameter, NetParameter)."""
+    """Write the case's net and solver into `folder`.
+
+    Returns the solver's path, the RelayParameter (or None) and the NetParameter.
+    """
     pb = caffe.proto.caffe_pb2
     source, relay_text = CASES[name]
     solver = pb.SolverParameter(base_lr=0.01, lr_policy="fixed", momentum=0.9, max_iter=10)

@@ -1,11 +1,11 @@
 """Flows: which layers each loss trains, and the errors of a relay file that does not fit."""
 
-import caffe
 import pytest
-from caffe.proto import caffe_pb2
 from google.protobuf import text_format
-from nets import BRANCHED
 
+import caffe
+from caffe.proto import caffe_pb2
+from nets import BRANCHED
 from relaybp import flows, relay_file
 from relaybp.errors import RelayError
 
@@ -30,10 +30,11 @@ def test_a_flow_is_what_leads_to_its_loss_from_its_lowest_layer_up(net):
     primary, auxiliary = plan(net, RELAY)
     splits = {name for name in net._layer_names if name.endswith("_split")}
     assert names(net, primary) - splits == {
-        "res2_branch2a", "res2_branch2b", "res2", "relu2", "conv3", "relu3", "conv4", "relu4", "pool4", "fc", "loss"}
+        "res2_branch2a", "res2_branch2b", "res2", "relu2", "conv3", "relu3",
+        "conv4", "relu4", "pool4", "fc", "loss"}
     assert names(net, auxiliary) - splits == {
-        "conv1", "bn1", "scale1", "relu1", "res2_branch2a", "res2_branch2b", "res2", "relu2", "conv3", "relu3",
-        "aux_pool", "aux_fc", "aux_loss"}
+        "conv1", "bn1", "scale1", "relu1", "res2_branch2a", "res2_branch2b", "res2",
+        "relu2", "conv3", "relu3", "aux_pool", "aux_fc", "aux_loss"}
 
 
 def test_ranges_cover_the_layers_exactly_and_descend(net):
