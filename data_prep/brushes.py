@@ -92,17 +92,21 @@ def any_color(rng):
 
 
 def photograph(canvas, rng):
-    """Tilt, zoom, mirror and crop; then the light, the lens and the sensor."""
-    zoom = rng.uniform(1.0, 1.25) * SIZE / 125
-    view = cv2.getRotationMatrix2D((CANVAS / 2, CANVAS / 2), rng.normal(0, 3), zoom)
-    view[:, 2] += rng.uniform(-6, 6, 2) - (CANVAS - SIZE) / 2
+    """Tilt, zoom, mirror and crop; then the air, the light, the film and the sensor."""
+    zoom = rng.uniform(1.0, 1.8) * SIZE / 125
+    view = cv2.getRotationMatrix2D((CANVAS / 2, CANVAS / 2), rng.normal(0, 5), zoom)
+    view[:, 2] += rng.uniform(-30, 30, 2) * (zoom - 0.8) - (CANVAS - SIZE) / 2
     picture = cv2.warpAffine(canvas, view, (SIZE, SIZE), flags=cv2.INTER_LINEAR,
                              borderMode=cv2.BORDER_REFLECT).astype(np.float32)
     if rng.rand() < 0.5:
         picture = picture[:, ::-1]
+    haze = rng.uniform(0, 0.5) * rng.rand()
+    picture = picture * (1 - haze) + haze * rng.uniform(60, 200)
+    if rng.rand() < 0.2:  # black and white
+        picture = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
+    picture = picture * rng.uniform(0.5, 1.3) * rng.normal(1, 0.08, 3)  # exposure, white balance
     grain = cv2.resize(rng.normal(0, 1, (SIZE // 2, SIZE // 2)), (SIZE, SIZE))
-    picture = picture * rng.uniform(0.7, 1.2) * rng.normal(1, 0.06, 3)  # exposure, white balance
-    picture += 5 * grain[..., None] + rng.normal(0, rng.uniform(1, 6), picture.shape)
-    if rng.rand() < 0.3:
-        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 1.5))
+    picture += 6 * grain[..., None] + rng.normal(0, rng.uniform(1, 12), picture.shape)
+    if rng.rand() < 0.4:
+        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 2.5))
     return picture.clip(0, 255).astype(np.uint8)

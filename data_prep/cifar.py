@@ -112,8 +112,8 @@ def _write_images(out, split, pixels, labels, names):
         (out / split / name).mkdir(parents=True)
     for k, label in enumerate(labels.tolist()):
         file = f"{split}/{names[label]}/{k:05d}.png"
-        if not cv2.imwrite(str(out / file), pixels[k].transpose(1, 2, 0)[:, :, ::-1]):
-            raise PrepError(f"cannot write {out / file}: free some space and call this again")
+        png = cv2.imencode(".png", pixels[k].transpose(1, 2, 0)[:, :, ::-1])[1]
+        (out / file).write_bytes(png)
         lines.append(f"{file} {label}\n")
     (out / f"{split}.txt").write_text("".join(lines))
 

@@ -18,7 +18,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 
 from caffe.datum import decode_datum
 from caffe.proto import caffe_pb2
-
 from data_prep.datum_db import write_atomically
 from data_prep.errors import PrepError, run
 from data_prep.flags import FlagParser

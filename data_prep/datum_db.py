@@ -13,8 +13,8 @@ import shutil
 from pathlib import Path
 
 import lmdb
-from caffe.proto import caffe_pb2
 
+from caffe.proto import caffe_pb2
 from data_prep.errors import PrepError
 
 INITIAL_MAP_BYTES = 1 << 28  # address space, not disk; doubled whenever it is full
@@ -67,7 +67,7 @@ class DatumDB:
         self.partial = self.folder.with_name(self.folder.name + ".partial")
         self._refuse_existing()
         self.partial.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.partial / "writer.lock", os.O_RDWR | os.O_CREAT)
+        self._lock = os.open(self.partial / "writer.lock", os.O_RDWR | os.O_CREAT, 0o644)
         self._env = None
         self._batch, self._batch_bytes, self._skipped = [], 0, []
         try:
@@ -227,9 +227,10 @@ class DatumDB:
             path.unlink()
 
     def _write_error(self, error):
-        return PrepError(f"cannot write {self.partial}: {error}; nothing that looks complete is "
-                         "left: free some space and give the same command again to continue, or "
-                         "delete that folder")
+        free = shutil.disk_usage(self.partial).free // 10**6
+        return PrepError(f"cannot write {self.partial} ({free} MB free on that disk): {error}; "
+                         "nothing that looks complete is left: free some space and give the same "
+                         "command again to continue, or delete that folder")
 
 
 def _sync_folder(folder):

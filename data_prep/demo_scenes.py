@@ -42,7 +42,8 @@ def parser():
 def make_demo(out, train=1600, val=400, seed=0, workers=1):
     """Make the set; returns the number of images of each kind as {split: [...]}."""
     from data_prep.compute_image_mean import mean_of, write_mean  # here: workers need no caffe
-    counts = {"train": _shares(train, TRAIN_SHARES), "val": _shares(val, [1 / len(KINDS)] * len(KINDS))}
+    even = [1 / len(KINDS)] * len(KINDS)
+    counts = {"train": _shares(train, TRAIN_SHARES), "val": _shares(val, even)}
     if min(map(min, counts.values())) < 1 or max(train, val) > FIRST_SEED["val"]:
         raise PrepError(f"--train={train} --val={val}: expected 25 to 500000 images to train with "
                         "and 8 to 500000 to validate with, so that no kind is empty")
@@ -51,7 +52,8 @@ def make_demo(out, train=1600, val=400, seed=0, workers=1):
             first_seed = seed * 1_000_000 + FIRST_SEED[split]
             _write_split(partial_out / f"{split}_lmdb", numbers, first_seed, workers)
         write_mean(partial_out / "mean.binaryproto", mean_of(partial_out / "train_lmdb")[0])
-        cv2.imwrite(str(partial_out / "samples.png"), _samples(seed * 1_000_000))
+        samples = cv2.imencode(".png", _samples(seed * 1_000_000))[1]
+        (partial_out / "samples.png").write_bytes(samples)
     return counts
 
 

@@ -108,14 +108,14 @@ def _same_format(first, second):
 @contextmanager
 def _decoder_messages():
     """What is written to stderr meanwhile, by C libraries too; OpenCV reports damage only there."""
-    file, stderr = _scratch()
-    file.seek(0)
-    file.truncate()
-    os.dup2(file.fileno(), 2)
+    scratch, stderr = _scratch()
+    os.truncate(scratch, 0)
+    os.lseek(scratch, 0, os.SEEK_SET)
+    os.dup2(scratch, 2)
 
     def messages():
-        file.seek(0)
-        return file.read().decode("utf-8", "replace")
+        os.lseek(scratch, 0, os.SEEK_SET)
+        return os.read(scratch, 1 << 16).decode("utf-8", "replace")
     try:
         yield messages
     finally:
@@ -124,5 +124,7 @@ def _decoder_messages():
 
 @lru_cache
 def _scratch():
-    """A temporary file and a duplicate of stderr, for the life of this process."""
-    return tempfile.TemporaryFile(), os.dup(2)
+    """Handles of a temporary file and of stderr, for the life of this process."""
+    handle, path = tempfile.mkstemp()
+    os.unlink(path)
+    return handle, os.dup(2)

@@ -5,11 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from caffe import io
 from caffe.datum import decode_datum, parse_datum
 from caffe.errors import DataError
 from caffe.proto import caffe_pb2
-
 from tests.oracle import record_io as cases
 
 GOLDEN = Path(__file__).parent / "golden" / "io.npz"

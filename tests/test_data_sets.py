@@ -1,0 +1,202 @@
+"""The other data tools: means, lists of folders, CIFAR, the demo set."""
+
+import os
+from functools import partial
+
+import cv2
+import numpy as np
+import pytest
+
+from caffe.datum import decode_datum, parse_datum
+from caffe.io import blobproto_to_array
+from caffe.proto import caffe_pb2
+from data_prep import cifar, compute_image_mean, demo_scenes, make_list
+from data_prep.errors import PrepError
+from data_prep.folders import complete_folder
+from tests.data_images import convert, golden, golden_records, records, write_images
+from tests.oracle import record_data_prep as cases
+
+
+@pytest.fixture
+def images(tmp_path):
+    return write_images(tmp_path)
+
+
+# compute_image_mean
+
+@pytest.mark.parametrize("name", cases.MEANS)
+def test_mean_is_that_of_the_original(images, name):
+    db = convert(images, *cases.CONVERSIONS[name])
+    compute_image_mean.main([str(db), str(images / "mean.binaryproto")])
+    ours, theirs = (blobproto_to_array(caffe_pb2.BlobProto.FromString(data)) for data in (
+        (images / "mean.binaryproto").read_bytes(), golden()["mean/" + name]))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_mean_of_central_squares(images):
+    db = convert(images)
+    expected = np.mean([decode_datum(value, key)[:, (h - 8) // 2:, (w - 8) // 2:][:, :8, :8]
+                        for key, value in records(db).items()
+                        for h, w in [decode_datum(value, key).shape[1:]]], axis=0)
+    mean, count = compute_image_mean.mean_of(db, center_crop=8, workers=2)
+    assert count == 6
+    np.testing.assert_allclose(mean, expected, rtol=1e-12)
+
+
+def test_mean_errors(images):
+    db = convert(images)
+    with pytest.raises(PrepError, match=r"'00000001_b.JPEG': 3 x 25 x 17.*before it are 3 x 20 x 26"
+                                        ".*-resize_width.*--center_crop"):
+        compute_image_mean.main([str(db)])
+    with pytest.raises(PrepError, match="gray.png': 16 x 14 is smaller|is smaller than"):
+        compute_image_mean.main(["--center_crop=19", str(db)])
+    with pytest.raises(PrepError, match="none is not an LMDB"):
+        compute_image_mean.main([str(images / "none")])
+    os.rename(db, images / "db.partial")
+    with pytest.raises(PrepError, match="its conversion has not finished"):
+        compute_image_mean.main([str(db)])
+    (images / "torn").mkdir()
+    (images / "torn" / "data.mdb").write_bytes(b"x" * 9000)
+    with pytest.raises(PrepError, match="torn: .*the database is damaged: convert it again"):
+        compute_image_mean.main([str(images / "torn")])
+
+
+# make_list
+
+def test_make_list(tmp_path):
+    for name, count in (("b dog", 20), ("a", 10)):
+        (tmp_path / "in" / name / "deep").mkdir(parents=True)
+        for k in range(count):
+            (tmp_path / "in" / name / ("deep" if k % 2 else "") / f"{k}.JPG").write_bytes(b"")
+    (tmp_path / "in" / "a" / "notes.txt").write_text("no image")
+    make_list.main(["--val_fraction=0.2", str(tmp_path / "in"), str(tmp_path / "out")])
+    lines = {split: (tmp_path / "out" / f"{split}.txt").read_text().splitlines()
+             for split in ("train", "val")}
+    assert (tmp_path / "out" / "classes.txt").read_text() == "a\nb dog\n"
+    assert [line[-1] for line in lines["val"]] == ["0"] * 2 + ["1"] * 4
+    found = sorted(line.rsplit(" ", 1)[0] for line in lines["train"] + lines["val"])
+    assert found == sorted(str(path.relative_to(tmp_path / "in"))
+                           for path in (tmp_path / "in").rglob("*.JPG"))
+    again = make_list.make_lists(tmp_path / "in", tmp_path / "again", 0.2)
+    assert again == [("a", 8, 2), ("b dog", 16, 4)]
+    assert (tmp_path / "again" / "val.txt").read_text().splitlines() == lines["val"]
+
+
+BAD_FOLDERS = [
+    ([], "has no subfolders"), (["train/a/1.jpg", "val/a/1.jpg"], "look like splits, not classes"),
+    (["a/1.jpg", "b/notes.txt"], r"1 of 2 classes have no training image:\n  b"),
+    (["a/1.jpg", "2.jpg"], r"1 images outside the class folders:\n  2.jpg"),
+    (["a/1\n.jpg"], "a list file cannot hold such a name")]
+
+
+@pytest.mark.parametrize("files, message", BAD_FOLDERS)
+def test_make_list_errors(tmp_path, files, message):
+    (tmp_path / "in").mkdir()
+    for file in files:
+        path = tmp_path / "in" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    with pytest.raises(PrepError, match=message):
+        make_list.make_lists(tmp_path / "in", tmp_path / "out", 0)
+    assert not list(tmp_path.glob("out*"))
+
+
+# cifar
+
+def test_cifar_lmdbs_are_those_of_the_original(tmp_path):
+    (tmp_path / "batches.meta.txt").write_text("\n".join("abcdefghij") + "\n\n")
+    files = cifar.CIFAR10.train + cifar.CIFAR10.val
+    for name, rows in zip(files, cases.cifar_rows(), strict=True):
+        (tmp_path / name).write_bytes(rows.tobytes())
+    cifar.main([str(tmp_path), str(tmp_path / "out"), "--lmdb"])
+    for split, folder in (("train", "train_lmdb"), ("test", "val_lmdb")):
+        expected = [value for _, value in sorted(golden_records(f"cifar/{split}").items())]
+        assert list(records(tmp_path / "out" / folder).values()) == expected
+
+
+def test_cifar_images_and_lists(tmp_path):
+    rows = np.random.RandomState(1).randint(0, 256, (5, 3074), dtype=np.uint8)
+    rows[:, 0], rows[:, 1] = [1, 0, 1, 0, 1], [2, 0, 1, 2, 0]
+    source = tmp_path / "cifar-100-binary"
+    source.mkdir()
+    (source / "train.bin").write_bytes(rows[:3].tobytes())
+    (source / "test.bin").write_bytes(rows[3:].tobytes())
+    (source / "fine_label_names.txt").write_text("cat\ndog\nfox\n")
+    (source / "coarse_label_names.txt").write_text("pet\nwild\n")
+    cifar.main([str(tmp_path), str(tmp_path / "fine")])
+    assert (tmp_path / "fine" / "train.txt").read_text() == (
+        "train/fox/00000.png 2\ntrain/cat/00001.png 0\ntrain/dog/00002.png 1\n")
+    pixels = cv2.imread(str(tmp_path / "fine" / "val" / "cat" / "00001.png"))
+    np.testing.assert_array_equal(pixels[:, :, ::-1].transpose(2, 0, 1).ravel(), rows[4, 2:])
+    cifar.main([str(source), str(tmp_path / "coarse"), "--lmdb", "-labels=coarse"])
+    labels = [parse_datum(value, key).label
+              for key, value in records(tmp_path / "coarse" / "train_lmdb").items()]
+    assert labels == [1, 0, 1]
+    assert (tmp_path / "coarse" / "classes.txt").read_text() == "pet\nwild\n"
+    assert (tmp_path / "coarse" / "mean.binaryproto").is_file()
+
+
+def test_cifar_errors(tmp_path):
+    with pytest.raises(PrepError, match="is not a CIFAR folder"):
+        cifar.prepare(tmp_path, tmp_path / "out")
+    (tmp_path / "batches.meta.txt").write_text("a\nb\n")
+    with pytest.raises(PrepError, match="data_batch_1.bin is missing"):
+        cifar.prepare(tmp_path, tmp_path / "out")
+    for name in cifar.CIFAR10.train + cifar.CIFAR10.val:
+        (tmp_path / name).write_bytes(b"\2" * 3073)
+    with pytest.raises(PrepError, match="image 0 has label 2, but batches.meta.txt names 2"):
+        cifar.prepare(tmp_path, tmp_path / "out")
+    (tmp_path / "data_batch_4.bin").write_bytes(b"\1" * 3000)
+    with pytest.raises(PrepError, match="data_batch_4.bin is truncated.*3073 bytes, found 3000"):
+        cifar.prepare(tmp_path, tmp_path / "out")
+    assert not list(tmp_path.glob("out*"))
+
+
+# demo_scenes
+
+def test_demo_scenes(tmp_path):
+    small = partial(demo_scenes.make_demo, train=50, val=16)
+    counts = small(tmp_path / "one", workers=1)
+    small(tmp_path / "two", workers=2)
+    small(tmp_path / "other", seed=1, workers=2)
+    assert sum(counts["train"]) == 50 and counts["val"] == [2] * 8
+    assert counts["train"] == sorted(counts["train"], reverse=True)
+    for split in ("train_lmdb", "val_lmdb"):
+        one, two, other = (records(tmp_path / name / split) for name in ("one", "two", "other"))
+        assert one == two
+        assert not set(one.values()) & set(other.values())
+        labels = [parse_datum(value, key).label for key, value in one.items()]
+        assert np.bincount(labels).tolist() == counts[split[:-5]]
+        assert {decode_datum(value, key).shape for key, value in one.items()} == {(3, 128, 128)}
+    classes = (tmp_path / "one" / "classes.txt").read_text().split()
+    assert len(classes) == 8
+    mean = blobproto_to_array(caffe_pb2.BlobProto.FromString(
+        (tmp_path / "one" / "mean.binaryproto").read_bytes()))
+    assert mean.shape == (1, 3, 128, 128)
+
+
+def test_demo_scenes_are_made_once(tmp_path, capsys):
+    (tmp_path / "demo.partial").mkdir()
+    (tmp_path / "demo.partial" / "rest of a killed run").write_text("")
+    args = ["--train=25", "--val=8", "--workers=1", str(tmp_path / "demo")]
+    demo_scenes.main(args)
+    assert "demo: 8 classes, 25 train, 8 val" in capsys.readouterr().out
+    before = sorted(path.name for path in (tmp_path / "demo").iterdir())
+    assert before == ["classes.txt", "mean.binaryproto", "samples.png", "train_lmdb", "val_lmdb"]
+    demo_scenes.main(args)
+    assert "stands already" in capsys.readouterr().out
+    with pytest.raises(PrepError, match="so that no kind is empty"):
+        demo_scenes.make_demo(tmp_path / "small", train=10)
+
+
+def test_a_folder_that_cannot_be_finished_leaves_nothing(tmp_path):
+    with pytest.raises(PrepError, match="cannot make .*out .* MB free.*: full; nothing is left"), \
+            complete_folder(tmp_path / "out"):
+        raise OSError("full")
+    with pytest.raises(KeyError), complete_folder(tmp_path / "out") as partial_folder:
+        (partial_folder / "file").write_text("")
+        raise KeyError
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "out").mkdir()
+    with pytest.raises(PrepError, match="out exists already"), complete_folder(tmp_path / "out"):
+        pass
