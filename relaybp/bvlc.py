@@ -1,8 +1,8 @@
 """A solver of an original BVLC Caffe, made to follow a driver of its own.
 
-BVLC's iteration counter moves only inside `step` and by `restore`. The driver calls
-`apply_update` itself, so wherever the update depends on the iteration (the learning rate drops,
-Adam's correction) the counter is set by restoring a snapshot whose iteration was replaced.
+The driver calls `apply_update` itself. BVLC counts the iterations there since 2018, before only in
+`step`. With an older one, wherever the update depends on the iteration (the learning rate drops,
+Adam's correction), the counter is set by restoring a snapshot whose iteration was replaced.
 """
 
 import os
@@ -28,24 +28,24 @@ class BvlcSolver:
         self._solver = caffe.get_solver(path)
         self.net, self.test_nets = self._solver.net, self._solver.test_nets
         self.iter = 0
-        self._counted = 0  # the iteration that BVLC's own counter holds
 
     def learning_rate(self, iteration=None):
         """The learning rate of an iteration, by default the present one."""
         return self._rates.learning_rate(self.param, self.iter if iteration is None else iteration)
 
     def apply_update(self):
-        """BVLC's ApplyUpdate with this iteration's learning rate."""
-        depends_on_iteration = (
-            self.learning_rate() != self.learning_rate(self._counted)
-            or self.param.type == "Adam")
-        if depends_on_iteration and self.iter != self._counted:
+        """BVLC's ApplyUpdate with this iteration's learning rate; counts the iteration."""
+        counted = self._solver.iter
+        depends_on_iteration = (self.learning_rate() != self.learning_rate(counted)
+                                or self.param.type == "Adam")
+        if depends_on_iteration and self.iter != counted:
             folder = tempfile.mkdtemp(prefix="relaybp-")
             try:
-                self._restore(self._snapshot_into(os.path.join(folder, "state")))
+                self._solver.restore(self._snapshot_into(os.path.join(folder, "state")))
             finally:
                 shutil.rmtree(folder)
         self._solver.apply_update()
+        self.iter += 1
 
     def snapshot(self):
         """Write PREFIX_iter_N.caffemodel and .solverstate; return the path of the state."""
@@ -56,23 +56,19 @@ class BvlcSolver:
         with open(path, "rb") as file:
             state = self._pb.SolverState.FromString(file.read())
         self.iter = state.iter
-        self._restore(path)
-
-    def _restore(self, path):
         self._solver.restore(path)
-        self._counted = self.iter
 
     def _snapshot_into(self, stem):
         """Let BVLC write its snapshot, then give it the true iteration and the name `stem`."""
         self._solver.snapshot()
-        written = "%s_iter_%d" % (self.param.snapshot_prefix, self._counted)
+        written = "%s_iter_%d" % (self.param.snapshot_prefix, self._solver.iter)
         model, state = stem + ".caffemodel", stem + ".solverstate"
         _move(written + ".caffemodel", model)
         with open(written + ".solverstate", "ab") as file:
             # in protobuf's wire format a later value replaces an earlier one
             file.write(self._pb.SolverState(
                 iter=self.iter, learned_net=model,
-                current_step=self._rates.current_step(self.param, self.iter)
+                current_step=self._rates.current_step(self.param, self.iter - 1)
             ).SerializeToString())
         _move(written + ".solverstate", state)
         return state

@@ -59,7 +59,6 @@ class Trainer:
         rate = self.solver.learning_rate()
         self.log.iteration(self.solver, loss)
         self.solver.apply_update()
-        self.solver.iter += 1
         values = {name: float(self.net.blobs[name].data) for name in self.losses}
         self.report.iteration(self.solver.iter, self.images, values, rate)
 

@@ -4,22 +4,39 @@ Plain Python, so that a driver on another Caffe can use the same functions.
 """
 
 import math
-from itertools import takewhile
+
+_MOST_EXPONENT = 700.0  # of e, in the range of a double
 
 
 def learning_rate(param, iteration):
     """The learning rate of `iteration` under a SolverParameter (Caffe's GetLearningRate)."""
     if param.lr_policy not in POLICIES:
-        raise ValueError("solver: unknown lr_policy %r; known are: %s"
-                         % (param.lr_policy, ", ".join(sorted(POLICIES))))
-    return POLICIES[param.lr_policy](param, iteration)
+        raise ValueError("solver: unknown lr_policy {!r}; known are: {}".format(
+            param.lr_policy, ", ".join(sorted(POLICIES))))
+    try:
+        return POLICIES[param.lr_policy](param, iteration)
+    except OverflowError:
+        raise ValueError(f"solver: lr_policy {param.lr_policy!r}: the learning rate of iteration "
+                         f"{iteration} is too large for a number; lower gamma") from None
 
 
 def current_step(param, iteration):
-    """How often the rate has dropped so far (multistep: stepvalues reached; step: steps)."""
+    """How often the rate has dropped so far (multistep: stepvalues reached; step: steps).
+
+    A stepvalue counts in the iteration it names, or in the one after the stepvalue before it:
+    two equal ones drop the rate in two iterations.
+    """
     if param.lr_policy == "step":
-        return iteration // param.stepsize
-    return len(list(takewhile(lambda value: iteration >= value, param.stepvalue)))
+        return max(iteration, 0) // param.stepsize
+    if param.lr_policy != "multistep":
+        return 0
+    reached, at = 0, -1
+    for value in param.stepvalue:
+        at = max(value, at + 1)
+        if iteration < at:
+            break
+        reached += 1
+    return reached
 
 
 def _fixed(param, iteration):
@@ -39,11 +56,13 @@ def _inv(param, iteration):
 
 
 def _poly(param, iteration):
-    return param.base_lr * (1 - iteration / param.max_iter) ** param.power
+    """Beyond max_iter, where Caffe's formula has no meaning, the rate stays 0."""
+    return param.base_lr * max(1 - iteration / param.max_iter, 0) ** param.power
 
 
 def _sigmoid(param, iteration):
-    return param.base_lr / (1 + math.exp(-param.gamma * (iteration - param.stepsize)))
+    exponent = -param.gamma * (iteration - param.stepsize)
+    return param.base_lr / (1 + math.exp(min(exponent, _MOST_EXPONENT)))
 
 
 POLICIES = {

@@ -7,6 +7,7 @@ import numpy as np
 from .build import build, reshape
 from .errors import CaffeError, UnknownNameError, nearest
 from .fusion import units
+from .net_debug import DebugInfo
 from .net_weights import copy_weights, save_weights
 from .proto import caffe_pb2
 from .proto.text import read_net
@@ -32,6 +33,8 @@ class Net:
         self._callbacks = {"before_forward": [], "after_forward": [],
                            "before_backward": [], "after_backward": []}
         self._sweep = Sweep(units(self.nodes), self._callbacks)
+        self._debug = DebugInfo(self)
+        self.debug_info = source.debug_info
         for path in [weights] if isinstance(weights, str) else weights or ():
             self.copy_from(path)
 
@@ -161,6 +164,20 @@ class Net:
         for param in self.learnable:
             param.blob.clear_diff()
 
+    @property
+    def debug_info(self):
+        """Whether every layer logs the mean magnitudes of what it computes; settable."""
+        return self._debug.forward in self._callbacks["after_forward"]
+
+    @debug_info.setter
+    def debug_info(self, wanted):
+        for event, log in (("after_forward", self._debug.forward),
+                           ("after_backward", self._debug.backward)):
+            if wanted and log not in self._callbacks[event]:
+                self._callbacks[event].insert(0, log)
+            elif not wanted and log in self._callbacks[event]:
+                self._callbacks[event].remove(log)
+
     def _check_range(self, first, last):
         if not 0 <= first <= last < len(self.nodes):
             raise CaffeError(f"layers {first} to {last}: this net has layers 0 to "
@@ -192,7 +209,7 @@ class Net:
 
     def copy_from(self, path):
         """Load the parameters of equally named layers from a .caffemodel or .caffemodel.h5."""
-        copy_weights(self.nodes, path)
+        copy_weights(self.nodes, self.learnable, path)
 
     def save(self, path, write_diff=False):
         """Write a .caffemodel, or HDF5 where `path` ends in .h5."""

@@ -5,143 +5,121 @@ import os
 import numpy as np
 import torch
 
-from . import device
-from .errors import CaffeError, DataError, WeightsError, nearest
-from .lr_policy import POLICIES, current_step, learning_rate
-from .net import Net
-from .proto import caffe_pb2, weights
-from .proto.text import read_net, read_solver
-from .solver_log import SolverLog
+from . import device, solver_nets, solver_state
+from .errors import CaffeError, nearest
+from .lr_policy import learning_rate
+from .net_debug import log_norms
+from .proto import caffe_pb2
+from .proto.text import read_solver
+from .proto.upgrade import upgrade_solver
+from .solver_check import check
+from .solver_log import SolverLog, say
 from .updates import HISTORY, RULES
 
 
 class Solver:
     """Trains the net that a solver.prototxt (a path or a SolverParameter) names.
 
-    `net`, `test_nets` and `iter` are live. `step(n)` runs n iterations; a driver of its own calls
-    `net.forward()`, `net.backward()` or ranges of it, and `apply_update()`.
+    `net`, `test_nets`, `iter` and `param` are live. `step(n)` runs n iterations; a driver of its
+    own calls `net.forward()`, `net.backward()` or ranges of it, and `apply_update()`.
     """
 
     rule = None  # set by the subclasses; None: as the file says
 
     def __init__(self, solver_file):
-        self.param = param = read_solver(solver_file)
+        self.param = param = _read(solver_file)
         self.type = self.rule or param.type
-        self._folder = os.path.dirname(solver_file) if isinstance(solver_file, str) else ""
-        _check(param, self.type)
+        check(param, self.type)
         if param.random_seed >= 0:
             device.set_random_seed(param.random_seed)
+        folder = "" if _is_message(solver_file) else os.path.dirname(solver_file)
         self.iter = 0
-        self.net = self._train_net()
-        self.test_nets = self._test_nets()
+        self.net = solver_nets.train_net(param, folder)
+        self.test_nets = solver_nets.test_nets(param, folder)
+        self.requested_action = lambda: None  # the caffe command's signals: "stop" or "snapshot"
+        self._stopped = False
         self._history = None
         self._callbacks = []
         self._log = SolverLog(param)
-
-    # ---- nets --------------------------------------------------------------------------------
-
-    def _train_net(self):
-        param = self.param
-        given = [getattr(param, name) for name in
-                 ("train_net_param", "train_net", "net_param", "net") if param.HasField(name)]
-        if len(given) != 1:
-            raise CaffeError(f"solver: expected one of net, net_param, train_net, train_net_param; "
-                             f"found {len(given)}")
-        return self._make_net(given[0], caffe_pb2.TRAIN, param.train_state)
-
-    def _test_nets(self):
-        param = self.param
-        sources = [*param.test_net_param, *param.test_net]
-        shared = (param.net_param if param.HasField("net_param") else
-                  param.net if param.HasField("net") else None)
-        if shared is not None:
-            sources += [shared] * (len(param.test_iter) - len(sources))
-        if len(sources) != len(param.test_iter):
-            raise CaffeError(f"solver: test_iter has {len(param.test_iter)} values for "
-                             f"{len(sources)} test nets; give one for each")
-        if sources and param.test_interval <= 0:
-            raise CaffeError("solver: test nets need a positive test_interval")
-        if len(param.test_state) not in (0, len(sources)):
-            raise CaffeError(f"solver: test_state is given {len(param.test_state)} times for "
-                             f"{len(sources)} test nets; give none or one for each")
-        states = param.test_state or [caffe_pb2.NetState()] * len(sources)
-        return [self._make_net(source, caffe_pb2.TEST, state)
-                for source, state in zip(sources, states, strict=True)]
-
-    def _make_net(self, source, phase, state):
-        net = Net(read_net(self._find(source)), phase, state.level, list(state.stage))
-        for path in self.param.weights:
-            net.copy_from(self._find(path))
-        return net
-
-    def _find(self, source):
-        """A file named in the solver: from the working directory, else beside the solver file."""
-        if isinstance(source, str) and not os.path.exists(source):
-            beside = os.path.join(self._folder, source)
-            return beside if os.path.exists(beside) else source
-        return source
 
     # ---- training ----------------------------------------------------------------------------
 
     def solve(self, resume_file=None):
         """Train up to max_iter, with the tests and snapshots that the settings ask for."""
+        say("solver", f"Solving {self.net.name}")
+        say("solver", f"Learning Rate Policy: {self.param.lr_policy}")
         if resume_file:
+            say("solver", f"Restoring previous solver status from {resume_file}")
             self.restore(resume_file)
         self.step(self.param.max_iter - self.iter)
-        if self.param.snapshot_after_train and not self._snapshot_due():
+        if self.param.snapshot_after_train and not self._due(self.param.snapshot):
             self.snapshot()
-        if self.test_nets and self.iter % self.param.test_interval == 0:
+        if self._stopped:
+            say("solver", "Optimization stopped early.")
+            return
+        if self._log.due(self.iter):
+            self._log.last(self.iter, self.net._forward(0, len(self.net.layers) - 1))
+        if self._due(self.param.test_interval):
             self.test_all()
+        say("solver", "Optimization Done.")
 
     def step(self, iterations):
         """Run `iterations` iterations of forward, backward and update."""
-        for _ in range(iterations):
-            if self._test_due():
+        self._log.begin(self.iter)
+        self._stopped = False
+        stop = self.iter + iterations
+        while self.iter < stop and not self._stopped:
+            if self._due(self.param.test_interval) and (
+                    self.iter or self.param.test_initialization):
                 self.test_all()
+                if self._stopped:
+                    return
             for on_start, _ in self._callbacks:
                 on_start()
             self._log.iteration(self, self._forward_backward())
             for _, on_gradients_ready in self._callbacks:
                 on_gradients_ready()
             self.apply_update()
-            self.iter += 1
-            if self._snapshot_due():
+            action = self.requested_action()
+            if self._due(self.param.snapshot) or action == "snapshot":
                 self.snapshot()
+            self._stopped = action == "stop"
 
     def _forward_backward(self):
-        self.net.clear_param_diffs()
-        last, loss = len(self.net.nodes) - 1, 0.0
+        """iter_size forward and backward passes; their mean loss."""
+        net, last, loss = self.net, len(self.net.layers) - 1, 0.0
+        net.clear_param_diffs()
+        net.debug_info = self.param.debug_info and self._log.due(self.iter)
         for _ in range(self.param.iter_size):
-            loss += self.net._forward(0, last)
-            self.net._backward(last, 0)
+            loss += net._forward(0, last)
+            net._backward(last, 0)
+            if net.debug_info:
+                log_norms(net)
         return loss / self.param.iter_size
 
-    def _test_due(self):
-        param = self.param
-        return (self.test_nets and param.test_interval and self.iter % param.test_interval == 0
-                and (self.iter > 0 or param.test_initialization))
+    def _due(self, interval):
+        return interval > 0 and self.iter % interval == 0
 
-    def _snapshot_due(self):
-        return self.param.snapshot and self.iter % self.param.snapshot == 0
+    @property
+    def lr(self):
+        """The present learning rate."""
+        return self.learning_rate()
 
     def learning_rate(self, iteration=None):
         """The learning rate of an iteration, by default the present one."""
         return learning_rate(self.param, self.iter if iteration is None else iteration)
 
     def apply_update(self):
-        """Clip, average over iter_size, regularise, apply the update rule to every parameter.
+        """Clip, average over iter_size, regularise, update every parameter; count the iteration.
 
         Afterwards a parameter's diff holds the update that was subtracted from it.
         """
         param, learnable = self.param, self.net.learnable
+        rate = self.learning_rate()
         gradients = [p.blob.diff_tensor for p in learnable]
-        if param.clip_gradients >= 0:
-            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-            factor = (param.clip_gradients / norm).clamp(max=1)
-            torch._foreach_mul_(gradients, factor)
+        self._clip(gradients)
         if param.iter_size > 1:
             torch._foreach_mul_(gradients, 1 / param.iter_size)
-        rate = self.learning_rate()
         for (lr_mult, decay_mult), indices in self._groups().items():
             data = [learnable[i].blob.tensor for i in indices]
             updates = [gradients[i] for i in indices]
@@ -149,6 +127,19 @@ class Solver:
             history = [[kept[i] for i in indices] for kept in self.history]
             RULES[self.type](updates, history, rate * lr_mult, param, self.iter)
             torch._foreach_sub_(data, updates)
+        self.iter += 1
+
+    def _clip(self, gradients):
+        """Scale all gradients so that their common norm is at most clip_gradients."""
+        limit = self.param.clip_gradients
+        if limit < 0 or not gradients:
+            return
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        factor = (limit / norm).clamp(max=1).nan_to_num()
+        torch._foreach_mul_(gradients, factor)
+        if self._log.due(self.iter) and norm > limit:
+            say("sgd_solver", f"Gradient clipping: scaling down gradients (L2 norm {norm:.6g} > "
+                              f"{limit:.6g}) by scale factor {factor:.6g}")
 
     def _groups(self):
         """Indices of the parameters of each (lr_mult, decay_mult)."""
@@ -185,7 +176,11 @@ class Solver:
 
     def test_all(self):
         """Run every test net; return for each {output name: mean over test_iter batches}."""
-        return [self.test(index) for index in range(len(self.test_nets))]
+        means = []
+        for index in range(len(self.test_nets)):
+            if not self._stopped:
+                means.append(self.test(index))
+        return means
 
     def test(self, index=0):
         """Run one test net for its test_iter batches and return {output name: mean array}."""
@@ -194,65 +189,45 @@ class Solver:
         self.share_weights(net)
         totals, loss = {}, 0.0
         for _ in range(batches):
-            loss += net._forward(0, len(net.nodes) - 1)
+            self._serve_requests()
+            if self._stopped:
+                say("solver", "Test interrupted.")
+                return {}
+            loss += net._forward(0, len(net.layers) - 1)
             for name in net.outputs:
                 totals[name] = totals.get(name, 0) + net.blobs[name].data.astype(np.float64)
         means = {name: total / batches for name, total in totals.items()}
-        if self.param.test_compute_loss:
+        if self.param.test_compute_loss and batches:
             self._log.test_loss(loss / batches)
         self._log.test_outputs(net, means)
         return means
+
+    def _serve_requests(self):
+        while action := self.requested_action():
+            if action == "snapshot":
+                self.snapshot()
+            else:
+                self._stopped = True
 
     # ---- snapshots ---------------------------------------------------------------------------
 
     def snapshot(self):
         """Write PREFIX_iter_N.caffemodel and .solverstate; return the path of the state."""
-        hdf5 = self.param.snapshot_format == caffe_pb2.SolverParameter.HDF5
-        ending = ".h5" if hdf5 else ""
-        stem = f"{self.param.snapshot_prefix}_iter_{self.iter}"
-        folder = os.path.dirname(stem)
-        if folder:
-            os.makedirs(folder, exist_ok=True)
-        model, state = f"{stem}.caffemodel{ending}", f"{stem}.solverstate{ending}"
-        self._log.line(f"Snapshotting to {'HDF5' if hdf5 else 'binary proto'} file {model}")
-        self.net.save(model, self.param.snapshot_diff)
-        self._log.line(f"Snapshotting solver state to {'HDF5' if hdf5 else 'binary proto'} "
-                       f"file {state}")
-        history = [kept.cpu().numpy() for kept_list in self.history for kept in kept_list]
-        weights.write_state(state, self.iter, model, current_step(self.param, self.iter), history)
-        return state
+        return solver_state.snapshot(self)
 
     def restore(self, path):
         """Continue from a .solverstate or .solverstate.h5: iteration, weights, history."""
-        state = weights.read_state(path)
-        mine = [kept for kept_list in self.history for kept in kept_list]
-        if len(state.history) != len(mine):
-            raise WeightsError(
-                f"{path}: holds {len(state.history)} history blobs; this {self.type} solver has "
-                f"{len(mine)}: the state belongs to another net or solver type")
-        for kept, array, p in zip(mine, state.history, self.net.learnable * 2, strict=False):
-            if kept.numel() != array.size:
-                raise WeightsError(f"{path}: the history of {p.name!r} has shape {array.shape}; "
-                                   f"this net has {tuple(kept.shape)}")
-        if state.learned_net:
-            if not os.path.exists(state.learned_net):
-                raise DataError(f"{path}: its weights {state.learned_net!r} are missing; put them "
-                                "back, or run from the folder where the snapshot was taken")
-            self.net.copy_from(state.learned_net)
-        for kept, array in zip(mine, state.history, strict=True):
-            kept.copy_(torch.from_numpy(np.asarray(array, np.float32).reshape(kept.shape)))
-        self.iter = state.iter
+        solver_state.restore(self, path)
 
 
-def _check(param, rule):
-    if rule not in RULES:
-        raise CaffeError(f"solver: unknown type {rule!r}; " + nearest(rule, RULES))
-    if param.lr_policy not in POLICIES:
-        raise CaffeError(f"solver: unknown lr_policy {param.lr_policy!r}; "
-                         + nearest(param.lr_policy, POLICIES))
-    if param.regularization_type not in ("L1", "L2"):
-        raise CaffeError(f"solver: regularization_type must be L1 or L2; "
-                         f"found {param.regularization_type!r}")
+def _is_message(solver_file):
+    return isinstance(solver_file, caffe_pb2.SolverParameter)
+
+
+def _read(solver_file):
+    if _is_message(solver_file):
+        return upgrade_solver(solver_file)
+    return read_solver(os.fspath(solver_file))
 
 
 class SGDSolver(Solver):
@@ -293,7 +268,7 @@ class AdamSolver(Solver):
 
 def get_solver(solver_file):
     """The solver that the file's `type` names."""
-    kind = read_solver(solver_file).type
+    kind = _read(solver_file).type
     solvers = {cls.rule: cls for cls in Solver.__subclasses__()}
     if kind not in solvers:
         raise CaffeError(f"solver: unknown type {kind!r}; " + nearest(kind, solvers))

@@ -1,21 +1,63 @@
-"""Caffe's log lines: what existing log parsers read."""
+"""Caffe's log lines: what existing log parsers read.
 
+Plain Python, so that a driver on another Caffe can use it too.
+"""
+
+import getpass
 import logging
+import os
+import socket
+import sys
+import tempfile
 import time
 from collections import deque
 
 logger = logging.getLogger("caffe")
+logger.setLevel(logging.INFO)
+_LEVELS = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 
 
 class GlogFormatter(logging.Formatter):
-    """glog's line: `I1231 23:59:59.123456  4711 solver.cpp:239] message`."""
+    """glog's line: `I1231 23:59:59.123456  4711 solver.cpp:239] message`.
+
+    The file is the one of Caffe's that a logger is named after: "caffe.solver" for solver.cpp.
+    """
 
     def format(self, record):
         seconds = time.localtime(record.created)
         micro = int(record.created % 1 * 1e6)
         text = super().format(record)
         return (f"{record.levelname[0]}{time.strftime('%m%d %H:%M:%S', seconds)}.{micro:06d} "
-                f"{record.process:5d} {record.module}.cpp:{record.lineno}] {text}")
+                f"{record.process:5d} {record.name.rpartition('.')[2]}.cpp:{record.lineno}] {text}")
+
+
+def init_log(level=None, stderr=True):
+    """Show the log on stderr, or write it to a file in the temporary folder; return its handler.
+
+    level: 0 all, 1 warnings, 2 errors, 3 fatal errors; by default glog's GLOG_minloglevel.
+    """
+    if level is None:
+        level = int(os.environ.get("GLOG_minloglevel", 0))  # noqa: SIM112 glog's own name
+    handler = logging.StreamHandler(sys.stderr) if stderr else logging.FileHandler(_file_name())
+    handler.setFormatter(GlogFormatter())
+    handler.setLevel(_LEVELS[min(max(level, 0), 3)])
+    logger.addHandler(handler)
+    return handler
+
+
+def _file_name():
+    """glog's name of a log file: program.host.user.log.INFO.date-time.process."""
+    program = os.path.basename(sys.argv[0]) or "python"
+    return os.path.join(tempfile.gettempdir(), ".".join([
+        program, socket.gethostname(), getpass.getuser(), "log", "INFO",
+        time.strftime("%Y%m%d-%H%M%S"), str(os.getpid())]))
+
+
+def say(source, text, level=logging.INFO):
+    """Log a line as from Caffe's `source`.cpp; on stderr where no logging has been set up."""
+    if not logger.hasHandlers():
+        init_log()
+    logger.getChild(source).log(level, text, stacklevel=2)
 
 
 class SolverLog:
@@ -26,32 +68,51 @@ class SolverLog:
         self._losses = deque(maxlen=max(param.average_loss, 1))
         self._shown_at = None  # (iteration, seconds)
 
-    def line(self, text):
-        logger.info(text)
+    def begin(self, iteration):
+        """A run of iterations begins: smooth and time it by itself."""
+        self._losses.clear()
+        self._shown_at = (iteration, time.monotonic())
+
+    @property
+    def smoothed_loss(self):
+        """The mean of the last `average_loss` losses."""
+        return float(sum(self._losses) / len(self._losses))
 
     def iteration(self, solver, loss):
         """After a backward pass: at every `display` iterations, all that Caffe prints."""
         self._losses.append(loss)
-        if not self.param.display or solver.iter % self.param.display:
+        if not self.due(solver.iter):
             return
         now = time.monotonic()
         before, since = self._shown_at or (solver.iter, now)
-        done, passed = solver.iter - before, max(now - since, 1e-9)
-        speed = done / passed if done else 0.0
+        passed = now - since
+        speed = (solver.iter - before) / (passed or 1)
         self._shown_at = (solver.iter, now)
-        self.line(f"Iteration {solver.iter} ({speed:.6g} iter/s, {passed if done else 0:.6g}s/"
-                  f"{self.param.display} iters), loss = {sum(self._losses) / len(self._losses):.6g}")
+        say("solver", f"Iteration {solver.iter} ({speed:.6g} iter/s, {passed:.6g}s/"
+                      f"{self.param.display} iters), loss = {self.smoothed_loss:.6g}")
         self._outputs("Train", solver.net, {
             name: solver.net.blobs[name].data for name in solver.net.outputs})
-        self.line(f"Iteration {solver.iter}, lr = {solver.learning_rate():.6g}")
+        say("sgd_solver", f"Iteration {solver.iter}, lr = {solver.learning_rate():.6g}")
+
+    def due(self, iteration):
+        """Whether the settings ask to show this iteration."""
+        return bool(self.param.display) and iteration % self.param.display == 0
+
+    def last(self, iteration, loss):
+        """After the last update: the loss of one more forward pass."""
+        self._losses.append(loss)
+        say("solver", f"Iteration {iteration}, loss = {self.smoothed_loss:.6g}")
 
     def testing(self, iteration, index):
-        self.line(f"Iteration {iteration}, Testing net (#{index})")
+        """A test pass begins."""
+        say("solver", f"Iteration {iteration}, Testing net (#{index})")
 
     def test_loss(self, loss):
-        self.line(f"Test loss: {loss:.6g}")
+        """The mean loss of a test net."""
+        say("solver", f"Test loss: {loss:.6g}")
 
     def test_outputs(self, net, means):
+        """The mean outputs of a test net, {name: array}."""
         self._outputs("Test", net, means)
 
     def _outputs(self, phase, net, values):
@@ -60,5 +121,5 @@ class SolverLog:
             for value in array.ravel():
                 weight = weights[name]
                 share = f" (* {weight:.6g} = {weight * value:.6g} loss)" if weight else ""
-                self.line(f"    {phase} net output #{number}: {name} = {value:.6g}{share}")
+                say("solver", f"    {phase} net output #{number}: {name} = {value:.6g}{share}")
                 number += 1

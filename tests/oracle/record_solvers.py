@@ -1,0 +1,64 @@
+"""Record what BVLC Caffe's solvers compute, for tests/test_solver.py.
+
+From the repository root, this engine first, then BVLC Caffe's Python:
+
+    PYTHONPATH=python:tests .venv/bin/python tests/oracle/record_solvers.py write build/snapshots
+    PYTHONPATH=tests python3 tests/oracle/record_solvers.py record build/snapshots [OUT]
+
+`write` takes the snapshots that `record` continues from; `record` writes OUT/solvers.npz and
+OUT/solver_snapshots.npz (default OUT: tests/golden).
+"""
+
+import os
+import sys
+import tempfile
+
+os.environ.setdefault("GLOG_minloglevel", "2")
+
+import numpy as np
+
+import solver_cases
+
+GOLDEN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "golden")
+
+
+def write(folder):
+    """Take this Caffe's snapshots."""
+    os.makedirs(folder, exist_ok=True)
+    for name in solver_cases.SNAPSHOTS:
+        solver_cases.save_half(name, folder)
+    print("%d snapshots in %s" % (len(solver_cases.SNAPSHOTS), folder))
+
+
+def record(folder, out):
+    """Record the cases; continue from the other engine's snapshots and from this one's."""
+    with tempfile.TemporaryDirectory() as scratch:
+        cases = {"%s/%s" % (name, key): array for name in solver_cases.CASES
+                 for key, array in solver_cases.run(name, scratch).items()}
+        save(os.path.join(out, "solvers.npz"), cases)
+        snapshots = {}
+        for name in solver_cases.SNAPSHOTS:
+            add(snapshots, "%s/theirs_continued" % name, solver_cases.go_on(name, folder))
+            solver_cases.save_half(name, scratch)
+            add(snapshots, "%s/own_continued" % name, solver_cases.go_on(name, scratch))
+            for file in sorted(os.listdir(scratch)):
+                if file.startswith("%s_iter_" % name):
+                    data = np.fromfile(os.path.join(scratch, file), np.uint8)
+                    snapshots["%s/file/%s" % (name, file)] = data
+        save(os.path.join(out, "solver_snapshots.npz"), snapshots)
+
+
+def add(arrays, prefix, more):
+    arrays.update({"%s/%s" % (prefix, key): array for key, array in more.items()})
+
+
+def save(path, arrays):
+    np.savez_compressed(path, **arrays)
+    print("%s: %d arrays, %d bytes" % (path, len(arrays), os.path.getsize(path)))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "write":
+        write(sys.argv[2])
+    else:
+        record(sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else GOLDEN)
