@@ -10,6 +10,7 @@ given again; until it is complete, nothing stands under DB_NAME.
 import hashlib
 import os
 import sys
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def convert(root, list_file, db, *, gray=False, shuffle=False, resize_width=0, r
             skip_bad=False, keep_damaged=False, classes="", say=lambda line: None):
     """Convert as the command does; returns (records written, records left out)."""
     from data_prep.datum_db import DatumDB  # here: workers import this file, but need no caffe
-    encoding = (encode_type or "") if encoded or encode_type else None
+    encoding = encode_type if encoded or encode_type else None
     options = Options(gray, resize_height, resize_width, resize_short, encoding, keep_damaged)
     _check_options(options, workers)
     names = _read_classes(classes)
@@ -62,10 +63,9 @@ def convert(root, list_file, db, *, gray=False, shuffle=False, resize_width=0, r
     order = np.arange(len(images))
     if shuffle:
         order = np.random.RandomState(seed).permutation(order)  # its stream is frozen by numpy
-    # Not what decides on bad records: up to the first of them, the database is the same.
     settings = {"list": _digest(list_file), "root": root, "shuffle": seed if shuffle else None,
-                "check_size": check_size, "classes": names,
-                **options._replace(keep_damaged=None)._asdict()}
+                "check_size": check_size, "classes": names, **options._asdict()}
+    del settings["keep_damaged"]  # as skip_bad: up to the first bad record, it changes nothing
     say(f"A total of {len(images)} images.")
     with DatumDB(db, settings) as out:
         if out.next_record:
@@ -73,34 +73,49 @@ def convert(root, list_file, db, *, gray=False, shuffle=False, resize_width=0, r
         todo = order[out.next_record:]
         if not skip_bad:
             _check_files(root, images, todo)
-        _write(out, root, images, todo, options, check_size, skip_bad, workers, say)
+        with closing(_read(root, images, todo, options, workers)) as results:
+            checked = _of_one_size(results, _first_shape(out)) if check_size else results
+            _write(out, images, checked, encoding is not None, skip_bad, say)
         return _finish(out, images, order, names)
 
 
-def _write(out, root, images, todo, options, check_size, skip_bad, workers, say):
-    """Read the images `todo` and put them into `out`."""
-    from data_prep.datum_db import key_of
-    expected = _first_shape(out) if check_size else None
+def _read(root, images, todo, options, workers):
+    """Yield each record of `todo` with its Image, or with the reason why there is none."""
     paths = (_path(root, images.name(record)) for record in todo if images.labels[record] >= 0)
     results = process_map(partial(read_image, options), paths, workers)
-    for position, record in enumerate(todo, out.next_record):
-        image = images.problems.get(record) or next(results)
-        if check_size and not isinstance(image, str):
+    for record in todo:
+        yield record, images.problems.get(record) or next(results)
+
+
+def _of_one_size(results, expected):
+    """`results` with a reason in place of each image that has not the shape of the first."""
+    for record, image in results:
+        if not isinstance(image, str):
             expected = expected or image.shape
             if image.shape != expected:
                 image = _size_problem(image.shape, expected)
+        yield record, image
+
+
+def _write(out, images, results, encoded, skip_bad, say):
+    """Put the images into `out`; note or raise the reason where there is none."""
+    from data_prep.datum_db import encoded_datum, key_of, raw_datum
+    for position, (record, image) in enumerate(results, out.next_record):
+        where = images.where(record)
         if not isinstance(image, str):
-            key = key_of(position, images.name(record), images.where(record))
-            out.put(key, _datum(image, int(images.labels[record]), options))
+            label = int(images.labels[record])
+            datum = (encoded_datum(image.data, label) if encoded else
+                     raw_datum(image.data, image.shape, label, encoded=False))
+            out.put(key_of(position, images.name(record), where), datum)
         elif skip_bad:
-            out.skip(position, images.where(record), image)
-            say(f"Left out: {images.where(record)}: {image}")
+            out.skip(position, where, image)
+            say(f"Left out: {where}: {image}")
         else:
             out.flush()
-            raise PrepError(f"{images.where(record)}: {image}\n{position} of {len(images)} records "
-                            "before it are done: mend the file and give the same "
-                            "command again, or add --skip_bad to leave bad records out, or "
-                            "--keep_damaged for those that the decoder reads in part")
+            raise PrepError(f"{where}: {image}\n{position} of {len(images)} records before it are "
+                            "done: mend the file and give the same command again, or add "
+                            "--skip_bad to leave bad records out, or --keep_damaged for those "
+                            "that the decoder reads in part")
         if (position + 1) % 1000 == 0:
             say(f"Processed {position + 1} files.")
 
@@ -111,8 +126,8 @@ def _finish(out, images, order, names):
     good = np.ones(len(images), dtype=bool)
     good[order[list(skipped)]] = False
     if not good.any():
-        raise PrepError(f"{images.path}: not one of {len(images)} records is good; see "
-                        f"{out.partial / 'skipped.tsv'}")
+        where, reason = skipped[0]
+        raise PrepError(f"not one of {len(images)} records is good; the first: {where}: {reason}")
     labels = images.labels[good]
     names = names or [str(label) for label in range(labels.max() + 1)]
     out.finish(np.bincount(labels, minlength=len(names)).tolist(), names)
@@ -165,13 +180,6 @@ def _read_classes(path):
 def _path(root, name):
     """ROOTFOLDER and the file name, simply one after the other."""
     return root + ("" if not root or root.endswith("/") else "/") + os.fsdecode(name)
-
-
-def _datum(image, label, options):
-    from data_prep.datum_db import encoded_datum, raw_datum
-    if options.encoding is not None:
-        return encoded_datum(image.data, label)
-    return raw_datum(image.data, image.shape, label, encoded=False)
 
 
 def _first_shape(out):

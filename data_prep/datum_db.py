@@ -227,7 +227,7 @@ class DatumDB:
             path.unlink()
 
     def _write_error(self, error):
-        free = shutil.disk_usage(self.partial).free // 10**6
+        free = shutil.disk_usage(self.partial.parent).free // 10**6
         return PrepError(f"cannot write {self.partial} ({free} MB free on that disk): {error}; "
                          "nothing that looks complete is left: free some space and give the same "
                          "command again to continue, or delete that folder")
