@@ -4,32 +4,19 @@ import queue
 import threading
 import weakref
 import zlib
-from typing import NamedTuple
-
-import numpy as np
-import torch
 
 from .. import device
 from .data import Source
 
 
-class Batch(NamedTuple):
-    """What a reader's thread hands over."""
-
-    pixels: torch.Tensor   # (N, C, H, W), uint8 or float32
-    places: torch.Tensor   # (N, 3): where DataTransformer.cut found each record
-    labels: torch.Tensor   # (N,) float
-    next_position: int     # of the record after this batch
-
-
 class PrefetchedSource(Source):
-    """A layer whose batches a Prefetcher makes; subclasses set `self.reader` in setup.
+    """A layer whose batches a thread makes; subclasses set `self.reader` in setup.
 
-    The reader has `transformer`, `shape` (of the batches so far) and `batches(position)`, which
-    yields Batches; it must not know the layer.
+    The reader has `shapes`, the shapes of the tops; `batches(position)`, which yields pairs of a
+    batch and the position after it, in the thread; and `finish(batch)`, the tensors of the tops.
+    It must not know the layer, which could never be freed then.
     """
 
-    top_count = (1, 2)
     ahead = 4  # batches
     _prefetcher = None
     _position = 0
@@ -53,24 +40,27 @@ class PrefetchedSource(Source):
         """The seed of this layer's draws: follows from set_random_seed and the layer's name."""
         return [device.generator().initial_seed(), zlib.crc32(self.name.encode())]
 
+    @property
+    def share(self):
+        """(rank, count): training with several processes, each takes its share of the records."""
+        return (device.solver_rank(), device.solver_count()) if self.training else (0, 1)
+
     def reshape(self, *shapes):
         if self.given:
             return [blob.shape for blob in self.tops]
         self.given = True
-        return [self.reader.shape, self.reader.shape[:1]][:len(self.tops)]
+        return self.reader.shapes[:len(self.tops)]
 
     def forward(self):
         if self._prefetcher is None:
             self._prefetcher = Prefetcher(self.reader.batches(self._position), self.ahead)
         try:
-            batch = self._prefetcher.get()
+            batch, position = self._prefetcher.get()
         except Exception:
             self.close()  # the next forward tries again, from the same record
             raise
-        self._position = batch.next_position
-        data = self.reader.transformer.finish(batch.pixels, batch.places)
-        labels = device.upload(batch.labels).to(device.master_dtype())
-        return (data, labels)[:len(self.tops)]
+        self._position = position
+        return tuple(self.reader.finish(batch)[:len(self.tops)])
 
     def close(self):
         """Stop reading ahead."""
@@ -119,17 +109,3 @@ def _close(thread, filled, stop):
             filled.get(timeout=0.01)
         except queue.Empty:
             thread.join(0.01)
-
-
-def stack(cuts):
-    """Cut records (C, H, W) of one shape as a tensor (N, C, H, W), in the layout they have."""
-    first = cuts[0]
-    dtype = np.result_type(*{cut.dtype for cut in cuts})
-    shape = (len(cuts), *first.shape)
-    if first.strides[0] < abs(first.strides[2]):  # pixels side by side, as OpenCV decodes them
-        batch = np.empty((shape[0], shape[2], shape[3], shape[1]), dtype).transpose(0, 3, 1, 2)
-    else:
-        batch = np.empty(shape, dtype)
-    for into, cut in zip(batch, cuts, strict=True):
-        into[...] = cut
-    return device.staged(torch.from_numpy(batch))
