@@ -113,6 +113,26 @@ class Report:
         self._handler.close()
 
 
+class NoReport:
+    """What the other processes of a group show and write: nothing."""
+
+    def say(self, text):
+        pass
+
+    start = say
+
+    def iteration(self, done, images, losses, rate):
+        pass
+
+    def test(self, iteration, means):
+        pass
+
+    def pause(self):
+        pass
+
+    close = pause
+
+
 class _Speed:
     """Images per second over the last minute or so of training."""
 

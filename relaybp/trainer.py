@@ -79,6 +79,12 @@ class Trainer:
             "{} {:.4f}".format(*item) for item in self.last_test.items())))
         self.report.pause()
 
+    @property
+    def images_tested(self):
+        """How many images a test of all test nets looks at."""
+        return sum(batches * next(iter(net.blobs.values())).shape[0]
+                   for net, batches in zip(self.solver.test_nets, self.param.test_iter))
+
     def snapshot(self):
         """Write the weights and the solver's state."""
         self.last_state = self.solver.snapshot()

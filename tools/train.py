@@ -12,6 +12,7 @@ profile runs; --profile full runs the model's own schedule.
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,14 +20,14 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from relaybp import engine, flows, models, relay_file, run_folder  # noqa: E402
+from relaybp import distributed, engine, flows, models, relay_file, run_folder  # noqa: E402
 from relaybp.backward import choose  # noqa: E402
 from relaybp.errors import RelayError  # noqa: E402
-from relaybp.report import Report  # noqa: E402
+from relaybp.report import NoReport, Report  # noqa: E402
 from relaybp.trainer import Trainer, summary, top_errors  # noqa: E402
 
 DEMO = os.path.join("data", "demo")
-SHORT = ["max_iter=120", "base_lr=0.02", "lr_policy=fixed", "iter_size=1", "display=5",
+SHORT = ["max_iter=120", "base_lr=0.002", "lr_policy=fixed", "iter_size=1", "display=5",
          "test_interval=60", "test_initialization=false", "snapshot=60"]
 SHORT_BATCH, SHORT_CROP = 16, 112
 
@@ -46,27 +47,59 @@ def arguments():
                         help="another value for a solver field")
     parser.add_argument("--weights", help="start from these .caffemodel files (comma-separated)")
     parser.add_argument("--snapshot", help="continue from this .solverstate")
-    parser.add_argument("--gpu", default="auto", help="auto, none, or a GPU index")
+    parser.add_argument("--gpu", default="auto", help="auto, none, a GPU's number, or several: 0,1")
     parser.add_argument("--precision", default="fp32", help="fp32, tf32 or bf16")
     parser.add_argument("--no-fuse", action="store_true", help="one BackwardFromTo per range")
+    parser.add_argument("--default-allocator", action="store_true",
+                        help="leave the C library's memory allocator as it is")
     parser.add_argument("--run", help="the run's folder")
     return parser.parse_args()
 
 
 def main():
     args = arguments()
+    gpus = args.gpu.split(",")
+    if len(gpus) > 1 and "LOCAL_RANK" not in os.environ:
+        os.execv(sys.executable, [
+            sys.executable, "-m", "torch.distributed.run", "--standalone",
+            f"--nproc_per_node={len(gpus)}", *sys.argv])
     try:
         caffe = engine.load()
-        train(caffe, args)
+        device = engine.use_device(caffe, gpus[distributed.local_rank() % len(gpus)],
+                                   args.precision)
+        group = distributed.join(caffe, device != "CPU", engine.is_native(caffe))
+        try:
+            train(caffe, args, device, group)
+        finally:
+            group.close()
     except (RelayError, getattr(sys.modules.get("caffe"), "CaffeError", RelayError)) as error:
         sys.exit(f"train: {error}")
 
 
-def train(caffe, args):
+def train(caffe, args, device, group):
     name = args.model or os.path.splitext(os.path.basename(args.solver))[0]
-    device = engine.use_device(caffe, args.gpu, args.precision)
-    run = args.run or os.path.join("runs", "{}-{}".format(name, time.strftime("%Y%m%d-%H%M%S")))
-    path, relay, note = prepare(caffe, args, run)
+    run = group.agree(args.run or os.path.join("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"))
+    existed = os.path.exists(run)
+    try:
+        trainer, report, net_param = set_up(caffe, args, device, group, name, run)
+    except BaseException:
+        if not existed and group.rank == 0:
+            shutil.rmtree(run, ignore_errors=True)  # a run that never began leaves nothing
+        raise
+    begun, first = time.monotonic(), trainer.solver.iter
+    try:
+        means = trainer.train() or {}
+        report.say(summary(name, time.monotonic() - begun, trainer.solver.iter - first,
+                           top_errors(net_param, means), trainer.images_tested, run))
+    finally:
+        report.close()
+
+
+def set_up(caffe, args, device, group, name, run):
+    """Everything that can go wrong before the first iteration."""
+    if engine.is_native(caffe) and not args.default_allocator:
+        caffe.keep_freed_memory()
+    path, relay, note = prepare(caffe, args, run, group)
     pb = caffe.proto.caffe_pb2
     param = run_folder.read(path, pb.SolverParameter())
     solver = engine.make_solver(caffe, path)
@@ -74,26 +107,26 @@ def train(caffe, args):
         solver.net.copy_from(weights)
     if args.snapshot:
         solver.restore(args.snapshot)
+    group.same_weights(solver.net)
     net_param = run_folder.read(param.net or param.train_net, pb.NetParameter())
     planned = plan_flows(solver.net, net_param, relay, args)
-    report = Report(run, name, param.max_iter, param.display)
-    try:
-        if note:
-            report.say(note)
-        report.say(f"{name} on {device}, {describe(planned)}")
-        trainer = Trainer(solver, param, choose(solver.net, planned, not args.no_fuse), report)
-        begun, first = time.monotonic(), solver.iter
-        means = trainer.train() or {}
-        tested = sum(param.test_iter) * (
-            next(iter(solver.test_nets[0].blobs.values())).shape[0] if param.test_iter else 0)
-        report.say(summary(name, time.monotonic() - begun, solver.iter - first,
-                           top_errors(net_param, means), tested, run))
-    finally:
-        report.close()
+    if group.rank > 0:
+        run_folder.train_only(param)
+    report = Report(run, name, param.max_iter, param.display) if group.rank == 0 else NoReport()
+    if note:
+        report.say(note)
+    report.say(f"{name} on {device}{f' x {group.size}' if group.size > 1 else ''}, "
+               f"{describe(planned)}")
+    trainer = Trainer(solver, param, choose(solver.net, planned, not args.no_fuse), report,
+                      group.average_gradients)
+    return trainer, report, net_param
 
 
-def prepare(caffe, args, run):
-    """(solver path, RelayParameter or None, a line to say) of what is to be trained."""
+def prepare(caffe, args, run, group):
+    """(solver path, RelayParameter or None, a line to say) of what is to be trained.
+
+    The first of several processes writes the files, the others wait for them.
+    """
     if args.solver:
         relay = relay_file.read_relay(args.relay) if args.relay else None
         os.makedirs(run, exist_ok=True)
@@ -102,21 +135,26 @@ def prepare(caffe, args, run):
     relay_path = os.path.join(folder, "relay.prototxt")
     relay = relay_file.read_relay(relay_path) if method == "RELAY" else None
     profile = args.profile or ("full" if args.data else "short")
-    data, note = args.data, ""
-    settings, batch, crop = list(args.set), args.batch, args.crop
-    if not data:
-        data = make_demo()
+    settings, batch, crop, note = list(args.set), args.batch, args.crop, ""
     if profile == "short":
         settings = SHORT + settings
         batch, crop = batch or SHORT_BATCH, crop or SHORT_CROP
-        note = ("Short profile: %d iterations of %d images at %dx%d on the demo scenes; "
-                "PROFILE=full runs the whole schedule, DATA=/path/to/lmdbs your images."
-                % (int(dict(s.split("=", 1) for s in settings)["max_iter"]), batch, crop, crop))
-    path = run_folder.prepare(caffe.proto.caffe_pb2, folder, method, run, data, settings, batch,
-                              crop)
-    if relay:
-        run_folder.write(os.path.join(run, "relay.prototxt"), relay)
-    return path, relay, note
+        note = short_note(settings, batch, crop, args.data)
+    if group.rank == 0:
+        data = args.data or make_demo()
+        run_folder.prepare(caffe.proto.caffe_pb2, folder, method, run, data, settings, batch, crop)
+        if relay:
+            run_folder.write(os.path.join(run, "relay.prototxt"), relay)
+    group.wait()
+    return os.path.join(run, "solver.prototxt"), relay, note
+
+
+def short_note(settings, batch, crop, data):
+    """One line that says what the short profile is and how to leave it."""
+    iterations = dict(setting.split("=", 1) for setting in settings)["max_iter"]
+    return (f"Short profile: {iterations} iterations of {batch} images at {crop}x{crop} on "
+            f"{data or 'the demo scenes'}; PROFILE=full runs the whole schedule, "
+            "DATA=/path/to/lmdbs your images.")
 
 
 def make_demo():

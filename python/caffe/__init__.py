@@ -4,6 +4,7 @@ from . import catalogue, io, proto
 from .blob import Blob
 from .device import (
     gpu_count,
+    keep_freed_memory,
     set_device,
     set_mode_cpu,
     set_mode_gpu,

@@ -3,6 +3,8 @@
 No layer asks for any of these: tensors carry them. They are process-wide, as Caffe's mode is.
 """
 
+import ctypes
+
 import torch
 
 from .errors import CaffeError
@@ -87,6 +89,22 @@ def dtype():
 def master_dtype():
     """The dtype of parameters, their diffs, statistics, labels and losses."""
     return torch.float64 if _precision == "fp64" else torch.float32
+
+
+def keep_freed_memory():
+    """Let the C library keep freed memory instead of giving it back to the system (Linux).
+
+    Large CPU tensors otherwise go through mmap and munmap, whose page faults cost a tenth to a
+    third of a training step. For a program that trains; it holds on to its peak memory.
+    """
+    mmap_threshold, trim_threshold, mmap_max = -3, -1, -4  # glibc's malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return  # another C library
+    mallopt(mmap_threshold, 1 << 30)
+    mallopt(trim_threshold, 2 ** 31 - 1)
+    mallopt(mmap_max, 0)
 
 
 def set_random_seed(seed):

@@ -55,8 +55,7 @@ class BatchNorm(TensorLayer):
             self.inverse_std = (self.variance + self.options.eps).rsqrt()
             return torch.batch_norm(_channels(x), scale, bias, self.mean, self.variance, False, 0,
                                     self.options.eps, False).view(x.shape)
-        mean = torch.empty_like(self.blobs[0].tensor)
-        variance = torch.zeros_like(self.blobs[1].tensor)
+        mean, variance = (torch.zeros_like(blob.tensor) for blob in self.blobs[:2])
         # with momentum 1 the running statistics are this batch's own mean and unbiased variance
         y, self.mean, self.inverse_std = torch.native_batch_norm(
             _channels(x), scale, bias, mean, variance, True, 1.0, self.options.eps)
