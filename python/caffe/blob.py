@@ -141,7 +141,8 @@ class Blob:
 
     @tensor.setter
     def tensor(self, tensor):
-        self._shape = tuple(tensor.shape)
+        if tensor.shape != self._shape:
+            self._shape, self._diff = tuple(tensor.shape), SyncedTensor()
         self._data.set(tensor)
 
     @property

@@ -155,7 +155,12 @@ def _set_up(node):
         node.loss_weights[0] = 1.0
     for blob, weight in zip(node.tops, node.loss_weights, strict=True):
         if weight:
-            blob.diff_tensor = blob.tensor.new_full(blob.shape, weight, dtype=master_dtype())
+            put_loss_weight(blob, weight)
+
+
+def put_loss_weight(blob, weight):
+    """Make `weight` the diff of a loss's top."""
+    blob.diff_tensor = blob.tensor.new_full(blob.shape, weight, dtype=master_dtype())
 
 
 def reshape(node):

@@ -2,7 +2,7 @@
 
 import torch
 
-from .build import reshape
+from .build import put_loss_weight, reshape
 from .catalogue.utility import add_all
 from .errors import CaffeError, ShapeError
 
@@ -93,6 +93,8 @@ def _weighted_loss(node):
     loss = 0.0
     for blob, weight in zip(node.tops, node.loss_weights, strict=True):
         if weight:
+            if blob.diff_is_zero:  # the top has got another shape
+                put_loss_weight(blob, weight)
             loss = loss + weight * blob.tensor.sum()
     return loss
 
