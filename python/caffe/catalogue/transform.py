@@ -74,7 +74,7 @@ class DataTransformer:
     def cut(self, pixels, draw):
         """The view of `pixels` (C, H, W) that `draw` (three numbers in [0, 1)) chooses.
 
-        Also returns its place in the mean: (mirrored, top, left).
+        Also returns its place in the mean: (mirrored, top, left). Who stacks it, mirrors it.
         """
         height, width = pixels.shape[1:]
         mirrored = self.mirror and draw[0] < 0.5
@@ -86,9 +86,9 @@ class DataTransformer:
             else:
                 top, left = room[0] // 2, room[1] // 2
             pixels = pixels[:, top:top + self.crop, left:left + self.crop]
-        if not mirrored:
-            return pixels, (0, top, left)
-        return pixels[:, :, ::-1], (1, top, width - pixels.shape[2] - left)
+        if mirrored:  # the mean is mirrored as a whole
+            left = width - pixels.shape[2] - left
+        return pixels, (int(mirrored), top, left)
 
     def finish(self, pixels, places):
         """The floats of a batch of cut records (N, C, H, W), on the device."""
