@@ -100,10 +100,23 @@ class _Recurrent(TensorLayer):
         return torch.stack(dz[::-1])
 
     def backward(self, diffs, bottoms, tops, wanted):
-        result = [None] * len(bottoms)
         if diffs[0] is None:
-            return result
+            return [None] * len(bottoms)
+        return self._to_bottoms(self._backward_to_gates(diffs[0]), bottoms, wanted)
+
+    def backward_params(self, diffs, bottoms, tops):
+        if diffs[0] is not None:
+            self._to_params(self._backward_to_gates(diffs[0]), diffs[0], bottoms)
+
+    def backward_both(self, diffs, bottoms, tops, wanted):
+        if diffs[0] is None:
+            return [None] * len(bottoms)
         dz = self._backward_to_gates(diffs[0])
+        self._to_params(dz, diffs[0], bottoms)
+        return self._to_bottoms(dz, bottoms, wanted)
+
+    def _to_bottoms(self, dz, bottoms, wanted):
+        result = [None] * len(bottoms)
         if wanted[0]:
             result[0] = (dz @ self.blobs[0].tensor.to(dz.dtype)).view(bottoms[0].shape)
         if self.has_static and wanted[2]:
@@ -111,16 +124,13 @@ class _Recurrent(TensorLayer):
             result[2] = dstatic.view(bottoms[2].shape)
         return result
 
-    def backward_params(self, diffs, bottoms, tops):
-        if diffs[0] is None:
-            return
-        dz = self._backward_to_gates(diffs[0])
+    def _to_params(self, dz, dy, bottoms):
         rows = dz.flatten(0, 1)  # (T N, rows)
         gradients = [rows.T @ bottoms[0].reshape(len(rows), -1), rows.sum(0)]
         if self.has_static:
             gradients.append(dz.sum(0).T @ bottoms[2].reshape(dz.shape[1], -1))
         gradients.append(rows.T @ torch.cat([carried for carried, _, _ in self.steps]))
-        self._accumulate(gradients + self.output_gradients(diffs[0]))
+        self._accumulate(gradients + self.output_gradients(dy))
 
     def _accumulate(self, gradients):
         for blob, gradient, want in zip(self.blobs, gradients, self.param_propagate_down,
