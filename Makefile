@@ -32,7 +32,7 @@ train: $(NEEDS) ## train MODEL (DATA=, GPU=, PROFILE=, WEIGHTS=, RESUME=, RUN=, 
 	$(PY) tools/train.py --model $(MODEL) --gpu $(GPU) \
 	  $(if $(DATA),--data "$(DATA)") $(if $(PROFILE),--profile $(PROFILE)) \
 	  $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(RESUME),--snapshot "$(RESUME)") \
-	  $(if $(RUN),--run "$(RUN)") $(foreach setting,$(SET),--set $(setting)) $(ARGS)
+	  $(if $(RUN),--out "$(RUN)") $(foreach setting,$(SET),--set $(setting)) $(ARGS)
 
 evaluate: $(NEEDS) ## test a run's newest snapshot: RUN=runs/... [WEIGHTS=]
 	$(PY) tools/evaluate.py $(RUN) --gpu $(GPU) $(if $(WEIGHTS),--weights "$(WEIGHTS)")

@@ -49,7 +49,7 @@ def use_device(caffe, gpu="auto", precision="fp32"):
 
 
 def make_solver(caffe, path):
-    """A solver with a settable `iter`, whatever the engine."""
+    """The solver of a solver.prototxt, whatever the engine."""
     if is_native(caffe):
         return caffe.get_solver(path)
     from .bvlc import BvlcSolver

@@ -52,7 +52,7 @@ def arguments():
     parser.add_argument("--no-fuse", action="store_true", help="one BackwardFromTo per range")
     parser.add_argument("--default-allocator", action="store_true",
                         help="leave the C library's memory allocator as it is")
-    parser.add_argument("--run", help="the run's folder")
+    parser.add_argument("--out", help="the folder of the run")
     return parser.parse_args()
 
 
@@ -78,7 +78,7 @@ def main():
 
 def train(caffe, args, device, group):
     name = args.model or os.path.splitext(os.path.basename(args.solver))[0]
-    run = group.agree(args.run or os.path.join("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"))
+    run = group.agree(args.out or os.path.join("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"))
     existed = os.path.exists(run)
     try:
         trainer, report, net_param = set_up(caffe, args, device, group, name, run)

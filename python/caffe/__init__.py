@@ -1,13 +1,16 @@
 """Caffe for today's GPUs: pycaffe's names on PyTorch tensors."""
 
-from . import catalogue, io, proto
+from . import catalogue, classifier, detector, io, net_spec, proto, pycaffe
 from .blob import Blob
+from .classifier import Classifier
+from .detector import Detector
 from .device import (
     gpu_count,
     keep_freed_memory,
     set_device,
     set_mode_cpu,
     set_mode_gpu,
+    set_multiprocess,
     set_precision,
     set_random_seed,
     set_solver_count,
@@ -29,6 +32,7 @@ from .layer import class_of as layer_class
 from .layer import register as register_layer
 from .net import Net
 from .net_spec import NetSpec, layers, params, to_proto
+from .parallel import NCCL, has_nccl
 from .proto import caffe_pb2
 from .proto.caffe_pb2 import TEST, TRAIN
 from .solver import (
@@ -41,5 +45,7 @@ from .solver import (
     Solver,
     get_solver,
 )
+from .solver_log import init_log, log
+from .timer import Timer
 
 __version__ = "1.0.0"

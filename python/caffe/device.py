@@ -127,14 +127,38 @@ def generator(kind="cpu"):
     return _generators[kind]
 
 
+def seed():
+    """The seed in force: what set_random_seed was given, else what the system gave."""
+    return generator().initial_seed()
+
+
+def random_state():
+    """The state of every generator in use, {device type: hexadecimal text}."""
+    return {kind: bytes(made.get_state().tolist()).hex() for kind, made in _generators.items()}
+
+
+def set_random_state(state):
+    """Continue every generator where `random_state` was called."""
+    for kind, text in state.items():
+        if kind == "cpu" or torch.cuda.is_available():
+            generator(kind).set_state(torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8))
+
+
 def set_solver_count(count):
     """How many processes train together; data layers share the records among them."""
     global _solver_count
     _solver_count = count
 
 
+def set_multiprocess(several):
+    """Say whether solvers have a process each: the only way in which several train together."""
+    if not several and _solver_count > 1:
+        raise CaffeError(f"set_multiprocess(False): {_solver_count} solvers in one process cannot "
+                         "train together; start one process for each")
+
+
 def set_solver_rank(rank):
-    """Which of the processes this is, from 0."""
+    """Which of the processes this is, from 0; rank 0 alone tests, logs and takes snapshots."""
     global _solver_rank
     _solver_rank = rank
 

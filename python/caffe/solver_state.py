@@ -5,6 +5,7 @@ import os
 import numpy as np
 import torch
 
+from . import data_state
 from .errors import CaffeError, DataError, WeightsError
 from .lr_policy import current_step
 from .proto import caffe_pb2, weights
@@ -26,6 +27,7 @@ def snapshot(solver):
     say("sgd_solver", f"Snapshotting solver state to {kind} file {state}")
     history = [kept.cpu().numpy() for kept_list in solver.history for kept in kept_list]
     step = current_step(param, solver.iter - 1)  # as the last update had it
+    data_state.write(state, [solver.net, *solver.test_nets])
     weights.write_state(state, solver.iter, model, step, history)
     return state
 
@@ -40,6 +42,7 @@ def restore(solver, path):
         solver.net.copy_from(_find_model(path, state.learned_net))
     for kept, array in zip(mine, state.history, strict=True):
         kept.copy_(torch.from_numpy(np.asarray(array, np.float32).reshape(kept.shape)))
+    data_state.restore(path, [solver.net, *solver.test_nets])
     solver.iter = state.iter
 
 

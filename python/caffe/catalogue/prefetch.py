@@ -25,7 +25,7 @@ class PrefetchedSource(Source):
     def position(self):
         """The number of the record that comes next, counted on over the epochs.
 
-        Set it (and the seed) to continue where another run was: with the same records, crops and
+        Set it (after the seed) to continue where another run was: with the same records, crops and
         mirrors.
         """
         return self._position
@@ -33,6 +33,7 @@ class PrefetchedSource(Source):
     @position.setter
     def position(self, position):
         self.close()
+        self.reader.seed = self.seed
         self._position = int(position)
 
     @property

@@ -1,0 +1,203 @@
+"""The driver as its users run it: tools/train.py on small images, from start to resumed end."""
+
+import csv
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import lmdb
+import numpy as np
+import pytest
+from google.protobuf import text_format
+
+import caffe
+from caffe.proto import caffe_pb2
+from caffe.proto.weights import read_weights
+
+ROOT = Path(__file__).parent.parent
+CLASSES = 3
+
+NET = """
+name: "small"
+layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TRAIN }
+        transform_param { crop_size: 14 mirror: true scale: 0.01 mean_value: 120 }
+        data_param { source: "data/train_lmdb" batch_size: 8 backend: LMDB } }
+layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TEST }
+        transform_param { crop_size: 14 scale: 0.01 mean_value: 120 }
+        data_param { source: "data/val_lmdb" batch_size: 6 backend: LMDB } }
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+        convolution_param { num_output: 8 kernel_size: 3 weight_filler { type: "msra" } } }
+layer { name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" }
+layer { name: "conv2" type: "Convolution" bottom: "conv1" top: "conv2"
+        convolution_param { num_output: 8 kernel_size: 3 stride: 2
+                            weight_filler { type: "msra" } } }
+layer { name: "relu2" type: "ReLU" bottom: "conv2" top: "conv2" }
+layer { name: "aux_fc" type: "InnerProduct" bottom: "conv2" top: "aux_fc"
+        include { phase: TRAIN not_stage: "standard" }
+        inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
+layer { name: "aux_loss" type: "SoftmaxWithLoss" bottom: "aux_fc" bottom: "label"
+        top: "aux_loss" loss_weight: 0.3 include { phase: TRAIN not_stage: "standard" } }
+layer { name: "fc" type: "InnerProduct" bottom: "conv2" top: "fc"
+        inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }
+layer { name: "accuracy" type: "Accuracy" bottom: "fc" bottom: "label" top: "accuracy"
+        include { phase: TEST } }
+"""
+SOLVER = """
+net: "small.prototxt" base_lr: 0.05 lr_policy: "multistep" gamma: 0.5 stepvalue: 15
+momentum: 0.9 weight_decay: 0.0005 max_iter: 20 display: 5 snapshot: 10 random_seed: 3
+test_iter: 3 test_interval: 10 snapshot_prefix: "small" solver_mode: CPU
+"""
+RELAY = 'flow { loss: "loss" to: "conv2" } flow { loss: "aux_loss" to: "conv1" }\n'
+
+
+def write_database(path, count, seed):
+    """Images whose class is their brightness: 3 x 16 x 16, raw."""
+    random = np.random.RandomState(seed)
+    with lmdb.open(str(path), map_size=1 << 24) as environment, environment.begin(
+            write=True) as transaction:
+        for index in range(count):
+            label = index % CLASSES
+            pixels = np.clip(random.normal(60 + 60 * label, 30, (3, 16, 16)), 0, 255)
+            datum = caffe.io.array_to_datum(pixels.astype(np.uint8), label)
+            transaction.put(b"%08d" % index, datum.SerializeToString())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("train")
+    (folder / "data").mkdir()
+    write_database(folder / "data" / "train_lmdb", 50, 1)
+    write_database(folder / "data" / "val_lmdb", 18, 2)
+    (folder / "small.prototxt").write_text(NET)
+    (folder / "solver.prototxt").write_text(SOLVER)
+    (folder / "relay.prototxt").write_text(RELAY)
+    return folder
+
+
+def train(folder, *arguments, expect=0, launcher=()):
+    """Run tools/train.py in `folder`; return what it printed."""
+    command = [sys.executable, *launcher, str(ROOT / "tools" / "train.py"), "--gpu", "none",
+               *arguments]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}/python:{ROOT}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True,
+                          timeout=300, check=False)
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def whole_run(folder):
+    """(printed text, run folder) of an uninterrupted run of 20 iterations."""
+    text = train(folder, "--solver", "solver.prototxt", "--relay", "relay.prototxt",
+                 "--out", "whole")
+    for name in ("small_iter_10", "small_iter_20"):
+        for ending in (".caffemodel", ".solverstate", ".datastate"):
+            (folder / (name + ending)).rename(folder / "whole" / (name + ending))
+    return text, folder / "whole"
+
+
+def test_a_run_shows_its_progress_and_where_everything_lies(whole_run):
+    text, run = whole_run
+    assert "loss trains down to conv2; aux_loss trains down to conv1" in text
+    assert re.search(r"20/20 .* images/s .*loss \d.*lr 0\.025", text)
+    assert re.search(r"20 iterations in 0:00:\d\d; top-1 error \d+\.\d\d % on 18 images", text)
+    assert text.rstrip().endswith("Everything lies in whole")
+
+
+def test_the_loss_falls_and_the_table_has_it(whole_run):
+    _, run = whole_run
+    with open(run / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    losses = [float(row["value"]) for row in rows if row["name"] == "loss"
+              and row["kind"] == "train"]
+    assert len(losses) == 4  # every `display` iterations
+    assert losses[-1] < 0.5 * losses[0]
+    tests = [float(row["value"]) for row in rows if row["name"] == "accuracy"]
+    assert len(tests) == 3 and tests[-1] > 0.9  # before, at 10 and at 20
+
+
+def test_the_log_has_the_lines_that_caffe_parsers_read(whole_run):
+    _, run = whole_run
+    log = (run / "train.log").read_text()
+    glog = r"^I\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \w+\.cpp:\d+\] "
+    assert re.search(glog + r"Iteration 10 \(.* iter/s, .*s/5 iters\), loss = \d", log, re.M)
+    assert re.search(glog + r"Iteration 15, lr = 0\.025$", log, re.M)
+    assert re.search(glog + r"    Train net output #\d: aux_loss = \S+ \(\* 0\.3 = ", log, re.M)
+    assert re.search(glog + r"Iteration 10, Testing net \(#0\)$", log, re.M)
+    assert re.search(glog + r"    Test net output #0: accuracy = ", log, re.M)
+
+
+def test_a_resumed_run_ends_with_the_same_weights(folder, whole_run):
+    _, run = whole_run
+    text = train(folder, "--solver", "solver.prototxt", "--relay", "relay.prototxt",
+                 "--snapshot", "whole/small_iter_10.solverstate", "--out", "resumed")
+    assert "10 iterations in" in text
+    resumed = dict(read_weights(str(folder / "small_iter_20.caffemodel")))
+    for name, arrays in read_weights(str(run / "small_iter_20.caffemodel")):
+        for mine, theirs in zip(resumed[name], arrays, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def test_two_processes_take_the_steps_of_one_with_twice_the_batch(folder):
+    solver = SOLVER.replace("max_iter: 20", "max_iter: 6").replace("random_seed: 3", "") + (
+        'weights: "start.caffemodel" ')
+    net = NET.replace("mirror: true", "").replace("crop_size: 14", "")
+    (folder / "two.prototxt").write_text(
+        solver.replace('"small.prototxt"', '"plain.prototxt"').replace('"small"', '"two"'))
+    (folder / "one.prototxt").write_text(
+        solver.replace('"small.prototxt"', '"double.prototxt"').replace('"small"', '"one"'))
+    (folder / "plain.prototxt").write_text(net)
+    (folder / "double.prototxt").write_text(net.replace("batch_size: 8", "batch_size: 16"))
+    param = text_format.Parse(net.replace('"data/', f'"{folder}/data/'), caffe_pb2.NetParameter())
+    caffe.Net(param, caffe.TRAIN).save(str(folder / "start.caffemodel"))
+    train(folder, "--solver", "two.prototxt", "--relay", "relay.prototxt", "--out", "two",
+          launcher=("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"))
+    train(folder, "--solver", "one.prototxt", "--relay", "relay.prototxt", "--out", "one")
+    two = dict(read_weights(str(folder / "two" / "two_iter_6.caffemodel")))
+    for name, arrays in read_weights(str(folder / "one" / "one_iter_6.caffemodel")):
+        for mine, theirs in zip(two[name], arrays, strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("change, message", [
+    (("relay.prototxt", RELAY.replace('"loss"', '"los"')),
+     r"relay\.prototxt: .*'los'.*did you mean 'loss'"),
+    (("relay.prototxt", RELAY.replace("conv2", "conv22")), r"relay\.prototxt: .*'conv22'.*conv2"),
+    (("small.prototxt", NET.replace("data/train_lmdb", "data/no_lmdb")),
+     r"layer 'data'.*data/no_lmdb"),
+    (("small.prototxt", NET.replace("num_output: 8", "num_outputs: 8", 1)),
+     r"small\.prototxt:.*num_outputs.*num_output"),
+    (("small.prototxt", NET.replace('"ReLU"', '"RELU"', 1)), r"'relu1'.*'RELU'.*'ReLU'"),
+    (("small.prototxt", NET.replace("stride: 2", "stride: 2 kernel_h: 3")), r"'conv2'.*kernel"),
+    (("small.prototxt", NET.replace('bottom: "conv1" top: "conv2"',
+                                    'bottom: "conv9" top: "conv2"')), r"'conv2'.*'conv9'"),
+    (("solver.prototxt", SOLVER.replace("multistep", "multisteps")), r"lr_policy.*multistep"),
+    (("solver.prototxt", SOLVER.replace("small.prototxt", "gone.prototxt")), r"gone\.prototxt"),
+])
+def test_bad_input_is_named_and_leaves_no_run(folder, change, message):
+    name, text = change
+    good = (folder / name).read_text()
+    (folder / name).write_text(text)
+    try:
+        printed = train(folder, "--solver", "solver.prototxt", "--relay", "relay.prototxt",
+                        "--out", "failed", expect=1)
+    finally:
+        (folder / name).write_text(good)
+    assert re.search(message, printed), printed
+    assert "Traceback" not in printed
+    assert not (folder / "failed").exists()
+
+
+def test_weights_that_do_not_fit_are_named(folder, whole_run):
+    net = NET.replace("num_output: 8 kernel_size: 3 stride: 2", "num_output: 9 kernel_size: 3")
+    (folder / "small.prototxt").write_text(net)
+    try:
+        printed = train(folder, "--solver", "solver.prototxt", "--relay", "relay.prototxt",
+                        "--weights", "whole/small_iter_20.caffemodel", "--out", "f2", expect=1)
+    finally:
+        (folder / "small.prototxt").write_text(NET)
+    assert re.search(r"small_iter_20\.caffemodel: layer 'conv2', param 0 has shape "
+                     r"\(8, 8, 3, 3\) there and \(9, 8, 3, 3\)", printed), printed
