@@ -41,31 +41,33 @@ class InnerProduct(TensorLayer):
         return [tuple(shapes[0][:axis]) + (self.options.num_output,)]
 
     def forward(self, x):
-        weight = self._weight(x.dtype)
-        bias = self.blobs[1].tensor.to(x.dtype) if len(self.blobs) > 1 else None
-        y = torch.nn.functional.linear(x.reshape(-1, self.inputs), weight, bias)  # (M, num_output)
+        rows = self._rows(x, self.inputs)
+        bias = self.blobs[1].tensor.to(rows.dtype) if len(self.blobs) > 1 else None
+        y = torch.nn.functional.linear(rows, self._weight(), bias)  # (M, num_output)
         axis = self.canonical_axis(self.options.axis, x.shape)
         return y.view(x.shape[:axis] + y.shape[1:])
 
     def backward(self, diffs, bottoms, tops, wanted):
-        dx = self._rows(diffs[0]) @ self._weight(diffs[0].dtype)  # (M, K)
-        return [device.layout(dx.view(bottoms[0].shape))]
+        x = bottoms[0]
+        dx = self._rows(diffs[0], self.options.num_output) @ self._weight()  # (M, K)
+        return [device.layout(dx.to(x.dtype).view(x.shape))]
 
     def backward_params(self, diffs, bottoms, tops):
-        dy = self._rows(diffs[0])
+        dy = self._rows(diffs[0], self.options.num_output)
         if self.param_propagate_down[0]:
-            x = bottoms[0].reshape(-1, self.inputs)
+            x = self._rows(bottoms[0], self.inputs)
             self.blobs[0].accumulate_diff(x.T @ dy if self.options.transpose else dy.T @ x)
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
             self.blobs[1].accumulate_diff(dy.sum(0))
 
-    def _weight(self, dtype):
+    def _weight(self):
         """The weights as (num_output, K), in the precision of the activations."""
-        weight = self.blobs[0].tensor.to(dtype)
+        weight = self.blobs[0].tensor.to(device.dtype())
         return weight.T if self.options.transpose else weight
 
-    def _rows(self, dy):
-        return dy.reshape(-1, self.options.num_output)
+    def _rows(self, values, columns):
+        """`values` as (M, columns); what comes from outside may have another precision."""
+        return values.reshape(-1, columns).to(device.dtype())
 
 
 @register

@@ -5,6 +5,7 @@ import math
 import torch
 from torch.nn.functional import linear
 
+from .. import device
 from ..layer import TensorLayer, register
 
 
@@ -61,9 +62,11 @@ class _Recurrent(TensorLayer):
             raise self.shape_error(f"states must have the shape {state}; found {rest}")
         return [(*x[:2], self.options.num_output)] + [state] * len(rest)
 
-    def forward(self, x, cont, *rest):
+    def forward(self, *bottoms):
+        # what comes from outside may have another precision
+        x, cont, *rest = (bottom.to(device.dtype()) for bottom in bottoms)
         steps, batch = x.shape[:2]
-        cont = cont.to(x.dtype).unsqueeze(-1)  # (T, N, 1)
+        cont = cont.unsqueeze(-1)  # (T, N, 1)
         weight, bias, *_ = weights = [blob.tensor.to(x.dtype) for blob in self.blobs]
         z = linear(x.reshape(steps * batch, -1), weight, bias).view(steps, batch, -1)
         if self.has_static:
@@ -82,7 +85,7 @@ class _Recurrent(TensorLayer):
 
     def _first_states(self, x, given):
         if given:
-            return [state.to(x.dtype)[0] for state in given]
+            return [state[0] for state in given]
         shape = (x.shape[1], self.options.num_output)
         if self.states is None or self.states[0].shape != shape:
             return [x.new_zeros(shape) for _ in range(self.state_count)]
@@ -90,6 +93,7 @@ class _Recurrent(TensorLayer):
 
     def _backward_to_gates(self, dy):
         """The diffs of z, (T, N, rows)."""
+        dy = dy.to(device.dtype())
         weight = self.blobs[self.hidden_weight].tensor.to(dy.dtype)
         dhidden, dz = self.output_backward(dy), []
         dstates = [torch.zeros_like(dhidden[0]) for _ in range(self.state_count)]
@@ -118,19 +122,20 @@ class _Recurrent(TensorLayer):
     def _to_bottoms(self, dz, bottoms, wanted):
         result = [None] * len(bottoms)
         if wanted[0]:
-            result[0] = (dz @ self.blobs[0].tensor.to(dz.dtype)).view(bottoms[0].shape)
+            dx = dz @ self.blobs[0].tensor.to(dz.dtype)
+            result[0] = dx.to(bottoms[0].dtype).view(bottoms[0].shape)
         if self.has_static and wanted[2]:
             dstatic = dz.sum(0) @ self.blobs[2].tensor.to(dz.dtype)
-            result[2] = dstatic.view(bottoms[2].shape)
+            result[2] = dstatic.to(bottoms[2].dtype).view(bottoms[2].shape)
         return result
 
     def _to_params(self, dz, dy, bottoms):
         rows = dz.flatten(0, 1)  # (T N, rows)
-        gradients = [rows.T @ bottoms[0].reshape(len(rows), -1), rows.sum(0)]
+        gradients = [rows.T @ bottoms[0].reshape(len(rows), -1).to(dz.dtype), rows.sum(0)]
         if self.has_static:
-            gradients.append(dz.sum(0).T @ bottoms[2].reshape(dz.shape[1], -1))
+            gradients.append(dz.sum(0).T @ bottoms[2].reshape(dz.shape[1], -1).to(dz.dtype))
         gradients.append(rows.T @ torch.cat([carried for carried, _, _ in self.steps]))
-        self._accumulate(gradients + self.output_gradients(dy))
+        self._accumulate(gradients + self.output_gradients(dy.to(dz.dtype)))
 
     def _accumulate(self, gradients):
         for blob, gradient, want in zip(self.blobs, gradients, self.param_propagate_down,
