@@ -3,7 +3,7 @@
 from . import Case
 
 MAP = "2x3x2x3"
-SHAPES = ("6", "3x4", "2x3x5", MAP, "1x1x1x1", "2x1x3x2x2")
+SHAPES = ("6", "3x4", "2x3x5", MAP, "1x1x1x1", "2x1x3x2x2", "1x9", "4x1x3")
 
 
 def _options(field, *values):
@@ -50,6 +50,7 @@ PRELU = {
     "two_axes": ("", "4x3"), "two_axes_one_slope": ("prelu_param { channel_shared: true }", "4x3"),
     "three_axes": ("", "2x3x5"),
     "one_channel": ("", "3x1x2x2"), "one_image": ("", "1x5x2x3"), "one_pixel": ("", "4x6x1x1"),
+    "two_images": ("", "2x2x3x3"),
     "filler": ('prelu_param { filler { type: "gaussian" } }', MAP),
 }
 CASES += [Case("PReLU", name, options, shape) for name, (options, shape) in PRELU.items()]

@@ -50,7 +50,11 @@ CASES += [Case("Parameter", f"shape_{i}", "loss_weight: 1 parameter_param { shap
 CASES += [Case("Dropout", f"test_{i}", options, shape, phase="TEST")
           for i, (options, shape) in enumerate([
               ("", "4x5"), ("", MAP), ("dropout_param { dropout_ratio: 0.3 }", MAP),
-              ("dropout_param { dropout_ratio: 0.9 }", "7")])]
+              ("dropout_param { dropout_ratio: 0.9 }", "7"), ("", "3"), ("", "1x1x1x1"),
+              ("dropout_param { dropout_ratio: 0.1 }", "2x3x4"),
+              ("dropout_param { dropout_ratio: 0.7 }", "2x8x1x1"),
+              ("dropout_param { dropout_ratio: 0.25 }", "2x1x3x1x2"),
+              ("dropout_param { dropout_ratio: 0.99 }", "5x2")])]
 CASES += [Case("Dropout", f"train_{i}", options, shape, judged=False)
           for i, (options, shape) in enumerate([
               ("", "4x5"), ("", MAP), ("dropout_param { dropout_ratio: 0.3 }", MAP),

@@ -54,8 +54,9 @@ class _RowReader:
         while True:
             picked = list(islice(rows, self.batch_size))
             position += self.batch_size * self.step
-            yield [np.stack([arrays[top][row] for arrays, row in picked])
-                   for top in range(len(self.names))], position
+            stacked = [np.stack([arrays[top][row] for arrays, row in picked])
+                       for top in range(len(self.names))]
+            yield [device.staged(torch.from_numpy(rows)) for rows in stacked], position
 
     def _rows(self, start):
         """(arrays of a file, row) from row number `start` on, over the epochs."""
@@ -102,8 +103,7 @@ class _RowReader:
         return dataset[...].astype(np.float64 if double else np.float32)
 
     def finish(self, batch):
-        return [device.layout(device.upload(torch.from_numpy(array)).to(precision_of(array.shape)))
-                for array in batch]
+        return [device.layout(device.upload(rows).to(precision_of(rows.shape))) for rows in batch]
 
 
 @register
