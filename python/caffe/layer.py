@@ -68,6 +68,12 @@ class Layer:
     def __init__(self, layer_param=None):
         """A user's own __init__, where there is one, gets the LayerParameter."""
 
+    def setup(self, bottom, top):
+        """Read `param_str`, check the blobs, make parameters. Default: nothing."""
+
+    def reshape(self, bottom, top):
+        """Give the tops their shapes. Default: they keep what `setup` gave them."""
+
 
 class TensorLayer(Layer):
     """A layer of the catalogue: explicit forward and backward on tensors.

@@ -4,11 +4,12 @@ from collections import OrderedDict
 
 import numpy as np
 
+from . import net_batches
 from .build import build, reshape
 from .errors import CaffeError, UnknownNameError, nearest
 from .fusion import units
 from .net_debug import DebugInfo
-from .net_weights import copy_weights, save_weights
+from .net_weights import copy_weights, save_hdf5, save_weights, share_weights
 from .proto import caffe_pb2
 from .proto.text import read_net
 from .rewrite import filter_net, insert_splits, net_state
@@ -33,7 +34,7 @@ class Net:
         self._callbacks = {"before_forward": [], "after_forward": [],
                            "before_backward": [], "after_backward": []}
         self._sweep = Sweep(units(self.nodes), self._callbacks)
-        self._debug = DebugInfo(self)
+        self._debug = DebugInfo(self.nodes)
         self.debug_info = source.debug_info
         for path in [weights] if isinstance(weights, str) else weights or ():
             self.copy_from(path)
@@ -71,14 +72,6 @@ class Net:
         return OrderedDict((node.name, node.layer.public) for node in self.nodes)
 
     @property
-    def _layer_names(self):
-        return [node.name for node in self.nodes]
-
-    @property
-    def _blob_names(self):
-        return list(self.blobs)
-
-    @property
     def top_names(self):
         """OrderedDict of layer name -> names of its tops."""
         return OrderedDict((node.name, list(node.top_names)) for node in self.nodes)
@@ -107,6 +100,25 @@ class Net:
         """The names of the blobs that no layer consumes."""
         return list(self._graph.outputs)
 
+    # pycaffe's lists behind these; a blob's index is its place in `blobs`
+
+    _layer_names = property(lambda self: [node.name for node in self.nodes])
+    _blobs = property(lambda self: list(self.blobs.values()))
+    _blob_names = property(lambda self: list(self.blobs))
+    _blob_loss_weights = property(lambda self: list(self.blob_loss_weights.values()))
+    _inputs = property(lambda self: self._blob_ids(self.inputs))
+    _outputs = property(lambda self: self._blob_ids(self.outputs))
+
+    def _top_ids(self, layer):
+        return self._blob_ids(self.nodes[layer].top_names)
+
+    def _bottom_ids(self, layer):
+        return self._blob_ids(self.nodes[layer].bottom_names)
+
+    def _blob_ids(self, names):
+        all_names = list(self.blobs)
+        return [all_names.index(name) for name in names]
+
     # ---- running it --------------------------------------------------------------------------
 
     def forward(self, blobs=None, start=None, end=None, **kwargs):
@@ -134,6 +146,27 @@ class Net:
             self._fill(kwargs, self.outputs, "diff")
         self._backward(first, last)
         return {name: self._blob(name).diff for name in dict.fromkeys([*outputs, *(diffs or ())])}
+
+    def forward_all(self, blobs=None, **kwargs):
+        """`forward` for inputs of any number of items, in batches: {output name: array}."""
+        return net_batches.forward_all(self, blobs, kwargs)
+
+    def forward_backward_all(self, blobs=None, diffs=None, **kwargs):
+        """`forward` and `backward` in batches, for inputs and diffs of outputs of any length."""
+        return net_batches.forward_backward_all(self, blobs, diffs, kwargs)
+
+    def _batch(self, blobs):
+        return net_batches.batches(self, blobs)
+
+    def set_input_arrays(self, data, labels):
+        """Let the first layer, a MemoryData, read from `data` (N, C, H, W) and `labels` (N,)."""
+        layer = self.nodes[0].layer
+        if layer.type != "MemoryData":
+            raise CaffeError("set_input_arrays: the first layer must be a MemoryData; this net's "
+                             f"is {self.nodes[0].name!r} ({layer.type})")
+        layer.set_input_arrays(data, labels)
+
+    _set_input_arrays = set_input_arrays
 
     def _forward(self, start, end):
         """Run layers `start` to `end` (indices, both included); return their weighted loss."""
@@ -215,15 +248,17 @@ class Net:
         """Write a .caffemodel, or HDF5 where `path` ends in .h5."""
         save_weights(self.param, self.nodes, path, write_diff)
 
+    def load_hdf5(self, path):
+        """Load the parameters of equally named layers from HDF5."""
+        self.copy_from(path)
+
+    def save_hdf5(self, path, write_diff=False):
+        """Write the parameters as HDF5, whatever `path` ends in."""
+        save_hdf5(self.nodes, path, write_diff)
+
     def share_with(self, other):
         """Use the parameter memory of equally named layers of another net."""
-        theirs = {node.name: node.layer.blobs for node in other.nodes}
-        for node in self.nodes:
-            for mine, shared in zip(node.layer.blobs, theirs.get(node.name, ()), strict=False):
-                if mine.shape != shared.shape:
-                    raise CaffeError(f"share_with: layer {node.name!r} has a parameter of shape "
-                                     f"{mine.shape} here and {shared.shape} there")
-                mine.share_data(shared)
+        share_weights(self.nodes, other.nodes)
 
     # ---- callbacks: f(layer index) -----------------------------------------------------------
 

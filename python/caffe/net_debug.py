@@ -10,12 +10,12 @@ from .solver_log import say
 class DebugInfo:
     """A net's callbacks that log after every layer's forward and backward."""
 
-    def __init__(self, net):
-        self.net = net
+    def __init__(self, nodes):
+        self.nodes = nodes
 
     def forward(self, index):
         """The means of a layer's tops and parameters."""
-        node = self.net.nodes[index]
+        node = self.nodes[index]
         for name, blob in zip(node.top_names, node.tops, strict=True):
             _log(f"[Forward] Layer {node.name}, top blob {name} data: {_mean(blob.tensor)}")
         for number, blob in enumerate(node.layer.blobs):
@@ -24,7 +24,7 @@ class DebugInfo:
 
     def backward(self, index):
         """The means of the diffs of a layer's bottoms and parameters."""
-        node = self.net.nodes[index]
+        node = self.nodes[index]
         for name, blob, wanted in zip(node.bottom_names, node.bottoms, node.propagate_down,
                                       strict=True):
             if wanted:
@@ -33,7 +33,7 @@ class DebugInfo:
         for number, (blob, wanted) in enumerate(zip(node.layer.blobs,
                                                     node.layer.param_propagate_down, strict=True)):
             if wanted:
-                _log(f"[Backward] Layer {node.name}, param blob {_name(node, number)} diff: "
+                _log(f"[Backward] Layer {node.name}, param blob {number} diff: "
                      f"{_mean(blob.diff_tensor)}")
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import torch
 
 from . import device
-from .errors import WeightsError
-from .proto import weights
+from .errors import CaffeError, WeightsError
+from .proto import hdf5, weights
+from .proto.files import write_atomically
 
 
 def copy_weights(nodes, learnable, path):
@@ -48,10 +49,33 @@ def _fits(shape, found):
 
 
 def save_weights(param, nodes, path, write_diff=False):
-    """Write the net's definition and parameters."""
-    values = {
+    """Write the net's definition and parameters; HDF5 where `path` ends in .h5."""
+    weights.write_weights(str(path), param, _values(nodes, write_diff))
+
+
+def save_hdf5(nodes, path, write_diff=False):
+    """Write the parameters as HDF5, whatever the path ends in."""
+    values = _values(nodes, write_diff)
+    image = hdf5.image(hdf5.fill_weights, [(node.name, values.get(node.name, []))
+                                           for node in nodes])
+    write_atomically(path, [image], len(image))
+
+
+def _values(nodes, write_diff):
+    """{layer name: [(data, diff or None), ...]} of the layers with parameters."""
+    return {
         node.name: [(blob.tensor.float().cpu().numpy(),
                      blob.diff_tensor.float().cpu().numpy() if write_diff else None)
                     for blob in node.layer.blobs]
         for node in nodes if node.layer.blobs}
-    weights.write_weights(str(path), param, values)
+
+
+def share_weights(nodes, others):
+    """Let `nodes` use the parameter memory of equally named nodes of another net."""
+    theirs = {node.name: node.layer.blobs for node in others}
+    for node in nodes:
+        for mine, shared in zip(node.layer.blobs, theirs.get(node.name, ()), strict=False):
+            if mine.shape != shared.shape:
+                raise CaffeError(f"share_with: layer {node.name!r} has a parameter of shape "
+                                 f"{mine.shape} here and {shared.shape} there")
+            mine.share_data(shared)

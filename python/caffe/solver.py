@@ -40,7 +40,8 @@ class Solver:
         self._stopped = False
         self._history = None
         self._callbacks = []
-        self._log = SolverLog(param)
+        self._root = device.solver_rank() == 0  # of several that train together, it tests and logs
+        self._log = SolverLog(param, quiet=not self._root)
 
     # ---- training ----------------------------------------------------------------------------
 
@@ -52,14 +53,14 @@ class Solver:
             say("solver", f"Restoring previous solver status from {resume_file}")
             self.restore(resume_file)
         self.step(self.param.max_iter - self.iter)
-        if self.param.snapshot_after_train and not self._due(self.param.snapshot):
+        if self._root and self.param.snapshot_after_train and not self._due(self.param.snapshot):
             self.snapshot()
         if self._stopped:
             say("solver", "Optimization stopped early.")
             return
         if self._log.due(self.iter):
             self._log.last(self.iter, self.net._forward(0, len(self.net.layers) - 1))
-        if self._due(self.param.test_interval):
+        if self._root and self._due(self.param.test_interval):
             self.test_all()
         say("solver", "Optimization Done.")
 
@@ -69,8 +70,7 @@ class Solver:
         self._stopped = False
         stop = self.iter + iterations
         while self.iter < stop and not self._stopped:
-            if self._due(self.param.test_interval) and (
-                    self.iter or self.param.test_initialization):
+            if self._test_due():
                 self.test_all()
                 if self._stopped:
                     return
@@ -81,7 +81,7 @@ class Solver:
                 on_gradients_ready()
             self.apply_update()
             action = self.requested_action()
-            if self._due(self.param.snapshot) or action == "snapshot":
+            if self._root and self._due(self.param.snapshot) or action == "snapshot":
                 self.snapshot()
             self._stopped = action == "stop"
 
@@ -96,6 +96,10 @@ class Solver:
             if net.debug_info:
                 log_norms(net)
         return loss / self.param.iter_size
+
+    def _test_due(self):
+        return self._root and self._due(self.param.test_interval) and (
+            self.iter > 0 or self.param.test_initialization)
 
     def _due(self, interval):
         return interval > 0 and self.iter % interval == 0
@@ -164,9 +168,11 @@ class Solver:
                              for _ in range(HISTORY[self.type])]
         return self._history
 
-    def add_callback(self, on_start, on_gradients_ready):
-        """Call both, without arguments, in every iteration of `step`."""
-        self._callbacks.append((on_start, on_gradients_ready))
+    def add_callback(self, on_start, on_gradients_ready=None):
+        """Call both, without arguments, in every iteration of `step`; or an NCCL's own two."""
+        if on_gradients_ready is None:
+            on_start, on_gradients_ready = on_start.on_start, on_start.on_gradients_ready
+        self._callbacks.append((on_start or _nothing, on_gradients_ready or _nothing))
 
     def share_weights(self, net):
         """Make `net` use the weights of the train net."""
@@ -218,6 +224,10 @@ class Solver:
     def restore(self, path):
         """Continue from a .solverstate or .solverstate.h5: iteration, weights, history."""
         solver_state.restore(self, path)
+
+
+def _nothing():
+    """The callback of scripts that give none ('')."""
 
 
 def _is_message(solver_file):

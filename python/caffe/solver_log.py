@@ -14,6 +14,7 @@ from collections import deque
 
 logger = logging.getLogger("caffe")
 logger.setLevel(logging.INFO)
+_handlers = []  # what init_log has set up
 _LEVELS = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 
 
@@ -41,8 +42,16 @@ def init_log(level=None, stderr=True):
     handler = logging.StreamHandler(sys.stderr) if stderr else logging.FileHandler(_file_name())
     handler.setFormatter(GlogFormatter())
     handler.setLevel(_LEVELS[min(max(level, 0), 3)])
+    while _handlers:
+        logger.removeHandler(_handlers.pop())
+    _handlers.append(handler)
     logger.addHandler(handler)
     return handler
+
+
+def log(text):
+    """Log a line of your own."""
+    say("_caffe", text)
 
 
 def _file_name():
@@ -61,10 +70,13 @@ def say(source, text, level=logging.INFO):
 
 
 class SolverLog:
-    """Writes a solver's lines: smoothed loss, outputs of the nets, learning rate."""
+    """Writes a solver's lines: smoothed loss, outputs of the nets, learning rate.
 
-    def __init__(self, param):
-        self.param = param
+    quiet: write no line about iterations (solvers that train together log once).
+    """
+
+    def __init__(self, param, quiet=False):
+        self.param, self.quiet = param, quiet
         self._losses = deque(maxlen=max(param.average_loss, 1))
         self._shown_at = None  # (iteration, seconds)
 
@@ -96,7 +108,7 @@ class SolverLog:
 
     def due(self, iteration):
         """Whether the settings ask to show this iteration."""
-        return bool(self.param.display) and iteration % self.param.display == 0
+        return not self.quiet and bool(self.param.display) and iteration % self.param.display == 0
 
     def last(self, iteration, loss):
         """After the last update: the loss of one more forward pass."""

@@ -55,7 +55,7 @@ class MemoryData(Source):
             raise self.error("has no data yet; call set_input_arrays(data, labels) first")
         start, count = self.next_item, len(self.arrays[0])
         self.next_item = (start + self.shape[0]) % count
-        data, labels = (torch.from_numpy(array[start:start + self.shape[0]])
-                        for array in self.arrays)
+        data, labels = (torch.from_numpy(array[start:start + self.shape[0]].copy())
+                        for array in self.arrays)  # what happens to the tops stays there
         data = device.upload(data).to(precision_of(data.shape))
         return device.layout(data), device.upload(labels).to(device.master_dtype())
