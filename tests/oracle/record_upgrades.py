@@ -3,16 +3,19 @@
     bash ../shared/oracle/run.sh python3 tests/oracle/record_upgrades.py
 
 NAME.old.prototxt is written by hand; this writes NAME.new.prototxt beside it. What Caffe refuses
-is called refused_NAME and gets no second file.
+is called refused_NAME and gets no second file. snapshot_prefix.json tells where the solver at
+each path, with each prefix, puts its snapshots ("snaps" is a folder).
 """
 
 import glob
+import json
 import os
 import subprocess
+import tempfile
 
-from google.protobuf import text_format
-
+import caffe
 from caffe.proto import caffe_pb2
+from google.protobuf import text_format
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
                       "golden", "upgrade")
@@ -42,6 +45,28 @@ def check_binary(old, new):
     os.unlink(new + ".out")
 
 
+NET = """train_net_param { layer { name: "data" type: "DummyData" top: "data"
+                                  dummy_data_param { shape { dim: 1 } } } } max_iter: 1 base_lr: 1
+         lr_policy: "fixed" solver_mode: CPU """
+SOLVERS = [(path, prefix) for path in ("solver.prototxt", "sub/a.b.prototxt", "sub/plain")
+           for prefix in (None, "snap", "snaps", "snaps/", "snaps/x")]
+
+
+def snapshot_prefix(path, prefix):
+    """The start of the names of the snapshots that Caffe writes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        os.chdir(scratch)
+        os.mkdir("sub")
+        os.mkdir("snaps")
+        with open(path, "w") as file:
+            file.write(NET + ('snapshot_prefix: "%s"' % prefix if prefix else ""))
+        caffe.get_solver(path).snapshot()
+        ending = "_iter_0.caffemodel"
+        found, = glob.glob("*" + ending) + glob.glob("*/*" + ending)
+        os.chdir("/")
+        return found[:-len(ending)]
+
+
 def main():
     written = refused = 0
     for old in sorted(glob.glob(os.path.join(FOLDER, "*.old.prototxt"))):
@@ -53,6 +78,9 @@ def main():
         if done and not solver:
             check_binary(old, new)
         written, refused = written + done, refused + (not done)
+    with open(os.path.join(FOLDER, "snapshot_prefix.json"), "w") as file:
+        json.dump([(path, prefix, snapshot_prefix(path, prefix)) for path, prefix in SOLVERS],
+                  file, indent=0)
     print("%d upgraded, %d refused by Caffe" % (written, refused))
 
 

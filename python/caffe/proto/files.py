@@ -13,21 +13,22 @@ def write_atomically(path, pieces, needed_bytes):
     """Write the buffers in `pieces` to `path` through a temporary file in the same folder.
 
     The temporary file is synced and then renamed, so a reader, a crash or a full disk sees the
-    old file or the new one. What is not a regular file (/dev/stdout) is written directly.
+    old file or the new one. What lies in /dev (/dev/stdout) is appended to instead.
     """
-    path = os.fspath(path)
-    target = os.path.realpath(path)  # a symbolic link stays a link
+    path = os.path.abspath(os.fsdecode(path))
     try:
-        if os.path.exists(target) and not os.path.isfile(target):
-            with open(target, "wb") as file:
+        if path.startswith("/dev/"):
+            with open(path, "ab") as file:
                 file.writelines(pieces)
         else:
-            _write_and_rename(target, pieces)
+            _write_and_rename(os.path.realpath(path), pieces)  # a symbolic link stays a link
     except OSError as error:
         raise DataError(_reason(path, error, needed_bytes)) from error
 
 
 def _write_and_rename(target, pieces):
+    if os.path.isdir(target):
+        raise IsADirectoryError(errno.EISDIR, "this is a folder")
     folder, name = os.path.split(target)
     temporary = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(4)}.tmp")
     try:

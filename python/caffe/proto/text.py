@@ -17,14 +17,18 @@ _CURES = [
     (r"missing ending quote", "close the quote on the same line"),
     (r'Expected "}"', "a closing } is missing here or further up"),
     (r'Expected "\{"', "a message is written as name { ... }"),
+    (r'Expected ":"', "a value is written as name: value"),
     (r"got }", "there is one } too many"),
     (r"should not have multiple", "keep one of them"),
     (r"Couldn't parse integer", "write a whole number, without point or exponent"),
     (r"Couldn't parse float", "write a number"),
     (r"Value out of range", "the field holds only smaller or non-negative numbers"),
     (r"true.*false", "write true or false"),
-    (r"can't (en|de)code", "text must be UTF-8: save the file as UTF-8"),
+    (r"can't decode", "write text in UTF-8"),
 ]
+
+# A comment, or a text that may hold a # of its own.
+_COMMENT = re.compile(rb"""(?P<text>"(\\.|[^"\\\n])*"|'(\\.|[^'\\\n])*')|#[^\n]*""")
 
 
 def read_net(net):
@@ -56,9 +60,7 @@ def read_text(path, message):
     if b"\0" in data:
         raise ParseError(f"{path}: a binary file, where a text file (prototxt) is expected; "
                          "weights are given as .caffemodel, not as a net")
-    # Undecodable bytes are legal in comments, as in Caffe; in a value they are reported below.
-    text = data.decode("utf-8-sig", errors="surrogateescape")
-    return parse_text(text, message, path)
+    return parse_text(_decoded(data, path), message, path)
 
 
 def parse_text(text, message, source="text"):
@@ -102,6 +104,21 @@ def _content(path):
         raise ParseError(f"{path!r}: not a file name: {error}") from error
 
 
+def _decoded(data, path):
+    """The text in `data`: UTF-8, but for comments, which Caffe takes in any encoding."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        data = _COMMENT.sub(lambda match: match["text"] or b"", data)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - data.rfind(b"\n", 0, error.start)
+        raise ParseError(f"{path}:{line}:{column}: not UTF-8 ({error.reason}); "
+                         "save the file as UTF-8") from None
+
+
 def _complete(message, source):
     missing = message.FindInitializationErrors()
     if missing:
@@ -118,12 +135,13 @@ def _upgraded(upgrade, message, path):
 
 def _explain(what, root):
     """protobuf's message `what` without the position and line it repeats, with a cure."""
-    what = re.sub(r"^\d+:\d+ : ('.*': )?", "", what, flags=re.DOTALL)
-    if match := re.search(r'Message type "([\w.]+)" has no field named "(\w+)"', what):
-        return f"{what} {_field_hint(_find(root, match[1]), match[2], root)}"
-    if match := re.search(r'Enum type "([\w.]+)" has no value named (\w+)', what):
+    what = re.sub(r"^\d+:\d+ : ('.*': )?", "", what, flags=re.DOTALL).rstrip(".")
+    if match := re.search(r'Message type "([\w.]+)" has no field named "([^"]+)"', what):
+        return f"{what}; {_field_hint(_find(root, match[1]), match[2], root)}"
+    if match := re.search(r'Enum type "([\w.]+)" has no value named ("?)([^"]*)', what):
         enum = root.file.pool.FindEnumTypeByName(match[1])
-        return f"{what} {nearest(match[2], enum.values_by_name)}"
+        cure = "; write it without quotes" if match[2] else ""
+        return f"{what}; {nearest(match[3], enum.values_by_name)}{cure}"
     cure = next((cure for pattern, cure in _CURES if re.search(pattern, what)), None)
     return f"{what}; {cure}" if cure else what
 
@@ -137,7 +155,7 @@ def _field_hint(message, name, root):
     homes = [field.name for field in message.fields
              if field.message_type and name in field.message_type.fields_by_name]
     if name in root.fields_by_name:
-        return f"It belongs to {root.name}: is a }} missing above?"
+        return f"it belongs to {root.name}: is a }} missing above?"
     if homes:
-        return f"It is a field of: {', '.join(homes)}."
+        return f"it is a field of {', '.join(homes)}"
     return nearest(name, message.fields_by_name)

@@ -70,15 +70,18 @@ def _layers(buffer, want_diff):
 def _name_and_blobs(buffer, start, end, layer, budget):
     """A layer's name and the (start, end) of each of its blobs."""
     name, spans, old = "", [], None
-    for number, kind, begin, stop in wire.fields(buffer, start, end):
-        if number == layer.name and kind == wire.DELIMITED:
-            name = bytes(buffer[begin:stop]).decode(errors="replace")
-        elif number == layer.blobs:
-            _spend(budget, kind, begin)
-            spans.append((begin, stop))
-        elif number == 1 and layer.old:
-            _spend(budget, kind, begin)
-            old = _name_and_blobs(buffer, begin, stop, layer.old, budget)
+    try:
+        for number, kind, begin, stop in wire.fields(buffer, start, end):
+            if number == layer.name and kind == wire.DELIMITED:
+                name = bytes(buffer[begin:stop]).decode(errors="replace")
+            elif number == layer.blobs:
+                _spend(budget, kind, begin)
+                spans.append((begin, stop))
+            elif number == 1 and layer.old:
+                _spend(budget, kind, begin)
+                old = _name_and_blobs(buffer, begin, stop, layer.old, budget)
+    except wire.WireError as error:
+        raise error.inside(f"layer {name!r}") from None
     return old or (name, spans)
 
 
@@ -94,7 +97,7 @@ def _blob(buffer, span, where, want_diff=False):
     try:
         return wire.read_blob(buffer, *span, want_diff)
     except wire.WireError as error:
-        raise wire.WireError(f"{where}: {error}", error.offset) from None
+        raise error.inside(where) from None
 
 
 def write_weights(path, net, blobs):
@@ -173,7 +176,10 @@ def write_state(path, iteration, learned_net, current_step, history):
 def read_blob(path):
     """The array in a file of one binary BlobProto, such as mean.binaryproto."""
     with _opened(path, ParseError, "a blob (.binaryproto)") as (buffer, _):
-        return wire.read_blob(buffer, 0, len(buffer))
+        array = wire.read_blob(buffer, 0, len(buffer))
+        if not array.size:
+            raise wire.WireError(f"shape {array.shape}, which has no values", 0)
+        return array
 
 
 def write_blob(path, array):

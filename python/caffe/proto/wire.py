@@ -28,6 +28,10 @@ class WireError(ValueError):
         super().__init__(what)
         self.offset = offset
 
+    def inside(self, where):
+        """The same error with the name of the place around it."""
+        return WireError(f"{where}: {self}", self.offset)
+
 
 # ---- reading ---------------------------------------------------------------------------------
 
@@ -186,9 +190,9 @@ def legacy_blob_pieces(data):
 
 
 def _with_arrays(header, data, diff):
-    arrays = delimited(5, [data]) if data.size else []
+    arrays = delimited(5, [np.asarray(data)]) if data.size else []
     if diff is not None and diff.size:
-        arrays += delimited(6, [diff])
+        arrays += delimited(6, [np.asarray(diff)])
     return insert_field(header, 6, arrays)
 
 
