@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Callable
 
+from google.protobuf import text_format
+
 from caffe.net_spec import NetSpec
 from caffe.net_spec import layers as L
 from caffe.proto import caffe_pb2
-from google.protobuf import text_format
-
 from prototxt import parts
 from prototxt.readme import readme
 
@@ -28,6 +28,8 @@ class Model:
     solver: dict         # fields of SolverParameter
     flows: dict          # loss: the lowest layer that it trains
     branches: dict = field(default_factory=dict)  # block of the trunk: what to hang on its top
+    schedule: str = "RELAY"
+    test_branches: bool = False  # whether the branches are outputs too, and tested
     test_batch_size: int = 50
     scale: float = 1     # of the pixels, after the mean is subtracted
 
@@ -35,12 +37,14 @@ class Model:
         """The text of each file of the model's folder, by file name."""
         return {"train_val.prototxt": _text(self.train_val(), WRITTEN, STAGE_NOTE),
                 "deploy.prototxt": _text(self.deploy(), WRITTEN),
+                **{f"deploy_{loss[:-len('_loss')]}.prototxt": _text(self.deploy(loss), WRITTEN)
+                   for loss in self.flows if self.test_branches and loss != "loss"},
                 "solver.prototxt": self._solver(folder),
                 "relay.prototxt": self._relay(),
                 "README.md": readme(self, folder)}
 
     def train_val(self):
-        """The NetParameter of training and testing; the branches are there only in training."""
+        """The NetParameter of training and testing; branches stand only where they are needed."""
         train, n = NetSpec(), NetSpec()
         pixels = {"crop_size": self.crop_size, **({} if self.scale == 1 else {"scale": self.scale})}
         train.data, train.label = parts.data("data/train_lmdb", self.batch_size, parts.TRAIN,
@@ -52,23 +56,28 @@ class Model:
         net.MergeFrom(n.to_proto())
         for layer in net.layer:
             if layer.name.startswith("aux"):
-                layer.include.add(phase=caffe_pb2.TRAIN, not_stage=["standard"])
+                if not layer.include:
+                    layer.include.add(**{} if self.test_branches else parts.TRAIN)
+                layer.include[0].not_stage.append("standard")
         return net
 
-    def deploy(self):
-        """The NetParameter of prediction: no branches, nothing that only training needs."""
+    def deploy(self, loss="loss"):
+        """The NetParameter of prediction with the scores that go into `loss`.
+
+        It holds what leads to those scores, and nothing that only training needs.
+        """
+        train_val = self.train_val()
+        needed = {layer.bottom[0] for layer in train_val.layer if layer.name == loss}
         n = NetSpec()
         n.data = L.Input(shape={"dim": [1, 3, self.crop_size, self.crop_size]})
-        n.prob = L.Softmax(self.scores(n, n.data, {}))
-        net = caffe_pb2.NetParameter(name=self.title)
-        net.MergeFrom(n.to_proto())
-        for layer in net.layer:
-            layer.ClearField("param")
-            for name in ("convolution_param", "inner_product_param"):
-                if layer.HasField(name):
-                    getattr(layer, name).ClearField("weight_filler")
-                    getattr(layer, name).ClearField("bias_filler")
-        return net
+        layers = [caffe_pb2.LayerParameter(name="prob", type="Softmax", bottom=needed)]
+        layers[0].top.append("prob")
+        for layer in reversed(train_val.layer):
+            if layer.type != "Data" and needed.intersection(layer.top):
+                needed.update(layer.bottom)
+                layers.append(_for_prediction(layer))
+        layers.extend(n.to_proto().layer)
+        return caffe_pb2.NetParameter(name=self.title, layer=reversed(layers))
 
     def _solver(self, folder):
         solver = caffe_pb2.SolverParameter(
@@ -80,7 +89,20 @@ class Model:
     def _relay(self):
         flows = [f'flow {{ loss: "{loss}" to: "{to}" }}\n' for loss, to in self.flows.items()]
         return (f"# {WRITTEN}\n# to: the lowest layer, or block of layers, that the loss trains.\n"
-                "schedule: RELAY\n" + "".join(flows))
+                f"schedule: {self.schedule}\n" + "".join(flows))
+
+
+def _for_prediction(layer):
+    """A copy of the layer without learning rates, fillers and rules of inclusion."""
+    copy = caffe_pb2.LayerParameter()
+    copy.CopyFrom(layer)
+    for name in ("param", "include"):
+        copy.ClearField(name)
+    for name in ("convolution_param", "inner_product_param"):
+        if copy.HasField(name):
+            getattr(copy, name).ClearField("weight_filler")
+            getattr(copy, name).ClearField("bias_filler")
+    return copy
 
 
 def _text(message, *notes):

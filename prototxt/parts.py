@@ -11,6 +11,7 @@ from caffe.proto import caffe_pb2
 
 MSRA = {"type": "msra"}
 ZERO = {"type": "constant"}
+SMALL = {"type": "gaussian", "std": 0.01}  # for the scores of networks without BatchNorm
 # Caffe's own models let biases learn twice as fast and do not decay them.
 WEIGHT_AND_BIAS = [{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 2, "decay_mult": 0}]
 FROZEN = {"lr_mult": 0, "decay_mult": 0}
@@ -49,10 +50,16 @@ def batch_norm(n, name, scale_name, x, in_place=True, eps=1e-5):
     return n[scale_name]
 
 
-def classifier(n, name, x, num_output):
+def conv_bn_relu(n, name, x, num_output, eps=1e-5, **shape):
+    """Convolution, BatchNorm, Scale and ReLU, called `name`, `name`_bn, ..."""
+    x = conv(n, name, x, num_output, **shape)
+    return relu(n, f"{name}_relu", batch_norm(n, f"{name}_bn", f"{name}_scale", x, eps=eps))
+
+
+def fc(n, name, x, num_output, param=WEIGHT_AND_BIAS, weight_filler=MSRA):
     """Fully connected layer."""
-    n[name] = L.InnerProduct(x, num_output=num_output, param=WEIGHT_AND_BIAS,
-                             weight_filler=MSRA, bias_filler=ZERO)
+    n[name] = L.InnerProduct(x, num_output=num_output, param=param,
+                             weight_filler=weight_filler, bias_filler=ZERO)
     return n[name]
 
 
@@ -64,7 +71,7 @@ def pool(n, name, x, method="MAX", **shape):
 
 def fc_relu_drop(n, number, x, num_output=4096):
     """fcN, ReLU and dropout 0.5 in place, as VGG's fc6 and fc7."""
-    x = relu(n, f"fc{number}_relu", classifier(n, f"fc{number}", x, num_output))
+    x = relu(n, f"fc{number}_relu", fc(n, f"fc{number}", x, num_output))
     n[f"drop{number}"] = L.Dropout(x, in_place=True, dropout_ratio=0.5)
     return n[f"drop{number}"]
 
@@ -88,9 +95,9 @@ def data(source, batch_size, phase, **transform):
                   source=source, batch_size=batch_size, backend=P.Data.LMDB)
 
 
-def loss_and_accuracy(n, scores, prefix=""):
-    """The primary loss of the class scores; top-1 and top-5 accuracy in the TEST phase."""
-    n[f"{prefix}loss"] = L.SoftmaxWithLoss(scores, n.label)
+def loss_and_accuracy(n, scores, prefix="", **weight):
+    """The loss of the class scores; top-1 and top-5 accuracy in the TEST phase."""
+    n[f"{prefix}loss"] = L.SoftmaxWithLoss(scores, n.label, **weight)
     n[f"{prefix}accuracy_top1"] = L.Accuracy(scores, n.label, include=TEST)
     n[f"{prefix}accuracy_top5"] = L.Accuracy(scores, n.label, include=TEST, top_k=5)
 
@@ -101,9 +108,9 @@ def googlenet_head(name, classes, loss_weight=0.3):
     def add_to(n, x):
         x = pool(n, f"{name}_pool", x, "AVE", kernel_size=5, stride=3)
         x = conv_relu(n, f"{name}_conv", x, 128, 1)
-        x = relu(n, f"{name}_fc_relu", classifier(n, f"{name}_fc", x, 1024))
+        x = relu(n, f"{name}_fc_relu", fc(n, f"{name}_fc", x, 1024))
         n[f"{name}_drop"] = L.Dropout(x, in_place=True, dropout_ratio=0.7)
-        x = classifier(n, f"{name}_classifier", n[f"{name}_drop"], classes)
+        x = fc(n, f"{name}_classifier", n[f"{name}_drop"], classes, weight_filler=SMALL)
         n[f"{name}_loss"] = L.SoftmaxWithLoss(x, n.label, loss_weight=loss_weight)
 
     return add_to

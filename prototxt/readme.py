@@ -10,9 +10,9 @@ PAGE = """# {title}
 
 | `make train MODEL=` | method |
 |---|---|
-| `{base}` | standard BP: stage `standard`, no auxiliary branch |
-| `{base}_multiloss` | multi-loss + standard BP: every loss reaches the bottom |
-| `{base}_relay` | Relay BP: each loss reaches the layer that `relay.prototxt` names |
+| `{base}` | standard BP: stage `standard`, no auxiliary output |
+| `{base}_multiloss` | {joint} |
+| `{base}_relay` | {schedule} |
 
 ## Size
 
@@ -20,9 +20,9 @@ PAGE = """# {title}
 |---|---|---|
 | layers with weights | {deploy_depth} | {train_depth} |
 | learned parameters | {deploy_parameters:,} | {train_parameters:,} |
-| multiply-adds per image, forward | {deploy_macs:.2f} G | {train_macs:.2f} G |
-| memory of parameters | {deploy_mb:.0f} MB | {train_mb:.0f} MB |
-| memory of blobs per image | {deploy_blobs:.0f} MB | {train_blobs:.0f} MB |
+| multiply-adds per image, forward | {deploy_macs:.3g} G | {train_macs:.3g} G |
+| memory of parameters | {deploy_mb:.3g} MB | {train_mb:.3g} MB |
+| memory of blobs per image | {deploy_blobs:.3g} MB | {train_blobs:.3g} MB |
 
 Layers with weights are convolutions and fully connected layers, shortcuts included. Memory is
 that of Caffe in fp32: a parameter has data, in training also diff and momentum; a blob has data
@@ -36,12 +36,20 @@ The nets look for `train_lmdb`, `val_lmdb` and `mean.binaryproto` in `data/`, or
 {expected}
 """
 
+SCHEDULES = {
+    "RELAY": ("multi-loss + standard BP: every loss reaches the bottom",
+              "Relay BP: each loss reaches the layer that `relay.prototxt` names"),
+    "MULTI_WAY": ("joint: one backward pass of the weighted sum of the losses",
+                  "the schedule of `relay.prototxt`, `MULTI_WAY` (or `PAIR_WISE`)"),
+}
+
 
 def readme(model, folder):
     """The text of the folder's README.md."""
     base = folder.replace("_relay", "")
-    return PAGE.format(title=model.title, about=model.about.strip(), base=base,
-                       expected=model.expected.strip(),
+    joint, schedule = SCHEDULES[model.schedule]
+    return PAGE.format(title=model.title, about=model.about.strip(), base=base, joint=joint,
+                       schedule=schedule, expected=model.expected.strip(),
                        **_figures("deploy", model.deploy(), 1, 1, 1),
                        **_figures("train", model.train_val(), 0, model.batch_size, 3))
 

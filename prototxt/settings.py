@@ -18,7 +18,9 @@ HEAD = """\
 LEARNING = """\
 - **Learning rate:** 0.01, divided by 10 after 320,000, 560,000 and 720,000 of 800,000 iterations
   (40, 30, 20 and 10 % of the schedule), in place of the papers' "when the error plateaus".
-- **Initialisation:** MSRA in every layer with weights; biases learn at twice the rate, undecayed.
+- **Initialisation:** MSRA. Only the scores of a network or branch without BatchNorm start from a
+  Gaussian of 0.01: no ReLU follows them, and MSRA would spread them so far that the first updates
+  may diverge. Biases learn at twice the rate, undecayed.
 """
 UNNORMALISED = """\
 - **Mini-batch 256:** 32 images x `iter_size` 8. Without BatchNorm it makes no difference how the

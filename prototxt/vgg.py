@@ -4,7 +4,7 @@ from functools import partial
 
 from prototxt import settings
 from prototxt.model import Model
-from prototxt.parts import classifier, conv_relu, fc_relu_drop, googlenet_head, pool
+from prototxt.parts import SMALL, conv_relu, fc, fc_relu_drop, googlenet_head, pool
 
 WIDTHS = (64, 128, 256, 512, 512)
 ABOUT = """
@@ -36,7 +36,7 @@ def vgg(n, x, branches, depths, classes, widths=WIDTHS, last_pool=None):
         if f"pool{stage}" in branches:
             branches[f"pool{stage}"](n, x)
     x = fc_relu_drop(n, 7, fc_relu_drop(n, 6, x))
-    return classifier(n, "fc8", x, classes)
+    return fc(n, "fc8", x, classes, weight_filler=SMALL)
 
 
 def one_branch(title, what, depths, dataset, error, more=""):

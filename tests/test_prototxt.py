@@ -1,9 +1,9 @@
 """The committed models: current, of the published size, and shaped as the papers say."""
 
 import pytest
-from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
+from caffe.proto import caffe_pb2
 from prototxt import count, generate
 
 TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
@@ -23,6 +23,7 @@ def test_committed_files_are_current(model):
 # model, learned parameters of the deploy net, who says so
 SIZES = [
     ("resnet50_relay", 25_557_032, "torchvision's resnet50"),
+    ("inception_v3", 23_834_568, "torchvision's inception_v3 without its auxiliary head"),
     ("vgg13", 133_047_848, "torchvision's vgg13"),
     ("vgg16", 138_357_544, "torchvision's vgg16"),
     ("vgg19", 143_667_240, "torchvision's vgg19"),
@@ -35,6 +36,32 @@ SIZES = [
 @pytest.mark.parametrize("model, parameters, source", SIZES, ids=lambda value: str(value))
 def test_deploy_net_has_the_published_number_of_parameters(model, parameters, source):
     assert count.parameters(count.walk(read(model, "deploy.prototxt"), TEST)) == parameters, source
+
+
+# model, millions of parameters as the paper rounds them
+MILLIONS = [
+    ("resnet20", "0.27"), ("resnet32", "0.46"), ("resnet44", "0.66"), ("resnet56", "0.85"),
+    ("resnet110", "1.7"), ("auxnet-56-5", "0.85"), ("auxnet-44-3", "0.66"),
+    ("wide16_8", "11.0"), ("wide28_10", "36.5"), ("resnet200", "64.7"),
+]
+
+
+@pytest.mark.parametrize("model, millions", MILLIONS)
+def test_deploy_net_has_the_size_that_its_paper_gives(model, millions):
+    parameters = count.parameters(count.walk(read(model, "deploy.prototxt"), TEST))
+    decimals = len(millions.split(".")[1])
+    assert f"{parameters / 1e6:.{decimals}f}" == millions
+
+
+# model, 10^9 multiply-adds of one image: torchvision's tables; He et al. for stride in the 1x1
+MULTIPLY_ADDS = [("vgg13", 11.31), ("vgg16", 15.47), ("vgg19", 19.63), ("inception_v3", 5.71),
+                 ("resnet50_relay", 3.86)]
+
+
+@pytest.mark.parametrize("model, billions", MULTIPLY_ADDS)
+def test_deploy_net_costs_what_is_published(model, billions):
+    rows = count.walk(read(model, "deploy.prototxt"), TEST)
+    assert count.multiply_adds(rows) / 1e9 == pytest.approx(billions, abs=0.005)
 
 
 @pytest.mark.parametrize("model", generate.folders())
@@ -78,3 +105,52 @@ def test_figure_2_flows_of_vgg19_overlap_in_segments_3_and_4():
     order = [layer.name for layer in read("vgg19", "train_val.prototxt").layer]
     assert order.index("pool3") < order.index("aux1_pool") < order.index("conv4_1")
     assert order.index("pool4") < order.index("aux2_pool") < order.index("conv5_1")
+
+
+def test_inception_v3_trains_with_its_own_head():
+    """torchvision's inception_v3 has 27,161,264 parameters with its auxiliary head."""
+    rows = count.walk(read("inception_v3", "train_val.prototxt"), TRAIN)
+    assert count.parameters(rows) == 27_161_264
+
+
+AUXNETS = {"auxnet-56-2": [45], "auxnet-56-5": [15, 25, 35, 45], "auxnet-26-2-wide": [21],
+           "auxnet-44-2": [35], "auxnet-44-5": [11, 19, 27, 35]}
+
+
+@pytest.mark.parametrize("model", AUXNETS)
+def test_an_auxnet_output_stands_after_the_layer_of_its_name(model):
+    """Layers are convolutions, shortcuts not counted; the net of an output has its fc besides."""
+    outputs = {loss for loss in generate.load(model).flows if loss != "loss"}
+    assert outputs == {f"aux{layer}_loss" for layer in AUXNETS[model]}
+    for layer in AUXNETS[model]:
+        net = read(model, f"deploy_aux{layer}.prototxt")
+        depth = sum(row.type == "Convolution" and not row.name.endswith("_shortcut")
+                    for row in count.walk(net, TEST))
+        assert depth == layer
+        assert [row.name for row in count.walk(net, TEST)][-1] == "prob"
+
+
+def test_auxnet_weights_fade_with_the_square_of_depth_and_spare_the_fc():
+    layers = {layer.name: layer for layer in read("auxnet-56-5", "train_val.prototxt").layer}
+    for output, weight in ((15, 0.11), (25, 0.31), (35, 0.60), (45, 1)):
+        loss_weight = layers[f"aux{output}_loss"].loss_weight[0]
+        assert loss_weight == pytest.approx(weight, abs=0.006)
+        weights, biases = layers[f"aux{output}_fc"].param
+        assert loss_weight * weights.lr_mult == pytest.approx(1)
+        assert weights.lr_mult * weights.decay_mult == pytest.approx(1)
+        assert loss_weight * biases.lr_mult == pytest.approx(2)
+    assert layers["loss"].loss_weight == []
+
+
+@pytest.mark.parametrize("model, blocks, overlap", [
+    ("resnet200", 66, 5), ("resnet200_cifar", 99, 8)])
+def test_very_deep_branches_leave_the_lowest_third_alone_and_overlap(model, blocks, overlap):
+    net = read(model, "train_val.prototxt").layer
+    order = [layer.name for layer in net if layer.type == "Eltwise"]
+    assert len(order) == blocks
+    hung = [order.index(layer.bottom[0]) + 1 for layer in net
+            if layer.name.startswith("aux") and layer.bottom[0] in order]
+    assert len(hung) == 4 and min(hung) >= blocks / 3
+    flows = generate.load(model).flows
+    reach = [order.index(flows[loss]) for loss in ("aux2_loss", "aux3_loss", "aux4_loss", "loss")]
+    assert [end - start for end, start in zip(hung, reach, strict=True)] == [overlap] * 4

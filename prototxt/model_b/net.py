@@ -4,7 +4,6 @@
 """
 
 from caffe.net_spec import layers as L
-
 from prototxt import parts, settings
 from prototxt.model import Model
 
@@ -51,7 +50,7 @@ def model_b(n, x, branches):
         if f"pool{stage}" in branches:
             branches[f"pool{stage}"](n, x)
     x = parts.fc_relu_drop(n, 7, parts.fc_relu_drop(n, 6, parts.spp(n, x)))
-    return parts.classifier(n, "fc8", x, 401)
+    return parts.fc(n, "fc8", x, 401, weight_filler=parts.SMALL)
 
 
 def inception(n, name, x, k):

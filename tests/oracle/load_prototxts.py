@@ -15,14 +15,15 @@ import tempfile
 os.environ.setdefault("GLOG_minloglevel", "2")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import caffe
 import lmdb
 import numpy as np
-from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
+import caffe
+from caffe.proto import caffe_pb2
+
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-from prototxt import generate
+from prototxt import count, generate
 
 ROOT = sys.path[0]
 
@@ -43,6 +44,8 @@ def main(models):
 
 def load(folder):
     """Build the nets and the solver of a model folder; the learned parameters of each net."""
+    for path in glob.glob(os.path.join(folder, "deploy_*.prototxt")):
+        caffe.Net(path, caffe.TEST)
     deploy = caffe.Net(os.path.join(folder, "deploy.prototxt"), caffe.TEST)
     train_val = _read(os.path.join(folder, "train_val.prototxt"), caffe_pb2.NetParameter())
     assert train_val == generate.load(os.path.basename(folder)).train_val()
@@ -52,6 +55,7 @@ def load(folder):
     assert solver.net == os.path.relpath(os.path.join(folder, "train_val.prototxt"), ROOT)
     solver.net = "train_val.prototxt"
     sizes = [parameters(deploy)]
+    assert sizes[0] == count.parameters(count.walk(train_val, caffe.TEST, "standard"))
     for stages in ([], ["standard"]):
         del solver.train_state.stage[:]
         solver.train_state.stage.extend(stages)

@@ -1,0 +1,20 @@
+"""AuxNet-26-2, 10 times wide: outputs at 21 and 26.
+
+    PYTHONPATH=python python -m prototxt.generate auxnet-26-2-wide
+"""
+
+from prototxt.auxnet import auxnet
+
+WIDE = """\
+- **Shortcuts** are 1x1 convolutions where the width changes, as in wide residual networks.
+- **The auxiliary output** stands after layer 21, as far up as 45 of AuxNet-56-2.
+"""
+EXPECTED = """
+Test error, % (Guo et al., multi-way):
+
+| | CIFAR-10 | CIFAR-100 |
+|---|---|---|
+| AuxNet-26-2, 10 times wide | 3.77 | 19.69 |
+"""
+
+MODEL = auxnet(26, [21], widths=(160, 320, 640), project=True, notes=WIDE, expected=EXPECTED)

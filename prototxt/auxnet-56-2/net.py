@@ -1,0 +1,18 @@
+"""AuxNet-56-2: 56 layers, outputs at 45 and 56.
+
+    PYTHONPATH=python python -m prototxt.generate auxnet-56-2
+"""
+
+from prototxt.auxnet import auxnet
+from prototxt.cifar import SHORTCUTS
+
+EXPECTED = """
+Test error, % (Guo et al., multi-way):
+
+| | CIFAR-10 | CIFAR-100 |
+|---|---|---|
+| AuxNet-56-2 | 5.77 | 26.83 |
+| ResNet-56 / 110 (He et al.; re-implementations) | 6.97 / 6.43 | about 27.4 / 28.7 |
+"""
+
+MODEL = auxnet(56, [45], notes=SHORTCUTS, expected=EXPECTED)

@@ -1,0 +1,69 @@
+"""AuxNet (Guo et al. 2016): a pre-activation ResNet whose auxiliary outputs are models too."""
+
+from functools import partial
+
+from prototxt import cifar
+from prototxt.model import Model
+from prototxt.parts import loss_and_accuracy
+from prototxt.preact import preact_resnet, top
+from prototxt.resnet import block_name
+
+# 391 iterations of 128 images are an epoch: 400 epochs, steps after 160 and 240
+SOLVER = {**cifar.SOLVER, "type": "Nesterov", "stepvalue": [62560, 93840], "max_iter": 156400}
+ABOUT = """
+AuxNet (Guo et al., "The Shallow End", 2016): a pre-activation ResNet of {depth} layers{wide} for
+CIFAR-10 with outputs at {layers} and {depth}. Every output classifies the same labels, is
+tested, and is a model of its own depth: `deploy.prototxt` has the last output,
+`deploy_auxN.prototxt` stops after layer N. The snapshots fit them all.
+
+| output | block | weight |
+|---|---|---|
+{rows}| `loss` | the top | 1 |
+
+The weight of an output at layer l is (l / {last})^2, {last} being the deepest auxiliary output, and
+at least 0.01. It scales what flows into the trunk and not the step of the output's own fc, whose
+`lr_mult` is therefore divided by it, and `decay_mult` multiplied.
+
+Chosen here:
+
+- **Layers** are counted as He et al. do: `conv1` is 1, block b ends at layer 2b + 1.
+- **Outputs** are BatchNorm, ReLU, global average pooling, fc, like the network's own.
+{notes}"""
+
+
+def auxnet(depth, outputs, widths=(16, 32, 64), project=False, notes="", expected=""):
+    """The Model of an AuxNet of `depth` layers with auxiliary outputs after the given layers."""
+    blocks = (depth - 2) // 6
+    weights = {layer: max((layer / outputs[-1]) ** 2, 0.01) for layer in outputs}
+    names = {layer: _block_at(layer, blocks) for layer in outputs}
+    rows = "".join(f"| `aux{layer}_loss` | `{names[layer]}` | {weights[layer]:.2f} |\n"
+                   for layer in outputs)
+    about = ABOUT.format(
+        depth=depth, layers="layers " + ", ".join(map(str, outputs)), rows=rows,
+        wide=f", {widths[0] // 16} times as wide," if widths[0] > 16 else "",
+        last=outputs[-1], notes=notes) + cifar.PIXEL_SCALE + cifar.BATCH_NORM + cifar.DATA
+    return Model(
+        title=f"AuxNet-{depth}-{len(outputs) + 1}", about=about, expected=expected,
+        scores=partial(preact_resnet, blocks=blocks, widths=widths, project=project),
+        branches={names[layer]: _output(layer, weights[layer]) for layer in outputs},
+        flows={"loss": "conv1", **{f"aux{layer}_loss": "conv1" for layer in reversed(outputs)}},
+        crop_size=32, batch_size=128, test_batch_size=100, scale=0.017,
+        solver=SOLVER, schedule="MULTI_WAY", test_branches=True)
+
+
+def _block_at(layer, blocks):
+    """The block that ends at a layer, of three stages of `blocks` blocks of two layers."""
+    stage, index = divmod((layer - 1) // 2 - 1, blocks)
+    return block_name(stage + 2, index, blocks)
+
+
+def _output(layer, weight):
+    """An output whose loss weighs `weight` for the trunk and 1 for its own fc."""
+    param = [{"lr_mult": 1 / weight, "decay_mult": weight},
+             {"lr_mult": 2 / weight, "decay_mult": 0}]
+
+    def add_to(n, x):
+        scores = top(n, x, 10, f"aux{layer}_", param=param)
+        loss_and_accuracy(n, scores, f"aux{layer}_", loss_weight=weight)
+
+    return add_to

@@ -1,0 +1,125 @@
+"""Inception-v3 with its own auxiliary head, trained by Relay Backpropagation.
+
+    PYTHONPATH=python python -m prototxt.generate inception_v3
+"""
+
+from caffe.net_spec import layers as L
+from prototxt import settings
+from prototxt.model import Model
+from prototxt.parts import conv_bn_relu, fc, pool
+
+ABOUT = """
+Inception-v3 (Szegedy et al., CVPR 2016) for ImageNet with 1000 classes, with the flows of Relay
+Backpropagation (Shen, Lin and Huang, ECCV 2016, Table 6). The auxiliary loss, of weight 0.3,
+trains everything below its head; the primary loss everything from the top down to `inception4a`.
+Both train the four modules at 17x17, `inception4a` to `inception4d`.
+
+| layers | maps |
+|---|---|
+| `conv1` to `conv5`, `pool1`, `pool2` | 299 to 35 |
+| `inception3a` to `inception3c` | 35x35 |
+| `reduction3`, `inception4a` to `inception4d` | 17x17 |
+| `reduction4`, `inception5a`, `inception5b` | 8x8 |
+
+Where the papers are silent, this is chosen:
+
+- **Branch:** the network's own head after `inception4d`: average pooling 5x5/3, 1x1 convolution
+  128, 5x5 convolution 768, both with BatchNorm, fc 1000.
+- **BatchNorm:** eps 1e-3, as the network's authors have it; `moving_average_fraction` 0.95. It
+  normalises over the 32 images of a pass; 8 passes make the mini-batch of 256.
+- **Poolings beside convolutions** are averages, which count the padding's zeros.
+- **No label smoothing,** which Caffe's own loss does not know.
+""" + settings.LEARNING + """
+The LMDBs hold images in random order whose shorter side is at least 299 (342 keeps the 224 : 256
+of the other models). Another `crop_size` must keep the maps odd: 267, 331, 363, ... The paper's
+colour shift and class-aware sampling are not part of Caffe's own `Data` layer.
+"""
+
+EXPECTED = """
+ImageNet validation error, single model, top-1 / top-5, as the papers report it (one run each):
+standard BP 18.77 / 4.20 (Szegedy et al.), 19.18 / 4.43 (re-implemented by Shen et al.); Relay BP
+18.52 / 3.97.
+""" + settings.MULTI_SCALE
+
+
+def inception_v3(n, x, branches):
+    """The scores of Inception-v3; `branches` maps a module to what hangs on its top."""
+    x = unit(n, "conv1", x, 32, 3, stride=2, pad=0)
+    x = unit(n, "conv2", x, 32, 3, pad=0)
+    x = pool(n, "pool1", unit(n, "conv3", x, 64, 3), kernel_size=3, stride=2)
+    x = unit(n, "conv5", unit(n, "conv4", x, 80, 1), 192, 3, pad=0)
+    x = pool(n, "pool2", x, kernel_size=3, stride=2)
+    for letter, pooled in zip("abc", (32, 64, 64)):
+        x = module(n, f"inception3{letter}", x, {
+            "1x1": [(64, 1)], "5x5": [(48, 1), (64, 5)],
+            "double3x3": [(64, 1), (96, 3), (96, 3)]}, pooled)
+    x = reduction(n, "reduction3", x, {"3x3": [(384, 3)], "double3x3": [(64, 1), (96, 3), (96, 3)]})
+    for letter, k in zip("abcd", (128, 160, 160, 192)):
+        x = module(n, f"inception4{letter}", x, {
+            "1x1": [(192, 1)], "7x7": [(k, 1), (k, (1, 7)), (192, (7, 1))],
+            "double7x7": [(k, 1), (k, (7, 1)), (k, (1, 7)), (k, (7, 1)), (192, (1, 7))]}, 192)
+        if f"inception4{letter}" in branches:
+            branches[f"inception4{letter}"](n, x)
+    x = reduction(n, "reduction4", x, {
+        "3x3": [(192, 1), (320, 3)],
+        "7x7x3": [(192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3)]})
+    for letter in "ab":
+        x = module(n, f"inception5{letter}", x, {
+            "1x1": [(320, 1)], "3x3": [(384, 1), FAN], "double3x3": [(448, 1), (384, 3), FAN]}, 192)
+    x = pool(n, "pool5", x, "AVE", global_pooling=True)
+    n.drop = L.Dropout(x, in_place=True, dropout_ratio=0.5)
+    return fc(n, "fc1000", n.drop, 1000)
+
+
+FAN = (384, "fan")  # a 1x3 and a 3x1 convolution side by side
+
+
+def unit(n, name, x, num_output, kernel, **shape):
+    """Convolution, BatchNorm, Scale, ReLU; the padding keeps the size unless it is given."""
+    if isinstance(kernel, tuple):
+        height, width = kernel
+        shape.update(kernel_h=height, kernel_w=width, pad_h=height // 2, pad_w=width // 2)
+    else:
+        shape = {"kernel_size": kernel, "pad": kernel // 2, **shape}
+    return conv_bn_relu(n, name, x, num_output, eps=1e-3, **shape)
+
+
+def chain(n, name, x, links, stride=1):
+    """The tops of one path of units; the last one may fan out, or stride without padding."""
+    for index, (num_output, kernel) in enumerate(links):
+        here = name if len(links) == 1 else f"{name}{chr(ord('a') + index)}"
+        if kernel == "fan":
+            return [unit(n, f"{here}_1x3", x, num_output, (1, 3)),
+                    unit(n, f"{here}_3x1", x, num_output, (3, 1))]
+        last = {"stride": stride, "pad": 0} if stride > 1 and index == len(links) - 1 else {}
+        x = unit(n, here, x, num_output, kernel, **last)
+    return [x]
+
+
+def module(n, name, x, paths, pooled):
+    """Paths of units side by side, the last of them an average pooling and a 1x1 unit."""
+    tops = [top for path, links in paths.items() for top in chain(n, f"{name}_{path}", x, links)]
+    average = pool(n, f"{name}_pool", x, "AVE", kernel_size=3, stride=1, pad=1)
+    n[name] = L.Concat(*tops, unit(n, f"{name}_proj", average, pooled, 1))
+    return n[name]
+
+
+def reduction(n, name, x, paths):
+    """Paths whose last units stride by 2, beside a max pooling."""
+    tops = [chain(n, f"{name}_{path}", x, links, stride=2)[0] for path, links in paths.items()]
+    n[name] = L.Concat(*tops, pool(n, f"{name}_pool", x, kernel_size=3, stride=2))
+    return n[name]
+
+
+def head(n, x):
+    """Inception-v3's auxiliary classifier."""
+    x = pool(n, "aux_pool", x, "AVE", kernel_size=5, stride=3)
+    x = unit(n, "aux_conv2", unit(n, "aux_conv1", x, 128, 1), 768, 5, pad=0)
+    x = fc(n, "aux_classifier", pool(n, "aux_pool2", x, "AVE", global_pooling=True), 1000)
+    n.aux_loss = L.SoftmaxWithLoss(x, n.label, loss_weight=0.3)
+
+
+MODEL = Model(
+    title="Inception-v3", about=ABOUT, expected=EXPECTED, scores=inception_v3,
+    branches={"inception4d": head}, flows={"loss": "inception4a", "aux_loss": "conv1"},
+    crop_size=299, batch_size=32, solver=settings.IMAGENET)

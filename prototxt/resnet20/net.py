@@ -1,0 +1,20 @@
+"""ResNet-20 for CIFAR.
+
+    PYTHONPATH=python python -m prototxt.generate resnet20
+"""
+
+from functools import partial
+
+from prototxt.cifar import SHORTCUTS, one_branch, published, resnet
+
+ABOUT = """
+ResNet-20 for CIFAR-10 (He et al., CVPR 2016, section 4.2): three stages of 3 blocks of two 3x3
+convolutions, 16, 32 and 64 wide. The solver is theirs too: mini-batch 128, learning rate 0.1,
+divided by 10 after 32,000 and 48,000 of 64,000 iterations, weight decay 0.0001.
+"""
+
+MODEL = one_branch(
+    "ResNet-20 for CIFAR", ABOUT,
+    published("8.75 % (He et al.)", "about 31.2 % (re-implementations)"),
+    partial(resnet, blocks=3), blocks=3,
+    notes=SHORTCUTS,)

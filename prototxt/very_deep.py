@@ -1,0 +1,28 @@
+"""Where to hang several auxiliary branches on a very deep residual network."""
+
+from prototxt.resnet import block_name
+
+BRANCHES = 4
+
+
+def relay(counts, overlap):
+    """(blocks to hang aux1, aux2, ... on, flows) of a network with `counts` blocks per stage.
+
+    The first branch stands a third up, the others evenly above it. Each loss trains down to
+    `overlap` blocks below the branch of the next lower loss, whose loss trains them as well.
+    """
+    names = [block_name(stage, index, count)
+             for stage, count in enumerate(counts, 2) for index in range(count)]
+    ends = [round(len(names) * (1 / 3 + 2 / 3 * k / BRANCHES)) for k in range(BRANCHES)]
+    hung = [names[end - 1] for end in ends]
+    losses = [f"aux{k}_loss" for k in range(1, BRANCHES + 1)] + ["loss"]
+    lowest = ["conv1"] + [names[end - overlap] for end in ends]
+    return hung, dict(zip(reversed(losses), reversed(lowest)))
+
+
+def table(hung, flows):
+    """The readme's table of the losses and their reach."""
+    where = ["the top"] + [f"`{block}`" for block in reversed(hung)]
+    rows = [f"| `{loss}` | {place} | `{lowest}` |\n"
+            for place, (loss, lowest) in zip(where, flows.items())]
+    return "| loss | hangs on | trains down to |\n|---|---|---|\n" + "".join(rows)
