@@ -177,14 +177,20 @@ CASES = {
 }
 
 
-def run(caffe, name, folder, forwards=4):
+def make_net(caffe, folder, text, phase="TRAIN"):
+    """The net of `text`, in which FOLDER stands for `folder`."""
+    write_text(folder, "net.prototxt", text.replace("FOLDER", folder))
+    return caffe.Net(os.path.join(folder, "net.prototxt"), getattr(caffe, phase))
+
+
+def forwards(net, count=4):
+    """[{top: values}] of `count` forwards."""
+    return [{top: values.copy() for top, values in net.forward().items()} for _ in range(count)]
+
+
+def run(caffe, name, folder):
     """[{top: values}] of some forwards of the case `name`."""
-    text, phase = CASES[name]
-    path = os.path.join(folder, name + ".prototxt")
-    write_text(folder, name + ".prototxt", text.replace("FOLDER", folder))
-    net = caffe.Net(path, getattr(caffe, phase))
-    return [{top: values.copy() for top, values in net.forward().items()}
-            for _ in range(forwards)]
+    return forwards(make_net(caffe, folder, *CASES[name]))
 
 
 HDF5_OUTPUT = """
@@ -196,8 +202,7 @@ HDF5_OUTPUT = """
 
 def run_hdf5_output(caffe, folder):
     """{dataset: values} of what HDF5Output writes in one forward."""
-    write_text(folder, "out.prototxt", HDF5_OUTPUT.replace("FOLDER", folder))
-    net = caffe.Net(os.path.join(folder, "out.prototxt"), caffe.TEST)
+    net = make_net(caffe, folder, HDF5_OUTPUT, "TEST")
     net.blobs["data"].data[...] = np.arange(12).reshape(3, 2, 1, 2)
     net.blobs["label"].data[...] = [5, 6, 7]
     net.forward()

@@ -1,0 +1,135 @@
+"""What the data layers say about files that are missing, damaged or do not fit."""
+
+import lmdb
+import pytest
+
+import caffe
+import data_cases
+from caffe.proto import caffe_pb2
+from data_cases import MEAN
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The folder with the files of data_cases."""
+    path = str(tmp_path_factory.mktemp("data"))
+    data_cases.write_files(caffe_pb2, path)
+    return path
+
+
+def make_net(folder, text, phase="TRAIN"):
+    return data_cases.make_net(caffe, folder, text, phase)
+
+
+REFUSED = [
+    (data_cases.data("missing"), "no LMDB; there is nothing at that path; the current folder is"),
+    (data_cases.data("raw").replace("LMDB", "LEVELDB"), "make an LMDB with convert_imageset"),
+    (data_cases.data("raw", 'mean_file: "nothing.binaryproto"'), "mean_file: .*compute_image_mean"),
+    (data_cases.data("raw", 'mean_file: "FOLDER/large_mean.binaryproto"'),
+     r"'00000000' of .* has .*\(3, 8, 10\), the mean \(3, 12, 12\)"),
+    (data_cases.data("raw", "mean_value: 1 mean_value: 2"), "one mean_value, or one per channel"),
+    (data_cases.data("raw", f"mean_value: 1 {MEAN}"), "exclude each other"),
+    (data_cases.data("raw", "crop_size: 9"), "'00000000' .* 8 x 10; crop_size 9 must fit"),
+    (data_cases.data("raw", "force_gray: true force_color: true"), "exclude each other"),
+    (data_cases.images("new_height: 4"), "both new_height and new_width, or neither; found 4"),
+    (data_cases.images().replace("images.txt", "none.txt"), "none.txt: No such file"),
+    (data_cases.images().replace("images.txt", "hdf5.txt"), "line 1: expected a path and an int"),
+    (data_cases.images().replace('"FOLDER/" ', '"nowhere/" '), "nowhere/0 .png does not exist"),
+    (data_cases.hdf5("data", "weight"), r"no dataset 'weight'.*\['count', 'data', 'label'\]"),
+    (data_cases.hdf5("data").replace("hdf5.txt", "images.txt"), "cannot read HDF5 file 0 .png"),
+    (data_cases.hdf5("data").replace("hdf5_data", "transform_param { scale: 2 } hdf5_data"),
+     "does not transform"),
+    (data_cases.windows().replace("windows.txt", "images.txt"), "line 1 .*each image expected"),
+    (data_cases.windows("fg_threshold: 2"), "has no foreground window"),
+    (data_cases.windows("", ""), "crop_size must be given"),
+    (data_cases.dummy("shape { dim: 2 }", ("a", "b", "c")).replace("}", "} data_filler { } "
+                                                                   "data_filler { }", 1),
+     "data_filler has 2 values for 3 tops"),
+]
+
+
+@pytest.mark.parametrize("text, pattern", REFUSED, ids=[pattern for _, pattern in REFUSED])
+def test_bad_sources_are_refused(folder, text, pattern):
+    with pytest.raises(caffe.CaffeError, match=pattern) as error:
+        make_net(folder, text)
+    assert "'source'" in str(error.value)
+
+
+def damaged(kind):
+    """The raw records, number 4 of them damaged, and what is said about it."""
+    records = [data_cases.datum(caffe_pb2, "raw", i).SerializeToString() for i in range(6)]
+    return {
+        "cut": (records[:4] + [records[4][:50]] + records[5:], "'00000004'.*not a Datum"),
+        "short": (records[:4] + [caffe_pb2.Datum(channels=3, height=9, width=9, data=b"x")
+                                 .SerializeToString()] + records[5:],
+                  r"'00000004'.*\(3, 9, 9\), but it holds 1"),
+        "image": (records[:4] + [caffe_pb2.Datum(encoded=True, data=b"JPEG")
+                                 .SerializeToString()] + records[5:],
+                  "'00000004'.*not an image"),
+        "size": (records[:4] + [data_cases.datum(caffe_pb2, "sizes", 1).SerializeToString()]
+                 + records[5:], r"'00000004' of .* has .*\(3, 9, 11\), but record '00000003'"),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["cut", "short", "image", "size"])
+def test_a_damaged_record_is_named_when_it_comes(tmp_path, kind):
+    records, pattern = damaged(kind)
+    data_cases.write_lmdb(str(tmp_path / "db"), records)
+    net = make_net(str(tmp_path), data_cases.data("db", options="batch_size: 3"))
+    net.forward()
+    for _ in range(2):  # it stays an error, and the net stays usable
+        with pytest.raises(caffe.DataError, match=pattern) as error:
+            net.forward()
+        assert "'source'" in str(error.value) and str(tmp_path / "db") in str(error.value)
+    net.layers[0].position = 0
+    net.forward()
+
+
+def test_an_lmdb_that_was_copied_incompletely_is_refused(tmp_path):
+    records = [data_cases.datum(caffe_pb2, "raw", i).SerializeToString() for i in range(50)]
+    data_cases.write_lmdb(str(tmp_path / "db"), records)
+    with open(tmp_path / "db" / "data.mdb", "r+b") as file:
+        file.truncate(20000)
+    with pytest.raises(caffe.DataError, match="has 20000 bytes, its header says"):
+        make_net(str(tmp_path), data_cases.data("db"))
+
+
+@pytest.mark.parametrize("content", [b"", b"no database at all" * 1000])
+def test_what_is_no_lmdb_is_refused(tmp_path, content):
+    (tmp_path / "db").mkdir()
+    (tmp_path / "db" / "data.mdb").write_bytes(content)
+    with pytest.raises(caffe.DataError, match="not a readable LMDB"):
+        make_net(str(tmp_path), data_cases.data("db"))
+
+
+def test_an_empty_lmdb_is_refused(tmp_path):
+    data_cases.write_lmdb(str(tmp_path / "db"), [])
+    with pytest.raises(caffe.DataError, match="the LMDB is empty"):
+        make_net(str(tmp_path), data_cases.data("db"))
+
+
+def test_a_leveldb_is_recognised(tmp_path):
+    (tmp_path / "db").mkdir()
+    (tmp_path / "db" / "CURRENT").touch()
+    with pytest.raises(caffe.DataError, match="holds a LevelDB"):
+        make_net(str(tmp_path), data_cases.data("db"))
+
+
+def test_an_lmdb_file_without_its_folder(folder):
+    net = make_net(folder, data_cases.data("raw/data.mdb"))
+    assert net.forward()["label"].tolist() == [0, 1, 2, 3]
+
+
+def test_an_lmdb_can_be_replaced_when_its_nets_are_gone(tmp_path):
+    for label in (1, 2):
+        record = data_cases.datum(caffe_pb2, "raw", label).SerializeToString()
+        path = tmp_path / "db"
+        if path.exists():
+            with lmdb.open(str(path), map_size=1 << 24) as environment, \
+                    environment.begin(write=True) as db:
+                db.put(b"00000000", record)
+        else:
+            data_cases.write_lmdb(str(path), [record])
+        net = make_net(str(tmp_path), data_cases.data("db"))
+        assert net.forward()["label"].tolist() == [label] * 4
+        del net
