@@ -113,23 +113,26 @@ class Solver:
         """The learning rate of an iteration, by default the present one."""
         return learning_rate(self.param, self.iter if iteration is None else iteration)
 
-    def apply_update(self):
+    def apply_update(self, learnable=None, history=None, factor=1.0):
         """Clip, average over iter_size, regularise, update every parameter; count the iteration.
 
-        Afterwards a parameter's diff holds the update that was subtracted from it.
+        A driver that takes several steps in one iteration names the `learnable` records that this
+        one updates, the `history` that it remembers (as `new_history` makes it) and a `factor` on
+        the learning rate. Afterwards a parameter's diff holds what was subtracted from it.
         """
-        param, learnable = self.param, self.net.learnable
-        rate = self.learning_rate()
+        param, rate = self.param, self.learning_rate() * factor
+        learnable = self.net.learnable if learnable is None else learnable
+        kept_lists = self.history if history is None else history
         gradients = [p.blob.diff_tensor for p in learnable]
         self._clip(gradients)
         if param.iter_size > 1:
             torch._foreach_mul_(gradients, 1 / param.iter_size)
-        for (lr_mult, decay_mult), indices in self._groups().items():
+        for (lr_mult, decay_mult), indices in _groups(learnable).items():
             data = [learnable[i].blob.tensor for i in indices]
             updates = [gradients[i] for i in indices]
             self._regularize(updates, data, param.weight_decay * decay_mult)
-            history = [[kept[i] for i in indices] for kept in self.history]
-            RULES[self.type](updates, history, rate * lr_mult, param, self.iter)
+            remembered = [[kept[i] for i in indices] for kept in kept_lists]
+            RULES[self.type](updates, remembered, rate * lr_mult, param, self.iter)
             torch._foreach_sub_(data, updates)
         self.iter += 1
 
@@ -145,13 +148,6 @@ class Solver:
             say("sgd_solver", f"Gradient clipping: scaling down gradients (L2 norm {norm:.6g} > "
                               f"{limit:.6g}) by scale factor {factor:.6g}")
 
-    def _groups(self):
-        """Indices of the parameters of each (lr_mult, decay_mult)."""
-        groups = {}
-        for index, p in enumerate(self.net.learnable):
-            groups.setdefault((p.lr_mult, p.decay_mult), []).append(index)
-        return groups
-
     def _regularize(self, updates, data, decay):
         if not decay:
             return
@@ -164,9 +160,13 @@ class Solver:
     def history(self):
         """What the update rule remembers: a list or two of tensors, one for each parameter."""
         if self._history is None:
-            self._history = [[torch.zeros_like(p.blob.tensor) for p in self.net.learnable]
-                             for _ in range(HISTORY[self.type])]
+            self._history = self.new_history(self.net.learnable)
         return self._history
+
+    def new_history(self, learnable):
+        """A history of zeros for some of the net's learnable records."""
+        return [[torch.zeros_like(p.blob.tensor) for p in learnable]
+                for _ in range(HISTORY[self.type])]
 
     def add_callback(self, on_start, on_gradients_ready=None):
         """Call both, without arguments, in every iteration of `step`; or an NCCL's own two."""
@@ -224,6 +224,14 @@ class Solver:
     def restore(self, path):
         """Continue from a .solverstate or .solverstate.h5: iteration, weights, history."""
         solver_state.restore(self, path)
+
+
+def _groups(learnable):
+    """Indices of the records of each (lr_mult, decay_mult)."""
+    groups = {}
+    for index, p in enumerate(learnable):
+        groups.setdefault((p.lr_mult, p.decay_mult), []).append(index)
+    return groups
 
 
 def _nothing():
