@@ -4,7 +4,8 @@
     flow { loss: "loss"     to: "res4a" }
     flow { loss: "aux_loss" to: "conv1" }
 
-The message is built at import, so any protobuf from 3.12 on reads it.
+README.md beside this file lists every field. The message is built at import, so any protobuf
+from 3.12 on reads it.
 """
 
 import os
@@ -14,31 +15,55 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from .errors import RelayError, nearest
 
 SCHEDULES = ("STANDARD", "JOINT", "RELAY", "PAIR_WISE", "MULTI_WAY")
+ONE_STEP_PER_LOSS = ("PAIR_WISE", "MULTI_WAY")
+REFERENCES = ("FINAL", "DEEPEST_AUXILIARY")
+
+# message: rows of (number, field, type, default; None: a field without one, [] a repeated one)
+_MESSAGES = {
+    "Flow": [(1, "loss", "string", None), (2, "to", "string", None),
+             (3, "depth", "uint32", None), (4, "weight", "float", None)],
+    "WeightLaw": [(1, "gamma", "float", None), (2, "floor", "float", 0.0),
+                  (3, "drop_below", "float", 0.0), (4, "reference", REFERENCES, "FINAL"),
+                  (5, "spare_scores", "bool", "false")],
+    "Step": [(1, "normalize", "bool", "false"), (2, "own_momentum", "bool", "true"),
+             (3, "loss_ratio_guard", "float", 0.0)],
+    "RelayParameter": [(1, "schedule", SCHEDULES, "RELAY"), (2, "flow", "Flow", []),
+                       (3, "frozen", "string", []), (4, "weight_law", "WeightLaw", None),
+                       (5, "step", "Step", None)],
+}
 
 
 def _message_class():
-    """The class of RelayParameter: schedule, flow { loss, to }, frozen."""
+    """The class of RelayParameter."""
     file = descriptor_pb2.FileDescriptorProto(
         name="relaybp/relay.proto", package="relaybp", syntax="proto2")
-    field = descriptor_pb2.FieldDescriptorProto
-    flow = file.message_type.add(name="Flow")
-    flow.field.add(name="loss", number=1, label=field.LABEL_REQUIRED, type=field.TYPE_STRING)
-    flow.field.add(name="to", number=2, label=field.LABEL_REQUIRED, type=field.TYPE_STRING)
-    relay = file.message_type.add(name="RelayParameter")
-    schedule = relay.enum_type.add(name="Schedule")
-    for number, name in enumerate(SCHEDULES):
-        schedule.value.add(name=name, number=number)
-    relay.field.add(name="schedule", number=1, label=field.LABEL_OPTIONAL, type=field.TYPE_ENUM,
-                    type_name=".relaybp.RelayParameter.Schedule", default_value="RELAY")
-    relay.field.add(name="flow", number=2, label=field.LABEL_REPEATED, type=field.TYPE_MESSAGE,
-                    type_name=".relaybp.Flow")
-    relay.field.add(name="frozen", number=3, label=field.LABEL_REPEATED, type=field.TYPE_STRING)
+    for name, rows in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for row in rows:
+            _add_field(message, *row)
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
     descriptor = pool.FindMessageTypeByName("relaybp.RelayParameter")
     if hasattr(message_factory, "GetMessageClass"):
         return message_factory.GetMessageClass(descriptor)
     return message_factory.MessageFactory(pool).GetPrototype(descriptor)
+
+
+def _add_field(message, number, name, kind, default):
+    kinds = descriptor_pb2.FieldDescriptorProto
+    field = message.field.add(name=name, number=number)
+    field.label = kinds.LABEL_REPEATED if default == [] else kinds.LABEL_OPTIONAL
+    if isinstance(kind, tuple):
+        enum = message.enum_type.add(name=name.title())
+        for value, word in enumerate(kind):
+            enum.value.add(name=word, number=value)
+        field.type, field.type_name = kinds.TYPE_ENUM, f".relaybp.{message.name}.{enum.name}"
+    elif kind in _MESSAGES:
+        field.type, field.type_name = kinds.TYPE_MESSAGE, f".relaybp.{kind}"
+    else:
+        field.type = getattr(kinds, f"TYPE_{kind.upper()}")
+    if default not in (None, []):
+        field.default_value = str(default)
 
 
 RelayParameter = _message_class()
@@ -59,24 +84,48 @@ def parse_relay(text, source="relay.prototxt"):
         text_format.Merge(text, relay)
     except text_format.ParseError as error:
         raise RelayError(f"{source}: {error}; {_hint(str(error))}") from None
-    losses = [flow.loss for flow in relay.flow]
-    for loss in losses:
-        if losses.count(loss) > 1:
-            raise RelayError("%s: loss %r has %d flows; give it one" % (
-                source, loss, losses.count(loss)))
-    name = schedule_name(relay)
-    if name == "RELAY" and not relay.flow:
-        raise RelayError(f"{source}: schedule RELAY needs a flow for every loss, as in "
-                         'flow { loss: "loss" to: "conv1" }')
-    if name == "STANDARD" and relay.flow:
-        raise RelayError(f"{source}: schedule STANDARD has one loss, which trains every layer; "
-                         "delete the flows")
+    problem = next(_problems(relay), None)
+    if problem:
+        raise RelayError(f"{source}: {problem}")
     return relay
 
 
 def schedule_name(relay):
     """The schedule as a word: RELAY, JOINT, ..."""
     return SCHEDULES[relay.schedule]
+
+
+def _problems(relay):
+    """What is wrong with a RelayParameter, as far as that shows without a net."""
+    name, law, step = schedule_name(relay), relay.weight_law, relay.step
+    losses = [flow.loss for flow in relay.flow]
+    for flow in relay.flow:
+        if not (flow.HasField("loss") and flow.HasField("to")):
+            yield ('a flow needs a loss and the lowest layer that it trains, as in '
+                   'flow { loss: "loss" to: "conv1" }')
+        if losses.count(flow.loss) > 1:
+            yield f"loss {flow.loss!r} has {losses.count(flow.loss)} flows; give it one"
+        if flow.weight < 0:
+            yield f"flow of loss {flow.loss!r}: weight {flow.weight:g}; expected 0 or more"
+    if name == "RELAY" and not relay.flow:
+        yield ('schedule RELAY needs a flow for every loss, as in '
+               'flow { loss: "loss" to: "conv1" }')
+    if name == "STANDARD":
+        for field in ("flow", "weight_law", "step"):
+            if len(relay.flow) if field == "flow" else relay.HasField(field):
+                yield (f"schedule STANDARD has one loss, which trains every layer; "
+                       f"delete the {field}{'s' * (field == 'flow')}")
+    for field in ("gamma", "floor", "drop_below"):
+        if getattr(law, field) < 0:
+            yield f"weight_law: {field} {getattr(law, field):g}; expected 0 or more"
+    if name not in ONE_STEP_PER_LOSS:
+        for field in ("own_momentum", "loss_ratio_guard"):
+            if step.HasField(field):
+                yield (f"step: {field}: schedule {name} takes one step for all losses; delete it, "
+                       f"or use {' or '.join(ONE_STEP_PER_LOSS)}")
+    if step.HasField("loss_ratio_guard") and step.loss_ratio_guard < 1:
+        yield (f"step: loss_ratio_guard {step.loss_ratio_guard:g}; expected 1 or more: how many "
+               "times the final loss a loss may be before its step is scaled down")
 
 
 def _hint(error):
@@ -86,5 +135,5 @@ def _hint(error):
         unknown = words[words.index("named") + 1]
     elif "value" in words:
         unknown = words[words.index("value") + 1]
-    known = ["schedule", "flow", "frozen", "loss", "to"] + list(SCHEDULES)
-    return nearest(unknown, known)
+    known = [row[1] for rows in _MESSAGES.values() for row in rows]
+    return nearest(unknown, [*SCHEDULES, *REFERENCES, *known])
