@@ -13,9 +13,10 @@ import os
 import subprocess
 import tempfile
 
+from google.protobuf import text_format
+
 import caffe
 from caffe.proto import caffe_pb2
-from google.protobuf import text_format
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
                       "golden", "upgrade")

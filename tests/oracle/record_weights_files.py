@@ -16,8 +16,9 @@ import shutil
 import subprocess
 import tempfile
 
-import caffe
 import numpy as np
+
+import caffe
 
 GOLDEN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
                       "golden", "files")

@@ -1,5 +1,6 @@
 """Prototxts and binary messages, read with errors that say where, what and how to mend it."""
 
+import codecs
 import os
 import re
 
@@ -106,8 +107,9 @@ def _content(path):
 
 def _decoded(data, path):
     """The text in `data`: UTF-8, but for comments, which Caffe takes in any encoding."""
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
-        return data.decode("utf-8-sig")
+        return data.decode()
     except UnicodeDecodeError:
         data = _COMMENT.sub(lambda match: match["text"] or b"", data)
     try:
@@ -138,10 +140,10 @@ def _explain(what, root):
     what = re.sub(r"^\d+:\d+ : ('.*': )?", "", what, flags=re.DOTALL).rstrip(".")
     if match := re.search(r'Message type "([\w.]+)" has no field named "([^"]+)"', what):
         return f"{what}; {_field_hint(_find(root, match[1]), match[2], root)}"
-    if match := re.search(r'Enum type "([\w.]+)" has no value named ("?)([^"]*)', what):
+    if match := re.search(r'Enum type "([\w.]+)" has no value named (["\']?)([^"\']*)', what):
         enum = root.file.pool.FindEnumTypeByName(match[1])
-        cure = "; write it without quotes" if match[2] else ""
-        return f"{what}; {nearest(match[3], enum.values_by_name)}{cure}"
+        cure = "write it without quotes; " if match[2] else ""
+        return f"{what}; {cure}{nearest(match[3], enum.values_by_name)}"
     cure = next((cure for pattern, cure in _CURES if re.search(pattern, what)), None)
     return f"{what}; {cure}" if cure else what
 
