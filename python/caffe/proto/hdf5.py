@@ -5,6 +5,7 @@
 """
 
 import io
+import os
 
 import h5py
 import numpy as np
@@ -141,4 +142,4 @@ def _text(file):
     text = file["learned_net"][()]
     if not isinstance(text, bytes):
         raise ValueError(f"dataset /learned_net: {type(text).__name__}, expected text")
-    return text.decode(errors="replace")
+    return os.fsdecode(text)

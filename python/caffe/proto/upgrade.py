@@ -10,6 +10,8 @@ import warnings
 from ..errors import ParseError, nearest
 from . import caffe_pb2
 
+_V1 = caffe_pb2.V1LayerParameter
+
 # V0 type: V1 type, and the message that takes the layer's own parameters.
 _V0_TYPES = {
     "accuracy": ("ACCURACY", None),
@@ -68,13 +70,15 @@ _V0_FIELDS = {
     "det_crop_mode": ("crop_mode", "window_data"),
 }
 
+# V0 fields of every type: those that keep their name, and those that moved to transform_param.
+_V0_COMMON = ("name", "blobs", "blobs_lr", "weight_decay")
 _V0_TRANSFORM = {"scale": "scale", "meanfile": "mean_file",
                  "cropsize": "crop_size", "mirror": "mirror"}
 
 # V1 data layers kept these fields in their own parameters before transform_param took them.
 _TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")
-_TRANSFORM_HOMES = {"DATA": "data_param", "IMAGE_DATA": "image_data_param",
-                    "WINDOW_DATA": "window_data_param"}
+_TRANSFORM_HOMES = {_V1.DATA: "data_param", _V1.IMAGE_DATA: "image_data_param",
+                    _V1.WINDOW_DATA: "window_data_param"}
 
 _V1_TYPES = {
     "NONE": "", "ABSVAL": "AbsVal", "ACCURACY": "Accuracy", "ARGMAX": "ArgMax", "BNLL": "BNLL",
@@ -178,18 +182,16 @@ def _v0_layer(connection):
     new = caffe_pb2.V1LayerParameter(bottom=connection.bottom, top=connection.top)
     home = _v0_type(new, old)
     for field, value in old.ListFields():
-        if field.name in _V0_FIELDS:
-            name, types = _V0_FIELDS[field.name]
-            if old.type in types.split():
-                _put(getattr(new, home), name, value)
-            else:
-                _warn(old, field)
+        name, types = _V0_FIELDS.get(field.name, (None, ""))
+        if old.type in types.split():
+            _put(getattr(new, home), name, value)
         elif field.name in _V0_TRANSFORM:
             _put(new.transform_param, _V0_TRANSFORM[field.name], value)
-        elif field.name == "hdf5_output_param" and old.type != "hdf5_output":
-            _warn(old, field)
-        elif field.name != "type":
+        elif field.name in (*_V0_COMMON, home):
             _put(new, field.name, value)
+        elif field.name != "type":
+            warnings.warn(f"layer {old.name!r}: a V0 layer of type {old.type!r} has no "
+                          f"{field.name!r}; left out", stacklevel=2)
     return new
 
 
@@ -205,20 +207,16 @@ def _v0_type(new, old):
     return home
 
 
-def _warn(old, field):
-    warnings.warn(f"layer {old.name!r}: a V0 layer of type {old.type!r} has no "
-                  f"{field.name!r}; left out", stacklevel=2)
-
-
 def _v1_to_current(net):
     upgraded = caffe_pb2.NetParameter()
     upgraded.CopyFrom(net)
     upgraded.ClearField("layers")
-    upgraded.layer.extend(map(_v1_layer, net.layers))
+    move_transforms = any(map(_has_old_transform, net.layers))
+    upgraded.layer.extend(_v1_layer(layer, move_transforms) for layer in net.layers)
     return upgraded
 
 
-def _v1_layer(old):
+def _v1_layer(old, move_transforms):
     new = caffe_pb2.LayerParameter()
     for field, value in old.ListFields():
         if field.name == "type":
@@ -230,14 +228,21 @@ def _v1_layer(old):
                 setattr(spec, _V1_PARAM_LISTS[field.name], item)
         else:
             _put(new, field.name, value)
-    home = _TRANSFORM_HOMES.get(old.LayerType.Name(old.type))
-    if home and new.HasField(home):
+    home = _TRANSFORM_HOMES.get(old.type)
+    if home and move_transforms:
         _move_transform(getattr(new, home), new.transform_param)
     return new
 
 
+def _has_old_transform(layer):
+    home = _TRANSFORM_HOMES.get(layer.type)
+    return home and any(map(getattr(layer, home).HasField, _TRANSFORM_FIELDS))
+
+
 def _move_transform(home, transform):
-    """Move the fields that data layers once kept themselves into transform_param."""
+    """Move what data layers once kept themselves; like Caffe, even where that is nothing."""
+    home.SetInParent()
+    transform.SetInParent()
     for name in _TRANSFORM_FIELDS:
         if home.HasField(name):
             setattr(transform, name, getattr(home, name))

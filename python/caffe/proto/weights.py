@@ -157,7 +157,7 @@ def _binary_state(buffer):
     if not state.HasField("iter"):
         raise wire.WireError("no iteration in it", 0)
     history = [_blob(buffer, span, f"history {index}") for index, span in enumerate(spans)]
-    return State(state.iter, state.learned_net, state.current_step, history)
+    return State(state.iter, os.fsdecode(state.learned_net), state.current_step, history)
 
 
 def write_state(path, iteration, learned_net, current_step, history):

@@ -1,0 +1,58 @@
+"""Files are whole or not there, also on a full disk or when the write is interrupted."""
+
+import errno
+import resource
+
+import numpy as np
+import pytest
+
+from caffe.errors import DataError
+from caffe.proto import caffe_pb2, files, text, weights
+
+
+@pytest.fixture
+def small_disk():
+    """No file may grow past 100,000 bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+BIG = np.ones(50_000, np.float32)
+WRITERS = {
+    "model": lambda path: weights.write_weights(path, caffe_pb2.NetParameter(
+        layer=[caffe_pb2.LayerParameter(name="fc")]), {"fc": [(BIG, None)]}),
+    "model.h5": lambda path: WRITERS["model"](path),
+    "state": lambda path: weights.write_state(path, 1, "model", 0, [BIG]),
+    "state.h5": lambda path: WRITERS["state"](path),
+    "mean": lambda path: weights.write_blob(path, BIG),
+    "net.prototxt": lambda path: text.write_text(path, caffe_pb2.NetParameter(name="x" * 200_000)),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_leaves_the_old_file(tmp_path, small_disk, name):
+    path = tmp_path / name
+    path.write_text("the old file")
+    with pytest.raises(DataError, match=rf"{name}: cannot write 20\d,\d+ bytes: File too large "
+                                        r"\([\d,]+ bytes are free in .*\); free some space"):
+        WRITERS[name](path)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [
+        (name, "the old file")]
+
+
+@pytest.mark.parametrize("failure, raised", [
+    (KeyboardInterrupt(), KeyboardInterrupt),
+    (OSError(errno.ENOSPC, "No space left on device"), DataError)])
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, failure, raised):
+    def pieces():
+        yield b"half"
+        raise failure
+
+    path = tmp_path / "model"
+    path.write_text("the old file")
+    with pytest.raises(raised):
+        files.write_atomically(path, pieces(), 8)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [
+        ("model", "the old file")]
