@@ -10,6 +10,10 @@ from prototxt.resnet import block_name
 
 # 391 iterations of 128 images are an epoch: 400 epochs, steps after 160 and 240
 SOLVER = {**cifar.SOLVER, "type": "Nesterov", "stepvalue": [62560, 93840], "max_iter": 156400}
+RELAY_OPTIONS = """\
+weight_law { gamma: 2 floor: 0.01 reference: DEEPEST_AUXILIARY spare_scores: true }
+step { normalize: true own_momentum: true loss_ratio_guard: 2 }
+"""
 ABOUT = """
 AuxNet (Guo et al., "The Shallow End", 2016): a pre-activation ResNet of {depth} layers{wide} for
 CIFAR-10 with outputs at {layers} and {depth}. Every output classifies the same labels, is
@@ -21,8 +25,9 @@ tested, and is a model of its own depth: `deploy.prototxt` has the last output,
 {rows}| `loss` | the top | 1 |
 
 The weight of an output at layer l is (l / {last})^2, {last} being the deepest auxiliary output, and
-at least 0.01. It scales what flows into the trunk and not the step of the output's own fc, whose
-`lr_mult` is therefore divided by it, and `decay_mult` multiplied.
+at least 0.01: `loss_weight` in the net, and `weight_law` in `relay.prototxt`. There it scales only
+what flows into the trunk, not the step of the output's own fc (`spare_scores`); each loss takes a
+step of its own, divided by the weights of the outputs from it upwards, with a momentum of its own.
 
 Chosen here:
 
@@ -48,7 +53,8 @@ def auxnet(depth, outputs, widths=(16, 32, 64), project=False, notes="", expecte
         branches={names[layer]: _output(layer, weights[layer]) for layer in outputs},
         flows={"loss": "conv1", **{f"aux{layer}_loss": "conv1" for layer in reversed(outputs)}},
         crop_size=32, batch_size=128, test_batch_size=100, scale=0.017,
-        solver=SOLVER, schedule="MULTI_WAY", test_branches=True)
+        solver=SOLVER, schedule="MULTI_WAY", relay_options=RELAY_OPTIONS, test_branches=True,
+        depths={"loss": depth, **{f"aux{layer}_loss": layer for layer in outputs}})
 
 
 def _block_at(layer, blocks):
@@ -58,12 +64,10 @@ def _block_at(layer, blocks):
 
 
 def _output(layer, weight):
-    """An output whose loss weighs `weight` for the trunk and 1 for its own fc."""
-    param = [{"lr_mult": 1 / weight, "decay_mult": weight},
-             {"lr_mult": 2 / weight, "decay_mult": 0}]
+    """An output like the network's own top, tested as that is."""
 
     def add_to(n, x):
-        scores = top(n, x, 10, f"aux{layer}_", param=param)
+        scores = top(n, x, 10, f"aux{layer}_")
         loss_and_accuracy(n, scores, f"aux{layer}_", loss_weight=weight)
 
     return add_to

@@ -29,6 +29,8 @@ class Model:
     flows: dict          # loss: the lowest layer that it trains
     branches: dict = field(default_factory=dict)  # block of the trunk: what to hang on its top
     schedule: str = "RELAY"
+    relay_options: str = ""      # further lines of relay.prototxt
+    depths: dict = field(default_factory=dict)    # loss: how many layers lead to it
     test_branches: bool = False  # whether the branches are outputs too, and tested
     test_batch_size: int = 50
     scale: float = 1     # of the pixels, after the mean is subtracted
@@ -87,9 +89,11 @@ class Model:
                                       f"{solver.iter_size} = {self.batch_size * solver.iter_size}.")
 
     def _relay(self):
-        flows = [f'flow {{ loss: "{loss}" to: "{to}" }}\n' for loss, to in self.flows.items()]
+        depths = {loss: f" depth: {depth}" for loss, depth in self.depths.items()}
+        flows = [f'flow {{ loss: "{loss}" to: "{to}"{depths.get(loss, "")} }}\n'
+                 for loss, to in self.flows.items()]
         return (f"# {WRITTEN}\n# to: the lowest layer, or block of layers, that the loss trains.\n"
-                f"schedule: {self.schedule}\n" + "".join(flows))
+                f"schedule: {self.schedule}\n" + "".join(flows) + self.relay_options)
 
 
 def _for_prediction(layer):

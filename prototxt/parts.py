@@ -56,9 +56,9 @@ def conv_bn_relu(n, name, x, num_output, eps=1e-5, **shape):
     return relu(n, f"{name}_relu", batch_norm(n, f"{name}_bn", f"{name}_scale", x, eps=eps))
 
 
-def fc(n, name, x, num_output, param=WEIGHT_AND_BIAS, weight_filler=MSRA):
+def fc(n, name, x, num_output, weight_filler=MSRA):
     """Fully connected layer."""
-    n[name] = L.InnerProduct(x, num_output=num_output, param=param,
+    n[name] = L.InnerProduct(x, num_output=num_output, param=WEIGHT_AND_BIAS,
                              weight_filler=weight_filler, bias_filler=ZERO)
     return n[name]
 

@@ -66,7 +66,7 @@ def zero_padded(n, name, x):
     return n[f"{name}_padded"]
 
 
-def top(n, x, classes, prefix="", **options):
+def top(n, x, classes, prefix=""):
     """BatchNorm, ReLU, global average pooling, fc: the scores of such a network."""
     x = pool(n, f"{prefix}pool", normalise(n, f"{prefix}last", x), "AVE", global_pooling=True)
-    return fc(n, f"{prefix}fc", x, classes, **options)
+    return fc(n, f"{prefix}fc", x, classes)

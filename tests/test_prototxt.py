@@ -1,10 +1,12 @@
 """The committed models: current, of the published size, and shaped as the papers say."""
 
+import cv2
 import pytest
 from google.protobuf import text_format
 
 from caffe.proto import caffe_pb2
 from prototxt import count, generate
+from relaybp.relay_file import read_relay
 
 TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
 
@@ -18,6 +20,12 @@ def test_committed_files_are_current(model):
     for name, text in generate.load(model).files(model).items():
         assert (generate.HERE / model / name).read_text() == text, (
             f"prototxt/{model}/{name} is not what net.py gives: run python -m prototxt.generate")
+
+
+@pytest.mark.parametrize("path", sorted(generate.HERE.glob("*/deploy*.prototxt")),
+                         ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_opencv_reads_the_deploy_net(path):
+    assert not cv2.dnn.readNetFromCaffe(str(path)).empty()
 
 
 # model, learned parameters of the deploy net, who says so
@@ -76,13 +84,11 @@ def test_standard_stage_test_phase_and_deploy_net_learn_the_same(model):
 
 @pytest.mark.parametrize("model", generate.folders())
 def test_relay_file_names_every_loss_and_a_layer_for_each(model):
-    model = generate.load(model)
-    train = [layer for layer in model.train_val().layer
-             if not layer.include or layer.include[0].phase == TRAIN]
-    losses = {layer.name for layer in train if layer.type == "SoftmaxWithLoss"}
-    assert set(model.flows) == losses
-    for lowest in model.flows.values():
-        assert any(layer.name == lowest or layer.name.startswith(f"{lowest}_") for layer in train)
+    relay = read_relay(str(generate.HERE / model / "relay.prototxt"))
+    names = [row.name for row in count.walk(read(model, "train_val.prototxt"), TRAIN)]
+    assert {flow.loss for flow in relay.flow} == {name for name in names if name.endswith("loss")}
+    for flow in relay.flow:
+        assert any(name == flow.to or name.startswith(f"{flow.to}_") for name in names)
 
 
 def test_model_b_fills_the_released_caffemodel():
@@ -130,15 +136,10 @@ def test_an_auxnet_output_stands_after_the_layer_of_its_name(model):
         assert [row.name for row in count.walk(net, TEST)][-1] == "prob"
 
 
-def test_auxnet_weights_fade_with_the_square_of_depth_and_spare_the_fc():
+def test_auxnet_weights_fade_with_the_square_of_depth():
     layers = {layer.name: layer for layer in read("auxnet-56-5", "train_val.prototxt").layer}
     for output, weight in ((15, 0.11), (25, 0.31), (35, 0.60), (45, 1)):
-        loss_weight = layers[f"aux{output}_loss"].loss_weight[0]
-        assert loss_weight == pytest.approx(weight, abs=0.006)
-        weights, biases = layers[f"aux{output}_fc"].param
-        assert loss_weight * weights.lr_mult == pytest.approx(1)
-        assert weights.lr_mult * weights.decay_mult == pytest.approx(1)
-        assert loss_weight * biases.lr_mult == pytest.approx(2)
+        assert layers[f"aux{output}_loss"].loss_weight[0] == pytest.approx(weight, abs=0.006)
     assert layers["loss"].loss_weight == []
 
 
