@@ -10,7 +10,8 @@ Three ways to the same gradients, and a test that holds them together:
 """
 
 from .errors import RelayError
-from .flows import Graph, ranges
+from .flows import ranges
+from .graph import Graph
 
 
 class Fused:
@@ -59,7 +60,7 @@ class Passes:
     def __init__(self, net, flows):
         self.net = net
         graph = Graph(net)
-        _refuse_shared_params(net, graph)
+        _refuse_shared_params(graph)
         self.passes = []
         reached = len(graph.names)
         for lowest in sorted({min(flow.layers) for flow in flows}, reverse=True):
@@ -84,16 +85,28 @@ class Passes:
                 blob.diff[...] = diff
 
 
-def _refuse_shared_params(net, graph):
+def _refuse_shared_params(graph):
     """Parameters shared by layers would be reset where another layer has added to them."""
-    owners = {}
-    for name, blobs in net.params.items():
-        for blob in blobs:
-            owner = owners.setdefault(blob.diff.__array_interface__["data"][0], name)
-            if owner != name:
-                raise RelayError(
-                    f"layers {owner!r} and {name!r} share parameters: relay on an original Caffe "
-                    "cannot keep their diffs apart; use this repository's engine")
+    for _, layers in graph.parameters():
+        if len(set(layers)) > 1:
+            raise RelayError("layers {!r} and {!r} share parameters: relay on an original Caffe "
+                             "cannot keep their diffs apart; use this repository's engine".format(
+                                 *[graph.names[index] for index in layers[:2]]))
+
+
+def refuse_in_place_scale(graph, flows, what):
+    """Refuse what needs several backward passes through an in-place Scale of an original Caffe.
+
+    NOTE: that Scale overwrites the input it saved in its first backward, so its factor's gradient
+    is wrong from the second backward pass after a forward on.
+    """
+    for index, kind in enumerate(graph.types):
+        if (kind == "Scale" and graph.tops[index][0] == graph.bottoms[index][0]
+                and len(graph.layers[index].blobs)
+                and sum(index in flow.layers for flow in flows) > 1):
+            raise RelayError(f"{what}: layer {graph.names[index]!r} (Scale) runs in place, and an "
+                             "original Caffe can run its backward only once after a forward; give "
+                             "its top another name, or use this repository's engine")
 
 
 class Whole:

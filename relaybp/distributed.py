@@ -25,7 +25,12 @@ class Alone:
     def same_weights(self, net):
         """Give every process the first one's parameters."""
 
-    average_gradients = None
+    def average_gradients(self, net):
+        """Replace every parameter's diff by its mean over the processes."""
+
+    def average(self, values):
+        """The mean over the processes of each of some numbers."""
+        return values
 
     def wait(self):
         """Until every process is here."""
@@ -39,7 +44,7 @@ class Group(Alone):
 
     def __init__(self, caffe, uses_gpu):
         import torch.distributed
-        self._distributed = torch.distributed
+        self._distributed, self._uses_gpu = torch.distributed, uses_gpu
         # the first process tests and saves while the others wait
         self._distributed.init_process_group("nccl" if uses_gpu else "gloo",
                                              timeout=timedelta(hours=6))
@@ -57,8 +62,13 @@ class Group(Alone):
             for blob in layer_blobs:
                 self._distributed.broadcast(blob.tensor, 0)
 
+    def average(self, values):
+        import torch
+        mean = torch.tensor(values, device="cuda" if self._uses_gpu else "cpu")
+        self._distributed.all_reduce(mean)
+        return (mean / self.size).tolist()
+
     def average_gradients(self, net):
-        """Replace every parameter's diff by its mean over the processes."""
         import torch
         diffs = [param.blob.diff_tensor for param in net.learnable]
         flat = torch.cat([diff.reshape(-1) for diff in diffs])

@@ -1,103 +1,70 @@
 """Flows: the layers that each loss trains, as BackwardFromTo ranges of a net.
 
-The layers of a flow are those between its loss and its lowest layer that lead to that loss.
-Layers of another branch that lie between are skipped, so a flow is a short list of ranges.
-Everything here needs only pycaffe's public names: layer names, bottom_names, top_names.
+The layers of a flow are those that lead to its loss and stand, in the net's order, at its lowest
+layer or above. Layers of another branch that lie between are skipped, so a flow is a short list
+of ranges. Everything here needs only pycaffe's public names.
 """
 
 from collections import namedtuple
 
 from .errors import RelayError, nearest
+from .graph import Graph
+from .relay_file import schedule_name
+from .weights import weigh
 
-# loss: name of the loss layer; layers: frozenset of layer indices;
-# ranges: [(start, end), ...] as net._backward takes them, topmost first
-Flow = namedtuple("Flow", "loss to layers ranges")
+# loss: name of the loss layer; to: what it trains down to; layers: frozenset of layer indices;
+# ranges: [(start, end), ...] as net._backward takes them, topmost first; blobs: the tops that
+# hold the loss; weight: what its gradient is multiplied by; depth: see Graph.depth
+Flow = namedtuple("Flow", "loss to layers ranges blobs weight depth")
+
+BOTTOM = "the bottom"
 
 
 def plan(net, relay, frozen, source="relay.prototxt"):
     """The Flows of a RelayParameter for `net`, shallow losses last, and checked.
 
-    `frozen`: names of layers whose parameters do not learn.
+    `frozen`: names of layers whose parameters do not learn. Under RELAY every loss needs a flow;
+    the other schedules let a loss without one train all layers below it, JOINT every loss. A loss
+    of weight 0 trains nothing and gets no Flow.
     """
-    graph = Graph(net)
-    flows = [_flow(graph, flow.loss, flow.to, source) for flow in relay.flow]
+    graph, schedule = Graph(net), schedule_name(relay)
+    reach = {flow.loss: BOTTOM if schedule == "JOINT" else flow.to for flow in relay.flow}
+    if schedule != "RELAY":
+        for index in graph.losses:
+            reach.setdefault(graph.names[index], BOTTOM)
+    found = [_flow(graph, loss, to, source) for loss, to in reach.items()]
+    _check_losses(graph, reach, source)
+    flows = [flow for flow in weigh(graph, found, relay) if flow.weight]
     flows.sort(key=lambda flow: -max(flow.layers))
-    _check_losses(graph, flows, source)
-    _check_parameters(net, graph, flows, set(frozen) | set(relay.frozen), source)
+    _check_parameters(graph, flows, {*frozen, *frozen_by(graph, relay, source)}, source)
     return flows
 
 
-class Graph:
-    """Who feeds whom, by layer index."""
-
-    def __init__(self, net):
-        self.names = list(net._layer_names)
-        self.index = {name: index for index, name in enumerate(self.names)}
-        self.types = [layer.type for layer in net.layers]
-        tops, bottoms = net.top_names, net.bottom_names
-        self.tops = [list(tops[name]) for name in self.names]
-        self.bottoms = [list(bottoms[name]) for name in self.names]
-        self.feeders, self.consumers = [], {}
-        writer = {}
-        for index in range(len(self.names)):
-            self.feeders.append([writer[blob] for blob in self.bottoms[index]])
-            for blob in self.bottoms[index]:
-                self.consumers.setdefault((writer[blob], blob), []).append(index)
-            writer.update((blob, index) for blob in self.tops[index])
-        self.weights = dict(net.blob_loss_weights)
-        self.losses = [index for index in range(len(self.names))
-                       if self.types[index] != "Split" and self._is_loss(index)]
-
-    def _is_loss(self, index):
-        """Whether a top has a loss weight, itself or where a Split hands it on."""
-        for blob in self.tops[index]:
-            handed_on = [top for consumer in self.consumers.get((index, blob), ())
-                         if self.types[consumer] == "Split" for top in self.tops[consumer]]
-            if any(self.weights.get(name) for name in [blob] + handed_on):
-                return True
-        return False
-
-    def ancestors(self, index):
-        """The layers that lead to layer `index`, itself included."""
-        found, waiting = set(), [index]
-        while waiting:
-            here = waiting.pop()
-            if here not in found:
-                found.add(here)
-                waiting.extend(self.feeders[here])
-        return found
-
-    def named(self, name):
-        """The indices that a name stands for: the layer, or the block that it is the stem of.
-
-        "res4a" is res4a_branch1, res4a_branch2a, ..., and the layer res4a itself.
-        """
-        return [index for index, layer in enumerate(self.names)
-                if layer == name or layer.startswith(name) and layer[len(name)] in "_/-."]
-
-    def passed_tops(self, layers, index):
-        """The positions of layer `index`'s tops that lead on within `layers`, or are losses."""
-        return frozenset(
-            i for i, blob in enumerate(self.tops[index])
-            if self.weights.get(blob)
-            or any(consumer in layers for consumer in self.consumers.get((index, blob), ())))
+def frozen_by(graph, relay, source="relay.prototxt"):
+    """The names of the layers that a relay file freezes; it names layers or blocks of them."""
+    for name in relay.frozen:
+        if not graph.named(name):
+            raise RelayError(f"{source}: frozen layer {name!r} does not exist; "
+                             + nearest(name, graph.names))
+    return [graph.names[index] for name in relay.frozen for index in graph.named(name)]
 
 
 def _flow(graph, loss, to, source):
+    """The Flow of one loss, with the weight that the net gives it."""
     loss_names = [graph.names[index] for index in graph.losses]
     if loss not in graph.index:
         raise RelayError(f"{source}: flow of loss {loss!r}: the train net has no such layer; "
                          + nearest(loss, loss_names))
-    if loss not in loss_names:
+    top = graph.index[loss]
+    if top not in graph.losses and not graph.types[top].endswith("Loss"):
         raise RelayError(f"{source}: flow of loss {loss!r}: that layer is no loss "
                          f"(loss_weight 0); losses are: {', '.join(loss_names)}")
-    lowest = graph.named(to)
+    lowest = [0] if to is BOTTOM else graph.named(to)
     if not lowest:
         raise RelayError(f"{source}: flow of loss {loss!r}: to: {to!r} is neither a layer nor the "
                          f"prefix of a block; {nearest(to, graph.names)}")
-    top = graph.index[loss]
     leading = graph.ancestors(top)
-    if not leading.intersection(lowest):
+    if to is not BOTTOM and not leading.intersection(lowest):
         raise RelayError(f"{source}: flow of loss {loss!r}: to: {to!r} does not lead to that loss; "
                          "name a layer below it")
     layers = frozenset(index for index in leading if index >= min(lowest))
@@ -105,7 +72,9 @@ def _flow(graph, loss, to, source):
     layers |= {consumer for blob in graph.tops[top]
                for consumer in graph.consumers.get((top, blob), ())
                if graph.types[consumer] == "Split"}
-    return Flow(loss, to, layers, ranges(layers))
+    blobs = graph.loss_blobs(top)
+    weight = graph.weights[blobs[0]] if blobs else 0
+    return Flow(loss, to, layers, ranges(layers), blobs, weight, graph.depth(top))
 
 
 def ranges(layers):
@@ -119,8 +88,7 @@ def ranges(layers):
     return [tuple(pair) for pair in found]
 
 
-def _check_losses(graph, flows, source):
-    used = {flow.loss for flow in flows}
+def _check_losses(graph, used, source):
     for index in graph.losses:
         name = graph.names[index]
         if name not in used:
@@ -128,13 +96,13 @@ def _check_losses(graph, flows, source):
                              f'flow {{ loss: "{name}" to: ... }}, or give it loss_weight 0')
 
 
-def _check_parameters(net, graph, flows, frozen, source):
-    reached = set().union(*(flow.layers for flow in flows)) if flows else set()
-    known = set(graph.names)
-    for name in frozen - known:
-        raise RelayError(f"{source}: frozen layer {name!r} does not exist; {nearest(name, known)}")
-    for name, index in graph.index.items():
-        if index not in reached and name not in frozen and len(net.layers[index].blobs):
+def _check_parameters(graph, flows, frozen, source):
+    """Every layer that could learn must; one that leads to no flow's loss could not."""
+    reached = set().union(*(flow.layers for flow in flows))
+    leading = set().union(*(graph.ancestors(graph.index[flow.loss]) for flow in flows))
+    for index in sorted(leading - reached):
+        name = graph.names[index]
+        if name not in frozen and len(graph.layers[index].blobs):
             raise RelayError(
                 f"{source}: no flow reaches layer {name!r}, so it would never learn; lower a "
                 f'flow\'s `to`, or freeze the layer: frozen: "{name}" (or lr_mult: 0 in the net)')

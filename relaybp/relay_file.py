@@ -21,12 +21,12 @@ REFERENCES = ("FINAL", "DEEPEST_AUXILIARY")
 # message: rows of (number, field, type, default; None: a field without one, [] a repeated one)
 _MESSAGES = {
     "Flow": [(1, "loss", "string", None), (2, "to", "string", None),
-             (3, "depth", "uint32", None), (4, "weight", "float", None)],
-    "WeightLaw": [(1, "gamma", "float", None), (2, "floor", "float", 0.0),
-                  (3, "drop_below", "float", 0.0), (4, "reference", REFERENCES, "FINAL"),
+             (3, "depth", "uint32", None), (4, "weight", "double", None)],
+    "WeightLaw": [(1, "gamma", "double", None), (2, "floor", "double", 0.0),
+                  (3, "drop_below", "double", 0.0), (4, "reference", REFERENCES, "FINAL"),
                   (5, "spare_scores", "bool", "false")],
     "Step": [(1, "normalize", "bool", "false"), (2, "own_momentum", "bool", "true"),
-             (3, "loss_ratio_guard", "float", 0.0)],
+             (3, "loss_ratio_guard", "double", 0.0)],
     "RelayParameter": [(1, "schedule", SCHEDULES, "RELAY"), (2, "flow", "Flow", []),
                        (3, "frozen", "string", []), (4, "weight_law", "WeightLaw", None),
                        (5, "step", "Step", None)],
@@ -118,6 +118,10 @@ def _problems(relay):
     for field in ("gamma", "floor", "drop_below"):
         if getattr(law, field) < 0:
             yield f"weight_law: {field} {getattr(law, field):g}; expected 0 or more"
+    if not law.HasField("gamma"):
+        for field in ("floor", "reference"):
+            if law.HasField(field):
+                yield f"weight_law: {field} belongs to the law (depth / reference)^gamma; add gamma"
     if name not in ONE_STEP_PER_LOSS:
         for field in ("own_momentum", "loss_ratio_guard"):
             if step.HasField(field):

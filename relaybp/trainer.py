@@ -7,16 +7,15 @@ from .report import clock
 
 
 class Trainer:
-    """Trains a solver's net up to max_iter; `backward()` runs one backward pass over the net.
+    """Trains a solver's net up to max_iter, iteration by iteration of a schedule.
 
     solver: `engine.make_solver`'s; param: its SolverParameter; report: a Report.
     SIGINT takes a snapshot and stops, SIGHUP takes a snapshot, as the caffe command does.
     """
 
-    def __init__(self, solver, param, backward, report, reduce_gradients=None):
+    def __init__(self, solver, param, schedule, report):
         self.solver, self.param, self.report = solver, param, report
-        self.backward = backward
-        self.reduce_gradients = reduce_gradients  # over the processes that train together
+        self.schedule = schedule
         self.net = solver.net
         self.losses = [name for name, weight in self.net.blob_loss_weights.items() if weight]
         self.images = next(iter(self.net.blobs.values())).shape[0] * param.iter_size
@@ -48,17 +47,9 @@ class Trainer:
         return self.last_test
 
     def iterate(self):
-        """One iteration: iter_size forward and backward passes, one update."""
-        self.net.clear_param_diffs()
-        last, loss = len(self.net.layers) - 1, 0.0
-        for _ in range(self.param.iter_size):
-            loss += self.net._forward(0, last) / self.param.iter_size
-            self.backward()
-        if self.reduce_gradients:
-            self.reduce_gradients(self.net)
+        """One iteration, logged."""
         rate = self.solver.learning_rate()
-        self.log.iteration(self.solver, loss)
-        self.solver.apply_update()
+        self.schedule.iterate(lambda loss: self.log.iteration(self.solver, loss))
         values = {name: float(self.net.blobs[name].data) for name in self.losses}
         self.report.iteration(self.solver.iter, self.images, values, rate)
 
@@ -85,9 +76,15 @@ class Trainer:
         return sum(batches * next(iter(net.blobs.values())).shape[0]
                    for net, batches in zip(self.solver.test_nets, self.param.test_iter))
 
+    def restore(self, path):
+        """Continue from a snapshot."""
+        self.solver.restore(path)
+        self.schedule.restore(path)
+
     def snapshot(self):
         """Write the weights and the solver's state."""
         self.last_state = self.solver.snapshot()
+        self.schedule.save(self.last_state)
         self.report.say(f"Snapshot: {self.last_state}")
         self.report.pause()
 

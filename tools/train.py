@@ -20,10 +20,10 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from relaybp import distributed, engine, flows, models, relay_file, run_folder  # noqa: E402
-from relaybp.backward import choose  # noqa: E402
+from relaybp import distributed, engine, models, relay_file, run_folder  # noqa: E402
 from relaybp.errors import RelayError  # noqa: E402
 from relaybp.report import NoReport, Report  # noqa: E402
+from relaybp.schedules import make_schedule  # noqa: E402
 from relaybp.trainer import Trainer, summary, top_errors  # noqa: E402
 
 DEMO = os.path.join("data", "demo")
@@ -105,20 +105,21 @@ def set_up(caffe, args, device, group, name, run):
     solver = engine.make_solver(caffe, path)
     for weights in args.weights.split(",") if args.weights else []:
         solver.net.copy_from(weights)
-    if args.snapshot:
-        solver.restore(args.snapshot)
     group.same_weights(solver.net)
     net_param = run_folder.read(param.net or param.train_net, pb.NetParameter())
-    planned = plan_flows(solver.net, net_param, relay, args)
+    schedule = make_schedule(solver, net_param, relay, not args.no_fuse,
+                             args.relay or f"{args.model}'s relay.prototxt")
+    schedule.group = group
     if group.rank > 0:
         run_folder.train_only(param)
     report = Report(run, name, param.max_iter, param.display) if group.rank == 0 else NoReport()
     if note:
         report.say(note)
     report.say(f"{name} on {device}{f' x {group.size}' if group.size > 1 else ''}, "
-               f"{describe(planned)}")
-    trainer = Trainer(solver, param, choose(solver.net, planned, not args.no_fuse), report,
-                      group.average_gradients)
+               f"{schedule.describe()}")
+    trainer = Trainer(solver, param, schedule, report)
+    if args.snapshot:
+        trainer.restore(args.snapshot)
     return trainer, report, net_param
 
 
@@ -164,20 +165,6 @@ def make_demo():
         subprocess.run([sys.executable, os.path.join(ROOT, "data_prep", "demo_scenes.py"), DEMO],
                        check=True)
     return DEMO
-
-
-def plan_flows(net, net_param, relay, args):
-    """The flows of a relay file; None where every loss trains every layer below it."""
-    if relay is None or relay_file.schedule_name(relay) != "RELAY":
-        return None
-    return flows.plan(net, relay, flows.frozen_layers(net_param),
-                      args.relay or f"{args.model}'s relay.prototxt")
-
-
-def describe(planned):
-    if planned is None:
-        return "every loss trains every layer below it"
-    return "; ".join(f"{flow.loss} trains down to {flow.to}" for flow in planned)
 
 
 if __name__ == "__main__":
