@@ -93,6 +93,12 @@ class SyncedTensor:
         return view
 
 
+def _same_order(one, other):
+    """Whether two dense tensors of one shape lie alike in memory; axes of size 1 do not count."""
+    return all(a == b or size == 1 for a, b, size in
+               zip(one.stride(), other.stride(), one.shape, strict=True))
+
+
 def _numpy_can_share(tensor):
     return tensor.device.type == "cpu" and tensor.dtype != torch.bfloat16
 
@@ -170,7 +176,9 @@ class Blob:
         if not self._diff.is_zero:
             self._diff.get(data.shape, data.dtype).add_(tensor)
             return
-        if tensor.dtype != data.dtype or tensor.stride() != data.stride():
+        if tensor.dtype == data.dtype and _same_order(tensor, data):
+            tensor = tensor.as_strided(data.shape, data.stride())
+        else:
             tensor = torch.empty_like(data).copy_(tensor)
         self._diff.set(tensor)
 

@@ -84,14 +84,9 @@ class _BaseConvolution(TensorLayer):
                     blob.accumulate_diff(gradient)
 
     def _gradient(self, dy, x, weight, mask):
-        if mask[0] and not any(mask[1:]):
-            # NOTE: the data gradient does not read the input; one element stands for all
-            x_flat = x.new_empty(1).expand(self._flat(x).shape)
-        else:
-            x_flat = self._flat(x)
         bias_sizes = [self.options.num_output] if mask[2] else None
         return torch.ops.aten.convolution_backward(
-            self._flat(dy), x_flat, weight, bias_sizes, *self._geometry(), mask)
+            self._flat(dy), self._flat(x), weight, bias_sizes, *self._geometry(), mask)
 
     def _params(self, dtype):
         """Weight and bias in the precision of the activations."""
