@@ -9,7 +9,7 @@ from google.protobuf import text_format
 
 from .errors import RelayError, nearest
 
-STANDARD_STAGE = "standard"  # the train_state stage that drops the auxiliary branches
+STANDARD_STAGE = "standard"  # the stage that drops the auxiliary branches
 
 
 def prepare(pb, model, method, run, data=None, settings=(), batch=None, crop=None):
@@ -28,7 +28,8 @@ def prepare(pb, model, method, run, data=None, settings=(), batch=None, crop=Non
         set_classes(net, count_classes(data))
         set_test_length(pb, solver, net)
     if method == "STANDARD":
-        solver.train_state.stage.append(STANDARD_STAGE)
+        for state in [solver.train_state, *(solver.test_state.add() for _ in solver.test_iter)]:
+            state.stage.append(STANDARD_STAGE)
     os.makedirs(run, exist_ok=True)
     solver.net = os.path.join(run, "train_val.prototxt")
     solver.snapshot_prefix = os.path.join(run, os.path.basename(solver.snapshot_prefix) or "model")
