@@ -8,6 +8,8 @@ GPU    ?= auto
 
 # With CAFFE_ROOT (an original BVLC Caffe) the driver runs under that Caffe's own Python.
 PY := $(if $(CAFFE_ROOT),PYTHONPATH=. $(PYTHON),PYTHONPATH=python:. $(VENV)/bin/python)
+CAFFE_TOOLS := caffe classification compute_image_mean convert_imageset extract_features \
+  upgrade_net_proto_binary upgrade_net_proto_text upgrade_solver_proto_text
 NEEDS := $(if $(CAFFE_ROOT),,$(READY))
 
 .DEFAULT_GOAL := help
@@ -23,6 +25,8 @@ $(READY): requirements.txt requirements-dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@mkdir -p build/tools  # where scripts written for Caffe look for its programs
+	@for tool in $(CAFFE_TOOLS); do ln -sf ../../$(VENV)/bin/$$tool build/tools/$$tool; done
 	@touch $@
 
 build: $(NEEDS) ## say which devices and libraries the engine sees

@@ -111,5 +111,10 @@ def main(args=None):
         print(f"mean_value channel [{channel}]: {value:.6g}")
 
 
-if __name__ == "__main__":
+def command():
+    """The console script."""
     run(main)
+
+
+if __name__ == "__main__":
+    command()

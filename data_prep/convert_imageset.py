@@ -210,5 +210,10 @@ def main(args=None):
     print(f"{db}: {written} records, {classes} classes{left_out}")
 
 
-if __name__ == "__main__":
+def command():
+    """The console script."""
     run(main)
+
+
+if __name__ == "__main__":
+    command()

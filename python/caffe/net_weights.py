@@ -7,6 +7,7 @@ from . import device
 from .errors import CaffeError, WeightsError
 from .proto import hdf5, weights
 from .proto.files import write_atomically
+from .solver_log import say
 
 
 def copy_weights(nodes, learnable, path):
@@ -19,7 +20,9 @@ def copy_weights(nodes, learnable, path):
     blobs = {node.name: node.layer.blobs for node in nodes}
     found = []
     for name, arrays in weights.read_weights(path):
-        if name in blobs:
+        if name not in blobs:
+            say("net", f"Ignoring source layer {name}")
+        else:
             arrays = arrays + [None] * (len(blobs[name]) - len(arrays))
             _check(path, name, blobs[name], arrays, owned)
             found += [(blob, array) for blob, array in zip(blobs[name], arrays, strict=True)

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from . import device
 from .errors import CaffeError
 
+_ACTIONS = (None, "snapshot", "stop")
 _WAIT = datetime.timedelta(hours=6)  # for rank 0, which tests and saves while the others wait
 
 
@@ -38,7 +39,7 @@ class NCCL:
         self._reduced = set()
         if not dist.is_initialized():
             dist.init_process_group(
-                "nccl" if device.current().type == "cuda" else "gloo", init_method=f"file://{uid}",
+                "cpu:gloo,cuda:nccl" if device.current().type == "cuda" else "gloo", init_method=f"file://{uid}",
                 rank=device.solver_rank(), world_size=device.solver_count(),
                 timeout=_WAIT)
         if dist.get_world_size() != device.solver_count():
@@ -54,6 +55,16 @@ class NCCL:
         """Give every process the weights of rank 0."""
         for param in self.net.learnable:
             dist.broadcast(_flat(param.blob.tensor), src=0)
+
+    def agree(self, action):
+        """What rank 0 says, None, "snapshot" or "stop", in every process."""
+        said = torch.tensor([_ACTIONS.index(action)])
+        dist.broadcast(said, src=0)
+        return _ACTIONS[said.item()]
+
+    def close(self):
+        """Leave the group."""
+        dist.destroy_process_group()
 
     def __call__(self, layer):
         """After a layer's backward: begin to sum its gradients over the processes.

@@ -13,7 +13,7 @@ from .proto import caffe_pb2
 from .proto.text import read_solver
 from .proto.upgrade import upgrade_solver
 from .solver_check import check
-from .solver_log import SolverLog, say
+from .solver_log import SolverLog, say, show_log
 from .updates import HISTORY, RULES
 
 
@@ -47,6 +47,7 @@ class Solver:
 
     def solve(self, resume_file=None):
         """Train up to max_iter, with the tests and snapshots that the settings ask for."""
+        show_log()
         say("solver", f"Solving {self.net.name}")
         say("solver", f"Learning Rate Policy: {self.param.lr_policy}")
         if resume_file:
@@ -66,6 +67,7 @@ class Solver:
 
     def step(self, iterations):
         """Run `iterations` iterations of forward, backward and update."""
+        show_log()
         self._log.begin(self.iter)
         self._stopped = False
         stop = self.iter + iterations
@@ -81,7 +83,7 @@ class Solver:
                 on_gradients_ready()
             self.apply_update()
             action = self.requested_action()
-            if self._root and self._due(self.param.snapshot) or action == "snapshot":
+            if self._root and (self._due(self.param.snapshot) or action == "snapshot"):
                 self.snapshot()
             self._stopped = action == "stop"
 
@@ -144,7 +146,7 @@ class Solver:
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         factor = (limit / norm).clamp(max=1).nan_to_num()
         torch._foreach_mul_(gradients, factor)
-        if self._log.due(self.iter) and norm > limit:
+        if self._root and norm > limit:
             say("sgd_solver", f"Gradient clipping: scaling down gradients (L2 norm {norm:.6g} > "
                               f"{limit:.6g}) by scale factor {factor:.6g}")
 
@@ -209,7 +211,8 @@ class Solver:
         return means
 
     def _serve_requests(self):
-        while action := self.requested_action():
+        """During a test; processes that train together agree on requests after an iteration."""
+        while device.solver_count() == 1 and (action := self.requested_action()):
             if action == "snapshot":
                 self.snapshot()
             else:

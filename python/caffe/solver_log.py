@@ -28,7 +28,8 @@ class GlogFormatter(logging.Formatter):
         seconds = time.localtime(record.created)
         micro = int(record.created % 1 * 1e6)
         text = super().format(record)
-        return (f"{record.levelname[0]}{time.strftime('%m%d %H:%M:%S', seconds)}.{micro:06d} "
+        letter = "F" if record.levelno == logging.CRITICAL else record.levelname[0]
+        return (f"{letter}{time.strftime('%m%d %H:%M:%S', seconds)}.{micro:06d} "
                 f"{record.process:5d} {record.name.rpartition('.')[2]}.cpp:{record.lineno}] {text}")
 
 
@@ -51,7 +52,14 @@ def init_log(level=None, stderr=True):
 
 def log(text):
     """Log a line of your own."""
+    show_log()
     say("_caffe", text)
+
+
+def show_log():
+    """Show the log on stderr, as Caffe does, unless some logging has been set up."""
+    if not logger.hasHandlers():
+        init_log()
 
 
 def _file_name():
@@ -63,9 +71,7 @@ def _file_name():
 
 
 def say(source, text, level=logging.INFO):
-    """Log a line as from Caffe's `source`.cpp; on stderr where no logging has been set up."""
-    if not logger.hasHandlers():
-        init_log()
+    """Log a line as from Caffe's `source`.cpp."""
     logger.getChild(source).log(level, text, stacklevel=2)
 
 
@@ -93,8 +99,16 @@ class SolverLog:
     def iteration(self, solver, loss):
         """After a backward pass: at every `display` iterations, all that Caffe prints."""
         self._losses.append(loss)
-        if not self.due(solver.iter):
-            return
+        due, param = self.due(solver.iter), self.param
+        if due:
+            self._show(solver)
+        if param.lr_policy == "multistep" and solver.iter in param.stepvalue and not self.quiet:
+            step = sum(value <= solver.iter for value in param.stepvalue)
+            say("sgd_solver", f"MultiStep Status: Iteration {solver.iter}, step = {step}")
+        if due:
+            say("sgd_solver", f"Iteration {solver.iter}, lr = {solver.learning_rate():.6g}")
+
+    def _show(self, solver):
         now = time.monotonic()
         before, since = self._shown_at or (solver.iter, now)
         passed = now - since
@@ -104,7 +118,6 @@ class SolverLog:
                       f"{self.param.display} iters), loss = {self.smoothed_loss:.6g}")
         self._outputs("Train", solver.net, {
             name: solver.net.blobs[name].data for name in solver.net.outputs})
-        say("sgd_solver", f"Iteration {solver.iter}, lr = {solver.learning_rate():.6g}")
 
     def due(self, iteration):
         """Whether the settings ask to show this iteration."""

@@ -43,7 +43,7 @@ def test_nets(param, folder=""):
 
 def _make(param, source, phase, state, folder):
     """A net for the phase, then what the net's own file says, then what the solver says."""
-    source = read_net(_find(source, folder))
+    source = read_net(find(source, folder))
     merged = caffe_pb2.NetState(phase=phase)
     merged.MergeFrom(source.state)
     merged.MergeFrom(state)
@@ -51,11 +51,11 @@ def _make(param, source, phase, state, folder):
     net = Net(source, merged.phase)
     for paths in param.weights:
         for path in paths.split(","):
-            net.copy_from(_find(path.strip(), folder))
+            net.copy_from(find(path.strip(), folder))
     return net
 
 
-def _find(source, folder):
+def find(source, folder):
     """A file named in a solver: from the working directory, else beside the solver file."""
     if isinstance(source, str) and not os.path.exists(source):
         beside = os.path.join(folder, source)

@@ -1,0 +1,120 @@
+"""summarize: a net's layers with shapes, parameters, work and memory.
+
+    summarize net.prototxt [-phase TEST] [-level 0] [-stage a,b] [-input 1,3,224,224]
+
+-input puts an Input of that shape in the place of the data layers, so that their databases need
+not be there. Work: a multiplication with an addition counts as two operations; memory: the bytes
+of the values that the layer makes, in fp32. Both for one forward pass of the whole batch.
+"""
+
+import math
+
+from ..errors import CaffeError
+from ..net import Net
+from ..proto import caffe_pb2
+from ..proto.text import read_net
+from .flags import FlagParser, run, stages
+
+_DATA = ("Data", "ImageData", "HDF5Data", "MemoryData", "WindowData", "DummyData")
+_PHASES = {"TRAIN": caffe_pb2.TRAIN, "TEST": caffe_pb2.TEST}
+_TITLES = ("layer", "type", "output", "parameters", "MFLOP", "KiB")
+_VALUE_BYTES = 4
+
+
+def main(args=None):
+    """Run the command line; return the exit status."""
+    parser = FlagParser("summarize", __doc__)
+    parser.add_argument("net", help="the net's prototxt")
+    parser.flag("phase", "TEST", "TRAIN or TEST", choices=tuple(_PHASES))
+    parser.flag("level", 0, "the net's level")
+    parser.flag("stage", "", "the net's stages, separated by ','")
+    parser.flag("input", "", "the shape of the data, such as 1,3,224,224")
+    return run(parser, _print, args)
+
+
+def _print(options):
+    param = read_net(options.net)
+    if options.input:
+        param = with_input(param, options.input)
+    net = Net(param, _PHASES[options.phase], level=options.level, stages=stages(options.stage))
+    print("\n".join(table(net)))
+
+
+def with_input(param, text):
+    """The net with one Input instead of each data layer; "1,3,224,224" is the data's shape."""
+    try:
+        shape = [int(size) for size in text.split(",")]
+    except ValueError:
+        raise CaffeError(f"-input {text}: expected sizes such as 1,3,224,224") from None
+    changed = caffe_pb2.NetParameter()
+    changed.CopyFrom(param)
+    for layer in changed.layer:
+        if layer.type in _DATA:
+            source = caffe_pb2.LayerParameter(name=layer.name, type="Input", top=layer.top,
+                                              include=layer.include, exclude=layer.exclude)
+            for index in range(len(layer.top)):
+                source.input_param.shape.add(dim=shape[:1] if index else shape)
+            layer.CopyFrom(source)
+    return changed
+
+
+def summary(net):
+    """For each layer: (name, type, output shapes, parameters, operations, bytes of its values)."""
+    rows, seen = [], set()
+    for node in net.nodes:
+        if node.layer.type == "Split":
+            continue
+        fresh = [blob for blob in node.layer.blobs if id(blob._data) not in seen]
+        seen.update(id(blob._data) for blob in fresh)
+        made = 0 if node.in_place else sum(blob.count for blob in node.tops)
+        rows.append((node.name, node.layer.type, [blob.shape for blob in node.tops],
+                     sum(blob.count for blob in fresh), operations(node), made * _VALUE_BYTES))
+    return rows
+
+
+def operations(node):
+    """The additions, multiplications, comparisons, ... of one forward pass."""
+    layer, tops = node.layer, [blob.shape for blob in node.tops]
+    values = sum(math.prod(shape) for shape in tops)
+    if layer.type == "Convolution":
+        return _products(layer, tops)
+    if layer.type == "Deconvolution":
+        return _products(layer, [blob.shape for blob in node.bottoms])
+    if layer.type == "InnerProduct":
+        rows = values // layer.blobs[0].shape[1 if layer.options.transpose else 0]
+        return rows * 2 * layer.blobs[0].count
+    if layer.type == "Pooling":
+        return values * _window(node)
+    return 0 if layer.type in (*_DATA, "Input", "Silence", "Flatten", "Reshape") else values
+
+
+def _products(layer, shapes):
+    """Every weight meets every position, of which `shapes` (N, C, ...) has so many."""
+    axis = layer.options.axis % len(shapes[0])
+    return sum(2 * layer.blobs[0].count * math.prod(shape) // shape[axis] for shape in shapes)
+
+
+def _window(node):
+    options = node.layer.options
+    if options.global_pooling:
+        return math.prod(node.bottoms[0].shape[2:])
+    return (options.kernel_h or options.kernel_size) * (options.kernel_w or options.kernel_size)
+
+
+def table(net):
+    """The lines of the summary, the totals last."""
+    rows = summary(net)
+    parameters, work, kept = (sum(row[i] for row in rows) for i in (3, 4, 5))
+    cells = [_TITLES] + [(*row[:2], " ".join("x".join(map(str, s)) or "scalar" for s in row[2]),
+                          f"{row[3]:,}", f"{row[4] / 1e6:,.2f}", f"{row[5] / 1024:,.1f}")
+                         for row in rows]
+    cells.append(("total", "", "", f"{parameters:,}", f"{work / 1e6:,.2f}", f"{kept / 1024:,.1f}"))
+    widths = [max(len(row[i]) for row in cells) for i in range(len(_TITLES))]
+    lines = ["  ".join(cell.rjust(width) if i > 2 else cell.ljust(width)
+                       for i, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
+             for row in cells]
+    mib = 2 ** 20
+    trained = 2 * kept + 3 * parameters * _VALUE_BYTES
+    return [*lines, f"Memory: parameters {parameters * _VALUE_BYTES / mib:.1f} MiB, values "
+            f"{kept / mib:.1f} MiB; in training with SGD about {trained / mib:.1f} MiB (values "
+            "and parameters with their diffs, and the momentum)"]

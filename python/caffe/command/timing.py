@@ -1,0 +1,74 @@
+"""caffe time: how long each layer and the whole net take, forward and backward.
+
+Layers are timed one by one; "Average Forward pass" and the lines after it are of whole passes, in
+which the engine may run several layers as one.
+"""
+
+from .. import device
+from ..errors import CaffeError
+from ..net import Net
+from ..proto.caffe_pb2 import TEST, TRAIN
+from ..solver_log import say
+from ..timer import Timer
+from .flags import stages, use_gpus
+from .net_lines import describe
+
+_PHASES = {"": TRAIN, "TRAIN": TRAIN, "TEST": TEST}
+
+
+def time(options):
+    """Run the command."""
+    if not options.model:
+        raise CaffeError("time needs -model, a model definition to time")
+    if options.phase not in _PHASES:
+        raise CaffeError(f"-phase {options.phase}: expected TRAIN or TEST")
+    if options.iterations < 1:
+        raise CaffeError(f"-iterations {options.iterations}: expected at least 1")
+    use_gpus(options.gpu)
+    device.set_precision(options.precision)
+    device.keep_freed_memory()
+    net = Net(options.model, _PHASES[options.phase], level=options.level,
+              stages=stages(options.stage))
+    describe(net)
+    last = len(net.nodes) - 1
+    say("caffe", "Performing Forward")
+    say("caffe", f"Initial loss: {net._forward(0, last):.6g}")
+    say("caffe", "Performing Backward")
+    net._backward(last, 0)
+    _benchmark(net, options.iterations)
+
+
+def _benchmark(net, iterations):
+    indices = range(len(net.nodes))
+    last, total = indices[-1], Timer()
+    say("caffe", "*** Benchmark begins ***")
+    say("caffe", f"Testing for {iterations} iterations.")
+    total.start()
+    forward, backward, by_layer = 0.0, 0.0, [[0.0, 0.0] for _ in indices]
+    for iteration in range(iterations):
+        for index in indices:
+            by_layer[index][0] += _ms(net._forward, index, index)
+        for index in reversed(indices):
+            by_layer[index][1] += _ms(net._backward, index, index)
+        net.clear_param_diffs()
+        passes = _ms(net._forward, 0, last), _ms(net._backward, last, 0)
+        net.clear_param_diffs()
+        forward, backward = forward + passes[0], backward + passes[1]
+        say("caffe", f"Iteration: {iteration + 1} forward-backward time: {sum(passes):.6g} ms.")
+    total.stop()
+    say("caffe", "Average time per layer: ")
+    for node, (down, up) in zip(net.nodes, by_layer, strict=True):
+        say("caffe", f"{node.name:>10}\tforward: {down / iterations:.6g} ms.")
+        say("caffe", f"{node.name:>10}\tbackward: {up / iterations:.6g} ms.")
+    say("caffe", f"Average Forward pass: {forward / iterations:.6g} ms.")
+    say("caffe", f"Average Backward pass: {backward / iterations:.6g} ms.")
+    say("caffe", f"Average Forward-Backward: {(forward + backward) / iterations:.6g} ms.")
+    say("caffe", f"Total Time: {total.ms:.6g} ms.")
+    say("caffe", "*** Benchmark ends ***")
+
+
+def _ms(function, *args):
+    timer = Timer()
+    timer.start()
+    function(*args)
+    return timer.ms

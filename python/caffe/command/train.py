@@ -1,0 +1,161 @@
+"""caffe train: train a solver's net, from scratch, from weights or from a snapshot."""
+
+import logging
+import multiprocessing
+import os
+import threading
+
+from google.protobuf import text_format
+
+from .. import device
+from ..errors import CaffeError, ParseError, nearest
+from ..parallel import NCCL
+from ..proto import caffe_pb2
+from ..proto.text import read_solver
+from ..solver import get_solver
+from ..solver_log import logger, say
+from ..solver_nets import find
+from .flags import FATAL, stages, use_gpus
+from .net_lines import describe
+from .signals import Signals
+
+
+def train(options):
+    """Run the command."""
+    if not options.solver:
+        raise CaffeError("train needs -solver, a solver definition (solver.prototxt)")
+    if options.snapshot and options.weights:
+        raise CaffeError("give -snapshot to resume training or -weights to fine-tune, not both")
+    signals = Signals(options.sigint_effect, options.sighup_effect)
+    device.keep_freed_memory()
+    param = solver_param(options)
+    gpus = use_gpus(options.gpu or _gpu_of(param))
+    with signals:
+        if len(gpus) > 1:
+            train_together(param, gpus, options.snapshot, options.precision, signals)
+        else:
+            device.set_precision(options.precision)
+            solver = make_solver(param, options.snapshot)
+            solver.requested_action = signals.requested
+            say("caffe", "Starting Optimization")
+            solver.solve()
+    say("caffe", "Optimization Done.")
+
+
+def solver_param(options):
+    """The solver's settings with what the flags change."""
+    param = read_solver(options.solver)
+    for setting in options.set or ():
+        change(param, setting)
+    if options.weights:
+        param.weights[:] = [options.weights]
+    if options.level:
+        param.train_state.level = options.level
+    if options.stage:
+        param.train_state.stage.extend(stages(options.stage))
+    folder = os.path.dirname(options.solver)
+    for name in ("net", "train_net"):
+        if param.HasField(name):
+            setattr(param, name, find(getattr(param, name), folder))
+    for names in (param.test_net, param.weights):
+        names[:] = [",".join(find(path.strip(), folder) for path in name.split(","))
+                    for name in names]
+    return param
+
+
+def change(param, setting):
+    """Set one field from "field=value"; a list is written field=1,2,3."""
+    name, equals, value = setting.partition("=")
+    fields = param.DESCRIPTOR.fields_by_name
+    if not equals or name not in fields:
+        raise CaffeError(f"-set {setting}: expected FIELD=VALUE with a field of SolverParameter; "
+                         + nearest(name, fields))
+    param.ClearField(name)
+    quote = '"' if fields[name].cpp_type == fields[name].CPPTYPE_STRING else ""
+    try:
+        for item in value.split(",") if value else ():
+            text_format.Merge(f"{name}: {quote}{item}{quote}", param)
+    except text_format.ParseError as error:
+        raise ParseError(f"-set {setting}: {error}") from None
+
+
+def _gpu_of(param):
+    """The -gpu flag that the solver's own solver_mode and device_id stand for."""
+    if param.HasField("solver_mode") and param.solver_mode == caffe_pb2.SolverParameter.GPU:
+        return str(max(param.device_id, 0))
+    return ""
+
+
+def make_solver(param, snapshot=""):
+    """The solver, described in the log, continued from a snapshot if there is one."""
+    say("solver", f"Initializing solver from parameters: \n{param}")
+    solver = get_solver(param)
+    sources = [*param.test_net, *[param.net] * len(solver.test_nets)]
+    _describe(f"training net from net file: {param.net or param.train_net}", solver.net, param)
+    for index, net in enumerate(solver.test_nets):
+        _describe(f"test net (#{index}) specified by net file: {sources[index]}", net, param)
+    say("solver", "Solver scaffolding done.")
+    if snapshot:
+        say("caffe", f"Resuming from {snapshot}")
+        solver.restore(snapshot)
+        say("sgd_solver", "SGDSolver: restoring history")
+    return solver
+
+
+def _describe(what, net, param):
+    say("solver", f"Creating {what}")
+    describe(net)
+    for path in (path for paths in param.weights for path in paths.split(",")):
+        say("solver", f"Finetuning from {path.strip()}")
+
+
+def train_together(param, gpus, snapshot, precision, signals):
+    """Train with one process for each of `gpus` (None: a CPU); this one is the first."""
+    uid = NCCL.new_uid()
+    context = multiprocessing.get_context("spawn")
+    others = [context.Process(target=_work, daemon=True, args=(
+        param.SerializeToString(), gpus, rank, uid, snapshot, precision))
+        for rank in range(1, len(gpus))]
+    for process in others:
+        process.start()
+        threading.Thread(target=_watch, args=(process,), daemon=True).start()
+    join(param, gpus, 0, uid, snapshot, precision, signals.requested)
+    for process in others:
+        process.join()
+
+
+def _watch(process):
+    """End the training when another process fails: it would wait for that one for ever."""
+    process.join()
+    if process.exitcode:
+        say("caffe", f"A training process ended with status {process.exitcode}; its message "
+                     "stands above", FATAL)
+        os._exit(1)
+
+
+def _work(data, gpus, rank, uid, snapshot, precision):
+    """What the processes after the first do: all but logging and serving signals."""
+    logger.setLevel(logging.WARNING)
+    with Signals("none", "none"):
+        join(caffe_pb2.SolverParameter.FromString(data), gpus, rank, uid, snapshot, precision,
+             lambda: None)
+
+
+def join(param, gpus, rank, uid, snapshot, precision, requested):
+    """Train as number `rank` of several processes."""
+    device.set_solver_count(len(gpus))
+    device.set_solver_rank(rank)
+    if gpus[rank] is not None:
+        device.set_device(gpus[rank])
+        device.set_mode_gpu()
+    device.set_precision(precision)
+    if param.random_seed >= 0:
+        param.random_seed += rank  # as in Caffe: other dropout masks in each
+    solver = make_solver(param, snapshot)
+    nccl = NCCL(solver, uid)
+    nccl.bcast()
+    solver.add_callback(nccl)
+    solver.requested_action = lambda: nccl.agree(requested())
+    say("caffe", "Starting Optimization")
+    solver.solve()
+    nccl.close()

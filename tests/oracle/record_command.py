@@ -1,0 +1,34 @@
+"""Record what BVLC Caffe's programs print, for tests/test_command.py.
+
+    PYTHONPATH=tests python3 tests/oracle/record_command.py [OUT.json]
+
+under BVLC Caffe's Python, with its programs on PATH (default OUT: tests/golden/command.json).
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import caffe
+import command_cases
+
+
+def main(out):
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        command_cases.write_files(folder, caffe)
+        for name, words in command_cases.COMMANDS.items():
+            done = subprocess.run(words, cwd=folder, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True, check=True)
+            found[name] = command_cases.plain(done.stdout)
+        found["features"] = command_cases.features(folder)
+    with open(out, "w") as file:
+        json.dump(found, file, indent=0)
+    print("%s: %d bytes" % (out, os.path.getsize(out)))
+
+
+if __name__ == "__main__":
+    golden = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "golden")
+    main(sys.argv[1] if len(sys.argv) > 1 else os.path.join(golden, "command.json"))
