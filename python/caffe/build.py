@@ -70,7 +70,8 @@ def build(param):
         wanted = [p.lr_mult != 0 for p in node.param.param]
         wanted += [True] * (len(node.layer.blobs) - len(wanted))
         node.layer.param_propagate_down = wanted[:len(node.layer.blobs)]
-        node.needs_backward = any(node.propagate_down) or any(node.layer.param_propagate_down)
+        node.needs_backward = any(node.layer.param_propagate_down) or any(
+            needed[name] for name in node.bottom_names)  # whatever propagate_down says
         for name in node.top_names:
             needed[name] = node.needs_backward
         graph.nodes.append(node)

@@ -1,5 +1,7 @@
 """Loss layers. The diff of a loss top holds its loss_weight; backward multiplies by it."""
 
+import math
+
 import torch
 
 from ..layer import TensorLayer, register
@@ -23,6 +25,11 @@ class Loss(TensorLayer):
 
     def allows_backward(self, index):
         return index != 1
+
+    def check_equal_counts(self, shapes):
+        if math.prod(shapes[0]) != math.prod(shapes[1]):
+            raise self.shape_error(f"bottoms 0 and 1 need equally many values; found shapes "
+                                   f"{tuple(shapes[0])} and {tuple(shapes[1])}")
 
 
 class NormalizedLoss(Loss):
@@ -55,14 +62,12 @@ def at_least_single(dtype):
 class EuclideanLoss(Loss):
     """loss = sum of (a - b)^2 / (2 N).
 
-    bottom 0, 1: a and b, any equal shapes (N, ...), and both get a gradient; top: ().
+    bottom 0, 1: a and b, (N, ...) with equally many values; both get a gradient. top: ().
+    Caffe's EuclideanLossLayer.
     """
 
     def reshape(self, *shapes):
-        if tuple(shapes[0][1:]) != tuple(shapes[1][1:]) and (
-                torch.Size(shapes[0][1:]).numel() != torch.Size(shapes[1][1:]).numel()):
-            raise self.shape_error(f"the bottoms need equally many values; found shapes "
-                                   f"{tuple(shapes[0])} and {tuple(shapes[1])}")
+        self.check_equal_counts(shapes)
         return super().reshape(*shapes)
 
     def allows_backward(self, index):
@@ -77,3 +82,90 @@ class EuclideanLoss(Loss):
         diff = (a.to(diffs[0].dtype) - b.reshape(a.shape)) * (diffs[0] / len(a))
         return [diff.to(a.dtype) if wanted[0] else None,
                 (-diff).reshape(b.shape).to(b.dtype) if wanted[1] else None]
+
+
+@register
+class SigmoidCrossEntropyLoss(NormalizedLoss):
+    """-(t log p + (1 - t) log(1 - p)) with p = sigmoid(x), summed over all values.
+
+    bottom 0: x, (N, ...); bottom 1: targets t in [0, 1], equally many; top: (). The sum is
+    divided by N unless loss_param says otherwise; targets whose whole part is its ignore_label do
+    not count. Caffe's SigmoidCrossEntropyLossLayer.
+    """
+
+    def setup(self, *shapes):
+        self.read_normalization(default=_MODE.BATCH_SIZE)
+
+    def reshape(self, *shapes):
+        self.check_equal_counts(shapes)
+        return super().reshape(*shapes)
+
+    def forward(self, x, targets):
+        keep = None
+        if self.ignore_label is not None:
+            keep = targets.reshape(x.shape).long() != self.ignore_label
+        self.keep, self.divisor = keep, self.normalizer(len(x), x[0].numel(), keep)
+        x, targets = self._cast(x, targets)
+        terms = torch.nn.functional.binary_cross_entropy_with_logits(x, targets, reduction="none")
+        return (terms if keep is None else terms * keep).sum() / self.divisor
+
+    def backward(self, diffs, bottoms, tops, wanted):
+        x, targets = self._cast(*bottoms)
+        dx = (x.sigmoid() - targets) * (diffs[0] / self.divisor)
+        return [(dx if self.keep is None else dx * self.keep).to(bottoms[0].dtype), None]
+
+    def _cast(self, x, targets):
+        x = x.to(at_least_single(x.dtype))
+        return x, targets.reshape(x.shape).to(x.dtype)
+
+
+@register
+class ContrastiveLoss(Loss):
+    """Pulls the pairs that are alike together and pushes the others a margin apart.
+
+    bottom 0, 1: a and b, (N, C); bottom 2: 1 for pairs that are alike, else 0, (N,); top: ().
+    With d = |a - b| a pair adds d^2 / (2 N), or max(margin - d, 0)^2 / (2 N) if unlike; with
+    legacy_version max(margin - d^2, 0) / (2 N). Options: contrastive_loss_param. Hadsell,
+    Chopra and LeCun, 2006; Caffe's ContrastiveLossLayer.
+    """
+
+    bottom_count = (3, 3)
+    param_name = "contrastive_loss_param"
+
+    def reshape(self, *shapes):
+        self.check_equal_counts(shapes)
+        if math.prod(shapes[2]) != shapes[0][0]:
+            raise self.shape_error(f"bottom 2 needs one value for each of the {shapes[0][0]} "
+                                   f"pairs; found shape {tuple(shapes[2])}")
+        return super().reshape(*shapes)
+
+    def allows_backward(self, index):
+        return index != 2
+
+    def forward(self, a, b, alike):
+        _, square, alike = self._pairs(a, b, alike)
+        margin = self.options.margin
+        if self.options.legacy_version:
+            unlike = (margin - square).clamp(min=0)
+        else:
+            unlike = (margin - square.sqrt()).clamp(min=0).square()
+        return torch.where(alike, square, unlike).sum() / (2 * len(a))
+
+    def backward(self, diffs, bottoms, tops, wanted):
+        difference, square, alike = self._pairs(*bottoms)
+        margin = self.options.margin
+        if self.options.legacy_version:
+            push = (square < margin).to(square.dtype)
+        else:
+            distance = square.sqrt()
+            push = (margin - distance).clamp(min=0) / (distance + 1e-4)  # Caffe's guard against 0
+        da = difference * torch.where(alike, 1, -push) * (diffs[0] / len(difference))
+        return [(sign * da).reshape(x.shape).to(x.dtype) if want else None
+                for sign, x, want in zip((1, -1), bottoms, wanted, strict=False)] + [None]
+
+    def _pairs(self, a, b, alike):
+        """a - b as (N, C), its square norm and whether the pair is alike, both (N, 1)."""
+        a = a.reshape(len(a), -1)
+        difference = a.to(at_least_single(a.dtype)) - b.reshape(a.shape)
+        alike = alike.reshape(-1, 1).long() != 0
+        return difference, difference.square().sum(1, keepdim=True), alike
