@@ -1,9 +1,9 @@
 """An LMDB of Datums that survives a kill, a full disk and a full map, and appears only complete.
 
 It is built in FOLDER.partial and renamed to FOLDER at the end. Beside data.mdb it then holds
-classes.txt (a class name a line), class_index.tsv (label, records), skipped.tsv (records left
-out, if any) and settings.json (what made it). A train_lmdb also leaves classes.txt in its parent
-folder.
+classes.txt (a class name a line), class_index.tsv (label, records), record_index.npy (key and label
+of each record, see layers/record_index.py), skipped.tsv (records left out, if any) and
+settings.json (what made it). A train_lmdb also leaves classes.txt in its parent folder.
 """
 
 import fcntl
@@ -13,13 +13,17 @@ import shutil
 from pathlib import Path
 
 import lmdb
+import numpy as np
 
 from caffe.proto import caffe_pb2
 from data_prep.errors import PrepError
+from layers import record_index
+from layers.datum import read_datum
 
 INITIAL_MAP_BYTES = 1 << 28  # address space, not disk; doubled whenever it is full
 LARGEST_KEY_BYTES = 511  # LMDB's own limit
 TRAINING = "train_lmdb"  # the trainer looks for classes.txt beside a database of this name
+ROW = np.dtype([("key", "S8"), ("label", "<i4")])  # of the record index; a number has 8 digits
 BATCH_RECORDS, BATCH_BYTES = 1000, 1 << 26  # a transaction: 1000 as the original, or 64 MiB
 
 
@@ -69,13 +73,14 @@ class DatumDB:
         self.partial.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self.partial / "writer.lock", os.O_RDWR | os.O_CREAT, 0o644)
         self._env = None
-        self._batch, self._batch_bytes, self._skipped = [], 0, []
+        self._batch, self._batch_bytes, self._skipped, self._last_key = [], 0, [], b""
         try:
             self._claim()
             self._env = lmdb.open(str(self.partial), map_size=INITIAL_MAP_BYTES)
             self.next_record = self._find_next()
             self._compare(settings)
             self._keep_skips_before(self.next_record)
+            self._keep_rows(self._env.stat()["entries"])
         except lmdb.Error as error:
             self.close()
             raise self._write_error(error) from error
@@ -121,6 +126,7 @@ class DatumDB:
         """Make everything so far survive a kill."""
         try:
             self._append_skips()  # first: a later run repeats those after the last record
+            self._append_rows()
             while self._batch and not self._commit():
                 self._env.set_mapsize(2 * self._env.info()["map_size"])
         except (lmdb.Error, OSError) as error:
@@ -149,6 +155,7 @@ class DatumDB:
                 write_atomically(self.folder.with_name("classes.txt"), classes)
             write_atomically(self.partial / "class_index.tsv", "".join(
                 f"{label}\t{count}\n" for label, count in enumerate(counts)))
+            self._write_index()
             self._env.sync(True)
             self._env.close()
             self._env = None
@@ -188,7 +195,8 @@ class DatumDB:
 
     def _find_next(self):
         with self._env.begin() as txn, txn.cursor() as cursor:
-            return int(cursor.key().split(b"_")[0]) + 1 if cursor.last() else 0
+            self._last_key = cursor.key() if cursor.last() else b""
+        return int(self._last_key.split(b"_")[0]) + 1 if self._last_key else 0
 
     def _commit(self):
         """Write the batch in one transaction; false if the map is too small for it."""
@@ -199,6 +207,32 @@ class DatumDB:
         except lmdb.MapFullError:
             return False
         return True
+
+    def _append_rows(self):
+        """Note the keys and labels of the batch for the record index."""
+        rows = np.empty(len(self._batch), ROW)
+        for row, (key, record) in zip(rows, self._batch, strict=True):
+            row["key"] = record_index.key_beginning(key, self._last_key)
+            row["label"] = read_datum(record).label
+            self._last_key = key
+        with open(self.partial / "record_index.rows", "ab") as file:
+            file.write(rows.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _keep_rows(self, count):
+        """Drop what was noted of records that did not get into the database."""
+        path = self.partial / "record_index.rows"
+        if path.exists() and path.stat().st_size > count * ROW.itemsize:
+            os.truncate(path, count * ROW.itemsize)
+
+    def _write_index(self):
+        path = self.partial / "record_index.rows"
+        rows = np.fromfile(path, ROW)
+        if len(rows) != self._env.stat()["entries"]:  # a crash of the system lost some
+            rows = record_index.build_rows(self._env, self.partial)
+        record_index.write_rows(str(self.partial / record_index.FILE), rows)
+        path.unlink()
 
     def _append_skips(self):
         if not self._skipped:

@@ -1,0 +1,175 @@
+"""The class index of an LMDB of Datums: the label of every record and a way to its key.
+
+It stands beside data.mdb as record_index.npy, written by the data tools while they convert. For a
+database that others made it is built at the first use, which reads every record's label once; in a
+folder that cannot be written it goes to the user's cache.
+"""
+
+import contextlib
+import hashlib
+import os
+import sys
+import time
+
+import lmdb
+import numpy as np
+
+from .datum import read_datum
+from .errors import SceneError
+
+FILE = "record_index.npy"
+_CHUNK = 1 << 16  # records turned into arrays at a time
+_SAY_EVERY_S = 10
+
+
+class RecordIndex:
+    """labels: (N,) int32, in the order of the keys; `key(record)`: where to look for a record.
+
+    What is kept of a key is a beginning that no key before it reaches: the first key that is not
+    smaller is the record's. For the keys of convert_imageset eight bytes are enough.
+    """
+
+    def __init__(self, rows):
+        self._keys = rows["key"]
+        self.labels = np.ascontiguousarray(rows["label"])
+
+    def __len__(self):
+        return len(self.labels)
+
+    def key(self, record):
+        """What to look for with a cursor's set_range to get record number `record`."""
+        return bytes(self._keys[record])
+
+
+def open_lmdb(source):
+    """The read-only LMDB at `source`: a folder that holds data.mdb, or the file itself."""
+    file = _data_file(source)
+    if not os.path.isfile(file):
+        raise SceneError(f"source {source}: no LMDB (no file {file}); the current folder is "
+                         f"{os.getcwd()}")
+    try:
+        # readahead is for reading in order, and would throw out of memory what is needed next
+        environment = lmdb.open(file, subdir=False, readonly=True, lock=False, readahead=False)
+        needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    except lmdb.Error as error:
+        raise SceneError(f"source {source}: not a readable LMDB ({error}); is it being written, or "
+                         "copied incompletely? make it again") from error
+    if os.path.getsize(file) < needed:
+        # LMDB would read behind the end of the file, and the process would die of it
+        raise SceneError(f"source {source}: data.mdb has {os.path.getsize(file)} bytes, its header "
+                         f"says {needed}; it was copied incompletely: copy or make it again")
+    if not environment.stat()["entries"]:
+        raise SceneError(f"source {source}: the LMDB is empty; make it again")
+    return environment
+
+
+def read_index(source):
+    """The RecordIndex of the LMDB at `source`, built and kept if there is none."""
+    with contextlib.closing(open_lmdb(source)) as environment:
+        for path in _places(source):
+            rows = _read(path)
+            if rows is not None and _fits(rows, environment):
+                return RecordIndex(rows)
+        rows = build_rows(environment, source)
+    for path in _places(source):
+        with contextlib.suppress(OSError):
+            write_rows(path, rows)
+            break
+    return RecordIndex(rows)
+
+
+def build_rows(environment, source):
+    """The rows of the index of an LMDB, from its records."""
+    chunks, keys, labels, before = [], [], [], b""
+    total, said = environment.stat()["entries"], time.monotonic()
+    with environment.begin(buffers=True) as transaction:
+        for key, record in transaction.cursor():
+            key = bytes(key)
+            try:
+                labels.append(read_datum(record).label)
+            except ValueError as error:
+                raise SceneError(f"{source}: record {key.decode('utf-8', 'replace')!r}: {error}; "
+                                 "convert it again") from error
+            keys.append(key_beginning(key, before))
+            before = key
+            if len(keys) == _CHUNK:
+                chunks.append((np.array(keys), np.array(labels, np.int32)))
+                keys, labels = [], []
+                if time.monotonic() > said + _SAY_EVERY_S:
+                    said = time.monotonic()
+                    done = len(chunks) * _CHUNK
+                    print(f"{source}: indexing labels, {done} of {total} records", file=sys.stderr)
+    chunks.append((np.array(keys, "S1" if not keys else None), np.array(labels, np.int32)))
+    return make_rows(*map(np.concatenate, zip(*chunks)))
+
+
+def key_beginning(key, before):
+    """The shortest beginning of `key` that is greater than `before`, the key in front of it."""
+    size = len(os.path.commonprefix([key, before])) + 1
+    while size < len(key) and key[size - 1] == 0:
+        size += 1  # numpy drops zeros at the end
+    if key[size - 1] == 0:
+        raise SceneError(f"key {key!r} ends with a zero byte, which the index cannot keep; read "
+                         "this LMDB with a Data layer, or convert it again")
+    return key[:size]
+
+
+def make_rows(keys, labels):
+    """Keys (bytes) and labels as rows of the index."""
+    keys = np.asarray(keys)
+    rows = np.empty(len(keys), [("key", keys.dtype), ("label", "<i4")])
+    rows["key"], rows["label"] = keys, labels
+    return rows
+
+
+def write_rows(path, rows):
+    """Write the index file so that it is there whole or not at all."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f"{path}.{os.getpid()}.partial"
+    try:
+        with open(temporary, "wb") as file:
+            np.save(file, rows)
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _read(path):
+    """The rows in an index file, mapped, not loaded; None where there is no such file."""
+    try:
+        rows = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return rows if rows.dtype.names == ("key", "label") and rows.ndim == 1 else None
+
+
+def _fits(rows, environment):
+    """Whether the index belongs to this database: its count, and a look at some records."""
+    count = environment.stat()["entries"]
+    if len(rows) != count:
+        return False
+    with environment.begin(buffers=True) as transaction, transaction.cursor() as cursor:
+        for record in {0, count // 2, count - 1}:
+            if not cursor.set_range(bytes(rows["key"][record])):
+                return False
+            with contextlib.suppress(ValueError):  # a damaged record shows when it is read
+                if read_datum(cursor.value()).label != rows["label"][record]:
+                    return False
+    return True
+
+
+def _data_file(source):
+    return os.path.join(source, "data.mdb") if os.path.isdir(source) else source
+
+
+def _places(source):
+    """Where the index of a database may stand: beside it, or in the user's cache."""
+    file = os.path.realpath(_data_file(source))
+    stat = os.stat(file)
+    version = f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}".encode("utf-8", "surrogateescape")
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    beside = os.path.join(source, FILE) if os.path.isdir(source) else f"{source}.{FILE}"
+    return beside, os.path.join(cache, "caffe-relay", hashlib.sha256(version).hexdigest()[:32]
+                                + "." + FILE)
