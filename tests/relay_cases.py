@@ -29,21 +29,22 @@ CASES = {
 }
 
 
-def prepare(caffe, name, folder):
+def prepare(caffe, name, folder, batch=RESNET_BATCH, size=RESNET_SIZE):
     """Write the case's net and solver into `folder`.
 
     Returns the solver's path, the RelayParameter (or None) and the NetParameter.
     """
     pb = caffe.proto.caffe_pb2
     source, relay_text = CASES[name]
-    solver = pb.SolverParameter(base_lr=0.01, lr_policy="fixed", momentum=0.9, max_iter=10)
+    solver = pb.SolverParameter(base_lr=0.01, lr_policy="fixed", momentum=0.9,
+                                weight_decay=2e-4, max_iter=10)
     if source is BRANCHED:
         net = text_format.Merge(source, pb.NetParameter())
         relay = relay_file.parse_relay(relay_text) if relay_text else None
     else:
         model, method = models.find(source)
         net = with_inputs(pb, run_folder.read(os.path.join(model, "train_val.prototxt"),
-                                              pb.NetParameter()))
+                                              pb.NetParameter()), batch, size)
         relay = None
         if method == "RELAY":
             relay = relay_file.read_relay(os.path.join(model, "relay.prototxt"))

@@ -1,17 +1,17 @@
 """One iteration's gradients under every schedule, against autograd per loss."""
 
-import caffe
 import numpy as np
 import pytest
+import torch
+from google.protobuf import text_format
+
+import caffe
+import layers
 import reference
 import relay_cases
-import torch
 from caffe import device
 from caffe.proto import caffe_pb2
-from google.protobuf import text_format
 from nets import BRANCHED
-
-import layers
 from relaybp import backward, flows, relay_file
 
 FLOWS = [
@@ -183,3 +183,13 @@ def test_resnet50_relay_is_autograd_per_loss(double, tmp_path):
     learned = {name: values for name, values in expected.items()
                if net.layer_dict[name].type != "BatchNorm"}
     assert largest_error(gradients(net, backward.Fused(net, planned)), learned) < 1e-8
+
+
+def test_activations_and_diffs_stay_channels_last():
+    """A kernel that answers in another layout would slow every layer below it."""
+    net, _ = make_net()
+    gradients(net, backward.Fused(net, plan(net, FLOWS[0][1])))
+    for name, blob in net.blobs.items():
+        if len(blob.shape) == 4 and name != "data":
+            for tensor in (blob.tensor, blob.diff_tensor):
+                assert tensor.is_contiguous(memory_format=torch.channels_last), name

@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -77,13 +78,18 @@ def folder(tmp_path_factory):
     return folder
 
 
-def train(folder, *arguments, expect=0, launcher=()):
-    """Run tools/train.py in `folder`; return what it printed."""
+def train(folder, *arguments, expect=0, launcher=(), largest_file=None):
+    """Run tools/train.py in `folder`; return what it printed.
+
+    largest_file: bytes; longer files cannot be written, as on a full disk.
+    """
     command = [sys.executable, *launcher, str(ROOT / "tools" / "train.py"), "--gpu", "none",
                *arguments]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}/python:{ROOT}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True,
-                          timeout=300, check=False)
+                          timeout=300, check=False,
+                          preexec_fn=largest_file and (lambda: resource.setrlimit(
+                              resource.RLIMIT_FSIZE, (largest_file, largest_file))))
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -201,3 +207,14 @@ def test_weights_that_do_not_fit_are_named(folder, whole_run):
         (folder / "small.prototxt").write_text(NET)
     assert re.search(r"small_iter_20\.caffemodel: layer 'conv2', param 0 has shape "
                      r"\(8, 8, 3, 3\) there and \(9, 8, 3, 3\)", printed), printed
+
+
+def test_a_full_disk_at_a_snapshot_is_named_and_leaves_nothing_half_written(folder, whole_run):
+    """The weights take 8,756 bytes and more; logs stay below that."""
+    printed = train(folder, "--solver", "solver.prototxt", "--relay", "relay.prototxt",
+                    "--out", "full", expect=1, largest_file=8000)
+    assert re.search(r"train: .*small_iter_10\.caffemodel: cannot write [\d,]+ bytes: .*free some "
+                     "space", printed), printed
+    assert "Traceback" not in printed
+    left = [path.name for path in folder.iterdir()]
+    assert not any("iter_10" in name or name.endswith(".tmp") for name in left), left

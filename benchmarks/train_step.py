@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+"""A training step of this project beside its peers, interleaved in one run.
+
+    python benchmarks/train_step.py --model resnet50 --batch 8 --size 224 --precision fp32
+    python benchmarks/train_step.py ... --bvlc "command prefix that runs a command in BVLC Caffe"
+
+Every figure is the median of the steps of one process; the processes of all variants take turns,
+--rounds times, so that a slower minute of the machine meets all alike. Prints images/s (median
+and range over the rounds), the ratio to this project round by round, and peak memory.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path[:0] = [ROOT, os.path.join(ROOT, "tests")]
+
+METHODS = {"standard": "", "multiloss": "_multiloss", "relay": "_relay"}
+PEERS = ("caffe", "eager", "eager_tuned", "compile", "bvlc")
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--model", default="resnet50")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "tf32", "bf16"))
+    parser.add_argument("--gpu", default="none")
+    parser.add_argument("--methods", default="standard,multiloss,relay")
+    parser.add_argument("--peers", default="caffe,eager,eager_tuned")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--bvlc", help="runs a command under BVLC Caffe, for the peer bvlc")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main():
+    args = arguments()
+    if args.child:
+        print("RESULT " + json.dumps(child(args, *args.child.split(":"))))
+        return
+    variants = [(peer, method) for peer in args.peers.split(",")
+                for method in args.methods.split(",")]
+    results = {variant: [] for variant in variants}
+    for _ in range(args.rounds):
+        for variant in variants:
+            results[variant].append(run_child(args, *variant))
+    report(args, results)
+
+
+def run_child(args, peer, method):
+    prefix = shlex.split(args.bvlc) + ["python3"] if peer == "bvlc" else [sys.executable]
+    command = [*prefix, os.path.abspath(__file__), *sys.argv[1:], "--child", f"{peer}:{method}"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          universal_newlines=True, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if not lines:
+        raise SystemExit(f"{peer} {method}: {done.stderr[-2000:]}")
+    return json.loads(lines[-1][7:])
+
+
+def child(args, peer, method):
+    """{"images_per_s": median over steps, "peak_bytes": ...} of one variant."""
+    step, peak = (caffe_step if peer in ("caffe", "bvlc") else torch_step)(args, peer, method)
+    step()  # warm up
+    step()
+    times = []
+    for _ in range(args.steps):
+        begun = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - begun)
+    return {"images_per_s": args.batch / statistics.median(times), "peak_bytes": peak()}
+
+
+def caffe_step(args, peer, method):
+    """A step of the project's driver, on this engine or on BVLC Caffe."""
+    import relay_cases
+
+    from relaybp import backward, engine, flows
+    if peer == "bvlc":
+        os.environ["CAFFE_ROOT"] = "/usr/lib/python3/dist-packages"
+    caffe = engine.load()
+    device = engine.use_device(caffe, args.gpu, args.precision if peer == "caffe" else "fp32")
+    if peer == "caffe":
+        caffe.keep_freed_memory()
+    folder = os.path.join(ROOT, "build", "benchmark")
+    os.makedirs(folder, exist_ok=True)
+    relay_cases.CASES["benchmark"] = (args.model + METHODS[method], None)
+    path, relay, param = relay_cases.prepare(caffe, "benchmark", folder, args.batch, args.size)
+    solver = engine.make_solver(caffe, path)
+    net = solver.net
+    relay_cases.fill(net)
+    planned = None if relay is None else flows.plan(net, relay, flows.frozen_layers(param))
+    run = backward.choose(net, planned)
+    last = len(net.layers) - 1
+
+    def step():
+        net.clear_param_diffs()
+        net._forward(0, last)
+        run()
+        solver.apply_update()
+        synchronize(device)
+    return step, peak_memory(device)
+
+
+def torch_step(args, peer, method):
+    """A step of PyTorch: the same network, layout, precision and ranges."""
+    import relay_cases
+    import torch
+    from peers import Peer, train_step
+
+    from relaybp import engine, flows
+    caffe = engine.load()
+    if peer == "eager_tuned":
+        caffe.keep_freed_memory()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = (
+        args.precision == "tf32")
+    folder = os.path.join(ROOT, "build", "benchmark")
+    os.makedirs(folder, exist_ok=True)
+    relay_cases.CASES["benchmark"] = (args.model + METHODS[method], None)
+    path, relay, param = relay_cases.prepare(caffe, "benchmark", folder, args.batch, args.size)
+    net = caffe.get_solver(path).net
+    shapes = {name: blob.shape for name, blob in net.blobs.items()}
+    place = "cpu" if args.gpu == "none" else f"cuda:{args.gpu}"
+    module = Peer(param, shapes, method == "standard").to(place, memory_format=torch.channels_last)
+    ranges = None
+    if relay is not None:
+        planned = flows.plan(net, relay, flows.frozen_layers(param))
+        ranges = [(flow.loss, [p for key, part in module.parts.items() for p in part.parameters()
+                               if net._layer_names.index(module.layer_of[key]) in flow.layers])
+                  for flow in planned]
+    del net
+    run = torch.compile(module) if peer == "compile" else module
+    optimizer = torch.optim.SGD(module.parameters(), 0.01, momentum=0.9, weight_decay=2e-4)
+    images = torch.randn(args.batch, 3, args.size, args.size, device=place).contiguous(
+        memory_format=torch.channels_last)
+    labels = torch.randint(0, 5, (args.batch,), device=place)
+
+    def step():
+        train_step(run, optimizer, images, labels, ranges, args.precision == "bf16")
+        synchronize(place)
+    return step, peak_memory(place)
+
+
+def synchronize(device):
+    if str(device) not in ("cpu", "CPU"):
+        import torch
+        torch.cuda.synchronize()
+
+
+def peak_memory(device):
+    """A function that tells the peak so far: of the GPU, else of the process."""
+    if str(device) in ("cpu", "CPU"):
+        return lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    import torch
+    return torch.cuda.max_memory_allocated
+
+
+def report(args, results):
+    print(f"{args.model}, batch {args.batch}, {args.size}x{args.size}, {args.precision}, "
+          f"{args.rounds} rounds of {args.steps} steps; {hardware(args)}")
+    print(f"{'':24} {'images/s':>20} {'caffe is':>16} {'peak MB':>9}")
+    for (peer, method), rounds in results.items():
+        speeds = [each["images_per_s"] for each in rounds]
+        ours = [each["images_per_s"] for each in results.get(("caffe", method), rounds)]
+        ratios = [a / b for a, b in zip(ours, speeds)]
+        peak = max(each["peak_bytes"] for each in rounds) / 1e6
+        print(f"{peer + ' ' + method:24} {spread(speeds):>20} {spread(ratios) + ' x':>16} "
+              f"{peak:9.0f}")
+    for peer in args.peers.split(","):
+        if (peer, "relay") in results and (peer, "standard") in results:
+            cost = [b["images_per_s"] / a["images_per_s"] for a, b in
+                    zip(results[peer, "relay"], results[peer, "standard"])]
+            print(f"relay / standard, time, {peer}: {spread(cost)}")
+
+
+def spread(values):
+    """median (least to greatest)."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
+
+
+def hardware(args):
+    import torch
+    if args.gpu != "none":
+        return f"{torch.cuda.get_device_name(int(args.gpu))}, torch {torch.__version__}"
+    with open("/proc/cpuinfo") as file:
+        names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+    return (f"{os.cpu_count()} cores {names[0] if names else platform.processor()}, "
+            f"torch {torch.__version__}")
+
+
+if __name__ == "__main__":
+    main()
