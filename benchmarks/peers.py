@@ -1,4 +1,4 @@
-"""The network of a prototxt as a plain PyTorch module: what a user would train without this project.
+"""The network of a prototxt as a plain PyTorch module: what a user would train instead.
 
 BatchNorm and Scale become one nn.BatchNorm2d, ReLUs are in place: as a careful user writes it.
 """

@@ -60,8 +60,7 @@ def main():
 def run_child(args, peer, method):
     prefix = shlex.split(args.bvlc) + ["python3"] if peer == "bvlc" else [sys.executable]
     command = [*prefix, os.path.abspath(__file__), *sys.argv[1:], "--child", f"{peer}:{method}"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          universal_newlines=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if not lines:
         raise SystemExit(f"{peer} {method}: {done.stderr[-2000:]}")
@@ -84,7 +83,6 @@ def child(args, peer, method):
 def caffe_step(args, peer, method):
     """A step of the project's driver, on this engine or on BVLC Caffe."""
     import relay_cases
-
     from relaybp import backward, engine, flows
     if peer == "bvlc":
         os.environ["CAFFE_ROOT"] = "/usr/lib/python3/dist-packages"
@@ -114,10 +112,10 @@ def caffe_step(args, peer, method):
 
 def torch_step(args, peer, method):
     """A step of PyTorch: the same network, layout, precision and ranges."""
-    import relay_cases
     import torch
-    from peers import Peer, train_step
 
+    import relay_cases
+    from peers import Peer, train_step
     from relaybp import engine, flows
     caffe = engine.load()
     if peer == "eager_tuned":
