@@ -54,16 +54,18 @@ class BvlcStep:
     That net shares the weights and never runs, so its blobs take no memory.
     """
 
-    def __init__(self, solver, flow):
-        self.solver, self.loss = solver, flow.loss
+    own_momentum = True
+
+    def __init__(self, solver, flow, prefix):
+        self.solver, self.loss, self.prefix = solver, flow.loss, prefix
         graph, source = Graph(solver.net), solver.param.net or solver.param.train_net
         net = step_net(graph, flow, read(source, solver.caffe.proto.caffe_pb2.NetParameter()))
-        self.inner = _make_solver(solver, net, flow.loss)
+        self.inner = _make_solver(solver, net, prefix)
         self.inner.net.share_with(solver.net)
         specs = {layer.name: layer.param for layer in net.layer}
         self.blobs = []  # (blob of the net that runs, its twin, its weight decay)
         for name in [graph.names[index] for index in sorted(flow.layers)]:
-            for index, blob in enumerate(solver.net.params[name] if name in specs else ()):
+            for index, blob in enumerate(solver.net.params.get(name, ())):
                 mult = specs[name][index].decay_mult if index < len(specs[name]) else 1.0
                 self.blobs.append((blob, self.inner.net.params[name][index],
                                    solver.param.weight_decay * mult))
@@ -78,11 +80,10 @@ class BvlcStep:
 
     def save(self, path):
         """Write the momentum, as a .solverstate without weights."""
-        pb, prefix = self.solver.caffe.proto.caffe_pb2, _prefix(self.solver.param, self.loss)
         self.inner.snapshot()
-        written = f"{prefix}_iter_{self.inner.iter}"
+        written = f"{self.prefix}_iter_{self.inner.iter}"
         with open(written + ".solverstate", "rb") as file:
-            state = pb.SolverState.FromString(file.read())
+            state = self.solver.caffe.proto.caffe_pb2.SolverState.FromString(file.read())
         state.ClearField("learned_net")
         with open(path + ".part", "wb") as file:
             file.write(state.SerializeToString())
@@ -123,21 +124,17 @@ def step_net(graph, flow, net):
     return kept
 
 
-def _make_solver(solver, net, loss):
+def _make_solver(solver, net, prefix):
     """A BVLC solver for the net with the settings of `solver`, but without tests."""
     param = type(solver.param)()
     param.CopyFrom(solver.param)
     for field in ("train_net", "test_net", "test_iter", "test_state", "test_interval"):
         param.ClearField(field)
     param.display = 0
-    param.snapshot_prefix = _prefix(solver.param, loss)
+    param.snapshot_prefix = prefix
     with tempfile.TemporaryDirectory(prefix="relaybp-") as folder:
         param.net = os.path.join(folder, "net.prototxt")
         write(param.net, net)
         path = os.path.join(folder, "solver.prototxt")
         write(path, param)
         return solver.caffe.get_solver(path)
-
-
-def _prefix(param, loss):
-    return f"{param.snapshot_prefix}.{loss}"

@@ -139,14 +139,18 @@ class StepPerLoss:
         return sum(float(self.net.blobs[name].data) for name in flow.blobs)
 
     def save(self, state):
-        """Write the momentum of every loss but the final one, whose own the solver has written."""
-        for step in self.steps[:-1]:
+        """Write the momentum of every loss but the final one, which the solver has written."""
+        for step in self._remembering:
             step.save(beside(state, step.loss))
 
     def restore(self, state):
         """Read what `save` wrote."""
-        for step in self.steps[:-1]:
+        for step in self._remembering:
             step.restore(existing(beside(state, step.loss)))
+
+    @property
+    def _remembering(self):
+        return [step for step in self.steps[:-1] if step.own_momentum]
 
     def describe(self):
         return "one step for each loss: " + "; ".join(

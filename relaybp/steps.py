@@ -22,7 +22,9 @@ def make_steps(solver, flows, own_momentum, scaled):
                          "with a momentum that others share; use this repository's engine")
     if scaled:
         bvlc.check_scalable(solver.param)
-    steps = [bvlc.BvlcStep(solver, flow) for flow in flows]
+    prefix = solver.param.snapshot_prefix
+    steps = [bvlc.BvlcStep(solver, flow, f"{prefix}.{flow.loss}") for flow in flows[:-1]]
+    steps.append(bvlc.BvlcStep(solver, flows[-1], prefix))
     solver.adopt(steps[-1].inner)
     return steps
 
@@ -46,17 +48,14 @@ class NativeStep:
     def save(self, path):
         """Write the momentum, as a .solverstate without weights."""
         from caffe.proto import weights
-        if self.own_momentum:
-            arrays = [kept.cpu().numpy() for kept_list in self.history for kept in kept_list]
-            weights.write_state(path, self.solver.iter, "", 0, arrays)
+        arrays = [kept.cpu().numpy() for kept_list in self.history for kept in kept_list]
+        weights.write_state(path, self.solver.iter, "", 0, arrays)
 
     def restore(self, path):
         """Read what `save` wrote."""
         import torch
 
         from caffe.proto import weights
-        if not self.own_momentum:
-            return
         saved = weights.read_state(path).history
         mine = [kept for kept_list in self.history for kept in kept_list]
         if [array.size for array in saved] != [kept.numel() for kept in mine]:

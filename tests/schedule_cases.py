@@ -1,0 +1,90 @@
+"""Training under each schedule, for both engines: the same net, weights, batches and settings.
+
+Runs under an original BVLC Caffe too (Python 3.9, numpy 1.19), where
+tests/oracle/record_schedules.py records what it computes.
+"""
+
+import os
+
+import numpy as np
+from google.protobuf import text_format
+
+from nets import AUXILIARY, AUXILIARY_IN_PLACE
+from relaybp import engine, relay_file, run_folder, schedules
+
+LAW = "weight_law { gamma: 2 floor: 0.5 reference: DEEPEST_AUXILIARY } "
+FLOWS = ('flow { loss: "loss" to: "conv3" } flow { loss: "aux3_loss" to: "conv2" } '
+         'flow { loss: "aux2_loss" to: "conv1" } ')
+ALL = LAW.replace("}", "spare_scores: true }") + "step { normalize: true loss_ratio_guard: 1 }"
+
+# name: (relay file, net, solver settings); none needs what BVLC Caffe's API lacks
+CASES = {
+    "joint": ("schedule: JOINT", AUXILIARY_IN_PLACE, {}),
+    "joint_normalized": ("schedule: JOINT step { normalize: true }", AUXILIARY_IN_PLACE, {}),
+    "relay_weighted": (FLOWS + LAW, AUXILIARY_IN_PLACE, {}),
+    "relay_iter_size": (FLOWS, AUXILIARY_IN_PLACE, {"iter_size": 2}),
+    "pair_wise": ("schedule: PAIR_WISE", AUXILIARY_IN_PLACE, {}),
+    "pair_wise_flows": ("schedule: PAIR_WISE " + FLOWS, AUXILIARY_IN_PLACE, {"type": "Adam"}),
+    "multi_way": ("schedule: MULTI_WAY", AUXILIARY, {}),
+    "multi_way_flows": ("schedule: MULTI_WAY " + FLOWS, AUXILIARY, {"clip_gradients": 1.0}),
+    "multi_way_all_options": ("schedule: MULTI_WAY " + ALL, AUXILIARY, {"type": "Nesterov"}),
+    "multi_way_resumed": ("schedule: MULTI_WAY", AUXILIARY, {}),
+}
+ITERATIONS = 5
+
+
+def make(caffe, folder, relay, net, fused=True, **settings):
+    """(solver, schedule) on the net with seeded weights."""
+    pb = caffe.proto.caffe_pb2
+    param = text_format.Merge(net, pb.NetParameter())
+    values = {"base_lr": 0.0625, "lr_policy": "multistep", "gamma": 0.5, "stepvalue": [4],
+              "momentum": 0.875, "weight_decay": 0.0078125, "max_iter": 100}
+    values.update(settings)
+    solver_param = pb.SolverParameter(net=os.path.join(folder, "net.prototxt"),
+                                      snapshot_prefix=os.path.join(folder, "a"), **values)
+    run_folder.write(solver_param.net, param)
+    path = os.path.join(folder, "solver.prototxt")
+    run_folder.write(path, solver_param)
+    solver = engine.make_solver(caffe, path)
+    random = np.random.RandomState(1)
+    for blobs in solver.net.params.values():
+        for blob in blobs:
+            blob.data[...] = random.randn(*blob.shape) * 0.4
+    for name, blobs in solver.net.params.items():
+        if name.startswith("bn"):
+            for blob in blobs:
+                blob.data[...] = 0  # statistics, not weights
+    return solver, schedules.make_schedule(solver, param, relay_file.parse_relay(relay), fused,
+                                           "my.prototxt")
+
+
+def batches(shape=(6, 3, 8, 8)):
+    """Endless (images, labels)."""
+    random = np.random.RandomState(2)
+    while True:
+        yield random.randn(*shape), random.randint(0, 4, shape[0])
+
+
+def run(solver, schedule, iterations, skip=0):
+    """Iterate on the batches from number `skip` on."""
+    for number, (data, label) in zip(range(skip + iterations), batches()):
+        if number >= skip:
+            solver.net.blobs["data"].data[...] = data
+            solver.net.blobs["label"].data[...] = label
+            schedule.iterate(lambda loss: None)
+
+
+def result(caffe, name, folder):
+    """{"layer[index]": values} after ITERATIONS iterations of a case."""
+    relay, net, settings = CASES[name]
+    solver, schedule = make(caffe, folder, relay, net, **settings)
+    if name.endswith("_resumed"):
+        run(solver, schedule, 2)
+        state = solver.snapshot()
+        schedule.save(state)
+        solver, schedule = make(caffe, folder, relay, net, **settings)
+        solver.restore(state)
+        schedule.restore(state)
+    run(solver, schedule, ITERATIONS - solver.iter, solver.iter)
+    return {"%s[%d]" % (layer, index): np.array(blob.data)
+            for layer, blobs in solver.net.params.items() for index, blob in enumerate(blobs)}
