@@ -35,7 +35,7 @@ def prepare(caffe, name, folder, batch=RESNET_BATCH, size=RESNET_SIZE):
     Returns the solver's path, the RelayParameter (or None) and the NetParameter.
     """
     pb = caffe.proto.caffe_pb2
-    source, relay_text = CASES[name]
+    source, relay_text = CASES.get(name, (name, None))
     solver = pb.SolverParameter(base_lr=0.01, lr_policy="fixed", momentum=0.9,
                                 weight_decay=2e-4, max_iter=10)
     if source is BRANCHED:

@@ -4,6 +4,7 @@ import pytest
 from google.protobuf import text_format
 
 import caffe
+import relay_cases
 from caffe.proto import caffe_pb2
 from nets import BRANCHED
 from relaybp import flows, relay_file
@@ -72,6 +73,16 @@ def test_to_names_a_layer_or_a_block(net, to, lowest):
     ('schedule: RELAI', r"my\.prototxt: .*did you mean 'RELAY'"),
     ('schedule: RELAY', r"needs a flow for every loss"),
     ('schedule: STANDARD ' + RELAY, r"delete the flows"),
+    ('schedule: STANDARD step { normalize: true }', r"delete the step"),
+    ('flow { loss: "loss" }', r"a flow needs a loss and the lowest layer"),
+    (RELAY.replace("}", "weight: -1 }"), r"'loss': weight -1; expected 0 or more"),
+    (RELAY + "weight_law { gama: 2 }", r"did you mean 'gamma'"),
+    (RELAY + "weight_law { gamma: -2 }", r"gamma -2; expected 0 or more"),
+    (RELAY + "weight_law { floor: 0.1 }", r"floor belongs to the law.*add gamma"),
+    (RELAY + "step { own_momentum: true }",
+     r"own_momentum: schedule RELAY takes one step.*use PAIR_WISE or MULTI_WAY"),
+    (RELAY + "step { loss_ratio_guard: 2 }", r"loss_ratio_guard: schedule RELAY takes one step"),
+    ("schedule: MULTI_WAY step { loss_ratio_guard: 0.5 }", r"loss_ratio_guard 0\.5; expected 1"),
 ])
 def test_a_relay_file_that_does_not_fit_says_why(net, text, message):
     with pytest.raises(RelayError, match=message):
@@ -95,3 +106,34 @@ def test_layers_that_the_net_itself_freezes_are_known():
 def test_missing_relay_file(tmp_path):
     with pytest.raises(RelayError, match="no such file"):
         relay_file.read_relay(str(tmp_path / "relay.prototxt"))
+
+
+@pytest.mark.parametrize("schedule", ["JOINT", "PAIR_WISE", "MULTI_WAY"])
+def test_a_loss_without_a_flow_trains_everything_below_it(net, schedule):
+    for flow in plan(net, f"schedule: {schedule}"):
+        assert {"conv1", "relu3"} < names(net, flow)
+
+
+def test_joint_has_no_boundaries(net):
+    for flow in plan(net, "schedule: JOINT " + RELAY):
+        assert {"conv1", "relu3"} < names(net, flow)
+
+
+def weights(model, text, tmp_path):
+    """{loss: weight} of a model's train net under a relay file."""
+    path, _, param = relay_cases.prepare(caffe, model, str(tmp_path), 1, 32)
+    found = flows.plan(caffe.get_solver(path).net, relay_file.parse_relay(text),
+                       flows.frozen_layers(param))
+    return {flow.loss: (flow.depth, flow.weight) for flow in found}
+
+
+LAW = "weight_law { gamma: 2 floor: 0.01 reference: DEEPEST_AUXILIARY }"
+
+
+def test_the_law_gives_auxnet_the_weights_of_its_authors(tmp_path):
+    found = weights("auxnet-56-5_relay", "schedule: MULTI_WAY " + LAW, tmp_path)
+    assert {loss: depth for loss, (depth, _) in found.items()} == {
+        "aux15_loss": 15, "aux25_loss": 25, "aux35_loss": 35, "aux45_loss": 45, "loss": 56}
+    assert [round(found[f"aux{depth}_loss"][1], 2) for depth in (15, 25, 35, 45)] == [
+        0.11, 0.31, 0.60, 1]
+    assert found["loss"][1] == 1

@@ -187,3 +187,15 @@ def test_what_cannot_be_says_why(tmp_path, relay, change, settings, message):
                                            'name: "conv0" type: "Power" bottom: "data" top: "data"')
     with pytest.raises(RelayError, match=message):
         make(caffe, str(tmp_path), relay, net, **settings)
+
+
+@pytest.mark.parametrize("relay", ["schedule: MULTI_WAY", "schedule: JOINT", FLOWS])
+def test_frozen_layers_stay_as_they_are(tmp_path, relay):
+    solver, schedule = make(caffe, str(tmp_path), relay + ' frozen: "conv1" frozen: "conv2"',
+                            AUXILIARY_IN_PLACE)
+    before = weights_of(solver.net)
+    run(solver, schedule, 2)
+    after = weights_of(solver.net)
+    same = {name for name in before if all(
+        torch.equal(*pair) for pair in zip(before[name], after[name], strict=True))}
+    assert same == {"conv1", "conv2"}
