@@ -82,7 +82,7 @@ class BatchNorm(TensorLayer):
     def gradients(self, dy, x, scale, mask):
         """The diffs of x, scale and bias that `mask` asks for."""
         dx, dscale, dbias = torch.ops.aten.native_batch_norm_backward(
-            _channels(dy), _channels(x), scale, self.mean, self.variance, self.mean,
+            _channels(dy.to(x.dtype)), _channels(x), scale, self.mean, self.variance, self.mean,
             self.inverse_std, not self.uses_stored_statistics, self.options.eps, mask)
         return dx.view(x.shape) if mask[0] else None, dscale, dbias
 

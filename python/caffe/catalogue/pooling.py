@@ -78,7 +78,7 @@ class Pooling(_Pooling):
 
     def forward(self, x):
         y = self.pooling.forward(x)
-        return y if len(self.layer_param.top) == 1 else (y, self.pooling.mask(y.dtype))
+        return y if len(self.layer_param.top) == 1 else (y, self.pooling.mask())
 
     def backward(self, diffs, bottoms, tops, wanted):
         """The places of maxima pass nothing down."""

@@ -24,4 +24,5 @@ class Softmax(TensorLayer):
         return torch.softmax(x, self.axis)
 
     def backward(self, diffs, bottoms, tops, wanted):
-        return [torch._softmax_backward_data(diffs[0], tops[0], self.axis, tops[0].dtype)]
+        y = tops[0]
+        return [torch.ops.aten._softmax_backward_data(diffs[0].to(y.dtype), y, self.axis, y.dtype)]

@@ -45,7 +45,7 @@ class Windows:
         """How much of each window along an axis lies in the padded image."""
         start = torch.arange(self.sizes[axis], device=like.device) * self.stride[axis]
         end = (start + self.kernel[axis]).clamp(max=self.image[axis] + 2 * self.pad[axis])
-        return (end - start).clamp(min=1).to(like.dtype)
+        return (end - start).clamp(min=1).to(like.dtype)  # without pad a window may start beyond
 
 
 class MaxPool:
@@ -57,7 +57,7 @@ class MaxPool:
     def forward(self, x):
         (kernel, stride, pad), ceil = self.windows.rule
         y, self.places = aten.max_pool2d_with_indices(
-            self.windows.padded(x, torch.finfo(x.dtype).min), kernel, stride, pad, (1, 1), ceil)
+            self.windows.padded(x, _lowest(x.dtype)), kernel, stride, pad, (1, 1), ceil)
         return y
 
     def backward(self, dy, x):
@@ -65,7 +65,7 @@ class MaxPool:
         return self.windows.unpadded(aten.max_pool2d_with_indices_backward(
             dy, self.windows.padded(x, 0), kernel, stride, pad, (1, 1), ceil, self.places))
 
-    def mask(self, dtype):
+    def mask(self):
         """The places in the image without padding, y W + x, as numbers."""
         places, windows = self.places, self.windows
         if not windows.native:
@@ -73,7 +73,12 @@ class MaxPool:
             width = windows.image[1] + left + right
             rows = torch.div(places, width, rounding_mode="floor") - top
             places = rows * windows.image[1] + places % width - left
-        return places.to(dtype)
+        return places.to(device.master_dtype())  # bf16 holds no whole numbers beyond 256
+
+
+def _lowest(dtype):
+    """Caffe's -FLT_MAX, or what comes next to it."""
+    return max(torch.finfo(dtype).min, torch.finfo(torch.float32).min)
 
 
 class AveragePool:
