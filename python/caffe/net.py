@@ -187,6 +187,19 @@ class Net:
         """
         self._sweep.backward_flows(flows)
 
+    @property
+    def keep_diffs(self):
+        """Whether blobs keep their diffs after backward, as in Caffe (default: True).
+
+        False frees each as soon as it is used; `.diff` of a blob then says nothing afterwards.
+        Parameters keep theirs in any case.
+        """
+        return self._sweep.keep_diffs
+
+    @keep_diffs.setter
+    def keep_diffs(self, keep):
+        self._sweep.keep_diffs = bool(keep)
+
     def reshape(self):
         """Pass the shapes of the input blobs on through all layers."""
         for node in self.nodes:

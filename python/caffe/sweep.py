@@ -11,11 +11,13 @@ class Sweep:
     """Runs the Units of a net, fused where a range takes in a whole unit.
 
     `callbacks` are {"before_forward": [f(layer index), ...], ...}; while there are any, every
-    layer runs by itself.
+    layer runs by itself. `keep_diffs`: a blob's diff stays after backward, as in Caffe; without,
+    it is freed as soon as the layer that it came to has used it.
     """
 
     def __init__(self, units, callbacks):
         self.units, self.callbacks = units, callbacks
+        self.keep_diffs = True
         self._plans, self._ranges = {}, {}
 
     def forward(self, start, end):
@@ -40,6 +42,8 @@ class Sweep:
                     self._tell("before_backward", index)
                     _backward_node(node)
                     self._tell("after_backward", index)
+                    if not self.keep_diffs:
+                        _drop_diffs(node)
 
     def backward_flows(self, flows):
         """Several flows in one sweep; see Net.backward_flows."""
@@ -50,7 +54,7 @@ class Sweep:
             key = (key, "one by one")
         if key not in self._plans:
             self._plans[key] = FlowPlan(self.units, flows)
-        self._plans[key].run()
+        self._plans[key].run(self.keep_diffs)
 
     def _units(self, start, end):
         """(unit, its (index, node) pairs within the range) of the units that the range touches."""
@@ -107,6 +111,13 @@ def _backward_node(node):
             blob.diff_tensor = diff
 
 
+def _drop_diffs(node):
+    """Free the diffs that came to a node, but for losses' weights and what it handed on itself."""
+    for blob, weight in zip(node.tops, node.loss_weights, strict=True):
+        if not weight and blob not in node.bottoms:
+            blob.clear_diff()
+
+
 def _values(node):
     """The bottoms and tops that backward reads."""
     bottoms = node.inputs if node.inputs is not None else [b.tensor for b in node.bottoms]
@@ -159,7 +170,7 @@ class FlowPlan:
             if merges or passing:
                 self.steps.append((node, merges, passing))
 
-    def run(self):
+    def run(self, keep_diffs):
         """One sweep with the diffs that the losses' tops hold (their loss weights)."""
         for unit in self.cut:
             unit.spread()
@@ -176,7 +187,9 @@ class FlowPlan:
                 if any(diff is not None for diff in diffs):
                     arrived.append((flow, diffs, wanted))
             for flow, blob, diff in _backward_arrived(node, arrived):
-                held[flow, blob] = blob.diff_tensor = diff
+                held[flow, blob] = diff
+                if keep_diffs:
+                    blob.diff_tensor = diff
 
 
 def _nodes_for(units, layers):

@@ -60,20 +60,20 @@ class _BaseConvolution(TensorLayer):
         return [top] * len(shapes)
 
     def forward(self, *bottoms):
-        weight, bias = self._params(bottoms[0].dtype)
+        weight, bias = self._params_for_forward(bottoms[0].dtype)
         return tuple(
             self._unflat(torch.convolution(self._flat(x), weight, bias, *self._geometry()), x)
             for x in bottoms)
 
     def backward(self, diffs, bottoms, tops, wanted):
-        weight, _ = self._params(bottoms[0].dtype)
+        weight = self._weight_of_forward(bottoms[0].dtype)
         return [
             self._unflat(self._gradient(dy, x, weight, (True, False, False))[0], x)
             if want and dy is not None else None
             for dy, x, want in zip(diffs, bottoms, wanted, strict=True)]
 
     def backward_params(self, diffs, bottoms, tops):
-        weight, _ = self._params(bottoms[0].dtype)
+        weight = self._weight_of_forward(bottoms[0].dtype)
         mask = (False, *self._params_wanted())
         for dy, x in zip(diffs, bottoms, strict=True):
             if dy is None or not any(mask):
@@ -88,11 +88,14 @@ class _BaseConvolution(TensorLayer):
         return torch.ops.aten.convolution_backward(
             self._flat(dy), self._flat(x), weight, bias_sizes, *self._geometry(), mask)
 
-    def _params(self, dtype):
-        """Weight and bias in the precision of the activations."""
-        weight = self.blobs[0].tensor.to(dtype)
-        bias = self.blobs[1].tensor.to(dtype) if len(self.blobs) > 1 else None
-        return weight, bias
+    def _params_for_forward(self, dtype):
+        """Weight and bias in the precision of the activations; backward uses the same copy."""
+        weight = self.cast_weight = self.blobs[0].tensor.to(dtype)
+        return weight, self.blobs[1].tensor.to(dtype) if len(self.blobs) > 1 else None
+
+    def _weight_of_forward(self, dtype):
+        weight = self.blobs[0].tensor
+        return weight if weight.dtype == dtype else self.cast_weight
 
     def _params_wanted(self):
         wanted = self.param_propagate_down
