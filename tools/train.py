@@ -120,6 +120,8 @@ def set_up(caffe, args, device, group, name, run):
     trainer = Trainer(solver, param, schedule, report)
     if args.snapshot:
         trainer.restore(args.snapshot)
+    if engine.is_native(caffe):
+        solver.net.keep_diffs = args.no_fuse  # nobody looks at them between iterations
     return trainer, report, net_param
 
 
