@@ -1,8 +1,9 @@
 """Which record and which random draw come next: PREFIX_iter_N.datastate, beside a solver's state.
 
 Caffe's solverstate lacks this, so a resumed run there starts its data anew (BVLC's issue 1059).
-The file is JSON: {"seed": ..., "random": {device: state}, "nets": [{layer: position}, ...]}, the
-train net first. Without it, as after a snapshot by BVLC Caffe, the data start from the beginning.
+The file is JSON: {"seed": ..., "random": {device: state}, "nets": [{layer: position}, ...],
+"plateau": {...}}; the train net comes first, the last is what the plateau policy remembers.
+Without it, as after a snapshot by BVLC Caffe, the data start from the beginning.
 """
 
 import json
@@ -19,18 +20,22 @@ def path_of(state_path):
     return (stem if found else state_path) + ".datastate"
 
 
-def write(state_path, nets):
-    """Write down where the data layers of `nets` and the random generators are."""
+def write(state_path, nets, plateau):
+    """Write down where the data layers of `nets`, the random generators and the plateau are."""
     content = json.dumps({"seed": device.seed(), "random": device.random_state(),
-                          "nets": [_positions(net) for net in nets]}).encode()
+                          "nets": [_positions(net) for net in nets],
+                          "plateau": plateau}).encode()
     write_atomically(path_of(state_path), [content], len(content))
 
 
 def restore(state_path, nets):
-    """Continue where `write` was called; layers that the file does not name stay as they are."""
+    """Continue where `write` was called, and return the plateau's memory ({} without a file).
+
+    Layers that the file does not name stay as they are.
+    """
     path = path_of(state_path)
     if not os.path.exists(path):
-        return
+        return {}
     try:
         with open(path, encoding="utf-8") as file:
             state = json.load(file)
@@ -40,6 +45,7 @@ def restore(state_path, nets):
             for node in net.nodes:
                 if node.name in positions:
                     node.layer.position = positions[node.name]
+        return dict(state.get("plateau", {}))
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise DataError(f"{path}: damaged ({error}); delete it to start the data from the "
                         "beginning") from error

@@ -1,18 +1,13 @@
 """Solvers: forward, backward, update, test, snapshot, restore (Caffe's Solver and SGDSolver)."""
 
-import os
-
 import numpy as np
 import torch
 
 from . import device, solver_nets, solver_state
 from .errors import CaffeError, nearest
-from .lr_policy import learning_rate
 from .net_debug import log_norms
-from .proto import caffe_pb2
-from .proto.text import read_solver
-from .proto.upgrade import upgrade_solver
 from .solver_check import check
+from .solver_extra import Extra
 from .solver_log import SolverLog, say, show_log
 from .updates import HISTORY, RULES
 
@@ -20,21 +15,24 @@ from .updates import HISTORY, RULES
 class Solver:
     """Trains the net that a solver.prototxt (a path or a SolverParameter) names.
 
+    extra: the path of an extra file or an ExtraParameter: what this project adds (extra.proto).
     `net`, `test_nets`, `iter` and `param` are live. `step(n)` runs n iterations; a driver of its
     own calls `net.forward()`, `net.backward()` or ranges of it, and `apply_update()`.
     """
 
     rule = None  # set by the subclasses; None: as the file says
 
-    def __init__(self, solver_file):
-        self.param = param = _read(solver_file)
+    def __init__(self, solver_file, extra=None):
+        self.param = param = solver_nets.read(solver_file)
         self.type = self.rule or param.type
-        check(param, self.type)
+        self.extra = Extra(param, extra)
+        check(param, self.type, self.extra.policies)
         if param.random_seed >= 0:
             device.set_random_seed(param.random_seed)
-        folder = "" if _is_message(solver_file) else os.path.dirname(solver_file)
+        folder = solver_nets.folder_of(solver_file)
         self.iter = 0
         self.net = solver_nets.train_net(param, folder)
+        self.extra.smooth_labels(self.net)
         self.test_nets = solver_nets.test_nets(param, folder)
         self.requested_action = lambda: None  # the caffe command's signals: "stop" or "snapshot"
         self._stopped = False
@@ -78,7 +76,9 @@ class Solver:
                     return
             for on_start, _ in self._callbacks:
                 on_start()
-            self._log.iteration(self, self._forward_backward())
+            loss = self._forward_backward()
+            self.observe_loss(loss)
+            self._log.iteration(self, loss)
             for _, on_gradients_ready in self._callbacks:
                 on_gradients_ready()
             self.apply_update()
@@ -113,7 +113,11 @@ class Solver:
 
     def learning_rate(self, iteration=None):
         """The learning rate of an iteration, by default the present one."""
-        return learning_rate(self.param, self.iter if iteration is None else iteration)
+        return self.extra.rate(self.iter if iteration is None else iteration)
+
+    def observe_loss(self, loss):
+        """Tell the plateau policy this iteration's loss; `step` does, another driver has to."""
+        self.extra.observe(self.iter, loss)
 
     def apply_update(self, learnable=None, history=None, factor=1.0):
         """Clip, average over iter_size, regularise, update every parameter; count the iteration.
@@ -241,16 +245,6 @@ def _nothing():
     """The callback of scripts that give none ('')."""
 
 
-def _is_message(solver_file):
-    return isinstance(solver_file, caffe_pb2.SolverParameter)
-
-
-def _read(solver_file):
-    if _is_message(solver_file):
-        return upgrade_solver(solver_file)
-    return read_solver(os.fspath(solver_file))
-
-
 class SGDSolver(Solver):
     """Stochastic gradient descent with momentum."""
 
@@ -287,10 +281,10 @@ class AdamSolver(Solver):
     rule = "Adam"
 
 
-def get_solver(solver_file):
+def get_solver(solver_file, extra=None):
     """The solver that the file's `type` names."""
-    kind = _read(solver_file).type
+    kind = solver_nets.read(solver_file).type
     solvers = {cls.rule: cls for cls in Solver.__subclasses__()}
     if kind not in solvers:
         raise CaffeError(f"solver: unknown type {kind!r}; " + nearest(kind, solvers))
-    return solvers[kind](solver_file)
+    return solvers[kind](solver_file, extra)

@@ -10,8 +10,11 @@ _GAMMA = ("step", "exp", "inv", "multistep", "sigmoid")  # the policies that use
 _STEPSIZE = ("step", "sigmoid")
 
 
-def check(param, rule):
-    """Refuse a SolverParameter, or an update rule, that cannot train."""
+def check(param, rule, more_policies=()):
+    """Refuse a SolverParameter, or an update rule, that cannot train.
+
+    more_policies: the values of lr_policy beside Caffe's own.
+    """
     if rule not in RULES:
         raise CaffeError(f"solver: unknown type {rule!r}; " + nearest(rule, RULES))
     if param.regularization_type not in ("L1", "L2"):
@@ -22,7 +25,8 @@ def check(param, rule):
             raise _wrong(field, f"at least {lowest}", getattr(param, field))
     if any(count < 0 for count in param.test_iter):
         raise _wrong("test_iter", "counts of batches", list(param.test_iter))
-    _check_policy(param)
+    if param.lr_policy not in more_policies:
+        _check_policy(param)
     _check_rule(param, rule)
     _check_prefix(param)
 
@@ -31,7 +35,8 @@ def _check_policy(param):
     policy = param.lr_policy
     if policy not in POLICIES:
         what = f"unknown lr_policy {policy!r}" if policy else "no lr_policy"
-        raise CaffeError(f"solver: {what}; " + nearest(policy, POLICIES))
+        raise CaffeError(f"solver: {what}; {nearest(policy, POLICIES)} (plateau and cosine stand "
+                         "in an extra file)")
     if policy in _GAMMA and param.gamma < 0:
         raise _wrong(f"lr_policy {policy!r}: gamma", "0 or more", param.gamma)
     if policy in _STEPSIZE and param.stepsize <= 0:

@@ -1,13 +1,27 @@
-"""The nets that a SolverParameter names, each built for its state."""
+"""A solver's settings, and the nets that they name, each built for its state."""
 
 import os
 
 from .errors import CaffeError
 from .net import Net
 from .proto import caffe_pb2
-from .proto.text import read_net
+from .proto.text import read_net, read_solver
+from .proto.upgrade import upgrade_solver
 
 _TRAIN_FIELDS = ("train_net_param", "train_net", "net_param", "net")
+
+
+def read(solver_file):
+    """The SolverParameter of a path, or of a SolverParameter, in its current form."""
+    if isinstance(solver_file, caffe_pb2.SolverParameter):
+        return upgrade_solver(solver_file)
+    return read_solver(os.fspath(solver_file))
+
+
+def folder_of(solver_file):
+    """The folder where a solver's own file lies, "" for a SolverParameter."""
+    is_message = isinstance(solver_file, caffe_pb2.SolverParameter)
+    return "" if is_message else os.path.dirname(solver_file)
 
 
 def train_net(param, folder=""):

@@ -7,7 +7,6 @@ import torch
 
 from . import data_state
 from .errors import CaffeError, DataError, WeightsError
-from .lr_policy import current_step
 from .proto import caffe_pb2, weights
 from .solver_log import say
 
@@ -26,8 +25,8 @@ def snapshot(solver):
     solver.net.save(model, param.snapshot_diff)
     say("sgd_solver", f"Snapshotting solver state to {kind} file {state}")
     history = [kept.cpu().numpy() for kept_list in solver.history for kept in kept_list]
-    step = current_step(param, solver.iter - 1)  # as the last update had it
-    data_state.write(state, [solver.net, *solver.test_nets])
+    step = solver.extra.current_step(solver.iter - 1)  # as the last update had it
+    data_state.write(state, [solver.net, *solver.test_nets], solver.extra.state())
     weights.write_state(state, solver.iter, model, step, history)
     return state
 
@@ -42,7 +41,8 @@ def restore(solver, path):
         solver.net.copy_from(_find_model(path, state.learned_net))
     for kept, array in zip(mine, state.history, strict=True):
         kept.copy_(torch.from_numpy(np.asarray(array, np.float32).reshape(kept.shape)))
-    data_state.restore(path, [solver.net, *solver.test_nets])
+    plateau = data_state.restore(path, [solver.net, *solver.test_nets])
+    solver.extra.restore(state.iter, state.current_step, plateau)
     solver.iter = state.iter
 
 

@@ -58,19 +58,27 @@ class SoftmaxWithLoss(_SoftmaxLoss):
 
     bottom 0: scores, (N, C, ...); bottom 1: as many labels 0 to C - 1 as there are vectors of
     scores, (N, ...). top 0: (); top 1 (optional): p, (N, C, ...). Terms with loss_param's
-    ignore_label do not count; the sum is divided as its normalization says. Options: loss_param,
-    softmax_param. Caffe's SoftmaxWithLossLayer.
+    ignore_label do not count; the sum is divided as its normalization says. With label_smoothing
+    e, which an extra file of the solver sets, p aims at (1 - e) [label] + e / C. Options:
+    loss_param, softmax_param. Caffe's SoftmaxWithLossLayer.
     """
 
     param_name = "softmax_param"
+    label_smoothing = 0.0
 
     def terms(self):
-        return self.log_p.gather(self.axis, self.index).neg().clamp(max=_LARGEST)
+        terms = self.log_p.gather(self.axis, self.index).neg().clamp(max=_LARGEST)
+        if self.label_smoothing:
+            mean = self.log_p.clamp(min=-_LARGEST).mean(self.axis, keepdim=True)
+            terms = terms.lerp(-mean, self.label_smoothing)
+        return terms
 
     def slopes(self, p):
-        """p - [label], computed in the memory of p."""
-        minus_one = p.new_full((), -1).expand(self.index.shape)
-        return p.scatter_add_(self.axis, self.index, minus_one)
+        """p - (1 - e) [label] - e / C, computed in the memory of p."""
+        share = p.new_full((), self.label_smoothing - 1).expand(self.index.shape)
+        classes = p.shape[self.axis]
+        dx = p.scatter_add_(self.axis, self.index, share)
+        return dx.sub_(self.label_smoothing / classes) if self.label_smoothing else dx
 
 
 @register

@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import threading
+from typing import NamedTuple
 
 from google.protobuf import text_format
 
@@ -20,6 +21,15 @@ from .net_lines import describe
 from .signals import Signals
 
 
+class Job(NamedTuple):
+    """What every process of a training needs to know."""
+
+    param: caffe_pb2.SolverParameter
+    extra: str = None       # the extra file
+    snapshot: str = ""
+    precision: str = "fp32"
+
+
 def train(options):
     """Run the command."""
     if not options.solver:
@@ -28,14 +38,14 @@ def train(options):
         raise CaffeError("give -snapshot to resume training or -weights to fine-tune, not both")
     signals = Signals(options.sigint_effect, options.sighup_effect)
     device.keep_freed_memory()
-    param = solver_param(options)
-    gpus = use_gpus(options.gpu or _gpu_of(param))
+    job = Job(solver_param(options), options.extra or None, options.snapshot, options.precision)
+    gpus = use_gpus(options.gpu or _gpu_of(job.param))
     with signals:
         if len(gpus) > 1:
-            train_together(param, gpus, options.snapshot, options.precision, signals)
+            train_together(job, gpus, signals)
         else:
-            device.set_precision(options.precision)
-            solver = make_solver(param, options.snapshot)
+            device.set_precision(job.precision)
+            solver = make_solver(job)
             solver.requested_action = signals.requested
             say("caffe", "Starting Optimization")
             solver.solve()
@@ -86,18 +96,19 @@ def _gpu_of(param):
     return ""
 
 
-def make_solver(param, snapshot=""):
+def make_solver(job):
     """The solver, described in the log, continued from a snapshot if there is one."""
+    param = job.param
     say("solver", f"Initializing solver from parameters: \n{param}")
-    solver = get_solver(param)
+    solver = get_solver(param, job.extra)
     sources = [*param.test_net, *[param.net] * len(solver.test_nets)]
     _describe(f"training net from net file: {param.net or param.train_net}", solver.net, param)
     for index, net in enumerate(solver.test_nets):
         _describe(f"test net (#{index}) specified by net file: {sources[index]}", net, param)
     say("solver", "Solver scaffolding done.")
-    if snapshot:
-        say("caffe", f"Resuming from {snapshot}")
-        solver.restore(snapshot)
+    if job.snapshot:
+        say("caffe", f"Resuming from {job.snapshot}")
+        solver.restore(job.snapshot)
         say("sgd_solver", "SGDSolver: restoring history")
     return solver
 
@@ -109,17 +120,17 @@ def _describe(what, net, param):
         say("solver", f"Finetuning from {path.strip()}")
 
 
-def train_together(param, gpus, snapshot, precision, signals):
+def train_together(job, gpus, signals):
     """Train with one process for each of `gpus` (None: a CPU); this one is the first."""
     uid = NCCL.new_uid()
     context = multiprocessing.get_context("spawn")
-    others = [context.Process(target=_work, daemon=True, args=(
-        param.SerializeToString(), gpus, rank, uid, snapshot, precision))
-        for rank in range(1, len(gpus))]
+    message = job._replace(param=job.param.SerializeToString())
+    others = [context.Process(target=_work, daemon=True, args=(message, gpus, rank, uid))
+              for rank in range(1, len(gpus))]
     for process in others:
         process.start()
         threading.Thread(target=_watch, args=(process,), daemon=True).start()
-    join(param, gpus, 0, uid, snapshot, precision, signals.requested)
+    join(job, gpus, 0, uid, signals.requested)
     for process in others:
         process.join()
 
@@ -133,25 +144,25 @@ def _watch(process):
         os._exit(1)
 
 
-def _work(data, gpus, rank, uid, snapshot, precision):
+def _work(message, gpus, rank, uid):
     """What the processes after the first do: all but logging and serving signals."""
     logger.setLevel(logging.WARNING)
     with Signals("none", "none"):
-        join(caffe_pb2.SolverParameter.FromString(data), gpus, rank, uid, snapshot, precision,
-             lambda: None)
+        job = message._replace(param=caffe_pb2.SolverParameter.FromString(message.param))
+        join(job, gpus, rank, uid, lambda: None)
 
 
-def join(param, gpus, rank, uid, snapshot, precision, requested):
+def join(job, gpus, rank, uid, requested):
     """Train as number `rank` of several processes."""
     device.set_solver_count(len(gpus))
     device.set_solver_rank(rank)
     if gpus[rank] is not None:
         device.set_device(gpus[rank])
         device.set_mode_gpu()
-    device.set_precision(precision)
-    if param.random_seed >= 0:
-        param.random_seed += rank  # as in Caffe: other dropout masks in each
-    solver = make_solver(param, snapshot)
+    device.set_precision(job.precision)
+    if job.param.random_seed >= 0:
+        job.param.random_seed += rank  # as in Caffe: other dropout masks in each
+    solver = make_solver(job)
     nccl = NCCL(solver, uid)
     nccl.bcast()
     solver.add_callback(nccl)

@@ -6,7 +6,8 @@ code, so one source serves every protobuf release.
 
 import re
 
-from google.protobuf import descriptor_pb2
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
 _FIELD = re.compile(
     r"(optional|required|repeated)\s+([\w.]+)\s+(\w+)\s*=\s*(\d+)\s*(?:\[(.*?)\])?\s*;")
@@ -15,6 +16,23 @@ _VALUE = re.compile(r"(\w+)\s*=\s*(-?\d+)\s*;")
 _OPTION = re.compile(r'(default|packed)\s*=\s*("[^"]*"|[^,\s]+)')
 
 Field = descriptor_pb2.FieldDescriptorProto
+
+
+def export(path, namespace):
+    """Define every message, enum and top-level enum value of a .proto file in `namespace`.
+
+    They live in a descriptor pool of their own, so another package that also registers a file
+    called caffe.proto does not collide with this one.
+    """
+    pool, name = descriptor_pool.DescriptorPool(), f"caffe/proto/{path.name}"
+    pool.AddSerializedFile(parse(path.read_text(), name).SerializeToString())
+    file = pool.FindFileByName(name)
+    namespace["DESCRIPTOR"] = file
+    for message_name, message in file.message_types_by_name.items():
+        namespace[message_name] = message_factory.GetMessageClass(message)
+    for enum_name, enum in file.enum_types_by_name.items():
+        namespace[enum_name] = EnumTypeWrapper(enum)
+        namespace.update({value.name: value.number for value in enum.values})
 
 
 def parse(text, name):

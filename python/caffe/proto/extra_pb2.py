@@ -1,0 +1,7 @@
+"""The messages of extra.proto: what this project adds to a solver."""
+
+from pathlib import Path
+
+from .protofile import export
+
+export(Path(__file__).with_name("extra.proto"), globals())
