@@ -34,13 +34,13 @@ class LRN(TensorLayer):
         options = self.options
         square = x.to(at_least_single(x.dtype)).square()
         self.scale = self._mean(square).mul_(options.alpha).add_(options.k if self.across else 1)
-        return (x * self.scale.pow(-options.beta)).to(x.dtype)
+        return self.scale.pow(-options.beta).mul_(x).to(x.dtype)
 
     def backward(self, diffs, bottoms, tops, wanted):
         """dx = dy s^-beta - 2 alpha beta x mean(dy x s^(-beta - 1)): the mean is self-adjoint."""
         options, dy, x = self.options, diffs[0], bottoms[0]
-        dx = dy * self.scale.pow(-options.beta)
-        neighbours = self._mean(dx * x / self.scale)
+        dx = self.scale.pow(-options.beta).mul_(dy)
+        neighbours = self._mean((dx * x).div_(self.scale))
         factor = -2 * options.alpha * options.beta
         return [dx.addcmul_(neighbours, x.to(dx.dtype), value=factor).to(x.dtype)]
 
