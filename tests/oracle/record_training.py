@@ -1,0 +1,40 @@
+"""Record the losses with which BVLC Caffe trains the nets of tests/training_cases.py.
+
+    bash ../shared/oracle/run.sh python3 tests/oracle/record_training.py
+
+writes tests/golden/training.npz: NET holds the losses, NET/disturbed those after every weight began
+off by TINY, relatively: how far rounding alone may lead.
+"""
+
+import os
+import sys
+import tempfile
+
+os.environ.setdefault("GLOG_minloglevel", "2")
+
+import numpy as np
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(HERE))
+
+import training_cases  # noqa: E402
+
+TINY = 1e-7  # what single precision can tell apart
+
+
+def main():
+    recorded = {}
+    with tempfile.TemporaryDirectory() as folder:
+        training_cases.write_databases(folder)
+        for name in training_cases.CASES:
+            recorded[name] = training_cases.losses(name, folder)
+            disturbed = training_cases.losses(name, folder, TINY)
+            recorded[name + "/disturbed"] = disturbed
+            print(name, recorded[name][[0, 19, -1]].ravel(), flush=True)
+    path = os.path.join(os.path.dirname(HERE), "golden", "training.npz")
+    np.savez_compressed(path, **recorded)
+    print("%s: %d bytes" % (path, os.path.getsize(path)))
+
+
+if __name__ == "__main__":
+    main()
