@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import old_style_script
 
 
+# numpy's, about the script's train_loss[it] = net.blobs["loss"].data of shape (1,)
+@pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")
 def test_script_computes_what_it_computes_under_bvlc_caffe(tmp_path):
     old_style_script.main(str(tmp_path))
     with np.load(Path(__file__).parent / "golden" / "old_style_script.npz") as file:
