@@ -57,6 +57,7 @@ lint: $(READY) ## run the linter
 	$(VENV)/bin/ruff check .
 
 oracle-test: $(READY) ## compare with a live BVLC Caffe: ORACLE_RUN="command prefix that runs in it"
+	$(VENV)/bin/python tests/oracle/live.py
 	$(VENV)/bin/python -m pytest tests/oracle -m oracle
 
 clean: ## delete runs/ and caches, keep .venv and data/

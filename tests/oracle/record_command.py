@@ -1,8 +1,8 @@
 """Record what BVLC Caffe's programs print, for tests/test_command.py.
 
-    PYTHONPATH=tests python3 tests/oracle/record_command.py [OUT.json]
+    bash ../shared/oracle/run.sh python3 tests/oracle/record_command.py [OUT.json]
 
-under BVLC Caffe's Python, with its programs on PATH (default OUT: tests/golden/command.json).
+with BVLC Caffe's programs on PATH (default OUT: tests/golden/command.json).
 """
 
 import json
@@ -11,8 +11,11 @@ import subprocess
 import sys
 import tempfile
 
-import caffe
-import command_cases
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, TESTS)
+
+import caffe  # noqa: E402
+import command_cases  # noqa: E402
 
 
 def main(out):
@@ -30,5 +33,4 @@ def main(out):
 
 
 if __name__ == "__main__":
-    golden = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "golden")
-    main(sys.argv[1] if len(sys.argv) > 1 else os.path.join(golden, "command.json"))
+    main(sys.argv[1] if len(sys.argv) > 1 else os.path.join(TESTS, "golden", "command.json"))

@@ -1,8 +1,8 @@
 """Record pycaffe's names and what its helpers compute, for tests/test_pycaffe.py.
 
-    PYTHONPATH=tests python3 tests/oracle/record_pycaffe.py [OUT]
+    bash ../shared/oracle/run.sh python3 tests/oracle/record_pycaffe.py [OUT]
 
-under BVLC Caffe's Python writes OUT/pycaffe_names.json, {module or class: {name: signature, or
+writes OUT/pycaffe_names.json, {module or class: {name: signature, or
 null where it is no Python function}}, without what a module merely imports; OUT/pycaffe.json and
 OUT/pycaffe.npz (default OUT: tests/golden).
 """
@@ -17,12 +17,15 @@ import types
 
 import numpy as np
 
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, TESTS)
+
 try:
     import pydot  # noqa: F401
 except ImportError:  # caffe.draw only needs it to draw
     sys.modules["pydot"] = types.ModuleType("pydot")
 
-import caffe
+import caffe  # noqa: E402
 
 MODULES = ["", "_caffe", "pycaffe", "io", "classifier", "detector", "coord_map", "draw", "net_spec"]
 CLASSES = ["Net", "Blob", "BlobVec", "Layer", "Solver", "SGDSolver", "Classifier", "Detector",
@@ -106,5 +109,4 @@ def main(out):
 
 
 if __name__ == "__main__":
-    golden = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "golden")
-    main(sys.argv[1] if len(sys.argv) > 1 else golden)
+    main(sys.argv[1] if len(sys.argv) > 1 else os.path.join(TESTS, "golden"))

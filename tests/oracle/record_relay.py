@@ -1,20 +1,24 @@
 """Record what BVLC Caffe computes for the relay cases, with the project's own driver.
 
-From the repository root, under BVLC Caffe's Python:
+    bash ../shared/oracle/run.sh python3 tests/oracle/record_relay.py [OUT.npz]
 
-    CAFFE_ROOT=/usr/lib/python3/dist-packages python3 tests/oracle/record_relay.py OUT.npz
+Default OUT.npz: tests/golden/relay.npz. CAFFE_ROOT, if not set, is where Python
+finds caffe.
 """
 
+import importlib.util
 import os
 import shutil
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+os.environ.setdefault("CAFFE_ROOT", os.path.dirname(os.path.dirname(
+    importlib.util.find_spec("caffe").origin)))
 sys.path[:0] = [ROOT, os.path.join(ROOT, "tests")]
 
 import numpy as np  # noqa: E402
-import relay_cases  # noqa: E402
 
+import relay_cases  # noqa: E402
 from relaybp import engine  # noqa: E402
 
 
@@ -35,4 +39,5 @@ def main(out):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    golden = os.path.join(ROOT, "tests", "golden", "relay.npz")
+    main(sys.argv[1] if len(sys.argv) > 1 else golden)

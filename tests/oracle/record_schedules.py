@@ -1,15 +1,19 @@
 """Record how BVLC Caffe trains under each schedule, with the project's own driver.
 
-From the repository root, under BVLC Caffe's Python:
+    bash ../shared/oracle/run.sh python3 tests/oracle/record_schedules.py [OUT.npz]
 
-    CAFFE_ROOT=/usr/lib/python3/dist-packages python3 tests/oracle/record_schedules.py OUT.npz
+Default OUT.npz: tests/golden/schedules.npz. CAFFE_ROOT, if not set, is where Python
+finds caffe.
 """
 
+import importlib.util
 import os
 import sys
 import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+os.environ.setdefault("CAFFE_ROOT", os.path.dirname(os.path.dirname(
+    importlib.util.find_spec("caffe").origin)))
 sys.path[:0] = [ROOT, os.path.join(ROOT, "tests")]
 
 import numpy as np  # noqa: E402
@@ -30,4 +34,5 @@ def main(out):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    golden = os.path.join(ROOT, "tests", "golden", "schedules.npz")
+    main(sys.argv[1] if len(sys.argv) > 1 else golden)

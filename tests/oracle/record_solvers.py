@@ -1,12 +1,12 @@
 """Record what BVLC Caffe's solvers compute, for tests/test_solver.py.
 
-From the repository root, this engine first, then BVLC Caffe's Python:
+From the repository root, this engine first, then BVLC Caffe:
 
-    PYTHONPATH=python:tests .venv/bin/python tests/oracle/record_solvers.py write build/snapshots
-    PYTHONPATH=tests python3 tests/oracle/record_solvers.py record build/snapshots [OUT]
+    PYTHONPATH=python .venv/bin/python tests/oracle/record_solvers.py write
+    bash ../shared/oracle/run.sh python3 tests/oracle/record_solvers.py [OUT]
 
-`write` takes the snapshots that `record` continues from; `record` writes OUT/solvers.npz and
-OUT/solver_snapshots.npz (default OUT: tests/golden).
+The first writes the snapshots in build/snapshots that the second continues from; that one writes
+OUT/solvers.npz and OUT/solver_snapshots.npz (default OUT: tests/golden).
 """
 
 import os
@@ -17,9 +17,12 @@ os.environ.setdefault("GLOG_minloglevel", "2")
 
 import numpy as np
 
-import solver_cases
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, TESTS)
 
-GOLDEN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "golden")
+import solver_cases  # noqa: E402
+
+SNAPSHOTS = os.path.join(os.path.dirname(TESTS), "build", "snapshots")
 
 
 def write(folder):
@@ -58,7 +61,7 @@ def save(path, arrays):
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "write":
-        write(sys.argv[2])
+    if sys.argv[1:] == ["write"]:
+        write(SNAPSHOTS)
     else:
-        record(sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else GOLDEN)
+        record(SNAPSHOTS, sys.argv[1] if len(sys.argv) > 1 else os.path.join(TESTS, "golden"))
