@@ -13,7 +13,7 @@ from .relay_file import schedule_name
 from .weights import weigh
 
 # loss: name of the loss layer; to: what it trains down to; layers: frozenset of layer indices;
-# ranges: [(start, end), ...] as net._backward takes them, topmost first; blobs: the tops that
+# ranges: ((start, end), ...) as net._backward takes them, topmost first; blobs: the tops that
 # hold the loss; weight: what its gradient is multiplied by; depth: see Graph.depth
 Flow = namedtuple("Flow", "loss to layers ranges blobs weight depth")
 
@@ -72,20 +72,20 @@ def _flow(graph, loss, to, source):
     layers |= {consumer for blob in graph.tops[top]
                for consumer in graph.consumers.get((top, blob), ())
                if graph.types[consumer] == "Split"}
-    blobs = graph.loss_blobs(top)
+    blobs = tuple(graph.loss_blobs(top))
     weight = graph.weights[blobs[0]] if blobs else 0
     return Flow(loss, to, layers, ranges(layers), blobs, weight, graph.depth(top))
 
 
 def ranges(layers):
-    """The contiguous ranges of a set of indices, [(start, end), ...] with start >= end."""
+    """The contiguous ranges of a set of indices, ((start, end), ...) with start >= end."""
     found = []
     for index in sorted(layers, reverse=True):
         if found and found[-1][1] == index + 1:
             found[-1][1] = index
         else:
             found.append([index, index])
-    return [tuple(pair) for pair in found]
+    return tuple(tuple(pair) for pair in found)
 
 
 def _check_losses(graph, used, source):

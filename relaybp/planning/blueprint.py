@@ -1,0 +1,73 @@
+"""A training net for planning: one image, no data to read, no weights to fill."""
+
+from ..errors import RelayError
+
+STANDARD_STAGE = "standard"
+TRAIN = 0
+
+
+def blueprint(pb, net_param, size=None):
+    """The TRAIN layers of a NetParameter, of batch 1, with an Input for the data layers.
+
+    size: (channels, height, width) of the images; by default the data layer's crop_size.
+    """
+    kept = pb.NetParameter(name=net_param.name)
+    for layer in net_param.layer:
+        if not is_in_training(layer):
+            continue
+        added = kept.layer.add()
+        if layer.bottom or layer.type == "Parameter":
+            added.CopyFrom(layer)
+            _clear_fillers(added)
+        else:
+            _make_input(added, layer, size)
+    if not kept.layer:
+        raise RelayError(f"net {net_param.name!r} has no layers for training")
+    return kept
+
+
+def is_in_training(layer):
+    """Whether a layer stands in the TRAIN net without any stage."""
+    def meets(rule):
+        return (not rule.HasField("phase") or rule.phase == TRAIN) and not rule.stage
+    if layer.include:
+        return any(meets(rule) for rule in layer.include)
+    return not any(meets(rule) and not rule.not_stage for rule in layer.exclude)
+
+
+def without_branches(pb, net_param):
+    """The NetParameter without the layers that the stage `standard` leaves out."""
+    kept = pb.NetParameter()
+    kept.CopyFrom(net_param)
+    del kept.layer[:]
+    for layer in net_param.layer:
+        rules = layer.include
+        if not rules or not all(STANDARD_STAGE in rule.not_stage for rule in rules):
+            kept.layer.add().CopyFrom(layer)
+    return kept
+
+
+def _make_input(added, layer, size):
+    added.name, added.type = layer.name, "Input"
+    added.top.extend(layer.top)
+    if layer.type == "Input":
+        for shape in layer.input_param.shape:
+            added.input_param.shape.add(dim=[1, *shape.dim[1:]])
+        return
+    crop = layer.transform_param.crop_size
+    if not (size or crop):
+        raise RelayError(f"data layer {layer.name!r} has no crop_size to tell the size of its "
+                         "images; give --size 3x224x224")
+    added.input_param.shape.add(dim=[1, *(size or (3, crop, crop))])
+    for _ in layer.top[1:]:
+        added.input_param.shape.add(dim=[1])
+
+
+def _clear_fillers(layer):
+    """Leave the weights zero: a plan does not look at them, and random ones take seconds."""
+    for field, options in layer.ListFields():
+        if field.name.endswith("_param") and field.message_type and not isinstance(
+                options, (list, tuple)) and hasattr(options, "ListFields"):
+            for name in ("weight_filler", "bias_filler", "filler"):
+                if name in options.DESCRIPTOR.fields_by_name:
+                    options.ClearField(name)
