@@ -16,6 +16,8 @@ from .steps import beside, existing, freeze, make_steps
 class OneStep:
     """Forward and backward passes over iter_size batches, then one update."""
 
+    steps_apart = False  # whether each loss has a step of its own
+
     def __init__(self, solver, relay, flows, fused):
         self.solver, self.net, self.flows = solver, solver.net, flows
         self.passes = solver.param.iter_size
@@ -83,6 +85,8 @@ class Relay(OneStep):
 
 class StepPerLoss:
     """For each loss, shallow to deep: a backward pass and an update of the layers of its flow."""
+
+    steps_apart = True
 
     def __init__(self, solver, relay, flows, fused):
         self.solver, self.net = solver, solver.net

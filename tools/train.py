@@ -22,6 +22,7 @@ sys.path.insert(0, ROOT)
 
 from relaybp import distributed, engine, models, relay_file, run_folder  # noqa: E402
 from relaybp.errors import RelayError  # noqa: E402
+from relaybp.probe import Probe  # noqa: E402
 from relaybp.report import NoReport, Report  # noqa: E402
 from relaybp.schedules import make_schedule  # noqa: E402
 from relaybp.trainer import Trainer, summary, top_errors  # noqa: E402
@@ -49,6 +50,8 @@ def arguments():
     parser.add_argument("--snapshot", help="continue from this .solverstate")
     parser.add_argument("--gpu", default="auto", help="auto, none, a GPU's number, or several: 0,1")
     parser.add_argument("--precision", default="fp32", help="fp32, tf32 or bf16")
+    parser.add_argument("--probe", type=int, metavar="N",
+                        help="every N iterations, measure every flow's gradients (tools/plot.py)")
     parser.add_argument("--no-fuse", action="store_true", help="one BackwardFromTo per range")
     parser.add_argument("--default-allocator", action="store_true",
                         help="leave the C library's memory allocator as it is")
@@ -117,6 +120,8 @@ def set_up(caffe, args, device, group, name, run):
         report.say(note)
     report.say(f"{name} on {device}{f' x {group.size}' if group.size > 1 else ''}, "
                f"{schedule.describe()}")
+    if args.probe and group.rank == 0:
+        schedule.after_forward = Probe(solver, schedule, args.probe, run)
     trainer = Trainer(solver, param, schedule, report)
     if args.snapshot:
         trainer.restore(args.snapshot)

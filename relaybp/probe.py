@@ -1,0 +1,97 @@
+"""Diagnostics while training: what each loss does to each layer with weights.
+
+RUN/probe.csv has a row (iteration, layer, flow, quantity, value) for
+
+- gradient: mean |g| of the layer's weights, for each flow and for `all` flows summed;
+- relative: mean |g| / mean |w|, for `all` (with gradient: Figure 1 of the relay paper);
+- share: ||g|| of a flow over the sum of all flows' ||g||, where several flows meet;
+- cosine: between the gradients of two flows ("loss & aux_loss") that meet;
+- supervision: ||g|| / (||g|| + ||decay w||), the part of the step that stems from the losses and
+  not from weight decay; with a step for each loss, ||g|| and decay add up over the steps.
+
+g is the gradient of an iteration's first batch, with the losses' weights, before any scaling.
+"""
+
+import csv
+import os
+from itertools import combinations
+
+import numpy as np
+
+from . import backward
+from .graph import DEEP, Graph
+
+HEADER = ("iteration", "layer", "flow", "quantity", "value")
+
+
+class Probe:
+    """Measures every `every` iterations; a schedule calls it after its first forward pass."""
+
+    def __init__(self, solver, schedule, every, run):
+        self.solver, self.net, self.every = solver, solver.net, every
+        self.path = os.path.join(run, "probe.csv")
+        graph = Graph(self.net)
+        self.flows = schedule.flows
+        self.backwards = [backward.choose(self.net, [flow]) for flow in self.flows]
+        if any(isinstance(run, backward.Passes) for run in self.backwards):
+            # the passes that measure come on top of those that train
+            backward.refuse_in_place_scale(graph, self.flows * 2, "--probe")
+        self.layers = [index for index, kind in enumerate(graph.types)
+                       if kind in DEEP and len(graph.layers[index].blobs)]
+        self.names = graph.names
+        self.weights = {index: graph.layers[index].blobs[0] for index in self.layers}
+        self.decay = solver.param.weight_decay
+        self.steps_apart = schedule.steps_apart
+
+    def __call__(self):
+        if self.solver.iter % self.every:
+            return
+        rows = []
+        found = self._gradients()
+        for index in self.layers:
+            weight = np.asarray(self.weights[index].data, np.float64)
+            rows.extend((self.names[index], *row) for row in measures(
+                weight, found[index], self.decay, self.steps_apart))
+        with open(self.path, "a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if not file.tell():
+                writer.writerow(HEADER)
+            for row in rows:
+                writer.writerow((self.solver.iter, *row[:-1], f"{row[-1]:.6g}"))
+
+    def _gradients(self):
+        """{layer: {loss: gradient}} of every flow by itself."""
+        found = {index: {} for index in self.layers}
+        for flow, run in zip(self.flows, self.backwards):
+            self.net.clear_param_diffs()
+            run()
+            for index in flow.layers.intersection(self.layers):
+                found[index][flow.loss] = np.array(self.weights[index].diff, np.float64)
+        self.net.clear_param_diffs()
+        return found
+
+
+def measures(weight, gradients, decay, steps_apart):
+    """(flow, quantity, value) of one layer; gradients: {loss: array}."""
+    if not gradients:
+        return
+    total = sum(gradients.values())
+    yield "all", "gradient", np.abs(total).mean()
+    yield "all", "relative", _over(np.abs(total).mean(), np.abs(weight).mean())
+    norms = {loss: np.linalg.norm(gradient) for loss, gradient in gradients.items()}
+    from_losses, from_decay = np.linalg.norm(total), decay * np.linalg.norm(weight)
+    if steps_apart:
+        from_losses, from_decay = sum(norms.values()), len(norms) * from_decay
+    yield "all", "supervision", _over(from_losses, from_losses + from_decay)
+    for loss, gradient in gradients.items():
+        yield loss, "gradient", np.abs(gradient).mean()
+    if len(gradients) > 1:
+        for loss, norm in norms.items():
+            yield loss, "share", _over(norm, sum(norms.values()))
+        for one, other in combinations(gradients, 2):
+            product = float((gradients[one] * gradients[other]).sum())
+            yield f"{one} & {other}", "cosine", _over(product, norms[one] * norms[other])
+
+
+def _over(value, whole):
+    return value / whole if whole else 0.0
