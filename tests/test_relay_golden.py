@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import relay_cases
 
 import caffe
+import relay_cases
 
-TOLERANCE = 1e-4  # relative to the blob's largest recorded value
+# Relative to the blob's largest recorded value. In ResNet-50 a ReLU on the brink may switch over
+# when sums are rounded in another order, as with another number of threads: then every gradient
+# below it moves by some 1e-3. tests/test_backward.py compares in fp64.
+TOLERANCES = {"branched": 1e-4, "resnet50": 1e-2}
 
 
 @pytest.fixture(scope="module")
@@ -39,4 +42,4 @@ def test_gradients_and_losses_are_those_of_bvlc_caffe(golden, tmp_path, name, fu
         worst[key] = max(abs(mine[0] / theirs[0] - 1),
                          np.abs(mine[1:] - theirs[1:]).max() / np.abs(theirs[1:]).max())
     key = max(worst, key=worst.get)
-    assert worst[key] < TOLERANCE, f"{key}: {worst[key]:.2e}"
+    assert worst[key] < TOLERANCES[name.partition("_")[0]], f"{key}: {worst[key]:.2e}"
