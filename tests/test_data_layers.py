@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 import caffe
 import data_cases
 from caffe import device
+from caffe.catalogue import prefetch
 from caffe.proto import caffe_pb2
 from data_cases import MEAN, forwards
 
@@ -211,6 +213,28 @@ def test_the_reading_thread_ends_with_its_net(folder):
     net.forward()
     assert threading.active_count() == before + 1
     del net
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_a_prefetcher_may_be_freed_in_its_own_thread(ahead):
+    """As the garbage collector does, which runs in any thread."""
+    freed, holder = threading.Event(), []
+
+    def items():
+        yield 1
+        while not holder:
+            pass
+        holder.pop().close()
+        freed.set()
+        yield from range(2, 9)
+
+    before = threading.active_count()
+    holder.append(prefetch.Prefetcher(items(), ahead))
+    assert freed.wait(10)
+    thread_ends = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < thread_ends:
+        time.sleep(0.01)
     assert threading.active_count() == before
 
 

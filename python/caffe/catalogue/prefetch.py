@@ -81,7 +81,7 @@ class Prefetcher:
         self._queue = queue.Queue(max(ahead, 1))
         stop = threading.Event()
         thread = threading.Thread(target=_fill, args=(items, self._queue, stop), daemon=True)
-        self.close = weakref.finalize(self, _close, thread, self._queue, stop)
+        self.close = weakref.finalize(self, _close, thread, stop)
         thread.start()
 
     def get(self):
@@ -94,19 +94,26 @@ class Prefetcher:
 def _fill(items, filled, stop):
     try:
         for item in items:
-            filled.put(item)
-            if stop.is_set():
+            if not _put(item, filled, stop):
                 break
     except Exception as error:  # whatever it is, the net's thread must hear of it
-        filled.put(error)
+        _put(error, filled, stop)
     finally:
         items.close()
 
 
-def _close(thread, filled, stop):
+def _put(item, filled, stop):
+    """Whether there came to be room for `item` before the Prefetcher was closed."""
+    while not stop.is_set():
+        try:
+            filled.put(item, timeout=0.1)
+            return True
+        except queue.Full:
+            pass
+    return False
+
+
+def _close(thread, stop):
     stop.set()
-    while thread.is_alive():
-        try:  # a full queue holds the thread up
-            filled.get(timeout=0.01)
-        except queue.Empty:
-            thread.join(0.01)
+    if thread is not threading.current_thread():  # the garbage collector may run in any thread
+        thread.join()
