@@ -41,6 +41,9 @@ train: $(NEEDS) ## train MODEL (DATA=, GPU=, PROFILE=, WEIGHTS=, RESUME=, RUN=, 
 evaluate: $(NEEDS) ## test a run's newest snapshot: RUN=runs/... [WEIGHTS=]
 	$(PY) tools/evaluate.py $(RUN) --gpu $(GPU) $(if $(WEIGHTS),--weights "$(WEIGHTS)")
 
+plot: $(READY) ## plot the curves and probes of RUN="runs/... [runs/...]"
+	$(VENV)/bin/python tools/plot.py $(RUN) $(ARGS)
+
 plan: $(NEEDS) ## print and draw what each loss of MODEL trains (ARGS='--auto K' proposes losses)
 	$(PY) tools/plan.py $(MODEL) $(ARGS)
 
@@ -66,4 +69,4 @@ oracle-test: $(READY) ## compare with a live BVLC Caffe: ORACLE_RUN="command pre
 clean: ## delete runs/ and caches, keep .venv and data/
 	rm -rf runs .pytest_cache .ruff_cache
 
-.PHONY: help setup build train evaluate plan models demo prototxts test lint oracle-test clean
+.PHONY: help setup build train evaluate plot plan models demo prototxts test lint oracle-test clean

@@ -1,6 +1,7 @@
 """Diagnostics while training: what each loss does to each layer with weights.
 
-RUN/probe.csv has a row (iteration, layer, flow, quantity, value) for
+RUN/probe.csv has a row (iteration, part, layer, flow, quantity, value), part being the trunk or the
+loss whose own branch the layer belongs to, for
 
 - gradient: mean |g| of the layer's weights, for each flow and for `all` flows summed;
 - relative: mean |g| / mean |w|, for `all` (with gradient: Figure 1 of the relay paper);
@@ -21,7 +22,7 @@ import numpy as np
 from . import backward
 from .graph import DEEP, Graph
 
-HEADER = ("iteration", "layer", "flow", "quantity", "value")
+HEADER = ("iteration", "part", "layer", "flow", "quantity", "value")
 
 
 class Probe:
@@ -39,6 +40,8 @@ class Probe:
         self.layers = [index for index, kind in enumerate(graph.types)
                        if kind in DEEP and len(graph.layers[index].blobs)]
         self.names = graph.names
+        self.parts = {index: graph.names[loss] for loss in graph.losses if loss != graph.final
+                      for index in graph.head(loss)}
         self.weights = {index: graph.layers[index].blobs[0] for index in self.layers}
         self.decay = solver.param.weight_decay
         self.steps_apart = schedule.steps_apart
@@ -50,7 +53,8 @@ class Probe:
         found = self._gradients()
         for index in self.layers:
             weight = np.asarray(self.weights[index].data, np.float64)
-            rows.extend((self.names[index], *row) for row in measures(
+            where = self.parts.get(index, "trunk"), self.names[index]
+            rows.extend((*where, *row) for row in measures(
                 weight, found[index], self.decay, self.steps_apart))
         with open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
