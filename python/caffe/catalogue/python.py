@@ -35,6 +35,15 @@ class Python(TensorLayer):
     def public(self):
         return self.user
 
+    @property
+    def position(self):
+        """The `position` of a user's data layer that has one: a snapshot keeps it."""
+        return self.user.position
+
+    @position.setter
+    def position(self, position):
+        self.user.position = position
+
     def connect(self, bottoms, tops):
         self.bottoms, self.tops = bottoms, tops
         for blob in tops:

@@ -1,0 +1,135 @@
+"""From the uint8 pixels of a batch to the floats that a net reads: mean, colour shift, layout.
+
+The same code runs on numpy arrays (an original Caffe) and on tensors (this engine, CPU or GPU).
+"""
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from caffe.proto import caffe_pb2
+
+from . import draws
+from .errors import SceneError
+
+COLOR_SEED = 0x636f6c6f72  # keeps the colour draws apart from those of the crops
+
+
+class Finisher:
+    """y = (x - mean + colour shift) * scale, and 0 where a crop reaches beyond the image.
+
+    `floats(pixels)` and `place(array)` bring uint8 pixels, as floats, and constants to where the
+    net computes. A mean image of the size of the crop is subtracted as it is; one of the size of
+    the records is cut and mirrored as they are.
+    """
+
+    seed = 0  # of the colour draws
+
+    def __init__(self, options, cutter, record_shape, floats, place):
+        self.options, self.cutter, self.floats, self.place = options, cutter, floats, place
+        self.height, self.width = cutter.out_size
+        self.channels, self.record_size = record_shape[0], record_shape[1:]
+        self.color = _read_color(options.color_file, self.channels) if cutter.training else None
+        mean = _read_mean(options)
+        self._mean = None if mean is None else self._prepare(mean)
+
+    def _prepare(self, mean):
+        """The mean as what is subtracted from rows of width * channels values."""
+        size = mean.shape[1:]
+        if mean.shape[0] not in (1, self.channels) or (
+                size not in ((1, 1), self.cutter.out_size, self.record_size)):
+            raise SceneError(
+                f"the mean has (channels, height, width) {mean.shape}, the records "
+                f"{(self.channels, *self.record_size)}, the crop {self.cutter.out_size}; give a "
+                "mean_file of the size of the one or the other, or one mean_value per channel")
+        mean = np.broadcast_to(mean.transpose(1, 2, 0), (*size, self.channels))
+        self.cut_mean = size not in ((1, 1), self.cutter.out_size)
+        if self.cut_mean and self.cutter.scaled:
+            raise SceneError("a mean_file of the size of the records has no meaning where they are "
+                             f"resized: give one of the crop's size {self.cutter.out_size}, or "
+                             "mean_value")
+        if size == (1, 1):
+            mean = np.broadcast_to(mean, (1, self.width, self.channels))
+        if self.cut_mean:
+            pad = self.cutter.pad
+            mean = np.pad(mean, ((pad, pad), (pad, pad), (0, 0)), "constant")
+            mean = np.stack([mean, mean[:, ::-1]])
+        rows = np.ascontiguousarray(mean, np.float32)
+        return self.place(rows.reshape(*rows.shape[:-2], -1))
+
+    def __call__(self, pixels, places, positions):
+        """The floats (N, h, w, C) of pixels (N, h, w, C) that were cut at `places` (N, 3)."""
+        values = self.floats(pixels)
+        rows = values.reshape(len(pixels), self.height, -1)  # long rows are fast to compute with
+        if self._mean is not None:
+            self._subtract_mean(rows, places)
+        if self.color is not None:
+            shift = np.tile(self.color_shift(positions), (1, self.width))[:, None]
+            rows += self.place(np.ascontiguousarray(shift, np.float32))
+        if self.options.scale != 1:
+            rows *= self.options.scale
+        if self.cutter.pad:
+            rows *= self.place(self._inside(places))
+        return values
+
+    def color_shift(self, positions):
+        """AlexNet's shift of each channel (N, 3): eigenvectors times eigenvalues times draws."""
+        values, vectors = self.color
+        alphas = self.options.color_deviation * draws.normal(
+            self.seed ^ COLOR_SEED, positions, len(values))
+        return 255 * (alphas * values) @ vectors
+
+    def _subtract_mean(self, rows, places):
+        if not self.cut_mean:
+            rows -= self._mean
+            return
+        pad, (_, full) = self.cutter.pad, self.record_size
+        for row, (mirrored, top, left) in zip(rows, places.tolist()):
+            top, left = top + pad, left + pad
+            if mirrored:
+                left = full + 2 * pad - self.width - left
+            at = slice(left * self.channels, (left + self.width) * self.channels)
+            row -= self._mean[mirrored, top:top + self.height, at]
+
+    def _inside(self, places):
+        """1 where a crop shows the image and 0 where its padding, (N, h, w * C)."""
+        inside = []
+        for side, full, start in ((self.height, self.record_size[0], places[:, 1]),
+                                  (self.width, self.record_size[1], places[:, 2])):
+            at = np.arange(side) + start[:, None]
+            inside.append((at >= 0) & (at < full))
+        rows, columns = inside
+        columns = np.where(places[:, :1] == 1, columns[:, ::-1], columns)
+        columns = np.repeat(columns, self.channels, axis=1)
+        return (rows[:, :, None] & columns[:, None]).astype(np.float32)
+
+
+def _read_mean(options):
+    """The mean as (C, H, W) or (C, 1, 1), or None."""
+    if options.mean_value:
+        return np.array(options.mean_value, np.float32).reshape(-1, 1, 1)
+    if not options.mean_file:
+        return None
+    blob = caffe_pb2.BlobProto()
+    try:
+        with open(options.mean_file, "rb") as file:
+            blob.ParseFromString(file.read())
+        shape = tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
+        return np.array(blob.data, np.float32).reshape(shape[-3:])
+    except (OSError, ValueError, DecodeError) as error:
+        raise SceneError(f"mean_file {options.mean_file}: {error}; expected one image, as "
+                         "compute_image_mean makes it") from error
+
+
+def _read_color(path, channels):
+    """The eigenvalues (3,) and eigenvectors (3, 3), one a row, of a colour file, or None."""
+    if not path:
+        return None
+    try:
+        rows = np.loadtxt(path, ndmin=2)
+    except (OSError, ValueError) as error:
+        raise SceneError(f"color_file {path}: {error}; make it with color_pca") from error
+    if channels != 3 or rows.shape != (3, 4):
+        raise SceneError(f"color_file {path}: expected records of 3 channels and a file of 3 rows, "
+                         f"eigenvalue and eigenvector each; found {channels} channels and "
+                         f"{rows.shape}")
+    return rows[:, 0], rows[:, 1:]

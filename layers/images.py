@@ -1,0 +1,101 @@
+"""Images for the data layer, with OpenCV where there is one, else with Pillow. Pixels are BGR."""
+
+import io
+
+import numpy as np
+
+try:
+    import cv2
+    cv2.setNumThreads(1)  # the workers are many
+except ImportError:  # as beside an original Caffe
+    cv2 = None
+    from PIL import Image, ImageOps
+
+REDUCTIONS = (8, 4, 2)  # of the scale at which a JPEG can be decoded for less
+_FRAMES = {*range(0xc0, 0xd0)} - {0xc4, 0xc8, 0xcc}  # JPEG markers that state the size
+
+
+def decode(data, color=True, reduction=1):
+    """The image file in the bytes `data` as (H, W, C), C = 3 or 1; ValueError if it is none.
+
+    reduction: 1, 2, 4 or 8; the scale of a JPEG is divided by it, others stay as they are.
+    """
+    if jpeg_is_cut(data):
+        raise ValueError(f"a JPEG image without its end ({len(data)} bytes)")
+    image = _decode(data, color, reduction) if len(data) else None
+    if image is None:
+        raise ValueError(f"its {len(data)} bytes are not an image that can be decoded")
+    return image if image.ndim == 3 else image[:, :, np.newaxis]
+
+
+def jpeg_is_cut(data):
+    """Whether `data` begins as a JPEG but lacks the marker that ends one."""
+    # some writers append a few bytes
+    return bytes(data[:2]) == b"\xff\xd8" and b"\xff\xd9" not in bytes(data[-64:])
+
+
+def jpeg_size(data):
+    """(height, width) as the header of a JPEG states them; None for other files."""
+    at = 2
+    if bytes(data[:2]) != b"\xff\xd8":
+        return None
+    while at + 9 <= len(data) and data[at] == 0xff:
+        if data[at + 1] in _FRAMES:
+            return data[at + 5] << 8 | data[at + 6], data[at + 7] << 8 | data[at + 8]
+        at += 2 + (data[at + 2] << 8 | data[at + 3])
+    return None
+
+
+if cv2:
+    _COLOR = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
+              8: cv2.IMREAD_REDUCED_COLOR_8}
+
+    def _decode(data, color, reduction):
+        flags = _COLOR[reduction] if color else cv2.IMREAD_GRAYSCALE
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+
+    def resize(image, size):
+        """(H, W, C) at size = (height, width): linear, but averaged where it halves or more."""
+        averaged = image.shape[0] >= 2 * size[0] and image.shape[1] >= 2 * size[1]
+        method = cv2.INTER_AREA if averaged else cv2.INTER_LINEAR
+        return cv2.resize(image, size[::-1], interpolation=method).reshape(*size, image.shape[2])
+
+    def put(image, mirrored, out):
+        """Write (H, W, C) pixels into `out`, maybe mirrored."""
+        if mirrored:
+            cv2.flip(image, 1, out)
+        else:
+            out[...] = image
+
+    def put_planes(planes, mirrored, out):
+        """Write (C, H, W) pixels into `out` (H, W, C), maybe mirrored."""
+        if len(planes) > 4:
+            out[...] = planes.transpose(1, 2, 0)[:, ::-1 if mirrored else 1]
+            return
+        cv2.merge(list(planes), out)
+        if mirrored:
+            cv2.flip(out, 1, out)
+else:
+    def _decode(data, color, reduction):
+        try:
+            image = Image.open(io.BytesIO(data))
+            if reduction > 1:
+                image.draft(None, tuple(-(-side // reduction) for side in image.size))
+            image = ImageOps.exif_transpose(image).convert("RGB" if color else "L")
+        except Exception:  # Pillow raises whatever its decoders stumble over
+            return None
+        return np.asarray(image)[:, :, ::-1] if color else np.asarray(image)
+
+    def resize(image, size):
+        """(H, W, C) at size = (height, width), linear."""
+        planes = [np.asarray(Image.fromarray(plane).resize(size[::-1], Image.BILINEAR))
+                  for plane in np.ascontiguousarray(image.transpose(2, 0, 1))]
+        return np.stack(planes, axis=2)
+
+    def put(image, mirrored, out):
+        """Write (H, W, C) pixels into `out`, maybe mirrored."""
+        out[...] = image[:, ::-1 if mirrored else 1]
+
+    def put_planes(planes, mirrored, out):
+        """Write (C, H, W) pixels into `out` (H, W, C), maybe mirrored."""
+        put(planes.transpose(1, 2, 0), mirrored, out)

@@ -1,0 +1,177 @@
+"""SceneData: the papers' data layer, in pycaffe's Python-layer protocol; see layers/README.md.
+
+    layer { name: "data" type: "Python" top: "data" top: "label"
+            python_param { module: "layers.scene_data" layer: "SceneData"
+              param_str: 'source: "DATA/train_lmdb" batch_size: 256 class_aware: true '
+                         'crop_size: 224 mirror: true mean_file: "DATA/mean.binaryproto"' } }
+"""
+
+import os
+import weakref
+import zlib
+
+import numpy as np
+
+import caffe
+from caffe.proto import caffe_pb2
+
+from . import images
+from .class_aware import ClassAware, KeyOrder, ShuffledOrder
+from .datum import read_datum
+from .errors import SceneError
+from .finish import Finisher
+from .record_index import open_lmdb, read_index
+from .scene_feed import HELD, Feeder
+from .scene_message import parse_options
+from .scene_pool import Pool
+from .scene_worker import pixels_of
+from .windows import Cutter
+
+try:  # this repository's engine: tensors on any device
+    import torch
+
+    from caffe import device
+except ImportError:  # an original Caffe: numpy arrays
+    torch = device = None
+
+
+class SceneData(caffe.Layer):
+    """Batches from an LMDB of Datums, cut and augmented by worker processes.
+
+    tops: data (batch_size, C, h, w), and labels (batch_size,) if there is a second one.
+    In the TRAIN phase records come class-aware, shuffled or in the order of their keys, each
+    process taking its share, and every draw follows from the seed and the record's position. In
+    the TEST phase they come in the order of their keys, with a central crop and nothing random.
+    param_str: a SceneDataParameter. Never back-propagates.
+    """
+
+    _feeder = None
+
+    def setup(self, bottom, top):
+        if len(bottom) or len(top) not in (1, 2):
+            raise SceneError("SceneData takes no bottom and one or two tops: data, and labels")
+        self.options = parse_options(self.param_str)
+        self.training = self.phase == caffe_pb2.TRAIN
+        self.index = read_index(self.options.source)
+        record_shape = _first_shape(self.options.source)
+        side = self.options.crop_size
+        size = (side, side) if side else record_shape[1:]
+        self.cutter = Cutter(self.options, self.training, size)
+        floats, place = (_numpy_floats, np.asarray) if device is None else (_floats, _place)
+        self.finisher = Finisher(self.options, self.cutter, record_shape, floats, place)
+        self.shape = (*size, record_shape[0])
+        self._order, self._position = None, 0
+
+    def reshape(self, bottom, top):
+        height, width, channels = self.shape
+        top[0].reshape(self.options.batch_size, channels, height, width)
+        if len(top) == 2:
+            top[1].reshape(self.options.batch_size)
+
+    def forward(self, bottom, top):
+        try:
+            self._feeder = self._feeder or self._start()
+            batch = self._feeder.next()
+        except Exception:
+            self.close()  # the next forward tries again, from the same record
+            raise
+        self._position = self._feeder.position
+        data = self.finisher(batch.pixels, batch.places, batch.positions)
+        if device is None:
+            top[0].data[...] = data.transpose(0, 3, 1, 2)
+        else:
+            top[0].tensor = data.permute(0, 3, 1, 2)  # (N, C, h, w), channels last
+        if len(top) == 2:
+            top[1].data[...] = batch.labels
+
+    def backward(self, top, propagate_down, bottom):
+        pass
+
+    @property
+    def position(self):
+        """The number of the draw that comes next, over all processes.
+
+        Set it (after the seed) to continue where another run was, with the same records, crops,
+        mirrors and colours.
+        """
+        return self._position
+
+    @position.setter
+    def position(self, position):
+        self.close()
+        self._order, self._position = None, int(position)
+
+    @property
+    def left_out(self):
+        """How many damaged records others have stood in for since the workers were started."""
+        return self._feeder.pool.left_out if self._feeder else 0
+
+    def close(self):
+        """End the worker processes; the next forward starts others."""
+        if self._feeder is not None:
+            self._feeder.pool.close()
+            self._feeder = None
+
+    def _start(self):
+        options, labels, seed = self.options, self.index.labels, self._seed()
+        if self._order is None:
+            self._order = (
+                KeyOrder(len(labels)) if not self.training else
+                ClassAware(labels, seed) if options.class_aware else
+                ShuffledOrder(len(labels), seed) if options.shuffle else KeyOrder(len(labels)))
+        self.finisher.seed = seed
+        share = (caffe.solver_rank(), caffe.solver_count()) if self.training else (0, 1)
+        settings = {"options": self.param_str, "training": self.training, "shape": self.shape,
+                    "slots": options.ahead + HELD}
+        workers = options.workers or max(1, _cores() // share[1])
+        pool = Pool(workers, options.batch_size, settings, f"SceneData ({options.source})")
+        _pin(pool)
+        return Feeder(pool, self._order, labels, seed, share, self._position)
+
+    def _seed(self):
+        """The seed in param_str, else what follows from the engine's seed and the source."""
+        if self.options.HasField("seed") or device is None:
+            return self.options.seed
+        return device.seed() ^ zlib.crc32(self.options.source.encode())
+
+
+def _first_shape(source):
+    """The (C, H, W) of the first record, which stands for all."""
+    environment = open_lmdb(source)
+    try:
+        with environment.begin(buffers=True) as transaction, transaction.cursor() as cursor:
+            cursor.first()
+            datum = read_datum(cursor.value())
+            if not datum.encoded:
+                return pixels_of(datum).shape
+            height, width, channels = images.decode(datum.data).shape
+            return channels, height, width
+    except ValueError as error:
+        raise SceneError(f"source {source}: its first record: {error}; convert it again") from error
+    finally:
+        environment.close()
+
+
+def _cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _numpy_floats(pixels):
+    return pixels.astype(np.float32)
+
+
+def _floats(pixels):
+    return device.upload(torch.from_numpy(pixels)).to(torch.float32)
+
+
+def _place(array):
+    return device.upload(device.staged(torch.from_numpy(array)))
+
+
+def _pin(pool):
+    """Let a GPU fetch the batches from where the workers put them, while it computes."""
+    if device is None or device.current().type != "cuda":
+        return
+    runtime, pixels = torch.cuda.cudart(), pool.slots.pixels
+    runtime.cudaHostRegister(pixels.ctypes.data, pixels.nbytes, 0)
+    weakref.finalize(pool, runtime.cudaHostUnregister, pixels.ctypes.data)

@@ -1,0 +1,53 @@
+"""The ring of batches between the worker processes of a SceneData layer and its forward."""
+
+from collections import deque, namedtuple
+
+import numpy as np
+
+from . import draws
+from .windows import COLUMNS
+
+HELD = 2  # batches that a GPU may still be fetching while the next ones are filled
+
+# pixels: (N, h, w, C) uint8 in shared memory; places: (N, 3) mirrored, top, left; labels: (N,);
+# positions: (N,) of the draws
+Batch = namedtuple("Batch", "pixels places labels positions")
+
+
+class Feeder:
+    """Hands out batches from `position` on; the share (rank, count) says which draws are its own.
+
+    order: gives the records at positions, see class_aware; labels: of all records.
+    """
+
+    def __init__(self, pool, order, labels, seed, share, position):
+        self.pool, self._order, self._labels, self._seed = pool, order, labels, seed
+        self._rank, self._count = share
+        self.position = position  # of the draw after those that were handed out
+        self._submitted = position
+        slots, self._size = pool.slots.records.shape
+        self._free, self._filling, self._held = deque(range(slots)), deque(), deque()
+
+    def next(self):
+        """The next Batch; what it holds is good until two more have been handed out."""
+        if len(self._held) == HELD:
+            self._free.append(self._held.popleft())
+        while self._free:
+            self._submit(self._free.popleft())
+        slot, positions = self._filling.popleft()
+        self.pool.wait(slot)
+        self._held.append(slot)
+        self.position += self._size * self._count
+        slots = self.pool.slots
+        return Batch(slots.pixels[slot], slots.places[slot], self._labels[slots.records[slot]],
+                     positions)
+
+    def _submit(self, slot):
+        first = self._submitted + self._rank
+        positions = np.arange(first, first + self._size * self._count, self._count)
+        self._submitted += self._size * self._count
+        slots = self.pool.slots
+        slots.records[slot] = self._order.draw(positions)
+        slots.draws[slot] = draws.uniform(self._seed, positions, len(COLUMNS))
+        self.pool.submit(slot)
+        self._filling.append((slot, positions))

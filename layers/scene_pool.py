@@ -1,0 +1,135 @@
+"""The worker processes of a SceneData layer, and the memory that they share with it.
+
+A worker is started as a program of its own: it inherits no threads, no locks and no GPU, and does
+not run the user's script again.
+"""
+
+import contextlib
+import json
+import mmap
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import weakref
+
+from .errors import SceneError
+from .scene_worker import RESULT, TASK, Slots
+
+ITEMS = 8  # records a task: a few milliseconds, so that all workers share one batch
+_LOOK_EVERY_S = 1.0  # whether a worker has died
+_REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class Pool:
+    """`workers` processes that fill the slots of a ring of batches.
+
+    settings: what scene_worker.serve takes; where: the name of the layer, for messages.
+    """
+
+    def __init__(self, workers, batch_size, settings, where):
+        self.where, self._batch_size = where, batch_size
+        layout = (settings["slots"], batch_size, settings["shape"])
+        size = Slots(None, *layout).bytes
+        handle = _shared_memory(size, where)
+        self.memory = mmap.mmap(handle, size)
+        self.slots = Slots(self.memory, *layout)
+        task_end, self._tasks = os.pipe()
+        self._results, result_end = os.pipe()
+        ends = (task_end, result_end, handle)
+        try:
+            processes = [_start(ends, settings) for _ in range(workers)]
+        finally:
+            for end in ends:
+                os.close(end)
+        self._processes = processes
+        self._open = dict.fromkeys(range(settings["slots"]), 0)  # items under way
+        self._problems = {}  # slot -> why it cannot be filled
+        self._buffer = b""
+        self.left_out = 0  # damaged records that others stood in for
+        self.close = weakref.finalize(self, _close, self._tasks, self._results, processes)
+
+    def submit(self, slot):
+        """Have a slot filled, whose records and draws are set."""
+        self._open[slot] = self._batch_size
+        for first in range(0, self._batch_size, ITEMS):
+            last = min(first + ITEMS, self._batch_size)
+            os.write(self._tasks, TASK.pack(slot, first, last))
+
+    def wait(self, slot):
+        """Return when a slot is filled; SceneError says which record cannot be had, and why."""
+        while self._open[slot]:
+            if slot in self._problems:
+                raise SceneError(self._problems[slot])
+            ready, _, _ = select.select([self._results], [], [], _LOOK_EVERY_S)
+            data = os.read(self._results, 1 << 16) if ready else b""
+            if data:
+                self._take(data)
+            else:
+                self._look_for_dead()
+
+    def _take(self, data):
+        """Note what the workers' results say."""
+        self._buffer += data
+        while len(self._buffer) >= RESULT.size:
+            size, slot, done, left_out = RESULT.unpack_from(self._buffer)
+            end = RESULT.size + size
+            if len(self._buffer) < end:
+                return
+            text = self._buffer[RESULT.size:end].decode("utf-8", "replace")
+            self._buffer = self._buffer[end:]
+            if done < 0:
+                self._problems[slot] = text
+                continue
+            self._open[slot] -= done
+            if left_out:
+                self.left_out += left_out
+                print(f"{self.where}: left out, {self.left_out} by now: {text}", file=sys.stderr)
+
+    def _look_for_dead(self):
+        for process in self._processes:
+            if process.poll() is not None:
+                raise SceneError(
+                    f"a worker process died (exit status {process.returncode}); most often memory "
+                    "ran out: use fewer workers, a smaller batch_size or less ahead")
+
+
+def _start(ends, settings):
+    if not sys.executable:
+        raise SceneError("no Python to start the worker processes with: sys.executable is empty")
+    environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    path = [_REPOSITORY, environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+    return subprocess.Popen(
+        [sys.executable, "-m", "layers.scene_worker", *map(str, ends), json.dumps(settings)],
+        stdin=subprocess.DEVNULL, pass_fds=ends, env=environment)
+
+
+def _shared_memory(size, where):
+    """A handle of nameless memory of `size` bytes: nothing of it can be left behind."""
+    try:
+        if hasattr(os, "memfd_create"):
+            handle = os.memfd_create("scene_data")
+        else:
+            with tempfile.TemporaryFile() as file:
+                handle = os.dup(file.fileno())
+        os.ftruncate(handle, size)
+    except OSError as error:
+        raise SceneError(f"{where}: cannot get {size} bytes of shared memory ({error}); use a "
+                         "smaller batch_size or less ahead") from error
+    return handle
+
+
+def _close(tasks, results, processes):
+    """End the workers: they see the end of the tasks, or are killed."""
+    os.close(tasks)
+    os.close(results)
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
