@@ -199,3 +199,35 @@ def test_frozen_layers_stay_as_they_are(tmp_path, relay):
     same = {name for name in before if all(
         torch.equal(*pair) for pair in zip(before[name], after[name], strict=True))}
     assert same == {"conv1", "conv2"}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("layer", ["conv3", "fc"])
+def test_a_backward_pass_reads_the_weights_of_the_moment(tmp_path, precision, layer):
+    """What multi-way rests on: after a step, the next backward pass sees the new weights."""
+    device.set_precision(precision)
+    try:
+        solver, _ = make(caffe, str(tmp_path), "schedule: JOINT", AUXILIARY)
+        net = solver.net
+        for loss in ("aux2_loss", "aux3_loss"):
+            net.blobs[loss].diff[...] = 0
+        net.forward()
+        net.clear_param_diffs()
+        for blob in net.params[layer]:
+            blob.tensor.zero_()  # as an update would, in place
+        net.backward()
+        assert net.params[layer][0].diff.any()
+        assert not net.params["conv2"][0].diff.any()
+    finally:
+        device.set_precision("fp32")
+
+
+@pytest.mark.parametrize("relay", ["schedule: MULTI_WAY", "schedule: PAIR_WISE", FLOWS])
+def test_diffs_that_nobody_looks_at_may_be_freed(tmp_path, relay):
+    nets = []
+    for keep in (True, False):
+        solver, schedule = make(caffe, str(tmp_path), relay, AUXILIARY_IN_PLACE)
+        solver.net.keep_diffs = keep
+        run(solver, schedule, 3)
+        nets.append(solver.net)
+    assert largest_difference(nets[0], weights_of(nets[1])) == 0

@@ -66,14 +66,14 @@ class _BaseConvolution(TensorLayer):
             for x in bottoms)
 
     def backward(self, diffs, bottoms, tops, wanted):
-        weight = self._weight_of_forward(bottoms[0].dtype)
+        weight = self._weight_for_backward(bottoms[0].dtype)
         return [
             self._unflat(self._gradient(dy, x, weight, (True, False, False))[0], x)
             if want and dy is not None else None
             for dy, x, want in zip(diffs, bottoms, wanted, strict=True)]
 
     def backward_params(self, diffs, bottoms, tops):
-        weight = self._weight_of_forward(bottoms[0].dtype)
+        weight = self._weight_for_backward(bottoms[0].dtype)
         mask = (False, *self._params_wanted())
         for dy, x in zip(diffs, bottoms, strict=True):
             if dy is None or not any(mask):
@@ -90,12 +90,21 @@ class _BaseConvolution(TensorLayer):
 
     def _params_for_forward(self, dtype):
         """Weight and bias in the precision of the activations; backward uses the same copy."""
-        weight = self.cast_weight = self.blobs[0].tensor.to(dtype)
-        return weight, self.blobs[1].tensor.to(dtype) if len(self.blobs) > 1 else None
+        return self._cast_weight(dtype), (
+            self.blobs[1].tensor.to(dtype) if len(self.blobs) > 1 else None)
 
-    def _weight_of_forward(self, dtype):
+    def _cast_weight(self, dtype):
         weight = self.blobs[0].tensor
-        return weight if weight.dtype == dtype else self.cast_weight
+        self.cast_weight, self.cast_version = weight.to(dtype), weight._version
+        return self.cast_weight
+
+    def _weight_for_backward(self, dtype):
+        """The copy of forward, unless an update has come since."""
+        weight = self.blobs[0].tensor
+        if weight.dtype == dtype:
+            return weight
+        return self.cast_weight if weight._version == self.cast_version else (
+            self._cast_weight(dtype))
 
     def _params_wanted(self):
         wanted = self.param_propagate_down
