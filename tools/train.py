@@ -28,7 +28,7 @@ from relaybp.schedules import make_schedule  # noqa: E402
 from relaybp.trainer import Trainer, summary, top_errors  # noqa: E402
 
 DEMO = os.path.join("data", "demo")
-SHORT = ["max_iter=120", "base_lr=0.001", "lr_policy=fixed", "iter_size=1", "display=5",
+SHORT = ["max_iter=120", "base_lr=0.002", "lr_policy=fixed", "iter_size=1", "display=5",
          "test_interval=60", "test_initialization=false", "snapshot=60"]
 SHORT_BATCH, SHORT_CROP = 16, 112
 
