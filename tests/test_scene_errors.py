@@ -49,7 +49,8 @@ def spoiled(kind):
 KINDS = {
     "cut off": r"a JPEG image without its end \(\d+ bytes\)",
     "cut in half": "damaged image: .*(Premature|premature|Corrupt)",
-    "flipped": "damaged image: Corrupt JPEG data", "header": r"its \d+ bytes are not an image that can be decoded",
+    "flipped": "damaged image: Corrupt JPEG data",
+    "header": r"its \d+ bytes are not an image that can be decoded",
     "empty": "its 0 bytes are not an image", "text": "its 5 bytes are not an image",
     "not a datum": "2 bytes that are not a Datum",
     "too few pixels": r"channels, height, width say \(3, 12, 15\), but it holds 504 values",

@@ -11,7 +11,7 @@ from caffe.proto import caffe_pb2
 def parse_datum(record, key):
     """The Datum in the bytes `record`, which stand under `key` in their database."""
     try:
-        return caffe_pb2.Datum.FromString(bytes(record))
+        return caffe_pb2.Datum.FromString(record)
     except DecodeError as error:
         raise DataError(f"record {_name(key)}: {len(record)} bytes that are not a Datum; the "
                          "database is damaged or holds something else: convert it again") from error
@@ -29,12 +29,13 @@ def decode_datum(datum, key, color=None):
         datum = parse_datum(datum, key)
     if datum.encoded:
         return _decode_image(datum, key, color)
-    if len(datum.data) and len(datum.float_data):
+    data = datum.data  # once, for protobuf copies it every time
+    if len(data) and len(datum.float_data):
         raise DataError(f"record {_name(key)}: holds both data and float_data; expected one")
     if len(datum.float_data):
         values = np.array(datum.float_data, dtype=np.float32)
     else:
-        values = np.frombuffer(datum.data, dtype=np.uint8)
+        values = np.frombuffer(data, dtype=np.uint8)
     shape = (datum.channels, datum.height, datum.width)
     if min(shape) < 1 or values.size != np.prod(shape, dtype=np.int64):
         raise DataError(f"record {_name(key)}: channels, height, width say {shape}, but it holds "

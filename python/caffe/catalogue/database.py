@@ -50,12 +50,16 @@ class Database:
             raise DataError(f"{path}: the LMDB is empty; make it again")
 
     def records(self, start=0, step=1):
-        """(key, value) of record number `start` and every `step`-th after it, over and over."""
+        """(key, value) of record number `start` and every `step`-th after it, over and over.
+
+        A value is a view into the database, good until the next one is asked for.
+        """
         try:
-            with self._environment.begin() as transaction, transaction.cursor() as cursor:
+            with (self._environment.begin(buffers=True) as transaction,
+                  transaction.cursor() as cursor):
                 _advance(cursor, start % self.size + 1)
                 while True:
-                    yield cursor.key(), cursor.value()
+                    yield bytes(cursor.key()), cursor.value()
                     _advance(cursor, step)
         except lmdb.Error as error:
             raise DataError(f"{self.path}: the LMDB is damaged ({error}); make it "

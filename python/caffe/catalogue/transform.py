@@ -94,27 +94,29 @@ class DataTransformer:
         """The floats of a batch of cut records (N, C, H, W), on the device."""
         values = device.upload(pixels).to(device.master_dtype())
         if self.mean is not None:
-            values.sub_(self._mean_at(places, values.shape[2:]))
+            self._subtract_mean(values, places)
         if self.scale != 1:
             values.mul_(self.scale)
         return device.layout(values.to(precision_of(values.shape)))
 
-    def _mean_at(self, places, size):
-        """The parts of the mean that belong to the records at `places`: (N or 1, C, h, w)."""
+    def _subtract_mean(self, values, places):
+        """Subtract from `values` (N, C, h, w) the parts of the mean that belong to `places`."""
         if self._placed is None or self._placed.device != device.current():
-            self._placed = self._place_mean(size).to(device.current())
-        if self._placed.dim() == 3:
-            return self._placed
+            self._placed = self._place_mean(*values.shape[1:]).to(device.current())
+        if self._placed.dim() == 1:
+            # channels last: rows of w * C values, for C values a pixel take four times as long
+            values.permute(0, 2, 3, 1).flatten(2).sub_(self._placed)
+            return
         if not self.mirror and not self.random_crop:
             places = places[:1]
         at = device.upload(places).T
-        return self._placed[at[0], at[1], at[2]].permute(0, 3, 1, 2)  # (N, C, h, w)
+        values.sub_(self._placed[at[0], at[1], at[2]].permute(0, 3, 1, 2))  # (N or 1, C, h, w)
 
-    def _place_mean(self, size):
-        """Mean values as they are; of a mean image, a view of each of its windows of `size`."""
+    def _place_mean(self, channels, *size):
+        """Mean values for a row of pixels; of a mean image, a view of each window of `size`."""
         mean = torch.from_numpy(self.mean)
         if self.mean.shape[1:] == (1, 1):
-            return mean
+            return mean.flatten().expand(channels).repeat(size[1])
         mean = mean.permute(1, 2, 0)
         both = torch.stack([mean, mean.flip(1)]).to(device.current())  # (2, H, W, C)
         windows = both.unfold(1, size[0], 1).unfold(2, size[1], 1)
