@@ -24,13 +24,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "python"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 
 from benchmarks.data_peers import PEERS
 from data_prep.datum_db import DatumDB, encoded_datum, raw_datum
 
+ROOT = Path(__file__).resolve().parents[1]
 HEIGHT, WIDTH = 256, 341
 QUALITY = 95  # OpenCV's own, as convert_imageset -encoded uses
 OURS = ("SceneData layer", "Data layer")
