@@ -235,7 +235,7 @@ def test_a_prefetcher_may_be_freed_in_its_own_thread(ahead):
     thread_ends = time.monotonic() + 10
     while threading.active_count() > before and time.monotonic() < thread_ends:
         time.sleep(0.01)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_nothing_is_left_behind_when_the_interpreter_exits(folder):

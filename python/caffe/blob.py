@@ -9,6 +9,8 @@ import torch
 from . import device
 from .errors import ShapeError
 
+MOST_VALUES = 2 ** 31 - 1  # of one blob, as in Caffe
+
 
 class SyncedTensor:
     """One tensor, zeros until somebody sets it, and its numpy side while somebody looks at it.
@@ -93,6 +95,17 @@ class SyncedTensor:
         return view
 
 
+def checked_shape(shape):
+    """`shape` as a tuple of ints that a blob can have."""
+    shape = tuple(int(size) for size in shape)
+    if any(size < 0 for size in shape):
+        raise ShapeError(f"a blob of shape {shape}: sizes must not be negative")
+    if max((math.prod(shape), *shape)) > MOST_VALUES:
+        raise ShapeError(f"a blob of shape {shape} with {math.prod(shape):,} values: at most "
+                         f"{MOST_VALUES:,} can be held")
+    return shape
+
+
 def _same_order(one, other):
     """Whether two dense tensors of one shape lie alike in memory; axes of size 1 do not count."""
     return all(a == b or size == 1 for a, b, size in
@@ -112,7 +125,7 @@ class Blob:
     __slots__ = ("_shape", "_data", "_diff", "master", "__weakref__")
 
     def __init__(self, *shape, master=False):
-        self._shape = tuple(int(size) for size in shape)
+        self._shape = checked_shape(shape)
         self._data = SyncedTensor()
         self._diff = SyncedTensor()
         self.master = master
@@ -199,10 +212,8 @@ class Blob:
 
     def reshape(self, *shape):
         """Change the shape; values survive when the count stays the same, else they are zero."""
-        shape = tuple(int(size) for size in (shape[0] if len(shape) == 1 and not isinstance(
-            shape[0], (int, np.integer)) else shape))
-        if any(size < 0 for size in shape):
-            raise ShapeError(f"Blob.reshape{shape}: sizes must not be negative")
+        shape = checked_shape(shape[0] if len(shape) == 1 and not isinstance(
+            shape[0], (int, np.integer)) else shape)
         if shape == self._shape:
             return
         if math.prod(shape) == self.count:

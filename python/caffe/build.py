@@ -28,6 +28,7 @@ class Node:
     needs_backward: bool = False
     shapes: list = None            # the bottoms' shapes that the layer was last reshaped for
     inputs: tuple = None           # what an in-place layer read in forward
+    refused: tuple = ()            # the bottoms that backward wants a gradient for in vain (labels)
     name: str = field(init=False)
 
     def __post_init__(self):
@@ -79,6 +80,9 @@ def build(param):
     _plan_backward(graph.nodes)
     if param.force_backward:
         _force_backward(graph.nodes)
+    for node in graph.nodes:
+        node.refused = tuple(index for index, propagate in enumerate(node.propagate_down)
+                             if propagate and not node.layer.allows_backward(index))
     _permit_overwriting(graph.nodes)
     return graph
 
@@ -141,11 +145,16 @@ def _set_up(node):
     try:
         layer.setup(*shapes)
         reshape(node)
+        _set_loss_weights(node)
     except CaffeError:
         raise
-    except (IndexError, ZeroDivisionError, OverflowError, RuntimeError) as error:
+    except (IndexError, ZeroDivisionError, OverflowError, RuntimeError, MemoryError) as error:
         raise ShapeError(f"layer {node.name!r} ({param.type}) cannot be set up for bottoms "
                          f"{[tuple(shape) for shape in shapes]}: {error}") from error
+
+
+def _set_loss_weights(node):
+    layer, param = node.layer, node.param
     if len(param.loss_weight) not in (0, len(node.tops)):
         raise LayerError(f"layer {node.name!r} ({param.type}): loss_weight has "
                          f"{len(param.loss_weight)} values for {len(node.tops)} tops; "
@@ -168,9 +177,15 @@ def reshape(node):
     """Let the layer compute its tops' shapes from its bottoms' present ones."""
     shapes = [blob.shape for blob in node.bottoms]
     tops = node.layer.reshape(*shapes)
+    if len(tops) != len(node.tops):
+        raise node.layer.error(f"makes {len(tops)} tops from {len(shapes)} bottoms; found "
+                               f"{len(node.tops)}: {node.top_names}")
     if not node.in_place:
-        for blob, shape in zip(node.tops, tops, strict=True):
-            blob.reshape(*shape)
+        for name, blob, shape in zip(node.top_names, node.tops, tops, strict=True):
+            try:
+                blob.reshape(*shape)
+            except ShapeError as error:
+                raise node.layer.shape_error(f"top {name!r}: {error}") from None
     node.shapes = shapes
 
 

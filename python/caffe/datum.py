@@ -46,7 +46,10 @@ def decode_datum(datum, key, color=None):
 def _decode_image(datum, key, color):
     flags = {None: cv2.IMREAD_UNCHANGED, True: cv2.IMREAD_COLOR, False: cv2.IMREAD_GRAYSCALE}
     encoded = np.frombuffer(datum.data, dtype=np.uint8)
-    image = cv2.imdecode(encoded, flags[color]) if encoded.size else None
+    try:
+        image = cv2.imdecode(encoded, flags[color]) if encoded.size else None
+    except cv2.error:  # more pixels than OpenCV takes
+        image = None
     if image is None:
         raise DataError(f"record {_name(key)}: its {encoded.size} bytes are not an image that "
                          "OpenCV can decode; the record is damaged: convert it again")

@@ -157,7 +157,10 @@ class TensorLayer(Layer):
     def add_param(self, shape, filler=None):
         """Append a parameter blob, filled by a FillerParameter (zeros without one)."""
         from .fillers import fill
-        blob = Blob(*shape, master=True)
+        try:
+            blob = Blob(*shape, master=True)
+        except ShapeError as error:
+            raise self.shape_error(f"parameter {len(self.blobs)}: {error}") from None
         blob.tensor = device.layout(fill(shape, filler, self.name))
         self.blobs.append(blob)
 

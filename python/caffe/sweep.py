@@ -1,5 +1,7 @@
 """Running a net: forward, backward over a range, and several backward flows in one sweep."""
 
+from contextlib import contextmanager
+
 import torch
 
 from .build import put_loss_weight, reshape
@@ -78,19 +80,26 @@ def _forward_node(node):
     if node.shapes != [blob.shape for blob in node.bottoms]:
         reshape(node)
     bottoms = tuple(blob.tensor for blob in node.bottoms)
-    try:
+    with _named_errors(node, "forward"):
         tops = layer.forward(*bottoms)
-    except (RuntimeError, IndexError) as error:
-        if isinstance(error, CaffeError):
-            raise
-        raise ShapeError(f"layer {node.name!r} ({layer.type}) failed in forward on bottoms "
-                         f"{[tuple(x.shape) for x in bottoms]}: {error}") from error
     if isinstance(tops, torch.Tensor):
         tops = (tops,)
     if node.in_place and layer.reads_bottom:
         node.inputs = bottoms
     for blob, tensor in zip(node.tops, tops, strict=True):
         blob.tensor = tensor
+
+
+@contextmanager
+def _named_errors(node, what):
+    """Make what PyTorch says about a layer an error of this package that names the layer."""
+    try:
+        yield
+    except CaffeError:
+        raise
+    except (RuntimeError, IndexError, MemoryError) as error:
+        raise ShapeError(f"layer {node.name!r} ({node.layer.type}) failed in {what} on bottoms "
+                         f"{[blob.shape for blob in node.bottoms]}: {error}") from error
 
 
 def _weighted_loss(node):
@@ -105,8 +114,9 @@ def _weighted_loss(node):
 
 def _backward_node(node):
     diffs = [blob.diff_tensor for blob in node.tops]
-    for blob, diff in zip(node.bottoms, _backward_both(node, diffs, node.propagate_down),
-                          strict=True):
+    with _named_errors(node, "backward"):
+        found = _backward_both(node, diffs, node.propagate_down)
+    for blob, diff in zip(node.bottoms, found, strict=True):
         if diff is not None:
             blob.diff_tensor = diff
 
@@ -127,6 +137,7 @@ def _values(node):
 def _backward_both(node, diffs, wanted):
     """Parameter diffs, and the diffs of the wanted bottoms."""
     layer = node.layer
+    _refuse(node, wanted)
     if not any(layer.param_propagate_down):
         return _backward_data(node, diffs, wanted)
     if any(wanted):
@@ -135,7 +146,17 @@ def _backward_both(node, diffs, wanted):
     return _backward_data(node, diffs, wanted)
 
 
+def _refuse(node, wanted):
+    """Say so where backward must pass a gradient to labels and the like."""
+    for index in node.refused:
+        if wanted[index]:
+            raise node.layer.error(
+                f"no gradient can be passed to bottom {index}, {node.bottom_names[index]!r}, but "
+                "a layer below it learns; say propagate_down: false for that bottom here")
+
+
 def _backward_data(node, diffs, wanted):
+    _refuse(node, wanted)
     if not any(wanted) and not node.layer.backward_is_whole:
         return [None] * len(node.bottoms)
     return node.layer.backward(diffs, *_values(node), wanted)
@@ -186,7 +207,9 @@ class FlowPlan:
                          for blob, weight in zip(node.tops, node.loss_weights, strict=True)]
                 if any(diff is not None for diff in diffs):
                     arrived.append((flow, diffs, wanted))
-            for flow, blob, diff in _backward_arrived(node, arrived):
+            with _named_errors(node, "backward"):
+                found = list(_backward_arrived(node, arrived))
+            for flow, blob, diff in found:
                 held[flow, blob] = diff
                 if keep_diffs:
                     blob.diff_tensor = diff

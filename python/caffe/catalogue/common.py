@@ -103,8 +103,6 @@ class Embed(TensorLayer):
         return False
 
     def backward(self, diffs, bottoms, tops, wanted):
-        if wanted[0]:
-            raise self.error("no gradient reaches the indices; set propagate_down: false")
         return [None]
 
     def backward_params(self, diffs, bottoms, tops):

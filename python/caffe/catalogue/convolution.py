@@ -85,8 +85,18 @@ class _BaseConvolution(TensorLayer):
 
     def _gradient(self, dy, x, weight, mask):
         bias_sizes = [self.options.num_output] if mask[2] else None
+        x, geometry = self._flat(x), self._geometry()
+        if mask[1] and self._skips_pixels(x):
+            # NOTE: oneDNN's gradient of such weights writes beyond its memory (PyTorch 2.13)
+            x = x[(..., *(slice(None, None, step) for step in self.stride))]
+            geometry = ((1,) * len(self.stride), *geometry[1:])
         return torch.ops.aten.convolution_backward(
-            self._flat(dy), self._flat(x), weight, bias_sizes, *self._geometry(), mask)
+            self._flat(dy), x, weight, bias_sizes, *geometry, mask)
+
+    def _skips_pixels(self, x):
+        """Whether this is a 1 x 1 convolution of few channels with a stride."""
+        return (x.shape[1] < 16 and max(self.stride) > 1 and max(self.kernel) == 1
+                and max(self.pad) == 0 and not self.transposed)
 
     def _params_for_forward(self, dtype):
         """Weight and bias in the precision of the activations; backward uses the same copy."""

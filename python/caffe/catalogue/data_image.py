@@ -29,7 +29,10 @@ def read_lines(layer, path):
 def read_image(where, path, color):
     """The image at `path` as OpenCV reads it: (H, W, 3) in BGR order, or (H, W) in gray."""
     flag = cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE
-    image = cv2.imread(path, flag)
+    try:
+        image = cv2.imread(path, flag)
+    except cv2.error:  # more pixels than OpenCV takes
+        image = None
     if image is None:
         what = "not an image that OpenCV can read" if os.path.exists(path) else "does not exist"
         raise DataError(f"{where}: image {path} {what}; mend the list or root_folder")
@@ -96,6 +99,14 @@ class _ImageReader(RecordReader):
         path = options.root_folder + path
         image = read_image(self.where, path, options.is_color)
         if options.new_height:
-            image = cv2.resize(image, (options.new_width, options.new_height))
+            image = self._resized(image, path)
         image = image[np.newaxis] if image.ndim == 2 else image.transpose(2, 0, 1)
         return image, label, f"image {path}"
+
+    def _resized(self, image, path):
+        size = (self.options.new_width, self.options.new_height)
+        try:
+            return cv2.resize(image, size)
+        except cv2.error as error:
+            raise DataError(f"{self.where}: image {path} cannot be resized to new_width and "
+                            f"new_height {size}: {error}") from error

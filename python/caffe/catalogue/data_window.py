@@ -45,6 +45,8 @@ class WindowData(PrefetchedSource):
         if crop <= 2 * options.context_pad:
             raise self.error(f"transform_param.crop_size must be given, more than twice "
                              f"context_pad {options.context_pad}; found {crop}")
+        if not 0 <= options.fg_fraction <= 1:
+            raise self.error(f"fg_fraction must be from 0 to 1; found {options.fg_fraction}")
         if options.crop_mode not in ("warp", "square"):
             raise self.error(f"crop_mode must be \"warp\" or \"square\"; found "
                              f"{options.crop_mode!r}")

@@ -1,11 +1,22 @@
 """Sliding windows: the kernel, stride, pad and dilation fields of Caffe's vision layers."""
 
 
+# with larger ones the libraries behind PyTorch overflow, or end the process
+LARGEST = {"kernel_size": 1 << 16, "pad": 1 << 16, "dilation": 1 << 16, "stride": 1 << 12}
+
+
 def spatial(layer, options, name, axes, default=None):
     """One value per spatial axis from a repeated field such as `kernel_size`.
 
     Also reads the two-dimensional forms (`kernel_h`, `kernel_w`, `pad_h`, ...).
     """
+    values = _values(layer, options, name, axes, default)
+    if max(values) > LARGEST[name]:
+        raise layer.error(f"{name} {values}: at most {LARGEST[name]:,} can be computed with")
+    return values
+
+
+def _values(layer, options, name, axes, default):
     stem = name.removesuffix("_size")
     height, width = f"{stem}_h", f"{stem}_w"
     fields = options.DESCRIPTOR.fields_by_name

@@ -22,6 +22,9 @@ class _Pooling(TensorLayer):
     def pool(self, windows):
         """What computes these windows, forward and backward."""
         if self.options.pool == _METHOD.STOCHASTIC:
+            if any(windows.pad):
+                raise self.error(f"STOCHASTIC cannot pad; found pad {windows.pad}: use MAX or AVE, "
+                                 "or windows that need no pad")
             return StochasticPool(windows, self.training)
         return {_METHOD.MAX: MaxPool, _METHOD.AVE: AveragePool}[self.options.pool](windows)
 
@@ -51,8 +54,6 @@ class Pooling(_Pooling):
             return
         self.kernel = spatial(self, options, "kernel_size", 2)
         check_positive(self, kernel_size=self.kernel, stride=self.stride)
-        if any(self.pad) and options.pool == _METHOD.STOCHASTIC:
-            raise self.error(f"STOCHASTIC cannot pad; found pad {self.pad}: set it to 0")
         if any(pad >= size for pad, size in zip(self.pad, self.kernel, strict=True)):
             raise self.error(f"pad {self.pad} must be smaller than the kernel {self.kernel}")
 
@@ -102,10 +103,10 @@ class SPP(_Pooling):
     def reshape(self, *shapes):
         shape = tuple(shapes[0])
         self.check_image(shape)
-        bins = [2 ** level for level in range(self.options.pyramid_height)]
-        self.levels = [self.pool(self._level(shape, count)) for count in bins]
-        self.sizes = [shape[1] * count ** 2 for count in bins]
-        return [shape[:2] + (1, 1) if len(bins) == 1 else (shape[0], sum(self.sizes))]
+        height = self.options.pyramid_height
+        self.levels = [self.pool(self._level(shape, 2 ** level)) for level in range(height)]
+        self.sizes = [shape[1] * 4 ** level for level in range(height)]
+        return [shape[:2] + (1, 1) if height == 1 else (shape[0], sum(self.sizes))]
 
     def _level(self, shape, count):
         """`count` windows each way: the image padded to a multiple of it."""

@@ -54,7 +54,7 @@ class Im2col(TensorLayer):
         dy, shape, axis = diffs[0], bottoms[0].shape, self.axis
         padded = dy.new_zeros(shape[:axis + 1] + tuple(
             size + 2 * pad for size, pad in zip(shape[axis + 1:], self.pad, strict=True)))
-        parts = dy.unflatten(axis, (shape[axis], -1)).unbind(axis + 1)
+        parts = dy.unflatten(axis, (shape[axis], math.prod(self.kernel))).unbind(axis + 1)
         for window, part in zip(self._windows(), parts, strict=True):
             padded[window] += part
         inside = tuple(slice(pad, pad + size) for size, pad in
@@ -104,13 +104,11 @@ class Crop(TensorLayer):
                                                                  strict=True))
         return [image[:axis] + wanted[axis:]]
 
-    def allows_backward(self, index):
-        return index == 0
-
     def forward(self, image, reference):
         return image[self.window].clone()
 
     def backward(self, diffs, bottoms, tops, wanted):
+        """Only the size of bottom 1 matters: nothing is passed to it."""
         if not wanted[0]:
             return [None, None]
         dx = torch.zeros_like(bottoms[0])
