@@ -4,7 +4,8 @@
 
 LISTFILE: one image a line, "subfolder1/file1.jpg 7". The arguments, the keys and the records are
 those of the original tool. A run that was killed goes on where it was when the same command is
-given again; until it is complete, nothing stands under DB_NAME.
+given again; until it is complete, nothing stands under DB_NAME. With --shard=I/N each of N commands
+makes its part, on as many machines, and merge_shards.py makes DB_NAME of the parts.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from data_prep.errors import PrepError, run, some
 from data_prep.flags import FlagParser
 from data_prep.image_list import ImageList
 from data_prep.images import Options, read_image
+from data_prep.shards import Shard
 from data_prep.workers import default_workers, process_map
 
 
@@ -46,37 +48,41 @@ def parser():
     flags.flag("skip_bad", False, "leave bad records out and list them, instead of stopping")
     flags.flag("keep_damaged", False,
                "store what the decoder makes of a damaged JPEG, as the original does")
+    flags.flag("shard", "", "I/N: only part I (from 0) of N, as DB_NAME.shard-I-of-N")
     flags.flag("classes", "", "file of class names, one a line, in the order of the labels")
     return flags
 
 
 def convert(root, list_file, db, *, gray=False, shuffle=False, resize_width=0, resize_height=0,
             resize_short=0, check_size=False, encoded=False, encode_type="", workers=1, seed=0,
-            skip_bad=False, keep_damaged=False, classes="", say=lambda line: None):
-    """Convert as the command does; returns (records written, records left out)."""
+            skip_bad=False, keep_damaged=False, classes="", shard="", say=lambda line: None):
+    """Convert as the command does; returns (records written, records left out, their folder)."""
     from data_prep.datum_db import DatumDB  # here: workers import this file, but need no caffe
     encoding = encode_type if encoded or encode_type else None
     options = Options(gray, resize_height, resize_width, resize_short, encoding, keep_damaged)
     _check_options(options, workers)
     names = _read_classes(classes)
     images = ImageList(list_file, names, skip_bad)
+    part = Shard.parse(shard, len(images))
     order = np.arange(len(images))
     if shuffle:
         order = np.random.RandomState(seed).permutation(order)  # its stream is frozen by numpy
     settings = {"list": _digest(list_file), "root": root, "shuffle": seed if shuffle else None,
                 "check_size": check_size, "classes": names, **options._asdict()}
     del settings["keep_damaged"]  # as skip_bad: up to the first bad record, it changes nothing
-    say(f"A total of {len(images)} images.")
-    with DatumDB(db, settings) as out:
+    say(f"A total of {part.end - part.start} images.")
+    with DatumDB(part.folder(db), {**settings, **part.settings}) as out:
+        first = max(out.next_record, part.start)
         if out.next_record:
-            say(f"Continuing after {out.next_record} of them.")
-        todo = order[out.next_record:]
+            say(f"Continuing after {first - part.start} of them.")
+        todo = order[first:part.end]
         if not skip_bad:
             _check_files(root, images, todo)
         with closing(_read(root, images, todo, options, workers)) as results:
             checked = _of_one_size(results, _first_shape(out)) if check_size else results
-            _write(out, images, checked, encoding is not None, skip_bad, say)
-        return _finish(out, images, order, names)
+            _write(out, images, enumerate(checked, first), part, encoding is not None, skip_bad,
+                   say)
+        return (*_finish(out, images, order[part.start:part.end], part, names), part.folder(db))
 
 
 def _read(root, images, todo, options, workers):
@@ -97,11 +103,11 @@ def _of_one_size(results, expected):
         yield record, image
 
 
-def _write(out, images, results, encoded, skip_bad, say):
+def _write(out, images, results, part, encoded, skip_bad, say):
     """Put the images into `out`; note or raise the reason where there is none."""
     from data_prep.datum_db import encoded_datum, key_of, raw_datum
-    for position, (record, image) in enumerate(results, out.next_record):
-        where = images.where(record)
+    for position, (record, image) in results:
+        where, done = images.where(record), position - part.start
         if not isinstance(image, str):
             label = int(images.labels[record])
             datum = (encoded_datum(image.data, label) if encoded else
@@ -112,22 +118,23 @@ def _write(out, images, results, encoded, skip_bad, say):
             say(f"Left out: {where}: {image}")
         else:
             out.flush()
-            raise PrepError(f"{where}: {image}\n{position} of {len(images)} records before it are "
-                            "done: mend the file and give the same command again, or add "
+            raise PrepError(f"{where}: {image}\n{done} of {part.end - part.start} records before "
+                            "it are done: mend the file and give the same command again, or add "
                             "--skip_bad to leave bad records out, or --keep_damaged for those "
                             "that the decoder reads in part")
-        if (position + 1) % 1000 == 0:
-            say(f"Processed {position + 1} files.")
+        if (done + 1) % 1000 == 0:
+            say(f"Processed {done + 1} files.")
 
 
-def _finish(out, images, order, names):
+def _finish(out, images, order, part, names):
     """Count the classes and complete the database."""
     skipped = out.skipped()
-    good = np.ones(len(images), dtype=bool)
-    good[order[list(skipped)]] = False
+    good = np.zeros(len(images), dtype=bool)
+    good[order] = True
+    good[order[[position - part.start for position in skipped]]] = False
     if not good.any():
-        where, reason = skipped[0]
-        raise PrepError(f"not one of {len(images)} records is good; the first: {where}: {reason}")
+        where, reason = next(iter(skipped.values()))
+        raise PrepError(f"not one of {len(order)} records is good; the first: {where}: {reason}")
     labels = images.labels[good]
     names = names or [str(label) for label in range(labels.max() + 1)]
     out.finish(np.bincount(labels, minlength=len(names)).tolist(), names)
@@ -203,11 +210,11 @@ def main(args=None):
     backend = options.pop("backend")
     if backend != "lmdb":
         raise PrepError(f"-backend={backend}: expected lmdb, the one format that the engine reads")
-    written, skipped = convert(root, list_file, db, **options,
-                               say=lambda line: print(line, file=sys.stderr, flush=True))
-    classes = len((Path(db) / "classes.txt").read_text().splitlines())
-    left_out = f"; {skipped} left out, see {db}/skipped.tsv" if skipped else ""
-    print(f"{db}: {written} records, {classes} classes{left_out}")
+    written, skipped, made = convert(root, list_file, db, **options,
+                                     say=lambda line: print(line, file=sys.stderr, flush=True))
+    classes = len((Path(made) / "classes.txt").read_text().splitlines())
+    left_out = f"; {skipped} left out, see {made}/skipped.tsv" if skipped else ""
+    print(f"{made}: {written} records, {classes} classes{left_out}")
 
 
 def command():

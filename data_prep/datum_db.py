@@ -60,6 +60,15 @@ def write_atomically(path, text):
     os.replace(temporary, path)
 
 
+def read_skips(folder):
+    """Yield (record, where, reason) of each record that was left out of a database."""
+    path = Path(folder) / "skipped.tsv"
+    for line in path.read_text().splitlines(keepends=True) if path.exists() else []:
+        fields = line.rstrip("\n").split("\t")
+        if len(fields) == 3 and line.endswith("\n"):  # else the kill came while it was written
+            yield int(fields[0]), fields[1], fields[2]
+
+
 class DatumDB:
     """The writer. `settings` (a dict) says what is being written: only the same may continue it.
 
@@ -136,7 +145,7 @@ class DatumDB:
     def skipped(self):
         """Every record left out so far: {record number: (where, reason)}, this run or earlier."""
         self.flush()
-        return {record: (where, reason) for record, where, reason in self._read_skips()}
+        return {record: (where, reason) for record, where, reason in read_skips(self.partial)}
 
     def finish(self, counts, names):
         """Write the side files and give the database its name.
@@ -243,17 +252,9 @@ class DatumDB:
             os.fsync(file.fileno())
         self._skipped = []
 
-    def _read_skips(self):
-        path = self.partial / "skipped.tsv"
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        for line in lines:
-            fields = line.rstrip("\n").split("\t")
-            if len(fields) == 3 and line.endswith("\n"):  # else the kill came while it was written
-                yield int(fields[0]), fields[1], fields[2]
-
     def _keep_skips_before(self, record):
         """Drop notes on records that this run will read again."""
-        kept = [skip for skip in self._read_skips() if skip[0] < record]
+        kept = [skip for skip in read_skips(self.partial) if skip[0] < record]
         path = self.partial / "skipped.tsv"
         if kept:
             write_atomically(path, "".join("\t".join(map(str, skip)) + "\n" for skip in kept))

@@ -1,13 +1,21 @@
 """The image files and records of tests/golden/data_prep.npz, for the tests of the data tools."""
 
+import signal
+import subprocess
+import sys
+import time
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import lmdb
 import numpy as np
 
 from data_prep import convert_imageset
 from tests.oracle import record_data_prep as cases
+
+ROOT = Path(__file__).resolve().parents[1]
+SIDE_FILES = ("skipped.tsv", "class_index.tsv", "classes.txt", "settings.json", "record_index.npy")
 
 
 @lru_cache
@@ -45,3 +53,42 @@ def convert(folder, *flags, db="db", list_file="list.txt"):
     convert_imageset.main(["--workers=1", *flags, f"{folder}/images/", str(folder / list_file),
                            str(folder / db)])
     return folder / db
+
+
+def many_images(folder, count):
+    """Tiny images of different content and their list file."""
+    (folder / "images").mkdir(parents=True)
+    rng = np.random.RandomState(5)
+    for k in range(count):
+        pixels = rng.randint(0, 256, (4, 5, 3), dtype=np.uint8)
+        cv2.imwrite(f"{folder}/images/{k}.bmp", pixels)
+    (folder / "list.txt").write_text("".join(f"{k}.bmp {k % 7}\n" for k in range(count)))
+
+
+SCRIPT = """
+import sys
+sys.path[:0] = {path!r}
+from data_prep import {tool}, datum_db
+datum_db.BATCH_RECORDS = 50
+if __name__ == "__main__":
+    {before}
+    {tool}.main({args!r})
+"""
+
+
+def script(folder, tool, before, *args):
+    """The command of a data tool in a process of its own, with transactions of 50 records."""
+    path = folder / f"{tool}_script.py"
+    path.write_text(SCRIPT.format(path=[str(ROOT), str(ROOT / "python")], tool=tool, before=before,
+                                  args=list(args)))
+    return [sys.executable, str(path)]
+
+
+def kill_while_writing(command, db):
+    """Start a command that writes the LMDB `db`, and kill -9 it once the first records are in."""
+    data = db.with_name(db.name + ".partial") / "data.mdb"
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as child:
+        while child.poll() is None and not (data.exists() and data.stat().st_size > 1 << 16):
+            time.sleep(0.005)
+        child.send_signal(signal.SIGKILL)
+    assert not db.exists()

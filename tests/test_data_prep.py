@@ -2,10 +2,8 @@
 
 import operator
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -17,7 +15,16 @@ from data_prep import convert_imageset, datum_db, image_list
 from data_prep.errors import PrepError
 from data_prep.images import Options, read_image
 from data_prep.workers import process_map, thread_map
-from tests.data_images import convert, golden_records, records, write_images
+from tests.data_images import (
+    SIDE_FILES,
+    convert,
+    golden_records,
+    kill_while_writing,
+    many_images,
+    records,
+    script,
+    write_images,
+)
 from tests.oracle import record_data_prep as cases
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,16 +34,6 @@ PLAIN = Options(gray=False, height=0, width=0, short=0, encoding=None, keep_dama
 @pytest.fixture
 def images(tmp_path):
     return write_images(tmp_path)
-
-
-def many_images(folder, count):
-    """Tiny images of different content and their list file."""
-    (folder / "images").mkdir(parents=True)
-    rng = np.random.RandomState(5)
-    for k in range(count):
-        pixels = rng.randint(0, 256, (4, 5, 3), dtype=np.uint8)
-        cv2.imwrite(f"{folder}/images/{k}.bmp", pixels)
-    (folder / "list.txt").write_text("".join(f"{k}.bmp {k % 7}\n" for k in range(count)))
 
 
 # convert_imageset against the original
@@ -267,24 +264,10 @@ def test_keys_that_do_not_fit():
     assert len(datum_db.key_of(2, b"x" * 502, "line 3")) == 511
 
 
-SCRIPT = """
-import sys
-sys.path[:0] = {path!r}
-from data_prep import convert_imageset, datum_db
-datum_db.BATCH_RECORDS = 50
-if __name__ == "__main__":
-    {before}
-    convert_imageset.main({args!r})
-"""
-
-
-def script(folder, before="pass"):
-    """A file that converts the images of `folder` in transactions of 50."""
-    path = folder / "convert.py"
-    args = ["--workers=2", "-shuffle", "--skip_bad", f"{folder}/images/", str(folder / "list.txt"),
-            str(folder / "db")]
-    path.write_text(SCRIPT.format(path=[str(ROOT), str(ROOT / "python")], before=before, args=args))
-    return [sys.executable, str(path)]
+def conversion(folder, before="pass"):
+    """A command that converts the images of `folder` in transactions of 50."""
+    return script(folder, "convert_imageset", before, "--workers=2", "-shuffle", "--skip_bad",
+                  f"{folder}/images/", str(folder / "list.txt"), str(folder / "db"))
 
 
 def test_a_killed_conversion_goes_on_to_the_same_database(tmp_path):
@@ -292,26 +275,20 @@ def test_a_killed_conversion_goes_on_to_the_same_database(tmp_path):
     bad = tmp_path / "images" / "700.bmp"
     bad.write_bytes(b"")
     convert(tmp_path, "-shuffle", "--skip_bad", "--workers=1", db="undisturbed")
-    child = subprocess.Popen(script(tmp_path), stderr=subprocess.PIPE)
-    with child:
-        data = tmp_path / "db.partial" / "data.mdb"
-        while child.poll() is None and not (data.exists() and data.stat().st_size > 1 << 16):
-            time.sleep(0.005)
-        child.send_signal(signal.SIGKILL)
+    kill_while_writing(conversion(tmp_path), tmp_path / "db")
     assert not (tmp_path / "db").exists()
     left = len(records(tmp_path / "db.partial"))
     assert 0 < left < 1499
     db = convert(tmp_path, "-shuffle", "--skip_bad", "--workers=1")
     assert records(db) == records(tmp_path / "undisturbed")
-    for name in ("skipped.tsv", "class_index.tsv", "classes.txt", "settings.json",
-                 "record_index.npy"):
+    for name in SIDE_FILES:
         assert (db / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
 
 
 def test_a_full_disk_is_a_clear_error(tmp_path):
     many_images(tmp_path, 400)
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 15, 1 << 15))"
-    done = subprocess.run(script(tmp_path, limit), capture_output=True, text=True)
+    done = subprocess.run(conversion(tmp_path, limit), capture_output=True, text=True)
     assert done.returncode != 0
     assert f"cannot write {tmp_path}/db.partial (" in done.stderr
     assert "nothing that looks complete is left" in done.stderr
