@@ -26,7 +26,7 @@ import mutations
 import solver_cases
 from caffe.proto import caffe_pb2
 
-FILES = Path(__file__).parent / "golden" / "files"
+GOLDEN = Path(__file__).parent / "golden"
 MEMORY_BYTES = 1 << 30
 CASE_SECONDS = 20
 NUMBERS = [["0", "1", "2", "3", "4", "5", "6", "8"], ["-1", "-2", "0.5", "-3.5", "1e-30"],
@@ -38,10 +38,11 @@ NUMBERS = [["0", "1", "2", "3", "4", "5", "6", "8"], ["-1", "-2", "0.5", "-3.5",
 # ---- prototxts -----------------------------------------------------------------------------------
 
 def nets(rng, count):
-    """Every layer type, with other numbers, lost and doubled fields, and random bytes."""
+    """Every layer type, old nets too: other numbers, lost and doubled fields, random bytes."""
     data_cases.write_files(caffe_pb2, ".")
     texts = [case.prototxt() for rows in catalogue_cases.cases().values() for case in rows]
     texts += [text.replace("FOLDER", ".") for text, _ in data_cases.CASES.values()]
+    texts += [path.read_text() for path in sorted((GOLDEN / "upgrade").glob("[!rs]*.old.prototxt"))]
     for _ in range(count):
         text = mutated_text(rng, texts[rng.integers(len(texts))])
         yield text, run_net
@@ -54,18 +55,27 @@ def run_net(text):
     net.backward()
 
 
+SOLVER = """
+net: "net.prototxt" max_iter: 3 test_iter: 2 test_interval: 2 test_state { stage: "x" }
+display: 1 average_loss: 2 snapshot: 2 snapshot_prefix: "shot" snapshot_format: HDF5
+snapshot_diff: true debug_info: true random_seed: 5 test_initialization: false
+train_state { level: 1 } solver_mode: CPU """
+
+
 def solvers(rng, count):
     """Solvers of every type, damaged in the same way."""
     settings = sorted(solver_cases.CASES.values())
     write("net.prototxt", solver_cases.NET)
     for _ in range(count):
-        text = f"{settings[rng.integers(len(settings))]} net: 'net.prototxt' max_iter: 3"
-        yield mutated_text(rng, text), run_solver
+        yield mutated_text(rng, settings[rng.integers(len(settings))] + SOLVER), run_solver
 
 
 def run_solver(text):
     write("solver.prototxt", text)
-    caffe.get_solver("solver.prototxt").step(2)
+    solver = caffe.get_solver("solver.prototxt")
+    solver.param.iter_size = min(solver.param.iter_size, 3)  # thousands are legal, and take hours
+    solver.param.test_iter[:] = [min(batches, 3) for batches in solver.param.test_iter]
+    solver.step(2)
 
 
 def mutated_text(rng, text):
@@ -97,7 +107,8 @@ def replaced(rng, text, spans, by):
 # ---- binary files --------------------------------------------------------------------------------
 
 FILES_NET = """
-layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 4 dim: 5 } } }
+layer { name: "data" type: "Input" top: "data"
+        input_param { shape { dim: 2 dim: 3 dim: 4 dim: 5 } } }
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
         convolution_param { num_output: 4 kernel_size: 3 } }
 layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
@@ -117,7 +128,7 @@ def weights(rng, count):
         net.forward()
     for index in range(count):
         name = ("model.bin", "model.h5")[index % 2]
-        yield mutations.mutate(rng, (FILES / name).read_bytes()), load
+        yield mutations.mutate(rng, (GOLDEN / "files" / name).read_bytes()), load
 
 
 def states(rng, count):
@@ -149,9 +160,9 @@ def records(rng, count):
 
 def read_record(data):
     path = Path("record")
-    with lmdb.open(str(path), map_size=1 << 20, sync=False) as environment:
-        with environment.begin(write=True) as transaction:
-            transaction.put(b"0", data)
+    with (lmdb.open(str(path), map_size=1 << 20, sync=False) as environment,
+          environment.begin(write=True) as transaction):
+        transaction.put(b"0", data)
     text = data_cases.data(path, options="batch_size: 2", transform="scale: 0.5").replace(
         "FOLDER", ".")
     net = caffe.Net(text_format.Parse(text, caffe_pb2.NetParameter()), caffe.TEST)

@@ -345,8 +345,10 @@ def test_missing_weights_of_a_state_are_named(tmp_path):
         solver.restore(str(tmp_path / "SGD_BINARYPROTO_iter_5.solverstate"))
 
 
-def test_a_rate_beyond_all_numbers_is_an_error(tmp_path):
-    solver = solver_cases.make_solver(
-        'base_lr: 1 lr_policy: "exp" gamma: 10', str(tmp_path))
-    with pytest.raises(ValueError, match="iteration 400 is too large"):
-        solver.learning_rate(400)
+@pytest.mark.parametrize("settings, iteration", [
+    ('lr_policy: "exp" gamma: 10', 400), ('lr_policy: "inv" gamma: 1e30 power: -20', 1),
+    ('lr_policy: "poly" power: -1', solver_cases.STEPS)])
+def test_a_rate_beyond_all_numbers_is_an_error(tmp_path, settings, iteration):
+    solver = solver_cases.make_solver(f"base_lr: 1 {settings}", str(tmp_path))
+    with pytest.raises(caffe.CaffeError, match=f"iteration {iteration} is too large"):
+        solver.learning_rate(iteration)

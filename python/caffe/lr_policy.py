@@ -15,9 +15,10 @@ def learning_rate(param, iteration):
             param.lr_policy, ", ".join(sorted(POLICIES))))
     try:
         return POLICIES[param.lr_policy](param, iteration)
-    except OverflowError:
+    except (OverflowError, ZeroDivisionError):  # of 0 to a negative power
         raise ValueError(f"solver: lr_policy {param.lr_policy!r}: the learning rate of iteration "
-                         f"{iteration} is too large for a number; lower gamma") from None
+                         f"{iteration} is too large for a number; change gamma {param.gamma:.6g} "
+                         f"or power {param.power:.6g}") from None
 
 
 def current_step(param, iteration):

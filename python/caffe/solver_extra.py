@@ -43,7 +43,10 @@ class Extra:
             whole = self.param.max_iter - options.rampup_interval
             share = min((iteration - options.rampup_interval) / whole, 1)
             return options.min_lr + (base - options.min_lr) * (1 + math.cos(math.pi * share)) / 2
-        return lr_policy.learning_rate(self.param, iteration)
+        try:
+            return lr_policy.learning_rate(self.param, iteration)
+        except ValueError as error:  # that module stands alone
+            raise CaffeError(str(error)) from None
 
     def observe(self, iteration, loss):
         """Take in the training loss of an iteration, before its update."""
