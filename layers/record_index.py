@@ -30,8 +30,9 @@ class RecordIndex:
     """
 
     def __init__(self, rows):
-        self._keys = rows["key"]
-        self.labels = np.ascontiguousarray(rows["label"])
+        # both stay in the mapped file, whose memory all processes share
+        rows = np.asarray(rows)
+        self._keys, self.labels = rows["key"], rows["label"]
 
     def __len__(self):
         return len(self.labels)
