@@ -1,6 +1,6 @@
-"""CIFAR-10 or CIFAR-100, as downloaded (binary version), to images and lists, or to LMDBs.
+"""CIFAR-10 or CIFAR-100, as downloaded (binary or python), to images and lists, or to LMDBs.
 
-    python data_prep/cifar.py [FLAGS] cifar-10-batches-bin/ OUT
+    python data_prep/cifar.py [FLAGS] cifar-10-binary.tar.gz OUT
 
 Makes OUT/train/CLASS/00000.png, ..., OUT/val/..., OUT/train.txt, OUT/val.txt (relative to OUT) and
 OUT/classes.txt: 50000 images to train with, and the 10000 test images as val. Then:
@@ -10,112 +10,124 @@ OUT/classes.txt: 50000 images to train with, and the 10000 test images as val. T
 
 With --lmdb, OUT is a DATA folder at once: train_lmdb, val_lmdb, mean.binaryproto, classes.txt. The
 records are those of Caffe's convert_cifar_data: 3 x 32 x 32 pixels in RGB order, as CIFAR stores
-them (convert_imageset stores BGR), in the order of the files.
+them (convert_imageset stores BGR), in the order of the files. Both versions give the same.
 """
 
 import sys
 from collections import namedtuple
+from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 
-from data_prep.compute_image_mean import mean_of, write_mean
-from data_prep.datum_db import DatumDB, raw_datum
+from data_prep.archives import is_archive, unpacked
 from data_prep.errors import PrepError, run
 from data_prep.flags import FlagParser
-from data_prep.folders import complete_folder
+from data_prep.pickles import read_pickle
+from data_prep.small_images import write_set
 
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
 
-# train, val: files; names: file of class names; label_bytes: bytes before the pixels;
-# label: which of them is the label.
-Archive = namedtuple("Archive", "train val names label_bytes label")
-CIFAR10 = Archive([f"data_batch_{k}.bin" for k in range(1, 6)], ["test_batch.bin"],
-                  "batches.meta.txt", 1, 0)
-CIFAR100 = {"coarse": Archive(["train.bin"], ["test.bin"], "coarse_label_names.txt", 2, 0),
-            "fine": Archive(["train.bin"], ["test.bin"], "fine_label_names.txt", 2, 1)}
+# train, val: files; names: file of class names; read_names(path): the names;
+# read(path): pixels (N, 3072) and labels.
+Version = namedtuple("Version", "train val names read_names read")
 
 
 def parser():
     flags = FlagParser(__doc__)
-    flags.add_argument("archive", metavar="FOLDER", help="cifar-10-batches-bin/ or "
-                       "cifar-100-binary/, or the folder that holds it")
+    flags.add_argument("archive", metavar="ARCHIVE", help="cifar-10-binary.tar.gz, "
+                       "cifar-10-python.tar.gz, cifar-100-..., or what they hold, unpacked")
     flags.add_argument("out", metavar="OUT", help="folder to make")
     flags.flag("lmdb", False, "write LMDBs instead of images")
     flags.flag("labels", "fine", "CIFAR-100's 100 fine or 20 coarse labels", ("fine", "coarse"))
     return flags
 
 
-def prepare(folder, out, lmdb=False, labels="fine"):
+def prepare(archive, out, lmdb=False, labels="fine"):
     """Write the images or LMDBs; returns (images to train with, images to validate, classes)."""
-    folder, archive = _find(Path(folder), labels)
-    names = (folder / archive.names).read_text().split()
-    splits = {"train": _read(folder, archive.train, archive, names),
-              "val": _read(folder, archive.val, archive, names)}
-    with complete_folder(out) as partial:
-        (partial / "classes.txt").write_text("".join(f"{name}\n" for name in names))
-        for split, (pixels, split_labels) in splits.items():
-            (_write_lmdb if lmdb else _write_images)(partial, split, pixels, split_labels, names)
-        if lmdb:
-            write_mean(partial / "mean.binaryproto", mean_of(partial / "train_lmdb")[0])
-    return len(splits["train"][1]), len(splits["val"][1]), len(names)
+    if not is_archive(archive) and not Path(archive).is_dir():
+        raise PrepError(f"{archive} is neither an archive (tar.gz) nor a folder")
+    with unpacked(archive) as folder:
+        folder, version = _find(folder, labels, archive)
+        names = version.read_names(folder / version.names)
+        splits = {split: [_read_split(folder, files, version, names)]
+                  for split, files in (("train", version.train), ("val", version.val))}
+    write_set(out, splits, names, lmdb, b"%05d")
+    return *(len(splits[split][0][1]) for split in splits), len(names)
 
 
-def _find(folder, labels):
-    """The folder of the binary files, and what it is."""
-    for place in (folder, folder / "cifar-10-batches-bin", folder / "cifar-100-binary"):
-        for archive in (CIFAR10, CIFAR100[labels]):
-            if (place / archive.names).is_file():
-                return place, archive
-    raise PrepError(f"{folder} is not a CIFAR folder: expected {CIFAR10.names} (CIFAR-10) or "
-                    f"{CIFAR100[labels].names} (CIFAR-100) in it; take the binary version from "
-                    "https://www.cs.toronto.edu/~kriz/cifar.html and unpack it")
+def _versions(labels):
+    """The four archives, CIFAR-100's with these labels."""
+    batches = [f"data_batch_{k}" for k in range(1, 6)]
+    return [
+        Version([f"{name}.bin" for name in batches], ["test_batch.bin"], "batches.meta.txt",
+                _names_in_text, partial(_read_binary, 1, 0)),
+        Version(["train.bin"], ["test.bin"], f"{labels}_label_names.txt", _names_in_text,
+                partial(_read_binary, 2, ("coarse", "fine").index(labels))),
+        Version(batches, ["test_batch"], "batches.meta", partial(_names_in_pickle, "label_names"),
+                partial(_read_pickled, "labels")),
+        Version(["train"], ["test"], "meta", partial(_names_in_pickle, f"{labels}_label_names"),
+                partial(_read_pickled, f"{labels}_labels"))]
 
 
-def _read(folder, files, archive, names):
+def _find(folder, labels, archive):
+    """The folder of the files, and what version they are."""
+    versions = _versions(labels)
+    for place in (folder, *sorted(folder.glob("cifar-10*"))):
+        for version in versions:
+            if (place / version.names).is_file():
+                return place, version
+    raise PrepError(f"{archive} is not CIFAR: expected in it {versions[0].names} or "
+                    f"{versions[2].names} (CIFAR-10), {versions[1].names} or {versions[3].names} "
+                    "(CIFAR-100); take the binary or the python version from "
+                    "https://www.cs.toronto.edu/~kriz/cifar.html")
+
+
+def _read_split(folder, files, version, names):
     """The pixels (N, 3, 32, 32) and labels (N,) of the files of a split."""
-    size = archive.label_bytes + PIXELS
-    rows = []
+    found = []
     for path in (folder / file for file in files):
-        try:
-            data = np.fromfile(path, np.uint8)
-        except FileNotFoundError as error:
-            raise PrepError(f"{path} is missing: unpack the archive again") from error
-        if data.size == 0 or data.size % size:
-            raise PrepError(f"{path} is truncated: expected a multiple of {size} bytes, found "
-                            f"{data.size}: unpack the archive again")
-        rows.append(data.reshape(-1, size))
-    rows = np.concatenate(rows)
-    labels = rows[:, archive.label]
-    wrong = np.flatnonzero(labels >= len(names))
-    if wrong.size:
-        raise PrepError(f"{folder}, {files[0]}: image {wrong[0]} has label {labels[wrong[0]]}, but "
-                        f"{archive.names} names {len(names)} classes: unpack the archive again")
-    return rows[:, archive.label_bytes:].reshape(-1, *SHAPE), labels
+        if not path.is_file():
+            raise PrepError(f"{path} is missing: unpack the archive again")
+        pixels, labels = version.read(path)
+        wrong = np.flatnonzero((labels < 0) | (labels >= len(names)))
+        if wrong.size:
+            raise PrepError(f"{path}: image {wrong[0]} has label {labels[wrong[0]]}, but "
+                            f"{version.names} names {len(names)} classes: unpack the archive again")
+        found.append((pixels.reshape(-1, *SHAPE), labels))
+    return tuple(map(np.concatenate, zip(*found, strict=True)))
 
 
-def _write_lmdb(out, split, pixels, labels, names):
-    with DatumDB(out / f"{split}_lmdb", {"tool": "cifar"}) as db:
-        for k, label in enumerate(labels.tolist()):
-            db.put(b"%05d" % k, raw_datum(pixels[k].tobytes(), SHAPE, label))
-        db.finish(np.bincount(labels, minlength=len(names)).tolist(), names)
+def _names_in_text(path):
+    return path.read_text().split()
 
 
-def _write_images(out, split, pixels, labels, names):
-    lines = []
-    for name in names:
-        (out / split / name).mkdir(parents=True)
-    for k, label in enumerate(labels.tolist()):
-        file = f"{split}/{names[label]}/{k:05d}.png"
-        png = cv2.imencode(".png", pixels[k].transpose(1, 2, 0)[:, :, ::-1])[1]
-        (out / file).write_bytes(png)
-        lines.append(f"{file} {label}\n")
-    (out / f"{split}.txt").write_text("".join(lines))
+def _read_binary(label_bytes, label, path):
+    """Rows of `label_bytes` labels, of which number `label` counts, and the pixels."""
+    data, size = np.fromfile(path, np.uint8), label_bytes + PIXELS
+    if data.size == 0 or data.size % size:
+        raise PrepError(f"{path} is truncated: expected a multiple of {size} bytes, found "
+                        f"{data.size}: unpack the archive again")
+    rows = data.reshape(-1, size)
+    return rows[:, label_bytes:], rows[:, label]
+
+
+def _names_in_pickle(key, path):
+    return [name.decode() for name in read_pickle(path, [key])[0]]
+
+
+def _read_pickled(key, path):
+    """A dict with the pixels under "data" and the labels under `key`."""
+    pixels, labels = read_pickle(path, ["data", key])
+    if getattr(pixels, "dtype", None) != np.uint8 or pixels.shape != (len(labels), PIXELS):
+        raise PrepError(f"{path}: expected an array of {len(labels)} x {PIXELS} bytes under "
+                        f"'data', found {getattr(pixels, 'shape', type(pixels).__name__)}: unpack "
+                        "the archive again")
+    return pixels, np.array(labels)
 
 
 def main(args=None):

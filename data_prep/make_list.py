@@ -42,7 +42,7 @@ def make_lists(folder, out, val_fraction=0.1, seed=0):
     rng = np.random.RandomState(seed)  # its stream is frozen by numpy
     lists, counts = {"train": [], "val": []}, []
     for label, name in enumerate(classes):
-        files = _images(os.path.join(folder, name), folder)
+        files = images_below(os.path.join(folder, name), folder)
         in_val = set(rng.permutation(len(files))[:round(len(files) * val_fraction)].tolist())
         for k, file in enumerate(files):
             lists["val" if k in in_val else "train"].append(f"{file} {label}\n")
@@ -77,8 +77,8 @@ def _classes(folder):
     return names
 
 
-def _images(class_folder, root):
-    """The images below a class folder, relative to `root`, in alphabetical order."""
+def images_below(class_folder, root):
+    """The images below a folder, relative to `root`, in alphabetical order."""
     found = []
     for folder, subfolders, files in os.walk(class_folder, followlinks=True):
         subfolders.sort()

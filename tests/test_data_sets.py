@@ -1,19 +1,18 @@
-"""The other data tools: means, lists of folders, CIFAR, the demo set."""
+"""The other data tools: means, lists of folders, the demo set. See test_archives.py, too."""
 
 import os
 from functools import partial
 
-import cv2
 import numpy as np
 import pytest
 
 from caffe.datum import decode_datum, parse_datum
 from caffe.io import blobproto_to_array
 from caffe.proto import caffe_pb2
-from data_prep import cifar, compute_image_mean, demo_scenes, make_list
+from data_prep import compute_image_mean, demo_scenes, make_list
 from data_prep.errors import PrepError
 from data_prep.folders import complete_folder
-from tests.data_images import convert, golden, golden_records, records, write_images
+from tests.data_images import convert, golden, records, write_images
 from tests.oracle import record_data_prep as cases
 
 
@@ -98,57 +97,6 @@ def test_make_list_errors(tmp_path, files, message):
         path.write_bytes(b"")
     with pytest.raises(PrepError, match=message):
         make_list.make_lists(tmp_path / "in", tmp_path / "out", 0)
-    assert not list(tmp_path.glob("out*"))
-
-
-# cifar
-
-def test_cifar_lmdbs_are_those_of_the_original(tmp_path):
-    (tmp_path / "batches.meta.txt").write_text("\n".join("abcdefghij") + "\n\n")
-    files = cifar.CIFAR10.train + cifar.CIFAR10.val
-    for name, rows in zip(files, cases.cifar_rows(), strict=True):
-        (tmp_path / name).write_bytes(rows.tobytes())
-    cifar.main([str(tmp_path), str(tmp_path / "out"), "--lmdb"])
-    for split, folder in (("train", "train_lmdb"), ("test", "val_lmdb")):
-        expected = [value for _, value in sorted(golden_records(f"cifar/{split}").items())]
-        assert list(records(tmp_path / "out" / folder).values()) == expected
-
-
-def test_cifar_images_and_lists(tmp_path):
-    rows = np.random.RandomState(1).randint(0, 256, (5, 3074), dtype=np.uint8)
-    rows[:, 0], rows[:, 1] = [1, 0, 1, 0, 1], [2, 0, 1, 2, 0]
-    source = tmp_path / "cifar-100-binary"
-    source.mkdir()
-    (source / "train.bin").write_bytes(rows[:3].tobytes())
-    (source / "test.bin").write_bytes(rows[3:].tobytes())
-    (source / "fine_label_names.txt").write_text("cat\ndog\nfox\n")
-    (source / "coarse_label_names.txt").write_text("pet\nwild\n")
-    cifar.main([str(tmp_path), str(tmp_path / "fine")])
-    assert (tmp_path / "fine" / "train.txt").read_text() == (
-        "train/fox/00000.png 2\ntrain/cat/00001.png 0\ntrain/dog/00002.png 1\n")
-    pixels = cv2.imread(str(tmp_path / "fine" / "val" / "cat" / "00001.png"))
-    np.testing.assert_array_equal(pixels[:, :, ::-1].transpose(2, 0, 1).ravel(), rows[4, 2:])
-    cifar.main([str(source), str(tmp_path / "coarse"), "--lmdb", "-labels=coarse"])
-    labels = [parse_datum(value, key).label
-              for key, value in records(tmp_path / "coarse" / "train_lmdb").items()]
-    assert labels == [1, 0, 1]
-    assert (tmp_path / "coarse" / "classes.txt").read_text() == "pet\nwild\n"
-    assert (tmp_path / "coarse" / "mean.binaryproto").is_file()
-
-
-def test_cifar_errors(tmp_path):
-    with pytest.raises(PrepError, match="is not a CIFAR folder"):
-        cifar.prepare(tmp_path, tmp_path / "out")
-    (tmp_path / "batches.meta.txt").write_text("a\nb\n")
-    with pytest.raises(PrepError, match="data_batch_1.bin is missing"):
-        cifar.prepare(tmp_path, tmp_path / "out")
-    for name in cifar.CIFAR10.train + cifar.CIFAR10.val:
-        (tmp_path / name).write_bytes(b"\2" * 3073)
-    with pytest.raises(PrepError, match="image 0 has label 2, but batches.meta.txt names 2"):
-        cifar.prepare(tmp_path, tmp_path / "out")
-    (tmp_path / "data_batch_4.bin").write_bytes(b"\1" * 3000)
-    with pytest.raises(PrepError, match="data_batch_4.bin is truncated.*3073 bytes, found 3000"):
-        cifar.prepare(tmp_path, tmp_path / "out")
     assert not list(tmp_path.glob("out*"))
 
 

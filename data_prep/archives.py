@@ -1,0 +1,110 @@
+"""Archives (tar, plain or compressed) as they are downloaded: read, never trusted.
+
+Of an archive only regular files are taken, under their own names without any folder, so that
+nothing is ever written outside the folder that is being made.
+"""
+
+import posixpath
+import re
+import shutil
+import tarfile
+import tempfile
+import zlib
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from data_prep.errors import PrepError
+
+_TAR_NAME = re.compile(r"\.(tar|tgz|tbz|txz|tar\.\w+)$", re.IGNORECASE)
+_BROKEN = (tarfile.TarError, EOFError, zlib.error, OSError)
+
+
+def is_archive(path):
+    """Whether `path` is a file whose name is that of a tar."""
+    return bool(_TAR_NAME.search(str(path))) and Path(path).is_file()
+
+
+def members(path, file=None):
+    """Yield (name without folders, readable file) of each regular file of a tar.
+
+    file: the tar itself where it is a file within another; then `path` only names it.
+    """
+    with _opened(path, file) as archive:
+        while True:
+            with _named(path):
+                member = archive.next()
+                content = member is not None and member.isreg() and archive.extractfile(member)
+                if member is None:
+                    _check_end(archive)
+                    return
+            if content:
+                yield posixpath.basename(member.name), content
+
+
+def extract(files, folder, where):
+    """Write the (name, readable file) of `files` into `folder`; returns how many there were."""
+    count = 0
+    for name, content in files:
+        try:
+            with open(folder / name, "xb") as out:
+                while chunk := _read(content, where):
+                    out.write(chunk)
+        except FileExistsError as error:
+            raise PrepError(f"{where} holds two files {name}") from error
+        except OSError as error:
+            raise PrepError(_no_space(folder, error)) from error
+        count += 1
+    return count
+
+
+@contextmanager
+def unpacked(path):
+    """Yield the folder of an archive's files; what is a folder already is yielded as it is."""
+    if not is_archive(path):
+        yield Path(path)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="unpacked-"))
+    try:
+        extract(members(path), folder, path)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _opened(path, file):
+    with ExitStack() as stack:
+        with _named(path):
+            source = path if file is None else None
+            archive = stack.enter_context(tarfile.open(source, "r:*", file))
+        yield archive
+
+
+def _check_end(archive):
+    """A whole tar ends with a block of zeros, a whole compressed file with its check sum."""
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it has no end")
+    while archive.fileobj.read(1 << 20):
+        pass
+
+
+@contextmanager
+def _named(path):
+    """Errors of the archive's format, with its name."""
+    try:
+        yield
+    except _BROKEN as error:
+        why = str(error).partition("\n")[0].rstrip(":")
+        raise PrepError(f"{path}: {why}; the archive is damaged or cut off: download it again "
+                        "(md5sum tells whether it is whole)") from error
+
+
+def _read(content, where):
+    with _named(where):
+        return content.read(1 << 20)
+
+
+def _no_space(folder, error):
+    return (f"cannot write {folder} ({shutil.disk_usage(folder).free // 10**6} MB free on that "
+            f"disk): {error}; free some space and give the same command again")

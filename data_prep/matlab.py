@@ -1,0 +1,24 @@
+"""Variables of MATLAB files: up to version 7 with SciPy, version 7.3 (which is HDF5) with h5py."""
+
+import h5py
+import numpy as np
+
+from data_prep.errors import PrepError
+
+
+def read_matlab(path, names):
+    """The variables `names` of a .mat file, as arrays with MATLAB's order of axes."""
+    from scipy import io  # here, for few tools need it
+    try:
+        if h5py.is_hdf5(path):
+            with h5py.File(path, "r") as file:
+                return [np.asarray(file[name]).T for name in names]  # HDF5 has the axes reversed
+        found = io.loadmat(path, variable_names=names, squeeze_me=False)
+        return [found[name] for name in names]
+    except FileNotFoundError as error:
+        raise PrepError(f"{path} is missing: download it again") from error
+    except KeyError as error:
+        raise PrepError(f"{path} holds no variable {error}: expected {', '.join(names)}") from error
+    except Exception as error:  # whatever the readers stumble over in a damaged file
+        raise PrepError(f"{path}: not a readable MATLAB file ({error}): download it again"
+                        ) from error

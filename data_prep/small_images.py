@@ -1,0 +1,63 @@
+"""Sets of small images that come as arrays (CIFAR, SVHN), as images and lists, or as LMDBs."""
+
+from itertools import count
+
+import cv2
+import numpy as np
+
+from data_prep.compute_image_mean import mean_of, write_mean
+from data_prep.datum_db import DatumDB, raw_datum
+from data_prep.folders import complete_folder
+
+
+def write_set(out, splits, names, lmdb, key=b"%08d"):
+    """Make the folder `out`; returns {split: images of each class}.
+
+    splits: {"train": arrays, "val": arrays}; arrays: an iterable of pixels (N, 3, H, W) in RGB
+    order and labels (N,). With `lmdb`, a data folder: train_lmdb, val_lmdb, mean.binaryproto,
+    classes.txt, the pixels in RGB order as they come, under keys as `key`. Else images (PNG), lists
+    and classes.txt.
+    """
+    counts = {}
+    with complete_folder(out) as partial:
+        (partial / "classes.txt").write_text("".join(f"{name}\n" for name in names))
+        for split, arrays in splits.items():
+            images = _numbered(arrays)
+            if lmdb:
+                counts[split] = _write_lmdb(partial / f"{split}_lmdb", images, names, key)
+            else:
+                counts[split] = _write_images(partial, split, images, names)
+        if lmdb:
+            write_mean(partial / "mean.binaryproto", mean_of(partial / "train_lmdb")[0])
+    return counts
+
+
+def _numbered(arrays):
+    """Yield the pixels (3, H, W), the label and the number of each image."""
+    numbers = count()
+    for pixels, labels in arrays:
+        yield from zip(pixels, labels.tolist(), numbers, strict=False)  # the numbers go on
+
+
+def _write_lmdb(folder, images, names, key):
+    counts = np.zeros(len(names), int)
+    with DatumDB(folder, {"tool": "small_images"}) as db:
+        for pixels, label, number in images:
+            db.put(key % number, raw_datum(pixels.tobytes(), pixels.shape, label))
+            counts[label] += 1
+        db.finish(counts.tolist(), names)
+    return counts.tolist()
+
+
+def _write_images(out, split, images, names):
+    lines, counts = [], np.zeros(len(names), int)
+    for name in names:
+        (out / split / name).mkdir(parents=True)
+    for pixels, label, number in images:
+        file = f"{split}/{names[label]}/{number:05d}.png"
+        png = cv2.imencode(".png", pixels.transpose(1, 2, 0)[:, :, ::-1])[1]
+        (out / file).write_bytes(png)
+        lines.append(f"{file} {label}\n")
+        counts[label] += 1
+    (out / f"{split}.txt").write_text("".join(lines))
+    return counts.tolist()
