@@ -4,10 +4,8 @@ import numpy as np
 import torch
 
 from .. import device
-from ..errors import DataError, LayerError, ParseError
-from ..io import blobproto_to_array
-from ..proto import caffe_pb2
-from ..proto.text import read_binary
+from ..errors import CaffeError, DataError, LayerError
+from ..proto.weights import read_blob
 from .data import precision_of
 
 
@@ -42,9 +40,8 @@ class DataTransformer:
         if not options.mean_file:
             return None
         try:
-            blob = read_binary(options.mean_file, caffe_pb2.BlobProto())
-            mean = blobproto_to_array(blob).astype(np.float32)
-        except (ParseError, ValueError) as error:
+            mean = read_blob(options.mean_file)
+        except CaffeError as error:
             raise DataError(f"{self.where}: mean_file: {error}; make it with "
                             "compute_image_mean") from error
         if mean.ndim < 3 or mean.size != np.prod(mean.shape[-3:]):

@@ -5,16 +5,20 @@
 """
 
 import io
+import math
 import os
+import zlib
 
 import h5py
 import numpy as np
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
-# Weights hardly compress; a file that claims many more values than it has bytes is no such file.
-_MOST_VALUES_PER_BYTE = 4
+# Weights hardly compress; a file that claims to become many times as large is no such file.
+_MOST_BYTES_PER_BYTE = 16
 _MOST_BLOBS = 1000  # of one layer
+_DEFLATE = h5py.h5z.FILTER_DEFLATE
+_FILTERS = {_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 
 
 # ---- writing ---------------------------------------------------------------------------------
@@ -109,13 +113,48 @@ def _datasets_by_group(group):
 
 def _check_size(groups, size_bytes):
     """Refuse what would take much more memory than the file, before any of it is read."""
-    values = 0
+    values, needed_bytes = 0, 0
     for dataset in (dataset for group in groups for dataset in group.values()):
         if dataset.dtype.kind not in "fiu" or dataset.shape is None:
             raise ValueError(f"dataset {dataset.name}: {dataset.dtype}, expected numbers")
-        values += dataset.size
-    if values > size_bytes * _MOST_VALUES_PER_BYTE:
-        raise ValueError(f"{values:,} values in {size_bytes:,} bytes")
+        count = max(dataset.size, math.prod(dataset.chunks or (0,)))
+        values += count
+        needed_bytes += count * (dataset.dtype.itemsize + 4)  # as stored, and as float32
+        if needed_bytes > size_bytes * _MOST_BYTES_PER_BYTE:
+            raise ValueError(f"{values:,} values in {size_bytes:,} bytes")
+        if dataset.chunks:
+            _check_chunks(dataset, size_bytes)
+
+
+def _check_chunks(dataset, size_bytes):
+    """Refuse chunks that HDF5 would inflate beyond their size."""
+    plan = dataset.id.get_create_plist()
+    filters = [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]
+    if not _FILTERS.issuperset(filters) or filters.count(_DEFLATE) > 1:
+        raise ValueError(f"dataset {dataset.name}: stored with HDF5's filters {filters}, of which "
+                         f"only {sorted(_FILTERS)} are read, each once; h5repack -f NONE undoes "
+                         "them")
+    if _DEFLATE not in filters:
+        return
+    chunk_bytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    skipped = 1 << filters.index(_DEFLATE)  # in a chunk's own mask: it is not compressed
+    for index in range(dataset.id.get_num_chunks()):
+        chunk = dataset.id.get_chunk_info(index)
+        if chunk.size > size_bytes:
+            raise ValueError(f"dataset {dataset.name}: a chunk of {chunk.size:,} bytes")
+        if not chunk.filter_mask & skipped:
+            _check_inflated(dataset, chunk.chunk_offset, chunk_bytes + 4)  # with a checksum
+
+
+def _check_inflated(dataset, offset, most_bytes):
+    inflater = zlib.decompressobj()
+    try:
+        inflater.decompress(dataset.id.read_direct_chunk(offset)[1], most_bytes)
+        if inflater.decompress(inflater.unconsumed_tail, 1):
+            raise ValueError(f"dataset {dataset.name}: a chunk inflates to more than the "
+                             f"{most_bytes:,} bytes that it has")
+    except zlib.error as error:
+        raise ValueError(f"dataset {dataset.name}: {error}") from None
 
 
 def _blobs(datasets, diffs, want_diff):

@@ -8,7 +8,7 @@ from google.protobuf import message as protobuf_message
 from google.protobuf import text_format
 
 from ..errors import ParseError, nearest
-from . import caffe_pb2
+from . import caffe_pb2, wire
 from .files import write_atomically
 from .upgrade import upgrade_net, upgrade_solver
 
@@ -80,8 +80,9 @@ def read_binary(path, message):
     """Fill `message` from the binary file at `path`; return it."""
     data = _content(path)
     try:
+        wire.check_messages(data, 0, len(data), message.DESCRIPTOR)
         message.ParseFromString(data)
-    except protobuf_message.DecodeError as error:
+    except (wire.WireError, protobuf_message.DecodeError) as error:
         hint = "a text file?" if b"\0" not in data else "damaged or cut short?"
         raise ParseError(f"{path}: not a binary {message.DESCRIPTOR.name} ({error}); "
                          f"{hint}") from None

@@ -15,7 +15,7 @@ from ..errors import CaffeError, DataError, ParseError, WeightsError, nearest
 from . import caffe_pb2, hdf5, wire
 from .files import write_atomically
 
-_MOST_ITEMS = 1 << 17  # layers and blobs in one file; even an empty one takes memory
+_MOST_ITEMS = 1 << 15  # layers and blobs in one file; even an empty one takes memory
 
 
 class State(NamedTuple):

@@ -15,6 +15,8 @@ from . import caffe_pb2
 VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5
 _FIXED_BYTES = {FIXED64: 8, FIXED32: 4}
 _MAX_AXES = 32  # Caffe's kMaxBlobAxes
+_MAX_SHAPE_BYTES = _MAX_AXES * 11  # a tag and a varint for each axis
+_MOST_MESSAGES = 1 << 17  # in one file; even an empty one takes memory
 
 # Number of a packed BlobProto field: the dtype of its items.
 _ARRAYS = {5: "<f4", 6: "<f4", 8: "<f8", 9: "<f8"}
@@ -72,6 +74,25 @@ def _varint(buffer, position, end):
     raise WireError("a number of more than 10 bytes", position - 10)
 
 
+def check_messages(buffer, start, end, descriptor, budget=None):
+    """Refuse a message that holds more messages, at any depth, than a net ever has."""
+    budget = budget or iter(range(_MOST_MESSAGES))
+    for number, kind, begin, stop in fields(buffer, start, end):
+        field = descriptor.fields_by_number.get(number)
+        if kind == DELIMITED and field and field.message_type:
+            if next(budget, None) is None:
+                raise WireError(f"more than {_MOST_MESSAGES:,} messages in it", begin)
+            if field.message_type.name == "BlobShape":
+                _check_shape(begin, stop)
+            check_messages(buffer, begin, stop, field.message_type, budget)
+
+
+def _check_shape(start, end):
+    """Refuse a BlobShape of too many axes before it is parsed: 8 bytes for each of them."""
+    if end - start > _MAX_SHAPE_BYTES:
+        raise WireError(f"a shape of {end - start:,} bytes, more than {_MAX_AXES} axes", start)
+
+
 def read_blob(buffer, start, end, want_diff=False):
     """The data of the BlobProto in buffer[start:end] as a new float32 array.
 
@@ -98,6 +119,8 @@ def _split_blob(buffer, start, end):
         if number in _ARRAYS and (number in spans or kind != DELIMITED):
             rest += buffer[position:end]
             break
+        if number == 7:
+            _check_shape(begin, stop)
         if number in _ARRAYS:
             spans[number] = (begin, stop)
         else:
