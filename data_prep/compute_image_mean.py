@@ -38,7 +38,7 @@ def parser():
 def mean_of(db, center_crop=0, workers=1, say=lambda line: None):
     """The mean (C, H, W) of all images of a database, float64, and their number."""
     total, count = None, 0
-    for key, image in thread_map(partial(_pixels, center_crop), _records(db), workers):
+    for key, image in thread_map(partial(_pixels, center_crop), read_records(db), workers):
         if total is None:
             total = np.zeros(image.shape)
         if image.shape != total.shape:
@@ -60,7 +60,7 @@ def write_mean(path, mean):
     write_atomically(path, blob.SerializeToString())
 
 
-def _records(db):
+def read_records(db):
     """Yield each (key, record) of an LMDB."""
     if not (Path(db) / "data.mdb").is_file():
         hint = "; its conversion has not finished" if Path(f"{db}.partial").exists() else ""

@@ -2,14 +2,16 @@
 
 It is built in FOLDER.partial and renamed to FOLDER at the end. Beside data.mdb it then holds
 classes.txt (a class name a line), class_index.tsv (label, records), record_index.npy (key and label
-of each record, see layers/record_index.py), skipped.tsv (records left out, if any) and
-settings.json (what made it). A train_lmdb also leaves classes.txt in its parent folder.
+of each record, see layers/record_index.py), checksums.npy (CRC-32 of each record, in the order of
+the keys), skipped.tsv (records left out, if any) and settings.json (what made it). A train_lmdb
+also leaves classes.txt in its parent folder.
 """
 
 import fcntl
 import json
 import os
 import shutil
+import zlib
 from pathlib import Path
 
 import lmdb
@@ -23,7 +25,9 @@ from layers.datum import read_datum
 INITIAL_MAP_BYTES = 1 << 28  # address space, not disk; doubled whenever it is full
 LARGEST_KEY_BYTES = 511  # LMDB's own limit
 TRAINING = "train_lmdb"  # the trainer looks for classes.txt beside a database of this name
-ROW = np.dtype([("key", "S8"), ("label", "<i4")])  # of the record index; a number has 8 digits
+CHECKSUMS = "checksums.npy"
+# what is noted of a record while converting; its number, with which the key begins, has 8 digits
+ROW = np.dtype([("key", "S8"), ("label", "<i4"), ("checksum", "<u4")])
 BATCH_RECORDS, BATCH_BYTES = 1000, 1 << 26  # a transaction: 1000 as the original, or 64 MiB
 
 
@@ -218,11 +222,12 @@ class DatumDB:
         return True
 
     def _append_rows(self):
-        """Note the keys and labels of the batch for the record index."""
+        """Note what the side files say of the records of the batch."""
         rows = np.empty(len(self._batch), ROW)
         for row, (key, record) in zip(rows, self._batch, strict=True):
             row["key"] = record_index.key_beginning(key, self._last_key)
             row["label"] = read_datum(record).label
+            row["checksum"] = zlib.crc32(record)
             self._last_key = key
         with open(self.partial / "record_index.rows", "ab") as file:
             file.write(rows.tobytes())
@@ -238,9 +243,14 @@ class DatumDB:
     def _write_index(self):
         path = self.partial / "record_index.rows"
         rows = np.fromfile(path, ROW)
-        if len(rows) != self._env.stat()["entries"]:  # a crash of the system lost some
-            rows = record_index.build_rows(self._env, self.partial)
-        record_index.write_rows(str(self.partial / record_index.FILE), rows)
+        if len(rows) == self._env.stat()["entries"]:
+            index, checksums = record_index.make_rows(rows["key"], rows["label"]), rows["checksum"]
+        else:  # a crash of the system lost some
+            index = record_index.build_rows(self._env, self.partial)
+            with self._env.begin(buffers=True) as txn:
+                checksums = np.array([zlib.crc32(record) for _, record in txn.cursor()], np.uint32)
+        record_index.write_rows(str(self.partial / record_index.FILE), index)
+        record_index.write_rows(str(self.partial / CHECKSUMS), checksums)
         path.unlink()
 
     def _append_skips(self):

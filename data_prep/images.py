@@ -8,7 +8,7 @@ import re
 import tempfile
 from collections import namedtuple
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import cv2
 import numpy as np
@@ -66,17 +66,37 @@ def _read_image(options, path):
 def _decode(path, options):
     if not os.path.isfile(path):
         raise _BadImage("no such file")
+    flags = cv2.IMREAD_GRAYSCALE if options.gray else cv2.IMREAD_COLOR
+    if not os.path.getsize(path):
+        raise _BadImage("the file is empty")
+    return _watched(partial(cv2.imread, path, flags), os.path.getsize(path), options.keep_damaged)
+
+
+def _watched(decode, size, keep_damaged):
+    """The pixels that `decode` makes of `size` bytes, unless it reports damage."""
     with _decoder_messages() as messages:
-        pixels = cv2.imread(path, cv2.IMREAD_GRAYSCALE if options.gray else cv2.IMREAD_COLOR)
+        pixels = decode()
     damage = _DAMAGE.search(messages())
     if pixels is None:
-        size = os.path.getsize(path)
         detail = f": {damage.group()}" if damage else ""
-        raise _BadImage("the file is empty" if size == 0 else
-                        f"not an image that OpenCV can decode ({size} bytes){detail}")
-    if damage and not options.keep_damaged:
+        raise _BadImage(f"not an image that OpenCV can decode ({size} bytes){detail}")
+    if damage and not keep_damaged:
         raise _BadImage(f"damaged image: {damage.group()}")
     return pixels
+
+
+def check_image(data):
+    """The shape (C, H, W) of the image file in `data`, or the reason why it cannot be trusted."""
+    try:
+        encoded = np.frombuffer(data, np.uint8)
+        if not encoded.size:
+            return "an empty image"
+        pixels = _watched(partial(cv2.imdecode, encoded, cv2.IMREAD_UNCHANGED), encoded.size, False)
+    except _BadImage as reason:
+        return str(reason)
+    except cv2.error as error:
+        return f"OpenCV: {error.err}"
+    return (1 if pixels.ndim == 2 else pixels.shape[2], *pixels.shape[:2])
 
 
 def _resize_short(pixels, short):

@@ -42,6 +42,16 @@ def read_datum(record):
     return datum._replace(label=_int32(datum.label)) if datum.label >> 31 else datum
 
 
+def raw_shape(datum):
+    """The shape (C, H, W) of a Datum of raw pixels; ValueError if it holds another number of them.
+    """
+    shape = (datum.channels, datum.height, datum.width)
+    if min(shape) < 1 or len(datum.data) != shape[0] * shape[1] * shape[2]:
+        raise ValueError(f"channels, height, width say {shape}, but it holds {len(datum.data)} "
+                         "values")
+    return shape
+
+
 def _varint(view, at):
     """The number that begins at `at`, and where it ends; IndexError if the bytes end first."""
     byte = view[at]

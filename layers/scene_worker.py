@@ -18,7 +18,7 @@ import tempfile
 
 import numpy as np
 
-from .datum import read_datum
+from .datum import raw_shape, read_datum
 from .errors import SceneError
 from .record_index import open_lmdb, read_index
 from .scene_message import parse_options
@@ -112,11 +112,7 @@ def pixels_of(datum):
     """The raw pixels of a Datum as (C, H, W)."""
     if datum.float_data:
         raise ValueError("holds floats; SceneData takes pixels of 8 bits: use a Data layer")
-    shape = (datum.channels, datum.height, datum.width)
-    if min(shape) < 1 or len(datum.data) != shape[0] * shape[1] * shape[2]:
-        raise ValueError(f"channels, height, width say {shape}, but it holds {len(datum.data)} "
-                         "values")
-    return np.frombuffer(datum.data, np.uint8).reshape(shape)
+    return np.frombuffer(datum.data, np.uint8).reshape(raw_shape(datum))
 
 
 class _Complaints:

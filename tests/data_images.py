@@ -15,7 +15,8 @@ from data_prep import convert_imageset
 from tests.oracle import record_data_prep as cases
 
 ROOT = Path(__file__).resolve().parents[1]
-SIDE_FILES = ("skipped.tsv", "class_index.tsv", "classes.txt", "settings.json", "record_index.npy")
+SIDE_FILES = ("skipped.tsv", "class_index.tsv", "classes.txt", "settings.json", "record_index.npy",
+              "checksums.npy")
 
 
 @lru_cache

@@ -3,15 +3,18 @@
 import os
 from functools import partial
 
+import cv2
 import numpy as np
 import pytest
 
 from caffe.datum import decode_datum, parse_datum
 from caffe.io import blobproto_to_array
 from caffe.proto import caffe_pb2
-from data_prep import compute_image_mean, demo_scenes, make_list
+from data_prep import color_pca, compute_image_mean, demo_scenes, make_list
+from data_prep.datum_db import DatumDB, encoded_datum, raw_datum
 from data_prep.errors import PrepError
 from data_prep.folders import complete_folder
+from layers import finish
 from tests.data_images import convert, golden, records, write_images
 from tests.oracle import record_data_prep as cases
 
@@ -58,6 +61,46 @@ def test_mean_errors(images):
     (images / "torn" / "data.mdb").write_bytes(b"x" * 9000)
     with pytest.raises(PrepError, match="torn: .*the database is damaged: convert it again"):
         compute_image_mean.main([str(images / "torn")])
+
+
+# color_pca
+
+def test_color_pca_of_a_known_covariance(tmp_path):
+    """Pixels at the eight corners of a box whose edges are 48, 24 and 12 long, in [0, 255]."""
+    axes = np.array([[1, 2, 2], [2, 1, -2], [2, -2, 1]])  # each 3 long
+    corners = np.stack(np.meshgrid([-8, 8], [-4, 4], [-2, 2]), axis=-1).reshape(8, 3)
+    pixels = (128 + corners @ axes).astype(np.uint8)  # (8, 3)
+    with DatumDB(tmp_path / "db", {}) as db:
+        db.put(b"0", raw_datum(pixels[:6].T.tobytes(), (3, 2, 3), 0))
+        png = cv2.imencode(".png", pixels[6:].reshape(1, 2, 3))[1].tobytes()
+        db.put(b"1", encoded_datum(png, 0))
+        db.finish([2], ["a"])
+    color_pca.main([str(tmp_path / "db"), str(tmp_path / "color.txt")])
+    values, vectors = finish._read_color(tmp_path / "color.txt", 3)  # as the layer does
+    np.testing.assert_allclose(values, np.array([24, 12, 6]) ** 2 / 255 ** 2, rtol=1e-8)
+    np.testing.assert_allclose(vectors * np.sign(vectors[:, :1]), axes / 3, atol=1e-8)
+
+
+def test_color_pca_is_numpys(images):
+    db = convert(images, "-encode_type=png")
+    for every in (1, 2):
+        kept = list(records(db).items())[::every]
+        pixels = np.concatenate([decode_datum(value, key, color=True).reshape(3, -1)
+                                 for key, value in kept], axis=1)
+        covariance = np.cov(pixels / 255, bias=True)
+        values, vectors, count = color_pca.color_pca(db, every, workers=2)
+        assert count == len(kept)
+        np.testing.assert_allclose(values, np.sort(np.linalg.eigvalsh(covariance))[::-1])
+        np.testing.assert_allclose(vectors.T * values @ vectors, covariance, rtol=1e-9, atol=1e-12)
+
+
+def test_color_pca_errors(images):
+    with pytest.raises(PrepError, match="none is not an LMDB"):
+        color_pca.main([str(images / "none")])
+    with pytest.raises(PrepError, match="record '00000000_a.jpg' has 1 channels.*without -gray"):
+        color_pca.main([str(convert(images, "-gray"))])
+    with pytest.raises(PrepError, match="--every=0: expected 1 or more"):
+        color_pca.main(["--every=0", str(images / "db")])
 
 
 # make_list

@@ -1,0 +1,165 @@
+"""Read a database back: every record decoded, counted, and compared with what stands beside it.
+
+    python data_prep/check_database.py [FLAGS] DB_NAME
+
+Prints the records of each class, and names each record that is damaged (not a Datum, an image that
+is cut off or that the decoder stumbles over, other bytes than were written), has a wrong label, or
+whose class has no name. The exit status is 1 if there is any such, or if the side files
+(classes.txt, class_index.tsv, record_index.npy, checksums.npy; see datum_db.py) say something else
+than the records. A database that others made has none of these; its records are checked alone.
+"""
+
+import sys
+from collections import Counter, namedtuple
+from contextlib import closing
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import lmdb
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+
+from data_prep.check_records import check_run
+from data_prep.datum_db import CHECKSUMS
+from data_prep.errors import PrepError, run
+from data_prep.flags import FlagParser
+from data_prep.workers import default_workers, process_map
+from layers import record_index
+from layers.errors import SceneError
+
+_RUN = 64  # records that a worker is asked for at a time
+
+# records: how many; bad: how many of them; labels, shapes: how many of each; problems: of the whole
+Report = namedtuple("Report", "records bad labels shapes problems")
+
+
+def parser():
+    flags = FlagParser(__doc__)
+    flags.add_argument("db", metavar="DB_NAME")
+    flags.flag("workers", default_workers(), "processes that read and decode")
+    return flags
+
+
+class SideFiles:
+    """What stands beside the records of a database, as far as it is there."""
+
+    def __init__(self, db):
+        self.names = _lines(db / "classes.txt")
+        self._counts = _lines(db / "class_index.tsv")
+        self._index = _array(db / record_index.FILE)
+        self._checksums = _array(db / CHECKSUMS)
+
+    def complaint(self, number, checked):
+        """What speaks against a record that could be read, or None."""
+        label = checked.label
+        if _says_else(self._checksums, number, checked.checksum):
+            return "not the bytes that were written"
+        if self._index is not None and number < len(self._index):
+            key, expected = self._index[number].tolist()
+            if label != expected:
+                return f"its label is {label}, in {record_index.FILE} {expected}"
+            if not checked.key.startswith(key):
+                return f"{record_index.FILE} has another key there: {key!r}"
+        if label < 0 or self.names and label >= len(self.names):
+            return f"label {label} has no name: classes.txt has {len(self.names or [])} lines"
+        return None
+
+    def problems(self, labels, records):
+        """Yield what of the side files does not fit the records as a whole."""
+        for file, rows in ((record_index.FILE, self._index), (CHECKSUMS, self._checksums)):
+            if rows is not None and len(rows) != records:
+                yield f"{file} has {len(rows)} rows for {records} records"
+        for line in self._counts or []:
+            label, count = map(int, line.split("\t"))
+            if labels[label] != count:
+                yield (f"class_index.tsv says {count} records of label {label}, found "
+                       f"{labels[label]}")
+
+
+def _says_else(rows, number, value):
+    return rows is not None and number < len(rows) and rows[number] != value
+
+
+def _lines(path):
+    return path.read_text().splitlines() if path.is_file() else None
+
+
+def _array(path):
+    if not path.is_file():
+        return None
+    try:
+        return np.load(path, mmap_mode="r")
+    except (ValueError, EOFError) as error:
+        raise PrepError(f"{path}: {error}; delete it: record_index.npy is made anew when it is "
+                        "needed, checksums.npy only by converting again") from error
+
+
+def check(db, workers=1, bad=lambda key, reason: None):
+    """The Report of a database; calls bad(key, reason) for each bad record."""
+    db = Path(db)
+    if not db.exists() and Path(f"{db}.partial").exists():
+        raise PrepError(f"{db} is not complete yet: give the same convert_imageset command again")
+    try:
+        with closing(record_index.open_lmdb(str(db))) as environment:
+            runs = process_map(partial(check_run, str(db)), _runs(environment), workers)
+            return _gather(runs, SideFiles(db), bad, environment.stat()["entries"])
+    except (SceneError, lmdb.Error) as error:
+        raise PrepError(f"{db} cannot be read: {error}") from error
+
+
+def _runs(environment):
+    """Yield (first key, number of records) of runs that cover the database."""
+    with environment.begin() as transaction, transaction.cursor() as cursor:
+        for number, key in enumerate(cursor.iternext(values=False)):
+            if number % _RUN == 0:
+                yield key, _RUN
+
+
+def _gather(runs, side_files, bad, expected):
+    number, count_bad, labels, shapes = 0, 0, Counter(), Counter()
+    for number, checked in enumerate(chain.from_iterable(runs), 1):
+        labels[checked.label] += 1
+        shapes[checked.shape] += 1
+        reason = checked.reason or side_files.complaint(number - 1, checked)
+        if reason:
+            count_bad += 1
+            bad(checked.key, reason)
+    problems = list(side_files.problems(labels, number))
+    if number != expected:
+        problems.append(f"{number} records can be reached, {expected} should be there")
+    return Report(number, count_bad, labels, shapes, problems)
+
+
+def _sizes(shapes):
+    """The sizes of the images in words."""
+    known = sorted(shape for shape in shapes if shape)
+    if len(known) == 1:
+        return f"all of {' x '.join(map(str, known[0]))} (channels x height x width)"
+    short = [min(shape[1:]) for shape in known]
+    channels = sorted({shape[0] for shape in known})
+    return (f"of {len(known)} sizes, shorter side {min(short)} to {max(short)}, "
+            f"{' and '.join(map(str, channels))} channels") if known else "of no size"
+
+
+def main(args=None):
+    options = parser().parse_args(sys.argv[1:] if args is None else args)
+    report = check(options.db, options.workers,
+                   lambda key, reason: print(f"bad record {key.decode('utf-8', 'replace')!r}: "
+                                             f"{reason}", flush=True))
+    names = _lines(Path(options.db) / "classes.txt") or []
+    for label in sorted(label for label in report.labels if label is not None):
+        name = names[label] if 0 <= label < len(names) else ""
+        print(f"label {label}: {report.labels[label]} records {name}".rstrip())
+    for problem in report.problems:
+        print(f"problem: {problem}")
+    print(f"{options.db}: {report.records} records {_sizes(report.shapes)}, "
+          f"{len(report.labels)} classes; {report.bad} bad records, "
+          f"{len(report.problems)} problems of the whole")
+    return 1 if report.bad or report.problems else 0
+
+
+if __name__ == "__main__":
+    run(main)
