@@ -4,6 +4,8 @@ The rows stand in tests/catalogue_cases; what BVLC Caffe makes of them is record
 tests/golden/catalogue_*.npz by tests/oracle/record_catalogue.py.
 """
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -56,6 +58,23 @@ def test_half_precision_agrees_roughly(case, golden, precision):
         assert found[what].dtype == np.float32 and np.isfinite(found[what]).all()
         if what.startswith("top"):
             assert error(found[what], expected) < 0.06
+
+
+@over({case.type: case for case in JUDGED if case.backward and case.tops
+       and "loss_weight" not in case.options}.values())
+def test_any_top_may_have_a_loss_weight(case):
+    """In half precision, too, where losses are computed in single precision."""
+    case = copy.copy(case)
+    case.options += " loss_weight: 0.5" * case.tops
+    expected = catalogue_cases.run(make_net(case), case, 0)
+    device.set_precision("bf16")
+    try:
+        found = catalogue_cases.run(make_net(case), case, 0)
+    finally:
+        device.set_precision("fp32")
+    for what in expected:
+        largest = max(np.abs(expected[what]).max(), 1)
+        np.testing.assert_allclose(found[what], expected[what], atol=0.1 * largest)
 
 
 @over([case for case in JUDGED if case.type in IN_PLACE])

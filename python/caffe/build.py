@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 from . import layer as layers
 from .blob import Blob
-from .device import master_dtype
 from .errors import CaffeError, LayerError, ShapeError
 from .proto import caffe_pb2
 
@@ -163,14 +162,16 @@ def _set_loss_weights(node):
         node.loss_weights = list(param.loss_weight)
     elif layer.is_loss:
         node.loss_weights[0] = 1.0
+    if layer.is_loss:
+        node.tops[0].master = True  # computed in full precision
     for blob, weight in zip(node.tops, node.loss_weights, strict=True):
         if weight:
             put_loss_weight(blob, weight)
 
 
 def put_loss_weight(blob, weight):
-    """Make `weight` the diff of a loss's top."""
-    blob.diff_tensor = blob.tensor.new_full(blob.shape, weight, dtype=master_dtype())
+    """Make `weight` the diff of a loss's top, in the precision of its values."""
+    blob.diff_tensor = blob.tensor.new_full(blob.shape, weight)
 
 
 def reshape(node):

@@ -18,8 +18,8 @@ class Case:
 
     `bottoms` are strings, "2x3x4x5" or "2x3x4x5 kind"; the kinds are the functions of KINDS.
     `params` are the kinds of the parameter blobs. `backward` is "forced" (force_backward in the
-    net), "given" (as the options' own propagate_down says), "driven" (the same, where loss_weight
-    in the options only makes backward reach the layer: the diffs are drawn) or None.
+    net), "given" (as the options' own propagate_down says), "driven" (where loss_weight in the
+    options only makes backward reach the layer: the diffs are drawn), "both" of these, or None.
     `true_gradient` is False where Caffe's backward is not the derivative of its forward; `judged`
     is False where BVLC Caffe cannot run the row, or draws random numbers of its own.
     """
@@ -47,7 +47,7 @@ class Case:
             dims = " ".join(f"dim: {size}" for size in shape_of(spec))
             lines.append(f'layer {{ name: "{name}" type: "Input" top: "{name}" '
                          f"input_param {{ shape {{ {dims} }} }} }}")
-            if self.backward == "given":  # a factor of 1 to learn: below it there is need of diffs
+            if self.backward in ("given", "both"):  # a factor of 1 to learn: below it there is need of diffs
                 lines.append(f'layer {{ name: "{name}_learnt" type: "Scale" bottom: "{name}" '
                              f'top: "{name}" scale_param {{ axis: 0 num_axes: 0 }} }}')
         blobs = [f'bottom: "{name}"' for name in names] + [f'top: "{name}"' for name in tops]
@@ -135,7 +135,8 @@ def run(net, case, seed, in_place=False):
         # copied before backward, which may work in the tops' memory
         results = {f"top{i}": net.blobs[name].data.copy() for i, name in enumerate(tops)}
         for name in tops:
-            if case.backward == "driven" or (case.backward and not net.blob_loss_weights[name]):
+            if case.backward in ("driven", "both") or (
+                    case.backward and not net.blob_loss_weights[name]):
                 blob = net.blobs[name]
                 blob.diff[...] = draw("normal", tuple(blob.data.shape), random)
         if case.backward:

@@ -51,15 +51,10 @@ CASES += [
 
 
 def _with_index(type, name, *bottoms, tops=1):
-    """A row judged in forward, and one with gradients to all bottoms but the last, the index.
-
-    BVLC Caffe cannot be made to run their backward on Input layers.
-    """
-    driven = ("propagate_down: true " * (len(bottoms) - 1) + "propagate_down: false "
-              + "loss_weight: 1 " * tops)
-    return [Case(type, name, "", *bottoms, tops=tops, backward=None),
-            Case(type, f"{name}_backward", driven, *bottoms, tops=tops, backward="driven",
-                 judged=False)]
+    """A row with gradients to all bottoms but the last, the index."""
+    options = ("propagate_down: true " * (len(bottoms) - 1) + "propagate_down: false "
+               + "loss_weight: 1 " * tops)
+    return [Case(type, name, options, *bottoms, tops=tops, backward="both")]
 
 
 for shape, selector in (("9x2", "9"), ("8x3x2x2", "8x1x1x1"), ("9", "9"), ("7x2x2", "7x1")):

@@ -192,7 +192,7 @@ class BatchReindex(TensorLayer):
             raise self.error("no gradient reaches bottom 1, the item numbers; set "
                              "propagate_down: false for it")
         dx = torch.zeros_like(bottoms[0])
-        return [dx.index_add_(0, bottoms[1].long(), diffs[0]), None]
+        return [dx.index_add_(0, bottoms[1].long(), diffs[0].to(dx.dtype)), None]
 
     def allows_backward(self, index):
         return index == 0
