@@ -59,6 +59,9 @@ prototxts: $(READY) ## write prototxt/*/ anew from their generators
 test: $(READY) ## run the test suite
 	$(VENV)/bin/python -m pytest
 
+test-heavy: $(READY) ## run what the suite leaves out: every network, each schedule
+	$(VENV)/bin/python -m pytest -m heavy
+
 lint: $(READY) ## run the linter
 	$(VENV)/bin/ruff check .
 
@@ -69,4 +72,4 @@ oracle-test: $(READY) ## compare with a live BVLC Caffe: ORACLE_RUN="command pre
 clean: ## delete runs/ and caches, keep .venv and data/
 	rm -rf runs .pytest_cache .ruff_cache
 
-.PHONY: help setup build train evaluate plot plan models demo prototxts test lint oracle-test clean
+.PHONY: help setup build train evaluate plot plan models demo prototxts test test-heavy lint oracle-test clean

@@ -113,6 +113,11 @@ def _lrn(layer, bottoms, weights):
                                  options.k)
 
 
+def _power(layer, bottoms, weights):
+    options = layer.power_param
+    return (options.shift + options.scale * bottoms[0]) ** options.power
+
+
 _FUNCTIONS = {
     "Convolution": _convolution,
     "Pooling": _pooling,
@@ -122,6 +127,7 @@ _FUNCTIONS = {
     "InnerProduct": _inner_product,
     "Dropout": _dropout,
     "LRN": _lrn,
+    "Power": _power,
     "ReLU": lambda layer, bottoms, weights: F.relu(bottoms[0]),
     "Flatten": lambda layer, bottoms, weights: bottoms[0].flatten(1),
     "Concat": lambda layer, bottoms, weights: torch.cat(bottoms, layer.concat_param.axis),

@@ -182,7 +182,7 @@ def test_resnet50_relay_is_autograd_per_loss(double, tmp_path):
         LOSS_WEIGHTS)
     learned = {name: values for name, values in expected.items()
                if net.layer_dict[name].type != "BatchNorm"}
-    assert largest_error(gradients(net, backward.Fused(net, planned)), learned) < 1e-8
+    assert largest_error(gradients(net, backward.Fused(net, planned)), learned) < 1e-7
 
 
 def test_activations_and_diffs_stay_channels_last():
