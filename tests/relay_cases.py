@@ -5,6 +5,7 @@ records what it computes.
 """
 
 import os
+import re
 import zlib
 
 import numpy as np
@@ -13,8 +14,13 @@ from google.protobuf import text_format
 from nets import BRANCHED
 from relaybp import backward, engine, flows, models, relay_file, run_folder
 
-RESNET_BATCH, RESNET_SIZE = 4, 80  # the smallest input whose auxiliary pooling window fits
-SAMPLES = 48                       # gradient values kept of each parameter blob
+# The smallest inputs that fit the auxiliary branch. Small images keep their size.
+BATCH, SIZE, SIZES, SMALL = 4, 80, {"inception_v3": 267}, 64
+FC = 64       # outputs of a reduced network's fc6 and fc7
+NARROWER = {"inception_v3": 4}  # how many times fewer channels, where maps are large
+# Seeds of batches in which no window of a max pooling holds two values as good as equal.
+SEEDS = {"inception_v3_relay": 7}
+SAMPLES = 8   # gradient values kept of each parameter blob
 
 # name -> (the net's text or a model name, relay file text or None)
 CASES = {
@@ -26,11 +32,14 @@ CASES = {
     "resnet50_relay": ("resnet50_relay", None),
     "resnet50_multiloss": ("resnet50_multiloss", None),
     "resnet50": ("resnet50", None),
+    "model_a_relay": ("model_a_relay", None),
+    "model_b_relay": ("model_b_relay", None),
+    "inception_v3_relay": ("inception_v3_relay", None),
 }
 
 
-def prepare(caffe, name, folder, batch=RESNET_BATCH, size=RESNET_SIZE):
-    """Write the case's net and solver into `folder`.
+def prepare(caffe, name, folder, batch=None, size=None):
+    """Write the case's net and solver into `folder`; a model at reduced size, unless it is given.
 
     Returns the solver's path, the RelayParameter (or None) and the NetParameter.
     """
@@ -43,8 +52,8 @@ def prepare(caffe, name, folder, batch=RESNET_BATCH, size=RESNET_SIZE):
         relay = relay_file.parse_relay(relay_text) if relay_text else None
     else:
         model, method = models.find(source)
-        net = with_inputs(pb, run_folder.read(os.path.join(model, "train_val.prototxt"),
-                                              pb.NetParameter()), batch, size)
+        net = run_folder.read(os.path.join(model, "train_val.prototxt"), pb.NetParameter())
+        net = with_inputs(pb, net, batch, size) if size else reduced(pb, net, model)
         relay = None
         if method == "RELAY":
             relay = relay_file.read_relay(os.path.join(model, "relay.prototxt"))
@@ -58,7 +67,20 @@ def prepare(caffe, name, folder, batch=RESNET_BATCH, size=RESNET_SIZE):
     return path, relay, net
 
 
-def with_inputs(pb, net, batch=RESNET_BATCH, size=RESNET_SIZE):
+def reduced(pb, net, model):
+    """The net on a few small images, its widest layers narrow."""
+    crop, model = net.layer[0].transform_param.crop_size, os.path.basename(model)
+    size = crop if crop <= SMALL else SIZES.get(model, SIZE)
+    net = with_inputs(pb, net, 2 if size == crop else BATCH, size)
+    for layer in net.layer:
+        if layer.name in ("fc6", "fc7"):
+            layer.inner_product_param.num_output = FC
+        if layer.type == "Convolution":
+            layer.convolution_param.num_output //= NARROWER.get(model, 1)
+    return net
+
+
+def with_inputs(pb, net, batch, size):
     """The net with Input layers for Data layers, and without dropout's random masks."""
     kept = pb.NetParameter(name=net.name)
     layer = kept.layer.add(name="data", type="Input", top=["data", "label"])
@@ -69,17 +91,27 @@ def with_inputs(pb, net, batch=RESNET_BATCH, size=RESNET_SIZE):
             kept.layer.add().CopyFrom(layer)
             if layer.type == "Dropout":
                 kept.layer[-1].dropout_param.dropout_ratio = 0
+            if re.match(r"spp\d+$", layer.name):  # bins of a map that is 14 wide at 224
+                pool = kept.layer[-1].pooling_param
+                pool.kernel_size = pool.stride = -(-size // 16 // int(layer.name[3:]))
     return kept
 
 
-def fill(net):
-    """Seeded weights and batch: the same numbers under every engine."""
+def fill(net, seed=0, decided=False):
+    """Seeded weights and batch: the same numbers under every engine.
+
+    decided: with biases after BatchNorm so large that hardly a value lies near the point where its
+    ReLU switches. Whether such a ReLU passes would hang on the order of a sum in fp32, and with it
+    on the processor and the number of threads; every gradient below would move by 1e-3 and more.
+    """
     for name, blobs in net.params.items():
         random = np.random.RandomState(zlib.crc32(name.encode()) % 2 ** 31)
         kind = net.layers[list(net._layer_names).index(name)].type
         for index, blob in enumerate(blobs):
             blob.data[...] = initial(kind, name, index, tuple(blob.shape), random)
-    random = np.random.RandomState(0)
+            if decided and kind == "Scale" and index == 1:
+                blob.data[...] = deciding(name, tuple(blob.shape), random)
+    random = np.random.RandomState(seed)
     data, label = net.blobs["data"], net.blobs["label"]
     data.data[...] = random.randn(*data.shape)
     label.data[...] = random.randint(0, 5, tuple(label.shape))
@@ -99,11 +131,22 @@ def initial(kind, name, index, shape, random):
     return random.randn(*shape) * np.sqrt(2.0 / np.prod(shape[1:]))
 
 
+def deciding(name, shape, random):
+    """Biases by which a quarter of the channels is off and the others are on, by three sigma.
+
+    Larger ones would cost digits. The sum to which a residual branch (sigma 0.2) adds stays as
+    clearly on or off.
+    """
+    if name.endswith("branch2c"):
+        return np.full(shape, 0.6)
+    return np.where(random.rand(*shape) < 0.25, -3.0, 3.0)
+
+
 def gradients(caffe, name, folder, fused=True):
     """{"layer[index]": gradient} after one forward and the case's backward, and the losses."""
     path, relay, param = prepare(caffe, name, folder)
     net = engine.make_solver(caffe, path).net
-    fill(net)
+    fill(net, SEEDS.get(name, 0), decided=True)
     planned = flows.plan(net, relay, flows.frozen_layers(param)) if relay is not None else None
     net.clear_param_diffs()
     net._forward(0, len(net.layers) - 1)
@@ -116,7 +159,7 @@ def gradients(caffe, name, folder, fused=True):
 
 
 def digest(array):
-    """The norm of a gradient, and SAMPLES of its values at seeded places."""
-    flat = np.ascontiguousarray(array).ravel()
+    """The norm of a gradient, its largest value, and SAMPLES of its values at seeded places."""
+    flat = np.ascontiguousarray(array, np.float64).ravel()
     places = np.random.RandomState(flat.size % 2 ** 31).randint(0, flat.size, SAMPLES)
-    return np.concatenate([[np.linalg.norm(flat.astype(np.float64))], flat[places]])
+    return np.concatenate([[np.linalg.norm(flat), np.abs(flat).max()], flat[places]])

@@ -2,8 +2,8 @@
 
     bash ../shared/oracle/run.sh python3 tests/oracle/record_relay.py [OUT.npz]
 
-Default OUT.npz: tests/golden/relay.npz. CAFFE_ROOT, if not set, is where Python
-finds caffe.
+Default OUT.npz: tests/golden/relay.npz: for each case the losses and blobs by name, and a row of
+numbers for each blob. CAFFE_ROOT, if not set, is where Python finds caffe.
 """
 
 import importlib.util
@@ -26,16 +26,18 @@ def main(out):
     caffe = engine.load()
     folder = os.path.join(ROOT, "build", "record_relay")
     os.makedirs(folder, exist_ok=True)
-    recorded = {}
+    recorded, count = {}, 0
     for name in relay_cases.CASES:
         gradients, losses = relay_cases.gradients(caffe, name, folder)
-        for key, array in gradients.items():
-            recorded[f"{name}/{key}"] = relay_cases.digest(array).astype(np.float32)
-        for key, value in losses.items():
-            recorded[f"{name}/loss/{key}"] = np.float32(value)
+        recorded[f"{name}/losses"] = np.array(sorted(losses))
+        recorded[f"{name}/loss"] = np.float32([losses[key] for key in sorted(losses)])
+        recorded[f"{name}/blobs"] = np.array(sorted(gradients))
+        recorded[f"{name}/digests"] = np.float32(
+            [relay_cases.digest(gradients[key]) for key in sorted(gradients)])
+        count += len(gradients)
     shutil.rmtree(folder)
     np.savez_compressed(out, **recorded)
-    print("%d arrays of %d cases in %s" % (len(recorded), len(relay_cases.CASES), out))
+    print("%d blobs of %d cases in %s" % (count, len(relay_cases.CASES), out))
 
 
 if __name__ == "__main__":
