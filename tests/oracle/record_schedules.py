@@ -2,8 +2,7 @@
 
     bash ../shared/oracle/run.sh python3 tests/oracle/record_schedules.py [OUT.npz]
 
-Default OUT.npz: tests/golden/schedules.npz. CAFFE_ROOT, if not set, is where Python
-finds caffe.
+Default OUT.npz: tests/golden/schedules.npz. CAFFE_ROOT, if not set, is where Python finds caffe.
 """
 
 import importlib.util
