@@ -96,7 +96,7 @@ def caffe_step(args, peer, method):
     path, relay, param = relay_cases.prepare(caffe, "benchmark", folder, args.batch, args.size)
     solver = engine.make_solver(caffe, path)
     net = solver.net
-    net.keep_diffs = False  # as tools/train.py has it; no news to BVLC Caffe
+    net.keep_diffs = net.keep_blobs = False  # as tools/train.py has it; no news to BVLC Caffe
     relay_cases.fill(net)
     planned = None if relay is None else flows.plan(net, relay, flows.frozen_layers(param))
     run = backward.choose(net, planned)

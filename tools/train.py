@@ -126,7 +126,8 @@ def set_up(caffe, args, device, group, name, run):
     if args.snapshot:
         trainer.restore(args.snapshot)
     if engine.is_native(caffe):
-        solver.net.keep_diffs = args.no_fuse  # nobody looks at them between iterations
+        for net in [solver.net, *solver.test_nets]:  # nobody looks inside between iterations
+            net.keep_diffs = net.keep_blobs = args.no_fuse
     return trainer, report, net_param
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from . import device
-from .errors import ShapeError
+from .errors import CaffeError, ShapeError
 
 MOST_VALUES = 2 ** 31 - 1  # of one blob, as in Caffe
 
@@ -122,13 +122,14 @@ class Blob:
     A parameter blob (`master=True`) keeps full precision whatever the activations have.
     """
 
-    __slots__ = ("_shape", "_data", "_diff", "master", "__weakref__")
+    __slots__ = ("_shape", "_data", "_diff", "master", "hidden", "__weakref__")
 
     def __init__(self, *shape, master=False):
         self._shape = checked_shape(shape)
         self._data = SyncedTensor()
         self._diff = SyncedTensor()
         self.master = master
+        self.hidden = False  # True: the values were never made, as net.keep_blobs allows
 
     @property
     def shape(self):
@@ -143,6 +144,9 @@ class Blob:
     @property
     def data(self):
         """The values: a writable numpy array of `shape`, live."""
+        if self.hidden:
+            raise CaffeError(f"the values of this blob of shape {self._shape} were not kept: set "
+                             "net.keep_blobs = True (or debug_info) before forward to read them")
         return self._data.numpy(self._shape, self.dtype)
 
     @property
@@ -163,6 +167,7 @@ class Blob:
         if tensor.shape != self._shape:
             self._shape, self._diff = tuple(tensor.shape), SyncedTensor()
         self._data.set(tensor)
+        self.hidden = False
 
     @property
     def diff_tensor(self):

@@ -1,13 +1,13 @@
-"""Fusion: BatchNorm, Scale and ReLU as one layer, where nobody can see the difference.
+"""Fusion: BatchNorm, Scale, Eltwise and ReLU as one layer, where nobody can see the difference.
 
-Legal exactly where the three share one in-place blob: the values between them exist nowhere but
-inside the group. A range of layers that cuts a group runs its layers one by one.
+Legal where they share one in-place blob: the values between them exist nowhere but inside the
+group. The sum of an Eltwise is in another blob than what it adds up, so it joins the group only
+where blobs need not be kept; reading what was not kept is an error. A range of layers that cuts a
+group runs its layers one by one.
 """
 
-import torch
-
 from .build import Node
-from .layer import TensorLayer
+from .fused import FusedNormalization
 
 
 class Unit:
@@ -22,41 +22,59 @@ class Unit:
         """(index, node) of the nodes."""
         return [(self.index + i, node) for i, node in enumerate(self.nodes)]
 
+    def hide(self):
+        """After a fused forward: say that what went into the sum is not there."""
+        if self.fused.layer.adds:
+            self.nodes[1].tops[0].hidden = True
+
     def spread(self):
         """After a fused forward: give each layer what it would have kept for its backward."""
         if self.ran_fused:
-            self.fused.layer.spread(self.nodes, self.fused.inputs)
+            inputs = self.fused.inputs or [self.fused.bottoms[0].tensor]
+            self.fused.layer.spread(self.nodes, inputs[0])
             self.ran_fused = False
 
 
-def units(nodes):
+def units(nodes, keep_blobs=True):
     """The nodes as Units, in order, every legal group fused."""
     found, index = [], 0
     while index < len(nodes):
-        length = _group_length(nodes, index)
+        length = _group_length(nodes, index, keep_blobs)
         found.append(Unit(index, nodes[index:index + length]))
         index += length
     return found
 
 
-def _group_length(nodes, index):
-    """How many nodes from `index` on make a group: BatchNorm, Scale and perhaps ReLU."""
-    normalization, *rest = nodes[index:index + 3]
-    if normalization.layer.type != "BatchNorm" or not normalization.in_place or not rest:
+def _group_length(nodes, index, keep_blobs):
+    """How many nodes from `index` on make a group."""
+    normalization, scale, *rest = [*nodes[index:index + 4], None, None]
+    if normalization.layer.type != "BatchNorm" or any(normalization.loss_weights):
         return 1
-    if not (_follows(normalization, rest[0], "Scale") and _is_per_channel(rest[0])):
+    if not (_runs_on(normalization, scale, "Scale") and _is_per_channel(scale)):
         return 1
-    if len(rest) > 1 and _follows(rest[0], rest[1], "ReLU") and (
-            rest[1].layer.options.negative_slope == 0):
-        return 3
-    return 2
+    length, top = 2, scale
+    if not keep_blobs and rest[0] is not None and _adds(scale, rest[0]):
+        length, top = 3, rest.pop(0)
+    if _runs_on(top, rest[0], "ReLU") and rest[0].layer.options.negative_slope == 0:
+        length += 1
+    return length
 
 
-def _follows(above, node, kind):
+def _runs_on(above, node, kind):
     """Whether `node` is a layer of type `kind` in place on the blob of the node before it."""
-    return (node.layer.type == kind and node.in_place and node.bottoms == above.tops
-            and not any(above.loss_weights) and not any(node.loss_weights)
-            and not node.param.propagate_down)
+    return (node is not None and node.layer.type == kind and node.in_place
+            and node.bottoms == above.tops and _is_plain(node))
+
+
+def _adds(above, node):
+    """Whether `node` is the sum of the blob of the node before it and of another."""
+    return (node.layer.type == "Eltwise" and node.layer.adds
+            and node.layer.coeff == [1, 1] and not node.in_place
+            and node.bottoms.count(above.tops[0]) == 1 and _is_plain(node))
+
+
+def _is_plain(node):
+    return not any(node.loss_weights) and not node.param.propagate_down
 
 
 def _is_per_channel(node):
@@ -67,75 +85,15 @@ def _is_per_channel(node):
 
 def _fused_node(nodes):
     first, last = nodes[0], nodes[-1]
-    node = Node(first.param, FusedNormalization(nodes), first.bottom_names, last.top_names,
-                first.bottoms, last.tops, first.producers, first.propagate_down,
-                last.loss_weights)
+    ways = list(zip(first.bottom_names, first.bottoms, first.producers, first.propagate_down,
+                    strict=True))
+    for node in nodes[2:]:
+        if node.layer.type == "Eltwise":
+            ways += [way for way in zip(node.bottom_names, node.bottoms, node.producers,
+                                        node.propagate_down, strict=True)
+                     if way[1] is not nodes[1].tops[0]]
+    names, bottoms, producers, propagate_down = map(list, zip(*ways, strict=True))
+    node = Node(first.param, FusedNormalization(nodes), names, last.top_names, bottoms, last.tops,
+                producers, propagate_down, last.loss_weights)
     node.needs_backward = any(each.needs_backward for each in nodes)
     return node
-
-
-class FusedNormalization(TensorLayer):
-    """y = max(scale (x - mean) / sqrt(var + eps) + bias, 0), the max only with a ReLU.
-
-    bottom, top: (N, C, ...), one in-place blob. Its parameters are those of the layers it is
-    made of.
-    """
-
-    def __init__(self, nodes):
-        self.normalization, self.scale = nodes[0].layer, nodes[1].layer
-        self.rectifies = len(nodes) == 3
-        self.reads_top = self.rectifies
-        self.name = self.normalization.name
-        self.blobs = self.scale.blobs
-        self.options = None
-
-    @property
-    def param_propagate_down(self):
-        return self.scale.param_propagate_down
-
-    def reshape(self, *shapes):
-        return self.scale.reshape(*self.normalization.reshape(*shapes))
-
-    def _params(self):
-        return self.blobs[0].tensor, self.blobs[1].tensor if len(self.blobs) > 1 else None
-
-    def forward(self, x):
-        y = self.normalization.normalize(x, *self._params())
-        return y.relu_() if self.rectifies else y
-
-    def backward(self, diffs, bottoms, tops, wanted):
-        return [self._gradients(diffs, bottoms, tops, (True, False, False))[0]]
-
-    def backward_params(self, diffs, bottoms, tops):
-        self._accumulate(self._gradients(diffs, bottoms, tops, (False, *self._wanted_params())))
-
-    def backward_both(self, diffs, bottoms, tops, wanted):
-        found = self._gradients(diffs, bottoms, tops, (wanted[0], *self._wanted_params()))
-        self._accumulate(found)
-        return [found[0]]
-
-    def _wanted_params(self):
-        wanted = self.param_propagate_down
-        return wanted[0], len(wanted) > 1 and wanted[1]
-
-    def _gradients(self, diffs, bottoms, tops, mask):
-        dy = self.rectified(diffs[0], tops[0])
-        return self.normalization.gradients(dy, bottoms[0], self.blobs[0].tensor, mask)
-
-    def rectified(self, dy, y):
-        """The diff below the ReLU."""
-        return torch.ops.aten.threshold_backward(dy, y, 0) if self.rectifies else dy
-
-    def _accumulate(self, found):
-        for blob, gradient, wanted in zip(self.blobs, found[1:], self._wanted_params(),
-                                          strict=False):
-            if wanted:
-                blob.accumulate_diff(gradient)
-
-    def spread(self, nodes, inputs):
-        """Restore the inputs that BatchNorm and Scale keep when they run one by one."""
-        (x,), normalization = inputs, self.normalization
-        shape = (1, -1) + (1,) * (x.dim() - 2)
-        nodes[0].inputs = (x,)
-        nodes[1].inputs = ((x - normalization.mean.view(shape).to(x.dtype))
-                           * normalization.inverse_std.view(shape).to(x.dtype),)

@@ -7,7 +7,6 @@ import numpy as np
 from . import net_batches
 from .build import build, reshape
 from .errors import CaffeError, UnknownNameError, nearest
-from .fusion import units
 from .net_debug import DebugInfo
 from .net_weights import copy_weights, save_hdf5, save_weights, share_weights
 from .proto import caffe_pb2
@@ -33,7 +32,7 @@ class Net:
         self._graph = build(self.param)
         self._callbacks = {"before_forward": [], "after_forward": [],
                            "before_backward": [], "after_backward": []}
-        self._sweep = Sweep(units(self.nodes), self._callbacks)
+        self._sweep = Sweep(self.nodes, self._callbacks)
         self._debug = DebugInfo(self.nodes)
         self.debug_info = source.debug_info
         for path in [weights] if isinstance(weights, str) else weights or ():
@@ -199,6 +198,20 @@ class Net:
     @keep_diffs.setter
     def keep_diffs(self, keep):
         self._sweep.keep_diffs = bool(keep)
+
+    @property
+    def keep_blobs(self):
+        """Whether every blob keeps its values after forward, as in Caffe (default: True).
+
+        False lets the engine skip those that only the next layer reads, as what a residual block
+        adds to its shortcut; `.data` of such a blob is an error then, and `.diff` says nothing.
+        """
+        return self._sweep.keep_blobs
+
+    @keep_blobs.setter
+    def keep_blobs(self, keep):
+        if bool(keep) != self.keep_blobs:
+            self._sweep = Sweep(self.nodes, self._callbacks, bool(keep), self.keep_diffs)
 
     def reshape(self):
         """Pass the shapes of the input blobs on through all layers."""

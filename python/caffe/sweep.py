@@ -7,19 +7,20 @@ import torch
 from .build import put_loss_weight, reshape
 from .catalogue.utility import add_all
 from .errors import CaffeError, ShapeError
+from .fusion import units
 
 
 class Sweep:
-    """Runs the Units of a net, fused where a range takes in a whole unit.
+    """Runs a net's nodes, as fused Units where a range takes in a whole unit.
 
     `callbacks` are {"before_forward": [f(layer index), ...], ...}; while there are any, every
-    layer runs by itself. `keep_diffs`: a blob's diff stays after backward, as in Caffe; without,
-    it is freed as soon as the layer that it came to has used it.
+    layer runs by itself. `keep_blobs`: see fusion. `keep_diffs`: a blob's diff stays after
+    backward, as in Caffe; without, it is freed as soon as the layer that it came to has used it.
     """
 
-    def __init__(self, units, callbacks):
-        self.units, self.callbacks = units, callbacks
-        self.keep_diffs = True
+    def __init__(self, nodes, callbacks, keep_blobs=True, keep_diffs=True):
+        self.units, self.callbacks = units(nodes, keep_blobs), callbacks
+        self.keep_blobs, self.keep_diffs = keep_blobs, keep_diffs
         self._plans, self._ranges = {}, {}
 
     def forward(self, start, end):
@@ -32,6 +33,8 @@ class Sweep:
                 _forward_node(node)
                 loss = loss + _weighted_loss(node)
                 self._tell("after_forward", index)
+            if unit.ran_fused:
+                unit.hide()
         return loss
 
     def backward(self, start, end):

@@ -2,6 +2,7 @@
 
 import torch
 
+from .. import kernels
 from ..blob import Blob
 from ..layer import TensorLayer, register
 
@@ -62,6 +63,13 @@ class BatchNorm(TensorLayer):
         self.variance = variance
         self._remember(mean, variance, x.numel() // mean.numel())
         return y.view(x.shape)
+
+    def statistics(self, x):
+        """Mean and biased variance, (C,) each: of the batch, which is remembered, or as stored."""
+        if self.uses_stored_statistics:
+            return self.stored_statistics()
+        return kernels.measure(x, self.options.moving_average_fraction,
+                               *[blob.tensor for blob in self.blobs])
 
     def _remember(self, mean, variance, count):
         if count == 1:  # no unbiased variance of one value; Caffe stores the biased one

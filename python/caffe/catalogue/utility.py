@@ -165,6 +165,7 @@ class Eltwise(TensorLayer):
         if options.coeff and options.operation == _OPERATION.PROD:
             raise self.error("coeff is for operation SUM; delete it or use SUM")
         self.coeff = list(options.coeff) or [1.0] * len(shapes)
+        self.adds = options.operation == _OPERATION.SUM
         self.reads_bottom = options.operation != _OPERATION.SUM
         self.reads_top = options.operation == _OPERATION.PROD and not options.stable_prod_grad
 

@@ -1,0 +1,98 @@
+"""The layer that a fused group runs as: BatchNorm, Scale, a sum with another blob, ReLU."""
+
+import torch
+
+from . import kernels
+from .layer import TensorLayer
+
+
+class FusedNormalization(TensorLayer):
+    """y = max(scale (x - mean) / sqrt(var + eps) + bias + other, 0).
+
+    bottom 0, top: (N, C, ...); bottom 1 and `other` only with an Eltwise, the max only with a
+    ReLU. Its parameters are those of the layers it is made of.
+    """
+
+    def __init__(self, nodes):
+        self.normalization, self.scale = nodes[0].layer, nodes[1].layer
+        self.rectifies = nodes[-1].layer.type == "ReLU"
+        self.adds = any(node.layer.type == "Eltwise" for node in nodes)
+        self.reads_top = self.rectifies
+        self.name = self.normalization.name
+        self.blobs = self.scale.blobs
+        self.options = None
+
+    @property
+    def param_propagate_down(self):
+        return self.scale.param_propagate_down
+
+    def reshape(self, *shapes):
+        return self.scale.reshape(*self.normalization.reshape(shapes[0]))
+
+    def _params(self):
+        return self.blobs[0].tensor, self.blobs[1].tensor if len(self.blobs) > 1 else None
+
+    def forward(self, x, other=None):
+        if kernels.fits(x) if other is None else kernels.fits(x, other):
+            return self._forward_in_kernels(x, other)
+        self.saved = None
+        y = self.normalization.normalize(x, *self._params())
+        y = y if other is None else y.add_(other)
+        return y.relu_() if self.rectifies else y
+
+    def _forward_in_kernels(self, x, other):
+        norm, (scale, bias) = self.normalization, self._params()
+        norm.mean, norm.variance = norm.statistics(x)
+        y, self.saved = kernels.normalize(x, other, scale, bias, norm.options.eps, norm.mean,
+                                          norm.variance, self.rectifies)
+        norm.inverse_std = self.saved[0]
+        return y
+
+    def backward(self, diffs, bottoms, tops, wanted):
+        dx, _, _, below = self._gradients(diffs, bottoms, tops, (wanted[0], False, False))
+        return [dx, below if wanted[1] else None] if self.adds else [dx]
+
+    def backward_params(self, diffs, bottoms, tops):
+        self._accumulate(self._gradients(diffs, bottoms, tops, (False, *self._wanted_params())))
+
+    def backward_both(self, diffs, bottoms, tops, wanted):
+        found = self._gradients(diffs, bottoms, tops, (wanted[0], *self._wanted_params()))
+        self._accumulate(found)
+        return [found[0], found[3] if wanted[1] else None] if self.adds else [found[0]]
+
+    def _wanted_params(self):
+        wanted = self.param_propagate_down
+        return wanted[0], len(wanted) > 1 and wanted[1]
+
+    def _gradients(self, diffs, bottoms, tops, mask):
+        """The diffs of x, scale and bias that `mask` asks for, and the diff below the ReLU."""
+        dy, x, norm = diffs[0].to(bottoms[0].dtype), bottoms[0], self.normalization
+        scale = self.blobs[0].tensor
+        if self.saved is None or not kernels.fits(x, dy):
+            below = torch.ops.aten.threshold_backward(dy, tops[0], 0) if self.rectifies else dy
+            return (*norm.gradients(below, x, scale, mask), below)
+        *found, masked = kernels.normalize_backward(
+            dy, x, scale, norm.mean, self.saved,
+            own_statistics=not norm.uses_stored_statistics,
+            top=tops[0] if self.rectifies and self.adds else None,
+            rectified=self.rectifies and not self.adds, want_data=mask[0])
+        return (*found, dy if masked is None else masked)
+
+    def _accumulate(self, found):
+        for blob, gradient, wanted in zip(self.blobs, found[1:3], self._wanted_params(),
+                                          strict=False):
+            if wanted:
+                blob.accumulate_diff(gradient)
+
+    def spread(self, nodes, x):
+        """Restore what the layers would have kept, had they run one by one."""
+        norm, (scale, bias) = self.normalization, self._params()
+        shape = (1, -1) + (1,) * (x.dim() - 2)
+        normalized = ((x - norm.mean.view(shape).to(x.dtype))
+                      * norm.inverse_std.view(shape).to(x.dtype))
+        nodes[0].inputs = (x,) if nodes[0].in_place else None
+        nodes[1].inputs = (normalized,)
+        if self.adds:
+            scaled = normalized * scale.view(shape).to(x.dtype)
+            nodes[1].tops[0].tensor = scaled if bias is None else (
+                scaled + bias.view(shape).to(x.dtype))

@@ -1,0 +1,117 @@
+"""The CPU kernels on tensors: normalization in one pass each way, one pass for an update.
+
+They take what convolutions take: (N, C, H, W), channels last, or (N, C), in fp32 or bf16.
+`fits` says whether they take these tensors; where it says no, PyTorch has to do.
+"""
+
+import ctypes
+
+import torch
+
+from . import native
+
+LANES = 16  # channels come in multiples of this
+_KINDS = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+
+
+def fits(*tensors):
+    """Whether the kernels are there and take these tensors, of one shape and dtype."""
+    first = tensors[0]
+    return (native.library() is not None and first.device.type == "cpu" and first.dtype in _KINDS
+            and first.dim() in (2, 4) and first.shape[1] % LANES == 0 and first.numel() > 0
+            and all(x.dtype == first.dtype and _is_rows(x) for x in tensors))
+
+
+def _is_rows(x):
+    """Whether x lies in memory as (rows, channels)."""
+    if x.dim() == 4:
+        return x.is_contiguous(memory_format=torch.channels_last)
+    return x.is_contiguous()
+
+
+def measure(x, fraction, means, variances, weight):
+    """Mean and biased variance of each channel, (C,) fp32; updates Caffe's three running sums."""
+    mean, variance = torch.empty(2, x.shape[1])
+    _call("measure", x, x.data_ptr(), *_size(x), mean.data_ptr(), variance.data_ptr(), fraction,
+          means.data_ptr(), variances.data_ptr(), weight.data_ptr())
+    return mean, variance
+
+
+def normalize(x, other, scale, bias, eps, mean, variance, rectify):
+    """y = scale (x - mean) / sqrt(variance + eps) + bias (+ other), or max(that, 0).
+
+    Returns y and a (3, C) tensor for `normalize_backward`: 1 / sqrt(variance + eps), and the
+    factor and the shift that x was given.
+    """
+    y, saved = torch.empty_like(x), torch.empty(3, x.shape[1])
+    _call("normalize", x, x.data_ptr(), _pointer(other), y.data_ptr(), *_size(x),
+          _pointer(scale), _pointer(bias), eps, mean.data_ptr(), variance.data_ptr(),
+          *_row_pointers(saved), rectify)
+    return y, saved
+
+
+def normalize_backward(dy, x, scale, mean, saved, *, own_statistics, top=None, rectified=False,
+                       want_data=True):
+    """(dx, dscale, dbias, the diff below the ReLU) of `normalize`.
+
+    top: its y, where another blob was added before the ReLU; rectified: whether there was a ReLU
+    without that. own_statistics: whether mean and variance were those of x.
+    """
+    masked = torch.empty_like(x) if top is not None else None
+    dx = torch.empty_like(x) if want_data else None
+    dscale, dbias = torch.empty(2, x.shape[1])
+    inverse_std, factor, shift = _row_pointers(saved)
+    if not rectified:
+        factor = shift = None
+    _call("normalize_backward", x, dy.data_ptr(), x.data_ptr(), _pointer(top), _pointer(masked),
+          _pointer(dx), *_size(x), _pointer(scale), mean.data_ptr(), inverse_std, factor, shift,
+          dscale.data_ptr(), dbias.data_ptr(), own_statistics)
+    return dx, dscale, dbias, masked
+
+
+def update_sgd(weights, gradients, velocities, copies, *, rate, momentum, decay, gradient_factor,
+               nesterov, keep_diffs):
+    """One step of SGD or Nesterov with L2 decay, on lists of tensors of equal layouts.
+
+    copies: for each weight a bf16 tensor to round it into, or None. keep_diffs: whether the
+    gradients become what was subtracted.
+    """
+    lists = [_pointers(tensors) for tensors in (weights, gradients, velocities, copies)]
+    counts = (ctypes.c_long * len(weights))(*[w.numel() for w in weights])
+    native.library().update_sgd(len(weights), *lists, counts, rate, momentum, decay,
+                                gradient_factor, nesterov, keep_diffs, torch.get_num_threads())
+
+
+def can_update(weights, gradients, velocities):
+    """Whether `update_sgd` takes these lists."""
+    return native.library() is not None and all(
+        w.device.type == "cpu" and w.dtype == g.dtype == v.dtype == torch.float32
+        and w.stride() == g.stride() == v.stride() and _is_dense(w)
+        for w, g, v in zip(weights, gradients, velocities, strict=True))
+
+
+def _is_dense(x):
+    return x.is_contiguous() or (
+        x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))
+
+
+def _call(name, x, *arguments):
+    getattr(native.library(), f"{name}_{_KINDS[x.dtype]}")(*arguments, torch.get_num_threads())
+
+
+def _size(x):
+    """(rows, channels)."""
+    return x.numel() // x.shape[1], x.shape[1]
+
+
+def _pointer(x):
+    return None if x is None else x.data_ptr()
+
+
+def _row_pointers(saved):
+    first, step = saved.data_ptr(), saved.shape[1] * saved.element_size()
+    return first, first + step, first + 2 * step
+
+
+def _pointers(tensors):
+    return (ctypes.c_void_p * len(tensors))(*[_pointer(x) for x in tensors])

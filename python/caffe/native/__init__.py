@@ -1,0 +1,60 @@
+"""The engine's own CPU kernels, where they have been built (`make build`); see build.py."""
+
+import ctypes
+import hashlib
+import platform
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+SOURCES = sorted(FOLDER.glob("*.cpp"))
+
+_POINTER, _FLOAT, _INT, _LONG, _BOOL = (ctypes.c_void_p, ctypes.c_float, ctypes.c_int,
+                                        ctypes.c_long, ctypes.c_bool)
+_IMAGES = (_LONG, _INT)  # rows, channels
+_SIGNATURES = {
+    "measure": (_POINTER, *_IMAGES, _POINTER, _POINTER, _FLOAT, _POINTER, _POINTER, _POINTER, _INT),
+    "normalize": (_POINTER, _POINTER, _POINTER, *_IMAGES, _POINTER, _POINTER, _FLOAT,
+                  *[_POINTER] * 5, _BOOL, _INT),
+    "normalize_backward": (*[_POINTER] * 5, *_IMAGES, *[_POINTER] * 7, _BOOL, _INT),
+}
+_UPDATE = (_INT, *[_POINTER] * 5, *[_FLOAT] * 4, _BOOL, _BOOL, _INT)
+
+
+@cache
+def library():
+    """The loaded library, its functions typed; None where it has not been built."""
+    path = library_path()
+    if not path.exists():
+        return None
+    try:
+        loaded = ctypes.CDLL(str(path))
+    except OSError:  # another OpenMP or C++ library than the one it was built with
+        return None
+    for name, arguments in _SIGNATURES.items():
+        for kind in ("float32", "bfloat16"):
+            _declare(loaded, f"{name}_{kind}", arguments)
+    _declare(loaded, "update_sgd", _UPDATE)
+    return loaded
+
+
+def _declare(loaded, name, arguments):
+    function = getattr(loaded, name)
+    function.argtypes, function.restype = arguments, None
+
+
+def library_path():
+    """Where the library for these sources and this processor lies."""
+    digest = hashlib.sha256(_processor().encode())
+    for path in sorted(FOLDER.glob("*.h")) + SOURCES:
+        digest.update(path.read_bytes())
+    return FOLDER / f"kernels-{digest.hexdigest()[:16]}.so"
+
+
+def _processor():
+    """What -march=native depends on: another machine must not load this one's library."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return "\n".join(sorted({line for line in lines if line.startswith(("flags", "Features"))}))

@@ -1,0 +1,47 @@
+// Sixteen floats at a time, from and to float or bfloat16 memory. The compiler makes of them what
+// the processor has.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+typedef float Floats __attribute__((vector_size(64)));
+typedef int32_t Ints __attribute__((vector_size(64)));
+typedef uint32_t Bits __attribute__((vector_size(64)));
+typedef uint16_t Halves __attribute__((vector_size(32)));
+
+constexpr int LANES = 16;
+
+struct bfloat16 {
+    uint16_t bits;
+};
+
+inline Floats load(const float* from) {
+    Floats values;
+    memcpy(&values, from, sizeof values);
+    return values;
+}
+
+inline Floats load(const bfloat16* from) {
+    Halves upper;
+    memcpy(&upper, from, sizeof upper);
+    Bits bits = __builtin_convertvector(upper, Bits) << 16;
+    Floats values;
+    memcpy(&values, &bits, sizeof values);
+    return values;
+}
+
+inline void store(float* to, Floats values) { memcpy(to, &values, sizeof values); }
+
+// Rounds to nearest, ties to even; a NaN stays one.
+inline void store(bfloat16* to, Floats values) {
+    Bits bits;
+    memcpy(&bits, &values, sizeof bits);
+    Bits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    Ints is_number = values == values;
+    rounded = is_number ? rounded : rounded - rounded + 0x7fc0;
+    Halves upper = __builtin_convertvector(rounded, Halves);
+    memcpy(to, &upper, sizeof upper);
+}
+
+inline Floats positive(Floats values) { return values > 0 ? values : values - values; }
