@@ -276,7 +276,7 @@ def test_memory_data_goes_round(folder):
     found = forwards(net, 4)
     for step, start in enumerate((0, 2, 4, 0)):
         np.testing.assert_array_equal(found[step]["data"], data[start:start + 2])
-        assert found[step]["label"].tolist() == [start, start + 1]
+        assert found[step]["label"].ravel().tolist() == [start, start + 1]
 
 
 @pytest.mark.parametrize("shape, labels, pattern", [
@@ -301,6 +301,14 @@ def test_memory_data_warns_of_a_transformation(folder):
 
 
 # ---- DummyData -----------------------------------------------------------------------------------
+
+def test_window_data_warns_of_a_scale_without_effect(folder):
+    text = data_cases.windows(transform="crop_size: 6 scale: 2")
+    with pytest.warns(UserWarning, match="transform_param.scale has no effect, as in Caffe"):
+        net = make_net(folder, text)
+    plain = make_net(folder, data_cases.windows(transform="crop_size: 6"))
+    assert_equal(forwards(net), forwards(plain))
+
 
 def test_dummy_data_refills_all_but_constants(folder):
     net = make_net(folder, data_cases.dummy(

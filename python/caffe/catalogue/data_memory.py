@@ -14,8 +14,8 @@ from .data import Source, precision_of
 class MemoryData(Source):
     """The arrays given to `set_input_arrays`, batch after batch, over and over.
 
-    tops: data (batch_size, channels, height, width) and labels (batch_size,). Options:
-    memory_data_param. Caffe's MemoryDataLayer.
+    tops: data (batch_size, channels, height, width) and labels (batch_size,), which a forward
+    makes (batch_size, 1, 1, 1). Options: memory_data_param. Caffe's MemoryDataLayer.
     """
 
     top_count = (2, 2)
@@ -58,4 +58,5 @@ class MemoryData(Source):
         data, labels = (torch.from_numpy(array[start:start + self.shape[0]].copy())
                         for array in self.arrays)  # what happens to the tops stays there
         data = device.upload(data).to(precision_of(data.shape))
-        return device.layout(data), device.upload(labels).to(device.master_dtype())
+        labels = device.upload(labels).to(device.master_dtype())
+        return device.layout(data), labels.view(-1, 1, 1, 1)

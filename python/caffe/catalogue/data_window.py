@@ -1,5 +1,6 @@
 """WindowData: crops of images around listed windows, as R-CNN trains on."""
 
+import warnings
 from typing import NamedTuple
 
 import cv2
@@ -32,7 +33,8 @@ class WindowData(PrefetchedSource):
     foreground ones. A window is foreground from an overlap of fg_threshold on, background below
     bg_threshold. It is warped to crop_size, or with crop_mode "square" its tightest square, so
     that context_pad pixels of what surrounds it are on each side; what lies outside of the image
-    is 0. Options: window_data_param and transform_param. Caffe's WindowDataLayer.
+    is 0. Options: window_data_param, whose own scale counts, and of transform_param crop_size,
+    mirror, mean_file and mean_value. Caffe's WindowDataLayer.
     """
 
     top_count = (1, 2)
@@ -50,6 +52,9 @@ class WindowData(PrefetchedSource):
         if options.crop_mode not in ("warp", "square"):
             raise self.error(f"crop_mode must be \"warp\" or \"square\"; found "
                              f"{options.crop_mode!r}")
+        if self.layer_param.transform_param.scale != 1:
+            warnings.warn(f"layer {self.name!r} (WindowData): transform_param.scale has no effect, "
+                          "as in Caffe; give window_data_param.scale", stacklevel=2)
         self.reader = _WindowReader(self)
 
 
@@ -151,7 +156,7 @@ class _WindowReader:
             per_pixel = self.mean.shape[1:] != (1, 1)
             target -= (self.mean[:, top:top + height, left:left + width] if per_pixel
                        else self.mean)
-        target *= self.transform.scale * self.options.scale
+        target *= self.options.scale
 
     def _image(self, path):
         if path in self.images:
