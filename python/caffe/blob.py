@@ -24,10 +24,11 @@ class SyncedTensor:
     is then refreshed, so that on the CPU it goes on showing the current values.
     """
 
-    __slots__ = ("_tensor", "_view", "_newer", "_owned")
+    __slots__ = ("_tensor", "_view", "_newer", "_owned", "_rounded")
 
     def __init__(self):
         self._tensor = None
+        self._rounded = None  # (the tensor, its version, a copy of it in another precision)
         self._owned = False  # True once no other blob can hold the same tensor
         self._view = None   # weak reference to the numpy array handed out last
         self._newer = None  # the numpy array, when it holds what the tensor does not yet
@@ -79,8 +80,27 @@ class SyncedTensor:
             self._tensor = self.get(shape, dtype).clone()
             self._owned = True
 
+    def rounded(self, tensor, dtype):
+        """A copy of `tensor`, what `get` gave, in another precision; kept until that changes."""
+        kept = self.kept_copy(tensor)
+        if kept is None or kept.dtype != dtype:
+            kept = tensor.to(dtype)
+            self._rounded = (tensor, tensor._version, kept)
+        return kept
+
+    def kept_copy(self, tensor):
+        """The copy that `rounded` made, if it is still one of `tensor`, else None.
+
+        While somebody holds the array, nobody knows what is written there.
+        """
+        if self._rounded is None or (self._view is not None and self._view() is not None):
+            return None
+        source, version, kept = self._rounded
+        return kept if source is tensor and version == tensor._version else None
+
     def numpy(self, shape, dtype):
         """A writable numpy array of the current values."""
+        self._rounded = None
         tensor = self.get(shape, dtype)
         view = self._view() if self._view is not None else None
         if _numpy_can_share(tensor):
@@ -161,6 +181,17 @@ class Blob:
         tensor = self._data.get(self._shape, self.dtype)
         # parameters shared PERMISSIVEly have their owner's shape
         return tensor if tensor.shape == self._shape else tensor.reshape(self._shape)
+
+    def rounded(self, dtype):
+        """The values in another precision, rounded once for as long as they stay the same."""
+        tensor = self.tensor
+        return tensor if tensor.dtype == dtype else self._data.rounded(tensor, dtype)
+
+    def kept_copy(self):
+        """The bf16 copy that `rounded` keeps, if there is one: who changes the values in place
+        without PyTorch's knowledge has to change it, too."""
+        copy = self._data.kept_copy(self.tensor)
+        return copy if copy is not None and copy.dtype == torch.bfloat16 else None
 
     @tensor.setter
     def tensor(self, tensor):

@@ -180,6 +180,17 @@ def layout(tensor):
     return tensor.contiguous()
 
 
+def multiplies_faster(images, strided):
+    """Whether a 1 x 1 convolution of these images is faster as a product of matrices.
+
+    Measured with oneDNN (benchmarks/results/train_step_cpu.md): for fp32 where pixels are few.
+    """
+    if images.device.type != "cpu":
+        return False
+    pixels = images.numel() // images.shape[1]
+    return strided or images.dtype != torch.float32 or pixels <= 2048
+
+
 def staged(tensor):
     """A tensor of the CPU, where the device can fetch it from while it computes."""
     return tensor.pin_memory() if _device.type == "cuda" else tensor

@@ -3,13 +3,12 @@
 import numpy as np
 import torch
 
-from . import device, solver_nets, solver_state
+from . import device, solver_nets, solver_state, updates
 from .errors import CaffeError, nearest
 from .net_debug import log_norms
 from .solver_check import check
 from .solver_extra import Extra
 from .solver_log import SolverLog, say, show_log
-from .updates import HISTORY, RULES
 
 
 class Solver:
@@ -124,23 +123,29 @@ class Solver:
 
         A driver that takes several steps in one iteration names the `learnable` records that this
         one updates, the `history` that it remembers (as `new_history` makes it) and a `factor` on
-        the learning rate. Afterwards a parameter's diff holds what was subtracted from it.
+        the learning rate. Afterwards a parameter's diff holds what was subtracted from it, but where
+        `net.keep_diffs` is False.
         """
         param, rate = self.param, self.learning_rate() * factor
         learnable = self.net.learnable if learnable is None else learnable
         kept_lists = self.history if history is None else history
-        gradients = [p.blob.diff_tensor for p in learnable]
-        self._clip(gradients)
-        if param.iter_size > 1:
-            torch._foreach_mul_(gradients, 1 / param.iter_size)
+        self._clip([p.blob.diff_tensor for p in learnable])
         for (lr_mult, decay_mult), indices in _groups(learnable).items():
-            data = [learnable[i].blob.tensor for i in indices]
-            updates = [gradients[i] for i in indices]
-            self._regularize(updates, data, param.weight_decay * decay_mult)
+            blobs = [learnable[i].blob for i in indices]
             remembered = [[kept[i] for i in indices] for kept in kept_lists]
-            RULES[self.type](updates, remembered, rate * lr_mult, param, self.iter)
-            torch._foreach_sub_(data, updates)
+            self._step(blobs, remembered, rate * lr_mult, param.weight_decay * decay_mult)
         self.iter += 1
+
+    def _step(self, blobs, history, rate, decay):
+        """Update parameters of one learning rate and one decay."""
+        if updates.fused(self.type, blobs, history, rate, self.param, decay, self.net.keep_diffs):
+            return
+        data, gradients = [b.tensor for b in blobs], [b.diff_tensor for b in blobs]
+        if self.param.iter_size > 1:
+            torch._foreach_mul_(gradients, 1 / self.param.iter_size)
+        self._regularize(gradients, data, decay)
+        updates.RULES[self.type](gradients, history, rate, self.param, self.iter)
+        torch._foreach_sub_(data, gradients)
 
     def _clip(self, gradients):
         """Scale all gradients so that their common norm is at most clip_gradients."""
@@ -172,7 +177,7 @@ class Solver:
     def new_history(self, learnable):
         """A history of zeros for some of the net's learnable records."""
         return [[torch.zeros_like(p.blob.tensor) for p in learnable]
-                for _ in range(HISTORY[self.type])]
+                for _ in range(updates.HISTORY[self.type])]
 
     def add_callback(self, on_start, on_gradients_ready=None):
         """Call both, without arguments, in every iteration of `step`; or an NCCL's own two."""

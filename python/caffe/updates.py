@@ -9,6 +9,8 @@ import math
 
 import torch
 
+from . import kernels
+
 
 def sgd(gradients, history, rate, param, iteration):
     """V = momentum V + rate g; the update is V."""
@@ -77,6 +79,24 @@ def _divide_by_root(gradients, squares, rate, delta):
     torch._foreach_add_(roots, delta)
     torch._foreach_div_(gradients, roots)
     torch._foreach_mul_(gradients, rate)
+
+
+def fused(rule, params, history, rate, solver_param, decay, keep_diffs):
+    """One whole step in one pass over memory, where a kernel can do it; returns whether it did.
+
+    params: Blobs of one learning rate and decay. Averages over iter_size, adds the L2 decay,
+    remembers in `history`, subtracts.
+    """
+    if rule not in ("SGD", "Nesterov") or solver_param.regularization_type != "L2":
+        return False
+    weights, gradients = [b.tensor for b in params], [b.diff_tensor for b in params]
+    if not kernels.can_update(weights, gradients, history[0]):
+        return False
+    kernels.update_sgd(
+        weights, gradients, history[0], [blob.kept_copy() for blob in params], rate=rate,
+        momentum=solver_param.momentum, decay=decay, gradient_factor=1 / solver_param.iter_size,
+        nesterov=rule == "Nesterov", keep_diffs=keep_diffs)
+    return True
 
 
 RULES = {

@@ -2,14 +2,16 @@
 
 import torch
 
+from .. import device
 from ..layer import TensorLayer, register
+from . import pointwise
 from .geometry import check_positive, convolved, spatial
 
 
 class _BaseConvolution(TensorLayer):
     """What Convolution and Deconvolution share (Caffe's BaseConvolutionLayer).
 
-    Any number of spatial axes from 1 to 3; axes before `axis` are batch axes.
+    Any number of spatial axes; axes before `axis` are batch axes.
     """
 
     bottom_count = (1, None)
@@ -21,9 +23,6 @@ class _BaseConvolution(TensorLayer):
         options, shape = self.options, shapes[0]
         axis = self.canonical_axis(options.axis, shape)
         axes = len(shape) - axis - 1
-        if not 1 <= axes <= 3:
-            raise self.error(f"convolves 1 to 3 spatial axes; bottom {tuple(shape)} has {axes} "
-                             f"after channel axis {axis}")
         self.axis = axis
         self.kernel = spatial(self, options, "kernel_size", axes)
         self.stride = spatial(self, options, "stride", axes, 1)
@@ -52,7 +51,7 @@ class _BaseConvolution(TensorLayer):
             raise self.shape_error(f"the weights are for {expected} input channels; bottom has "
                                    f"shape {tuple(shapes[0])} with {shapes[0][axis]}")
         sizes = tuple(self.output_size(size, i) for i, size in enumerate(shapes[0][axis + 1:]))
-        if min(sizes) <= 0:
+        if min(sizes, default=1) <= 0:
             raise self.shape_error(
                 f"kernel {self.kernel} with pad {self.pad} does not fit into the bottom "
                 f"{tuple(shapes[0])}: the output would be {sizes}")
@@ -60,61 +59,52 @@ class _BaseConvolution(TensorLayer):
         return [top] * len(shapes)
 
     def forward(self, *bottoms):
-        weight, bias = self._params_for_forward(bottoms[0].dtype)
-        return tuple(
-            self._unflat(torch.convolution(self._flat(x), weight, bias, *self._geometry()), x)
-            for x in bottoms)
+        weight, *bias = [blob.rounded(bottoms[0].dtype) for blob in self.blobs]
+        bias = bias[0] if bias else None
+        return tuple(self._unflat(self._convolve(self._flat(x), weight, bias), x) for x in bottoms)
+
+    def _convolve(self, x, weight, bias):
+        if self._is_product(x):
+            return pointwise.forward(x, weight, bias, self.stride)
+        return torch.convolution(x, weight, bias, *self._geometry())
 
     def backward(self, diffs, bottoms, tops, wanted):
-        weight = self._weight_for_backward(bottoms[0].dtype)
+        weight = self.blobs[0].rounded(bottoms[0].dtype)
         return [
-            self._unflat(self._gradient(dy, x, weight, (True, False, False))[0], x)
+            self._unflat(self._gradients(self._flat(dy), self._flat(x), weight,
+                                         (True, False, False))[0], x)
             if want and dy is not None else None
             for dy, x, want in zip(diffs, bottoms, wanted, strict=True)]
 
     def backward_params(self, diffs, bottoms, tops):
-        weight = self._weight_for_backward(bottoms[0].dtype)
+        weight = self.blobs[0].rounded(bottoms[0].dtype)
         mask = (False, *self._params_wanted())
         for dy, x in zip(diffs, bottoms, strict=True):
             if dy is None or not any(mask):
                 continue
-            gradients = self._gradient(dy, x, weight, mask)[1:]
+            gradients = self._gradients(self._flat(dy), self._flat(x), weight, mask)[1:]
             for blob, gradient in zip(self.blobs, gradients, strict=False):
                 if gradient is not None:
                     blob.accumulate_diff(gradient)
 
-    def _gradient(self, dy, x, weight, mask):
+    def _gradients(self, dy, x, weight, mask):
+        """The diffs of x, weight and bias that `mask` asks for."""
+        if self._is_product(x):
+            return (pointwise.backward(dy, x, weight, self.stride) if mask[0] else None,
+                    pointwise.backward_weight(dy, x, weight, self.stride) if mask[1] else None,
+                    pointwise.backward_bias(dy) if mask[2] else None)
         bias_sizes = [self.options.num_output] if mask[2] else None
-        x, geometry = self._flat(x), self._geometry()
-        if mask[1] and self._skips_pixels(x):
-            # NOTE: oneDNN's gradient of such weights writes beyond its memory (PyTorch 2.13)
-            x = x[(..., *(slice(None, None, step) for step in self.stride))]
-            geometry = ((1,) * len(self.stride), *geometry[1:])
         return torch.ops.aten.convolution_backward(
-            self._flat(dy), x, weight, bias_sizes, *geometry, mask)
+            dy, x, weight, bias_sizes, *self._geometry(), mask)
 
-    def _skips_pixels(self, x):
-        """Whether this is a 1 x 1 convolution of few channels with a stride."""
-        return (x.shape[1] < 16 and max(self.stride) > 1 and max(self.kernel) == 1
-                and max(self.pad) == 0 and not self.transposed)
+    def _is_product(self, x):
+        """Whether this is a 1 x 1 convolution that is done faster as a matrix product.
 
-    def _params_for_forward(self, dtype):
-        """Weight and bias in the precision of the activations; backward uses the same copy."""
-        return self._cast_weight(dtype), (
-            self.blobs[1].tensor.to(dtype) if len(self.blobs) > 1 else None)
-
-    def _cast_weight(self, dtype):
-        weight = self.blobs[0].tensor
-        self.cast_weight, self.cast_version = weight.to(dtype), weight._version
-        return self.cast_weight
-
-    def _weight_for_backward(self, dtype):
-        """The copy of forward, unless an update has come since."""
-        weight = self.blobs[0].tensor
-        if weight.dtype == dtype:
-            return weight
-        return self.cast_weight if weight._version == self.cast_version else (
-            self._cast_weight(dtype))
+        NOTE: on the CPU it must be one where it has a stride: oneDNN's gradient of the weights
+        then writes beyond its memory for fewer than 16 channels (PyTorch 2.13).
+        """
+        return (max(self.kernel) == 1 and max(self.pad) == 0 and self.group == 1
+                and not self.transposed and device.multiplies_faster(x, max(self.stride) > 1))
 
     def _params_wanted(self):
         wanted = self.param_propagate_down
