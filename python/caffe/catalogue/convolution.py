@@ -4,7 +4,7 @@ import torch
 
 from .. import device
 from ..layer import TensorLayer, register
-from . import pointwise
+from . import convolution_nd, pointwise
 from .geometry import check_positive, convolved, spatial
 
 
@@ -64,6 +64,8 @@ class _BaseConvolution(TensorLayer):
         return tuple(self._unflat(self._convolve(self._flat(x), weight, bias), x) for x in bottoms)
 
     def _convolve(self, x, weight, bias):
+        if not self._is_native:
+            return convolution_nd.convolution(x, weight, bias, *self._geometry())
         if self._is_product(x):
             return pointwise.forward(x, weight, bias, self.stride)
         return torch.convolution(x, weight, bias, *self._geometry())
@@ -89,13 +91,20 @@ class _BaseConvolution(TensorLayer):
 
     def _gradients(self, dy, x, weight, mask):
         """The diffs of x, weight and bias that `mask` asks for."""
+        bias_sizes = [self.options.num_output] if mask[2] else None
+        if not self._is_native:
+            return convolution_nd.backward(dy, x, weight, bias_sizes, *self._geometry(), mask)
         if self._is_product(x):
             return (pointwise.backward(dy, x, weight, self.stride) if mask[0] else None,
                     pointwise.backward_weight(dy, x, weight, self.stride) if mask[1] else None,
                     pointwise.backward_bias(dy) if mask[2] else None)
-        bias_sizes = [self.options.num_output] if mask[2] else None
         return torch.ops.aten.convolution_backward(
             dy, x, weight, bias_sizes, *self._geometry(), mask)
+
+    @property
+    def _is_native(self):
+        """Whether PyTorch has a convolution over so many spatial axes."""
+        return 1 <= len(self.kernel) <= 3
 
     def _is_product(self, x):
         """Whether this is a 1 x 1 convolution that is done faster as a matrix product.

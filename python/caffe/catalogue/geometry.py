@@ -11,7 +11,7 @@ def spatial(layer, options, name, axes, default=None):
     Also reads the two-dimensional forms (`kernel_h`, `kernel_w`, `pad_h`, ...).
     """
     values = _values(layer, options, name, axes, default)
-    if max(values) > LARGEST[name]:
+    if max(values, default=0) > LARGEST[name]:
         raise layer.error(f"{name} {values}: at most {LARGEST[name]:,} can be computed with")
     return values
 
@@ -30,10 +30,10 @@ def _values(layer, options, name, axes, default):
     values = list(values) if fields[name].is_repeated else ([values] if _given(options, name)
                                                             else [])
     if not values:
-        if default is None:
+        if default is None and axes:
             raise layer.error(f"{name} is missing; give {name}, or {height} and {width}")
         return (default,) * axes
-    if len(values) not in (1, axes):
+    if len(values) not in (1, axes) and axes:
         raise layer.error(f"{name} has {len(values)} values for {axes} spatial axes")
     return tuple(values if len(values) == axes else values * axes)
 
@@ -45,7 +45,7 @@ def _given(options, name):
 
 def check_positive(layer, **values):
     for name, sizes in values.items():
-        if min(sizes) <= 0:
+        if min(sizes, default=1) <= 0:
             raise layer.error(f"{name} must be positive; found {tuple(sizes)}")
 
 
