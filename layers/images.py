@@ -4,6 +4,8 @@ import io
 
 import numpy as np
 
+from .native.jpeg import open_decoder
+
 try:
     import cv2
     cv2.setNumThreads(1)  # the workers are many
@@ -11,8 +13,37 @@ except ImportError:  # as beside an original Caffe
     cv2 = None
     from PIL import Image, ImageOps
 
+_decoder = open_decoder()  # None where it has not been built
 REDUCTIONS = (8, 4, 2)  # of the scale at which a JPEG can be decoded for less
 _FRAMES = {*range(0xc0, 0xd0)} - {0xc4, 0xc8, 0xcc}  # JPEG markers that state the size
+
+
+class Whole:
+    """An image that is decoded: (H, W, C) pixels."""
+
+    def __init__(self, pixels):
+        self.pixels, self.size = pixels, pixels.shape[:2]
+
+    def part(self, top, left, height, width):
+        return self.pixels[top:top + height, left:left + width]
+
+
+class Undecoded:
+    """A JPEG image of which one part will be decoded."""
+
+    def __init__(self, size, channels):
+        self.size, self._channels = size, channels
+
+    def part(self, *window):
+        """The pixels of (top, left, height, width), good until another image is opened."""
+        return _decoder.cut(window, self._channels)
+
+
+def open_image(data, color=True, reduction=1):
+    """The image file in the bytes `data`, as Whole or Undecoded; arguments as of `decode`."""
+    _check_end(data)
+    size = _decoder.begin(data) if _decoder and reduction == 1 else None
+    return Undecoded(size, 3 if color else 1) if size else Whole(decode(data, color, reduction))
 
 
 def decode(data, color=True, reduction=1):
@@ -20,18 +51,17 @@ def decode(data, color=True, reduction=1):
 
     reduction: 1, 2, 4 or 8; the scale of a JPEG is divided by it, others stay as they are.
     """
-    if jpeg_is_cut(data):
-        raise ValueError(f"a JPEG image without its end ({len(data)} bytes)")
+    _check_end(data)
     image = _decode(data, color, reduction) if len(data) else None
     if image is None:
         raise ValueError(f"its {len(data)} bytes are not an image that can be decoded")
     return image if image.ndim == 3 else image[:, :, np.newaxis]
 
 
-def jpeg_is_cut(data):
-    """Whether `data` begins as a JPEG but lacks the marker that ends one."""
-    # some writers append a few bytes
-    return bytes(data[:2]) == b"\xff\xd8" and b"\xff\xd9" not in bytes(data[-64:])
+def _check_end(data):
+    """A JPEG ends with a marker; after it some writers append a few bytes."""
+    if bytes(data[:2]) == b"\xff\xd8" and b"\xff\xd9" not in bytes(data[-64:]):
+        raise ValueError(f"a JPEG image without its end ({len(data)} bytes)")
 
 
 def jpeg_size(data):

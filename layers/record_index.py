@@ -124,7 +124,7 @@ def make_rows(keys, labels):
 
 
 def write_rows(path, rows):
-    """Write the index file so that it is there whole or not at all."""
+    """Write an array's file so that it is there whole or not at all."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = f"{path}.{os.getpid()}.partial"
     try:

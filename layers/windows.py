@@ -69,19 +69,18 @@ class Cutter:
     def encoded(self, data, color, draw, out):
         """Cut an encoded image into `out` (h, w, C); returns the place (mirrored, top, left)."""
         reduction = self._reduction(data, draw) if self.reduced and color else 1
-        image = images.decode(data, color, reduction)
+        image = images.open_image(data, color, reduction)
         if reduction == 1:
-            window = self.window(*image.shape[:2], draw)
+            window = self.window(*image.size, draw)
         else:  # the window of the whole image, in the smaller one
-            scaled = self.window(*(side * reduction for side in image.shape[:2]), draw)
+            scaled = self.window(*(side * reduction for side in image.size), draw)
             window = [side // reduction for side in scaled]
-        top, left, tall, wide = window
         mirrored = self.mirror and draw[MIRROR] < 0.5
         if self.pad:
-            self._padded(image, top, left, mirrored, out)
+            self._padded(image, *window[:2], mirrored, out)
         else:
-            self._fit(image[top:top + tall, left:left + wide], mirrored, out)
-        return mirrored, top, left
+            self._fit(image.part(*window), mirrored, out)
+        return (mirrored, *window[:2])
 
     def planes(self, pixels, draw, out):
         """Cut raw pixels (C, H, W) into `out` (h, w, C); returns (mirrored, top, left)."""
@@ -90,7 +89,7 @@ class Cutter:
         top, left, tall, wide = self.window(*pixels.shape[1:], draw)
         mirrored = self.mirror and draw[MIRROR] < 0.5
         if self.pad:
-            self._padded(pixels.transpose(1, 2, 0), top, left, mirrored, out)
+            self._padded(images.Whole(pixels.transpose(1, 2, 0)), top, left, mirrored, out)
         else:
             cut = pixels[:, top:top + tall, left:left + wide]
             if (tall, wide) == self.out_size:
@@ -108,7 +107,9 @@ class Cutter:
         """The window of an image with zeros around it."""
         height, width = self.out_size
         above, before = max(-top, 0), max(-left, 0)
-        cut = image[max(top, 0):top + height, max(left, 0):left + width]
+        bottom, right = (min(end, side) for end, side in zip((top + height, left + width),
+                                                             image.size))
+        cut = image.part(top + above, left + before, bottom - top - above, right - left - before)
         out[...] = 0
         if mirrored:
             before, cut = width - before - cut.shape[1], cut[:, ::-1]

@@ -1,0 +1,1 @@
+"""What the layers have in C, where it has been built: python -m layers.native.build"""
