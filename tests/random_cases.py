@@ -249,7 +249,7 @@ def _geometry(random, axes, forms=True):
 
 @drawer("Convolution", "Deconvolution", "Im2col")
 def _convolution(random, type):
-    axes, before = random.randint(1, 4), pick(random, 1, 1, 2)
+    axes, before = random.randint(type == "Im2col", 5), pick(random, 1, 1, 2)
     fields, geometry = _geometry(random, axes)
     sizes = []
     for kernel, stride, pad, dilation in geometry:

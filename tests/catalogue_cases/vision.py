@@ -84,7 +84,12 @@ CASES = [
           ("pointwise", "kernel_size: 1", "2x3x4x3", {}),
           ("pointwise_stride", "kernel_size: 1 stride: 2", "2x3x5x4", {}),
           ("line_group", "kernel_size: 3 group: 2", "2x4x6", {}),
-          ("engine", "kernel_size: 3 engine: CAFFE", "2x3x4x5", {})]),
+          ("engine", "kernel_size: 3 engine: CAFFE", "2x3x4x5", {}),
+          ("no_spatial_axes", "", "3x2", {}),
+          ("no_spatial_axes_group", "group: 2 bias_term: false", "2x4", {}),
+          ("four_spatial_axes", "kernel_size: 2 stride: 2 pad: 1", "1x2x3x2x3x2", {}),
+          ("four_spatial_axes_group", "kernel_size: 2 kernel_size: 1 kernel_size: 2 "
+           "kernel_size: 1 dilation: 2 group: 2", "1x4x4x2x3x1", {})]),
     Case("Crop", "plain", "", "2x3x5x6", "2x3x3x4"),
     Case("Crop", "offset", "crop_param { offset: 2 }", "2x3x5x6", "2x3x3x4"),
     Case("Crop", "offsets", "crop_param { offset: 1 offset: 2 }", "2x3x5x6", "2x3x3x4"),

@@ -23,7 +23,7 @@ def convolution(x, weight, bias, stride, pad, dilation, transposed, output_paddi
 def backward(dy, x, weight, bias_sizes, stride, pad, dilation, transposed, output_padding, group,
              mask):
     """torch.ops.aten.convolution_backward: the diffs of x, weight and bias that `mask` asks for."""
-    steps = Steps(weight.shape[2:], stride, pad, dilation, group)
+    steps, dy = Steps(weight.shape[2:], stride, pad, dilation, group), dy.to(x.dtype)
     dx = dweight = dbias = None
     if mask[0]:
         dx = steps.correlate(dy, weight) if transposed else steps.spread(dy, weight, x.shape[2:])
