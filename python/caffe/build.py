@@ -177,7 +177,11 @@ def put_loss_weight(blob, weight):
 def reshape(node):
     """Let the layer compute its tops' shapes from its bottoms' present ones."""
     shapes = [blob.shape for blob in node.bottoms]
-    tops = node.layer.reshape(*shapes)
+    try:
+        tops = node.layer.reshape(*shapes)
+    except (IndexError, ZeroDivisionError, OverflowError) as error:
+        raise node.layer.shape_error(f"cannot take bottoms of the shapes "
+                                     f"{[tuple(shape) for shape in shapes]}: {error}") from error
     if len(tops) != len(node.tops):
         raise node.layer.error(f"makes {len(tops)} tops from {len(shapes)} bottoms; found "
                                f"{len(node.tops)}: {node.top_names}")

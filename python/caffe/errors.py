@@ -45,6 +45,8 @@ class UnknownNameError(CaffeError, KeyError):
 def nearest(name, known):
     """A hint that lists the known names, nearest first: "did you mean 'a' or 'b'?"."""
     known = list(known)
+    if not known:
+        return "there is none"
     close = get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
         return "did you mean " + " or ".join(repr(match) for match in close) + "?"

@@ -205,7 +205,11 @@ def load_image(filename, color=True):
 
     Gray files are repeated over the channels, alpha is dropped, EXIF rotation is not applied.
     """
-    encoded = np.fromfile(os.fspath(filename), dtype=np.uint8)
+    try:
+        encoded = np.fromfile(os.fspath(filename), dtype=np.uint8)
+    except OSError as error:
+        raise DataError(f"load_image: {filename}: {error.strerror}; the current folder is "
+                        f"{os.getcwd()}") from error
     image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
     if image is None:
         raise DataError(f"load_image: {filename} is not an image that OpenCV can read "

@@ -1,12 +1,13 @@
 """Net: pycaffe's network on the engine's graph."""
 
+import os
 from collections import OrderedDict
 
 import numpy as np
 
 from . import net_batches
 from .build import build, reshape
-from .errors import CaffeError, UnknownNameError, nearest
+from .errors import CaffeError, ShapeError, UnknownNameError, nearest
 from .net_debug import DebugInfo
 from .net_weights import copy_weights, save_hdf5, save_weights, share_weights
 from .proto import caffe_pb2
@@ -35,7 +36,7 @@ class Net:
         self._sweep = Sweep(self.nodes, self._callbacks)
         self._debug = DebugInfo(self.nodes)
         self.debug_info = source.debug_info
-        for path in [weights] if isinstance(weights, str) else weights or ():
+        for path in [weights] if isinstance(weights, (str, os.PathLike)) else weights or ():
             self.copy_from(path)
 
     # ---- what the net is made of -------------------------------------------------------------
@@ -239,8 +240,8 @@ class Net:
 
     def _check_range(self, first, last):
         if not 0 <= first <= last < len(self.nodes):
-            raise CaffeError(f"layers {first} to {last}: this net has layers 0 to "
-                             f"{len(self.nodes) - 1}")
+            has = f"has layers 0 to {len(self.nodes) - 1}" if self.nodes else "has no layer"
+            raise CaffeError(f"layers {first} to {last}: this net {has}")
 
     def _fill(self, arrays, names, what):
         if set(arrays) != set(names):
@@ -251,7 +252,11 @@ class Net:
             if array.shape[:1] != blob.shape[:1]:
                 raise CaffeError(f"blob {name!r} has a batch of {blob.shape[0]}; the array has "
                                  f"shape {array.shape}: reshape the blob first")
-            getattr(blob, what)[...] = array
+            try:
+                getattr(blob, what)[...] = array
+            except ValueError:
+                raise ShapeError(f"blob {name!r} has shape {blob.shape}; the array has shape "
+                                 f"{array.shape}: reshape the blob first") from None
 
     def _index(self, name):
         names = self._layer_names
@@ -308,7 +313,7 @@ class Net:
 def _arguments(args, phase, level, stages, weights):
     """pycaffe's argument orders: (phase, level, stages, weights) or the old (weights, phase)."""
     args = list(args)
-    if args and isinstance(args[0], str):
+    if args and isinstance(args[0], (str, os.PathLike)):
         weights = args.pop(0)
     if args:
         phase = args.pop(0)

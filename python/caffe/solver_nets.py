@@ -15,7 +15,7 @@ def read(solver_file):
     """The SolverParameter of a path, or of a SolverParameter, in its current form."""
     if isinstance(solver_file, caffe_pb2.SolverParameter):
         return upgrade_solver(solver_file)
-    return read_solver(os.fspath(solver_file))
+    return read_solver(solver_file)
 
 
 def folder_of(solver_file):

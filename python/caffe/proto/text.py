@@ -96,6 +96,8 @@ def write_text(path, message):
 
 
 def _content(path):
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise ParseError(f"expected the path of a file; found {path!r}")
     try:
         with open(path, "rb") as file:
             return file.read()
