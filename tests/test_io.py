@@ -155,7 +155,7 @@ def test_errors_say_what_is_wrong(call, message):
 
 
 def test_load_image_errors(tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(DataError, match="none.png: No such file"):
         io.load_image(tmp_path / "none.png")
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(DataError, match="text.png is not an image"):

@@ -187,7 +187,7 @@ def test_set_input_arrays_feeds_a_memory_data_layer():
     for part in (slice(0, 2), slice(2, 4), slice(0, 2)):
         out = net.forward()
         np.testing.assert_array_equal(out["data"], data[part])
-        np.testing.assert_array_equal(out["label"], np.arange(4)[part])
+        np.testing.assert_array_equal(out["label"].ravel(), np.arange(4)[part])
     with pytest.raises(caffe.CaffeError, match="must be a MemoryData; this net's is 'data' "):
         net_of(pycaffe_cases.SPLIT).set_input_arrays(data, np.zeros(4))
 
