@@ -1,0 +1,53 @@
+"""Where the diffs of BVLC Caffe lie after each flow, and what each method's training takes.
+
+    bash ../shared/oracle/run.sh python3 tests/oracle/diff_addresses.py MODEL FOLDER
+
+Prints JSON: {"addresses": [{blob: address} after each flow], "peak_bytes": of the process}. MODEL
+with its suffix; FOLDER is for files.
+"""
+
+import importlib.util
+import json
+import os
+import resource
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+os.environ.setdefault("CAFFE_ROOT", os.path.dirname(os.path.dirname(
+    importlib.util.find_spec("caffe").origin)))
+sys.path[:0] = [ROOT, os.path.join(ROOT, "tests")]
+
+import relay_cases  # noqa: E402
+from relaybp import backward, engine, flows  # noqa: E402
+
+
+def main(model, folder):
+    caffe = engine.load()
+    relay_cases.CASES[model] = (model, None)
+    path, relay, param = relay_cases.prepare(caffe, model, folder)
+    solver = engine.make_solver(caffe, path)
+    net = solver.net
+    relay_cases.fill(net)
+    runs = [backward.Whole(net)]
+    if relay is not None:
+        planned = flows.plan(net, relay, flows.frozen_layers(param))
+        runs = [backward.choose(net, [flow]) for flow in planned]
+    addresses = []
+
+    def iterate(after_flow):
+        net.clear_param_diffs()
+        net._forward(0, len(net.layers) - 1)
+        for run in runs:
+            run()
+            after_flow()
+        solver.apply_update()
+
+    iterate(lambda: None)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    iterate(lambda: addresses.append({name: blob.diff.__array_interface__["data"][0]
+                                      for name, blob in net.blobs.items()}))
+    print(json.dumps({"addresses": addresses, "peak_bytes": peak}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
