@@ -107,7 +107,14 @@ def _lrn(layer, bottoms):
                                  options.k)
 
 
+def _power(layer, bottoms):
+    options = layer.power_param
+    y = bottoms[0] * options.scale + options.shift
+    return y if options.power == 1 else y ** options.power
+
+
 _FUNCTIONS = {
+    "Power": _power,
     "Pooling": _pool,
     "LRN": _lrn,
     "Eltwise": lambda layer, bottoms: sum(bottoms[1:], bottoms[0]),

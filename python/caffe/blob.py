@@ -38,8 +38,14 @@ class SyncedTensor:
         """True while nothing has been stored: the value is zero and takes no memory."""
         return self._tensor is None and self._newer is None
 
-    def get(self, shape, dtype):
-        """The tensor on the device in force."""
+    def get(self, blob):
+        """The tensor on the device in force; `blob` says what zeros it would be."""
+        tensor = self._tensor
+        if self._newer is None and tensor is not None and tensor.get_device() == device.ordinal:
+            return tensor
+        return self._fetch(blob.shape, blob.dtype)
+
+    def _fetch(self, shape, dtype):
         place = device.current()
         if self._newer is not None:
             fresh = torch.from_numpy(self._newer).to(place, dtype)
@@ -74,10 +80,10 @@ class SyncedTensor:
         else:
             self._tensor = self._newer = self._view = None
 
-    def own(self, shape, dtype):
+    def own(self, blob):
         """Stop sharing memory with other blobs, so that writing here changes only this one."""
         if not self._owned:
-            self._tensor = self.get(shape, dtype).clone()
+            self._tensor = self.get(blob).clone()
             self._owned = True
 
     def rounded(self, tensor, dtype):
@@ -98,10 +104,10 @@ class SyncedTensor:
         source, version, kept = self._rounded
         return kept if source is tensor and version == tensor._version else None
 
-    def numpy(self, shape, dtype):
+    def numpy(self, blob):
         """A writable numpy array of the current values."""
         self._rounded = None
-        tensor = self.get(shape, dtype)
+        tensor = self.get(blob)
         view = self._view() if self._view is not None else None
         if _numpy_can_share(tensor):
             if view is None or view.__array_interface__["data"][0] != tensor.data_ptr():
@@ -128,8 +134,9 @@ def checked_shape(shape):
 
 def _same_order(one, other):
     """Whether two dense tensors of one shape lie alike in memory; axes of size 1 do not count."""
-    return all(a == b or size == 1 for a, b, size in
-               zip(one.stride(), other.stride(), one.shape, strict=True))
+    return one.stride() == other.stride() or all(
+        a == b or size == 1 for a, b, size in
+        zip(one.stride(), other.stride(), one.shape, strict=True))
 
 
 def _numpy_can_share(tensor):
@@ -167,18 +174,18 @@ class Blob:
         if self.hidden:
             raise CaffeError(f"the values of this blob of shape {self._shape} were not kept: set "
                              "net.keep_blobs = True (or debug_info) before forward to read them")
-        return self._data.numpy(self._shape, self.dtype)
+        return self._data.numpy(self)
 
     @property
     def diff(self):
         """The gradient: a writable numpy array of `shape`, live."""
-        self._diff.own(self._shape, self.dtype)
-        return self._diff.numpy(self._shape, self.dtype)
+        self._diff.own(self)
+        return self._diff.numpy(self)
 
     @property
     def tensor(self):
         """The values as the engine's tensor."""
-        tensor = self._data.get(self._shape, self.dtype)
+        tensor = self._data.get(self)
         # parameters shared PERMISSIVEly have their owner's shape
         return tensor if tensor.shape == self._shape else tensor.reshape(self._shape)
 
@@ -203,7 +210,7 @@ class Blob:
     @property
     def diff_tensor(self):
         """The gradient as the engine's tensor."""
-        return self._diff.get(self._shape, self.dtype)
+        return self._diff.get(self)
 
     @diff_tensor.setter
     def diff_tensor(self, tensor):
@@ -220,16 +227,17 @@ class Blob:
 
     def accumulate_diff(self, tensor):
         """Add to the gradient; the first addition after `clear_diff` keeps `tensor` itself."""
-        data = self._data.get(self._shape, self.dtype)
-        tensor = tensor.reshape(data.shape)
+        data = self._data.get(self)
+        if tensor.shape != data.shape:
+            tensor = tensor.reshape(data.shape)
         if not self._diff.is_zero:
-            self._diff.get(data.shape, data.dtype).add_(tensor)
-            return
-        if tensor.dtype == data.dtype and _same_order(tensor, data):
-            tensor = tensor.as_strided(data.shape, data.stride())
+            self._diff.get(self).add_(tensor)
+        elif tensor.dtype != data.dtype or not _same_order(tensor, data):
+            self._diff.set(torch.empty_like(data).copy_(tensor))
+        elif tensor.stride() != data.stride():
+            self._diff.set(tensor.as_strided(data.shape, data.stride()))
         else:
-            tensor = torch.empty_like(data).copy_(tensor)
-        self._diff.set(tensor)
+            self._diff.set(tensor)
 
     def share_data(self, other):
         """Use the values of `other`: one memory for both; the counts must agree."""
@@ -255,7 +263,7 @@ class Blob:
         if math.prod(shape) == self.count:
             for store in (self._data, self._diff):
                 if not store.is_zero:
-                    values = store.get(self._shape, self.dtype).contiguous()
+                    values = store.get(self).contiguous()
                     store.set(device.layout(values.view(shape)))
         else:
             self._data, self._diff = SyncedTensor(), SyncedTensor()

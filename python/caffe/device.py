@@ -16,6 +16,7 @@ PRECISIONS = {
     "fp64": torch.float64,
 }
 
+ordinal = -1  # of the device in force, as tensors tell it: -1 is the CPU, others are GPUs
 _device = torch.device("cpu")
 _gpu_index = 0
 _precision = "fp32"
@@ -27,30 +28,30 @@ _solver_rank = 0
 
 def set_mode_cpu():
     """Compute on the CPU (the default)."""
-    global _device
-    _device = torch.device("cpu")
+    global _device, ordinal
+    _device, ordinal = torch.device("cpu"), -1
 
 
 def set_mode_gpu():
     """Compute on the GPU that `set_device` chose, GPU 0 unless told."""
-    global _device
+    global _device, ordinal
     if not torch.cuda.is_available():
         raise CaffeError(
             "set_mode_gpu: no CUDA device is visible to PyTorch "
             f"{torch.__version__}; install a CUDA build and a driver, or use set_mode_cpu()")
     set_device(_gpu_index)
-    _device = torch.device("cuda", _gpu_index)
+    _device, ordinal = torch.device("cuda", _gpu_index), _gpu_index
 
 
 def set_device(index):
     """Choose the GPU that `set_mode_gpu` uses."""
-    global _gpu_index, _device
+    global _gpu_index, _device, ordinal
     count = torch.cuda.device_count()
     if count and not 0 <= index < count:
         raise CaffeError(f"set_device({index}): {count} GPUs are visible, 0 to {count - 1}")
     _gpu_index = index
     if _device.type == "cuda":
-        _device = torch.device("cuda", index)
+        _device, ordinal = torch.device("cuda", index), index
 
 
 def gpu_count():

@@ -79,15 +79,21 @@ class _BaseConvolution(TensorLayer):
             for dy, x, want in zip(diffs, bottoms, wanted, strict=True)]
 
     def backward_params(self, diffs, bottoms, tops):
-        weight = self.blobs[0].rounded(bottoms[0].dtype)
-        mask = (False, *self._params_wanted())
-        for dy, x in zip(diffs, bottoms, strict=True):
-            if dy is None or not any(mask):
+        self.backward_both(diffs, bottoms, tops, [False] * len(bottoms))
+
+    def backward_both(self, diffs, bottoms, tops, wanted):
+        weight, params_wanted = self.blobs[0].rounded(bottoms[0].dtype), self._params_wanted()
+        below = [None] * len(bottoms)
+        for index, (dy, x, want) in enumerate(zip(diffs, bottoms, wanted, strict=True)):
+            if dy is None or not any(mask := (want, *params_wanted)):
                 continue
-            gradients = self._gradients(self._flat(dy), self._flat(x), weight, mask)[1:]
+            dx, *gradients = self._gradients(self._flat(dy), self._flat(x), weight, mask)
+            if want:
+                below[index] = self._unflat(dx, x)
             for blob, gradient in zip(self.blobs, gradients, strict=False):
                 if gradient is not None:
                     blob.accumulate_diff(gradient)
+        return below
 
     def _gradients(self, dy, x, weight, mask):
         """The diffs of x, weight and bias that `mask` asks for."""
