@@ -48,7 +48,8 @@ def clean_log():
     """Without the handlers that a command has set up."""
     yield
     solver_log.logger.handlers.clear()
-    solver_log._handlers.clear()
+    while solver_log._handlers:
+        solver_log._handlers.pop().close()
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,33 @@ def test_flags_take_one_dash_or_two(words):
     assert (options.command, options.solver, options.gpu, options.level) == ("train", "s", "0", 2)
 
 
+@pytest.mark.parametrize("words, on_stderr, in_file", [
+    ([], True, False), (["-log_dir=LOGS"], True, True),
+    (["--log_dir", "LOGS", "-noalsologtostderr"], False, True),
+    (["-log_dir", "LOGS", "--alsologtostderr=false"], False, True),
+    (["-logtostderr", "-log_dir=LOGS"], True, False),
+    (["--logtostderr=1", "-log_dir=LOGS"], True, False),
+    (["-log_dir=LOGS", "--minloglevel=3"], False, False)])
+def test_glogs_flags_say_where_the_log_goes(folder, tmp_path, monkeypatch, capfd, words, on_stderr,
+                                            in_file):
+    monkeypatch.chdir(folder)
+    words = [word.replace("LOGS", str(tmp_path)) for word in words]
+    assert brew.main([*words, "time", "-model=net.prototxt", "-iterations=1"]) == 0
+    line = "Testing for 1 iterations."
+    assert (line in capfd.readouterr().err) == on_stderr
+    logged = tmp_path / "caffe.INFO"  # points to the newest one
+    assert (logged.exists() and line in logged.read_text()) == in_file
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        brew.main(["-version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == "caffe version 1.0.0\n"
+
+
 ERRORS = [
+    (["train", "-solver", "solver.prototxt", "-log_dir", "none"], "-log_dir none: No such file"),
     (["train"], "train needs -solver"),
     (["train", "-solver", "nope.prototxt"], "nope.prototxt: cannot be read"),
     (["train", "-solver", "solver.prototxt", "-snapshot", "a", "-weights", "b"], "not both"),

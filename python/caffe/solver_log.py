@@ -38,13 +38,33 @@ def init_log(level=None, stderr=True):
 
     level: 0 all, 1 warnings, 2 errors, 3 fatal errors; by default glog's GLOG_minloglevel.
     """
+    handler = (logging.StreamHandler(sys.stderr) if stderr else
+               logging.FileHandler(_file_name(tempfile.gettempdir(), _program())))
+    while _handlers:
+        logger.removeHandler(_handlers[-1])
+        _handlers.pop().close()
+    return _add(handler, level)
+
+
+def log_to_folder(folder, program=None, level=None):
+    """Also write the log to a file in `folder`, to which PROGRAM.INFO then points (glog's log_dir).
+
+    program: the file's name begins with it; by default that of the running program.
+    """
+    program = program or _program()
+    handler = logging.FileHandler(_file_name(folder, program))
+    link = os.path.join(folder, program + ".INFO")
+    if os.path.lexists(link):
+        os.unlink(link)
+    os.symlink(os.path.basename(handler.baseFilename), link)
+    return _add(handler, level)
+
+
+def _add(handler, level):
     if level is None:
         level = int(os.environ.get("GLOG_minloglevel", 0))  # noqa: SIM112 glog's own name
-    handler = logging.StreamHandler(sys.stderr) if stderr else logging.FileHandler(_file_name())
     handler.setFormatter(GlogFormatter())
     handler.setLevel(_LEVELS[min(max(level, 0), 3)])
-    while _handlers:
-        logger.removeHandler(_handlers.pop())
     _handlers.append(handler)
     logger.addHandler(handler)
     return handler
@@ -62,10 +82,13 @@ def show_log():
         init_log()
 
 
-def _file_name():
+def _program():
+    return os.path.basename(sys.argv[0]) or "python"
+
+
+def _file_name(folder, program):
     """glog's name of a log file: program.host.user.log.INFO.date-time.process."""
-    program = os.path.basename(sys.argv[0]) or "python"
-    return os.path.join(tempfile.gettempdir(), ".".join([
+    return os.path.join(folder, ".".join([
         program, socket.gethostname(), getpass.getuser(), "log", "INFO",
         time.strftime("%Y%m%d-%H%M%S"), str(os.getpid())]))
 
