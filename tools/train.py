@@ -31,6 +31,8 @@ DEMO = os.path.join("data", "demo")
 SHORT = ["max_iter=120", "base_lr=0.002", "lr_policy=fixed", "iter_size=1", "display=5",
          "test_interval=60", "test_initialization=false", "snapshot=60"]
 SHORT_BATCH, SHORT_CROP = 16, 112
+LEAST_CROP = {"inception_v3": 267}  # whose auxiliary head asks for more than SHORT_CROP
+DEMO_SIZE = 128
 
 
 def arguments():
@@ -147,7 +149,11 @@ def prepare(caffe, args, run, group):
     settings, batch, crop, note = list(args.set), args.batch, args.crop, ""
     if profile == "short":
         settings = SHORT + settings
-        batch, crop = batch or SHORT_BATCH, crop or SHORT_CROP
+        least = LEAST_CROP.get(os.path.basename(folder), SHORT_CROP)
+        if not args.data and least > DEMO_SIZE:
+            raise RelayError(f"{args.model} needs images of {least} pixels and more, and the demo "
+                             f"scenes have {DEMO_SIZE}; give DATA=/path/to/lmdbs")
+        batch, crop = batch or SHORT_BATCH, crop or least
         note = short_note(settings, batch, crop, args.data)
     if group.rank == 0:
         data = args.data or make_demo()
