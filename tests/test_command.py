@@ -354,6 +354,12 @@ def test_parse_log_makes_two_tables(tmp_path, capsys):
     assert "20.0,4.0,0.001,1e-05" in capsys.readouterr().out
 
 
+def test_parse_log_refuses_what_is_no_log(tmp_path, caplog):
+    (tmp_path / "list.txt").write_text("0.png 1\n")
+    assert parse_log.main([str(tmp_path / "list.txt"), str(tmp_path)]) == 1
+    assert "list.txt: no output of a train or test net in it" in caplog.text
+
+
 def test_parse_log_reads_this_commands_log(folder, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(folder)
     brew.main(command_cases.COMMANDS["train"][1:])

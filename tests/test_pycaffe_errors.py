@@ -47,6 +47,7 @@ CASES = {
     "range": (lambda: net().forward(start="prob", end="conv"), "this net has layers 0 to 2"),
     "no layer": (lambda: net('name: "x"').forward(), "this net has no layer"),
     "channels": (lambda: reshaped(2, 4, 8, 8).forward(), "'conv'.* weights are for 3 input"),
+    "axes": (lambda: reshaped(*[1] * 33), "a blob of 33 axes: at most 32"),
     "number": (lambda: reshaped(()).forward(), r"'conv' .*cannot take bottoms of the shapes"),
     "number, reshape": (lambda: reshaped(()).reshape(), r"'conv' .*cannot take bottoms"),
     "first bottom": (lambda: one_layer('type: "ReLU" bottom: "y"'), "'y', .*; there is none"),

@@ -10,6 +10,7 @@ from . import device
 from .errors import CaffeError, ShapeError
 
 MOST_VALUES = 2 ** 31 - 1  # of one blob, as in Caffe
+MOST_AXES = 32  # the same
 
 
 class SyncedTensor:
@@ -124,6 +125,8 @@ class SyncedTensor:
 def checked_shape(shape):
     """`shape` as a tuple of ints that a blob can have."""
     shape = tuple(int(size) for size in shape)
+    if len(shape) > MOST_AXES:
+        raise ShapeError(f"a blob of {len(shape)} axes: at most {MOST_AXES} can be held")
     if any(size < 0 for size in shape):
         raise ShapeError(f"a blob of shape {shape}: sizes must not be negative")
     if max((math.prod(shape), *shape)) > MOST_VALUES:

@@ -40,6 +40,9 @@ def _convert(options):
             train, test = parse(file)
     except OSError as error:
         raise DataError(f"{options.log}: cannot be read: {error.strerror}") from error
+    if not train and not test:
+        raise DataError(f"{options.log}: no output of a train or test net in it; expected the log "
+                        "of a training whose solver says display or test_interval")
     name = os.path.basename(options.log)
     for kind, rows in (("train", train), ("test", test)):
         path = os.path.join(options.output, f"{name}.{kind}")
