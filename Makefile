@@ -38,8 +38,11 @@ train: $(NEEDS) ## train MODEL (DATA=, GPU=, PROFILE=, WEIGHTS=, RESUME=, RUN=, 
 	  $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(RESUME),--snapshot "$(RESUME)") \
 	  $(if $(RUN),--out "$(RUN)") $(foreach setting,$(SET),--set $(setting)) $(ARGS)
 
-evaluate: $(NEEDS) ## test a run's newest snapshot: RUN=runs/... [WEIGHTS=]
-	$(PY) tools/evaluate.py $(RUN) --gpu $(GPU) $(if $(WEIGHTS),--weights "$(WEIGHTS)")
+evaluate: $(NEEDS) ## test RUN's newest snapshot (ARGS='--scales 224,256,320' for more than a crop)
+	$(PY) tools/evaluate.py $(RUN) --gpu $(GPU) $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
+
+table: ## print what runs were measured to reach: TITLE="..." ROWS="label=runs/... ..."
+	@$(PY) tools/tabulate.py "$(TITLE)" $(ROWS)
 
 plot: $(READY) ## plot the curves and probes of RUN="runs/... [runs/...]"
 	$(VENV)/bin/python tools/plot.py $(RUN) $(ARGS)
@@ -72,4 +75,4 @@ oracle-test: $(READY) ## compare with a live BVLC Caffe: ORACLE_RUN="command pre
 clean: ## delete runs/ and caches, keep .venv and data/
 	rm -rf runs .pytest_cache .ruff_cache
 
-.PHONY: help setup build train evaluate plot plan models demo prototxts test test-heavy lint oracle-test clean
+.PHONY: help setup build train evaluate table plot plan models demo prototxts test test-heavy lint oracle-test clean
