@@ -1,5 +1,8 @@
 """The committed models: current, of the published size, and shaped as the papers say."""
 
+import subprocess
+import sys
+
 import cv2
 import pytest
 from google.protobuf import text_format
@@ -93,16 +96,45 @@ def test_relay_file_names_every_loss_and_a_layer_for_each(model):
 
 def test_model_b_fills_the_released_caffemodel():
     """Its 685,025,107 bytes are the float32 parameters, and some kilobytes of names."""
-    size = 4 * count.parameters(count.walk(read("model_b", "deploy.prototxt"), TEST))
-    assert 0 < 685_025_107 - size < 50_000
+    def convolution(inputs, outputs, side):
+        return (inputs * side * side + 1) * outputs
+
+    def module(inputs, k):
+        return (convolution(inputs, k, 1) + convolution(inputs, k, 3)
+                + convolution(inputs, 2 * k, 3) + convolution(2 * k, 2 * k, 3))
+
+    trunk = convolution(3, 128, 7) + module(128, 64) + 3 * module(256, 64) + module(
+        256, 128) + 3 * module(512, 128) + 4 * module(512, 128)
+    pyramid = 512 * (1 * 1 + 2 * 2 + 3 * 3 + 7 * 7)
+    by_hand = trunk + (pyramid + 1) * 4096 + (4096 + 1) * 4096 + (4096 + 1) * 401
+    assert by_hand == 171_252_113 and 685_025_107 - 4 * by_hand == 16_655
+    assert count.parameters(count.walk(read("model_b", "deploy.prototxt"), TEST)) == by_hand
 
 
 @pytest.mark.parametrize("model, channels", [("model_a", 256), ("model_b", 512)])
-def test_the_pyramid_has_49_9_4_and_1_bins(model, channels):
-    rows = {row.name: row for row in count.walk(read(model, "deploy.prototxt"), TEST)}
-    for bins in (1, 2, 3, 7):
-        assert rows[f"spp{bins}"].shapes == [(1, channels, bins, bins)]
-    assert rows["spp"].shapes == [(1, channels * (1 + 4 + 9 + 49))]
+@pytest.mark.parametrize("name", ["deploy.prototxt", "train_val.prototxt"])
+def test_the_pyramid_has_1_4_9_and_49_bins_in_this_order(model, channels, name):
+    """Max poolings of 14x14 whose windows, side by side, are ceil(14 / bins) wide."""
+    net = read(model, name)
+    layers = {layer.name: layer for layer in net.layer}
+    rows = {row.name: row for row in count.walk(net, TEST)}
+    batch = rows["spp"].shapes[0][0]
+    for bins, width in ((1, 14), (2, 7), (3, 5), (7, 2)):
+        pool = layers[f"spp{bins}"].pooling_param
+        assert pool.pool == caffe_pb2.PoolingParameter.MAX and pool.pad == 0
+        assert pool.kernel_size == pool.stride == width
+        assert rows[f"spp{bins}"].shapes == [(batch, channels, bins, bins)]
+    assert list(layers["spp"].bottom) == ["spp1_flat", "spp2_flat", "spp3_flat", "spp7_flat"]
+    assert rows["spp"].shapes == [(batch, channels * (1 + 4 + 9 + 49))]
+
+
+def test_models_are_listed_with_their_size_and_what_they_are():
+    done = subprocess.run([sys.executable, str(generate.HERE.parent / "tools" / "list_models.py")],
+                          capture_output=True, text=True, timeout=120, check=True)
+    words = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.strip()}
+    assert words["model_b"][:7] == ["171.25", "M", "16.06", "G", "RELAY", "Model", "B"]
+    assert words["auxnet-56-5"][4] == "MULTI_WAY"
+    assert {model.replace("_relay", "") for model in generate.folders()} <= set(words)
 
 
 def test_figure_2_flows_of_vgg19_overlap_in_segments_3_and_4():
