@@ -2,16 +2,22 @@
 
 import subprocess
 import sys
+from math import prod
 
 import cv2
 import pytest
 from google.protobuf import text_format
 
+import caffe
 from caffe.proto import caffe_pb2
 from prototxt import count, generate
 from relaybp.relay_file import read_relay
 
 TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
+
+
+def read_text(model):
+    return (generate.HERE / model / "README.md").read_text()
 
 
 def read(model, name, message=caffe_pb2.NetParameter):
@@ -73,6 +79,26 @@ MULTIPLY_ADDS = [("vgg13", 11.31), ("vgg16", 15.47), ("vgg19", 19.63), ("incepti
 def test_deploy_net_costs_what_is_published(model, billions):
     rows = count.walk(read(model, "deploy.prototxt"), TEST)
     assert count.multiply_adds(rows) / 1e9 == pytest.approx(billions, abs=0.005)
+
+
+@pytest.mark.parametrize("model", ["model_a", "vgg19", "inception_v3", "resnet50_relay",
+                                   "auxnet-56-5", "plain16"])
+def test_readmes_count_what_the_engine_builds(model):
+    """Shapes, parameters and multiply-adds of the deploy net, read off the built net."""
+    net = caffe.Net(read(model, "deploy.prototxt"), caffe.TEST)
+    rows = count.walk(read(model, "deploy.prototxt"), TEST)
+    for row in rows:
+        assert row.shapes == [tuple(net.blobs[top].shape) for top in net.top_names[row.name]]
+    learned = sum(blob.count for name, blobs in net.params.items() for blob in blobs
+                  if net.layer_dict[name].type != "BatchNorm")
+    assert count.parameters(rows) == learned
+    adds = sum(net.params[name][0].count * prod(net.blobs[net.top_names[name][0]].shape[2:])
+               for name in net.params
+               if net.layer_dict[name].type in ("Convolution", "InnerProduct"))
+    assert count.multiply_adds(rows) == adds
+    text = read_text(model)
+    assert f"| learned parameters | {learned:,} |" in text
+    assert f"| multiply-adds per image, forward | {adds / 1e9:.3g} G |" in text
 
 
 @pytest.mark.parametrize("model", generate.folders())
