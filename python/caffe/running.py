@@ -106,6 +106,6 @@ def _refuse(node, wanted):
 def named(error, node, what):
     """What PyTorch says about a layer, as an error of this package that names the layer."""
     if isinstance(error, CaffeError):
-        return error
+        raise error  # as it is, with its own cause
     return ShapeError(f"layer {node.name!r} ({node.layer.type}) failed in {what} on bottoms "
                       f"{[blob.shape for blob in node.bottoms]}: {error}")
