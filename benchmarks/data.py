@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 
 from benchmarks.data_peers import PEERS
 from data_prep.datum_db import DatumDB, encoded_datum, raw_datum
-from layers.native.jpeg import open_decoder
+from layers import native
 
 ROOT = Path(__file__).resolve().parents[1]
 HEIGHT, WIDTH = 256, 341
@@ -157,8 +157,8 @@ def hardware():
     modules = {"torch": torch, "numpy": np, "OpenCV": cv2, "Pillow": PIL, "lmdb": lmdb}
     versions = [f"{name} {module.__version__}" for name, module in modules.items()]
     yield f"Python {platform.python_version()}, {', '.join(versions)}"
-    built = "with" if open_decoder() else "WITHOUT"
-    yield f"SceneData {built} its own decoder of JPEG windows (python -m layers.native.build)"
+    built = [name for name in native.LINKED if native.load(name)]
+    yield f"libraries of layers.native: {', '.join(built) or 'none'}"
 
 
 def main():

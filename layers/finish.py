@@ -10,7 +10,9 @@ from caffe.proto import caffe_pb2
 
 from . import draws
 from .errors import SceneError
+from .native.finish import open_finish
 
+_finish_images = open_finish()  # None where it has not been built
 COLOR_SEED = 0x636f6c6f72  # keeps the colour draws apart from those of the crops
 
 
@@ -18,19 +20,23 @@ class Finisher:
     """y = (x - mean + colour shift) * scale, and 0 where a crop reaches beyond the image.
 
     `floats(pixels)` and `place(array)` bring uint8 pixels, as floats, and constants to where the
-    net computes. A mean image of the size of the crop is subtracted as it is; one of the size of
-    the records is cut and mirrored as they are.
+    net computes; `host()` gives what hands over a numpy array where that is this memory, else
+    None. A mean image of the size of the crop is subtracted as it is; one of the size of the
+    records is cut and mirrored as they are.
     """
 
     seed = 0  # of the colour draws
 
-    def __init__(self, options, cutter, record_shape, floats, place):
-        self.options, self.cutter, self.floats, self.place = options, cutter, floats, place
+    def __init__(self, options, cutter, record_shape, floats, place, host):
+        self.options, self.cutter = options, cutter
+        self.floats, self.place, self.host = floats, place, host
         self.height, self.width = cutter.out_size
         self.channels, self.record_size = record_shape[0], record_shape[1:]
         self.color = _read_color(options.color_file, self.channels) if cutter.training else None
         mean = _read_mean(options)
+        self.cut_mean = False
         self._mean = None if mean is None else self._prepare(mean)
+        self._placed = None  # the mean where the net computes
 
     def _prepare(self, mean):
         """The mean as what is subtracted from rows of width * channels values."""
@@ -54,22 +60,39 @@ class Finisher:
             mean = np.pad(mean, ((pad, pad), (pad, pad), (0, 0)), "constant")
             mean = np.stack([mean, mean[:, ::-1]])
         rows = np.ascontiguousarray(mean, np.float32)
-        return self.place(rows.reshape(*rows.shape[:-2], -1))
+        return rows.reshape(*rows.shape[:-2], -1)
 
     def __call__(self, pixels, places, positions):
         """The floats (N, h, w, C) of pixels (N, h, w, C) that were cut at `places` (N, 3)."""
-        values = self.floats(pixels)
-        rows = values.reshape(len(pixels), self.height, -1)  # long rows are fast to compute with
-        if self._mean is not None:
-            self._subtract_mean(rows, places)
+        shift = None
         if self.color is not None:
-            shift = np.tile(self.color_shift(positions), (1, self.width))[:, None]
-            rows += self.place(np.ascontiguousarray(shift, np.float32))
-        if self.options.scale != 1:
-            rows *= self.options.scale
+            shift = np.tile(self.color_shift(positions), (1, self.width)).astype(np.float32)
+        hand_over = self.host() if _finish_images else None
+        if hand_over:
+            means = (self._mean_at(self._mean, place) for place in places.tolist())
+            rows = hand_over(_finish_images(pixels.reshape(len(pixels), self.height, -1), means,
+                                            shift, self.options.scale))
+        else:
+            rows = self._finish(pixels, places, shift)
         if self.cutter.pad:
             rows *= self.place(self._inside(places))
-        return values
+        return rows.reshape(*pixels.shape)
+
+    def _finish(self, pixels, places, shift):
+        """Step by step, in rows (N, h, w * C), for long rows are fast to compute with."""
+        rows = self.floats(pixels).reshape(len(pixels), self.height, -1)
+        if self._mean is not None and self._placed is None:
+            self._placed = self.place(self._mean)
+        if self.cut_mean:
+            for row, place in zip(rows, places.tolist()):
+                row -= self._mean_at(self._placed, place)
+        elif self._mean is not None:
+            rows -= self._placed
+        if shift is not None:
+            rows += self.place(shift[:, None])
+        if self.options.scale != 1:
+            rows *= self.options.scale
+        return rows
 
     def color_shift(self, positions):
         """AlexNet's shift of each channel (N, 3): eigenvectors times eigenvalues times draws."""
@@ -78,17 +101,16 @@ class Finisher:
             self.seed ^ COLOR_SEED, positions, len(values))
         return 255 * (alphas * values) @ vectors
 
-    def _subtract_mean(self, rows, places):
+    def _mean_at(self, mean, place):
+        """The part of the mean that belongs to a crop at `place`, (1 or h, w * C)."""
         if not self.cut_mean:
-            rows -= self._mean
-            return
-        pad, (_, full) = self.cutter.pad, self.record_size
-        for row, (mirrored, top, left) in zip(rows, places.tolist()):
-            top, left = top + pad, left + pad
-            if mirrored:
-                left = full + 2 * pad - self.width - left
-            at = slice(left * self.channels, (left + self.width) * self.channels)
-            row -= self._mean[mirrored, top:top + self.height, at]
+            return mean
+        pad, (mirrored, top, left) = self.cutter.pad, place
+        left += pad
+        if mirrored:
+            left = self.record_size[1] + 2 * pad - self.width - left
+        at = slice(left * self.channels, (left + self.width) * self.channels)
+        return mean[mirrored, top + pad:top + pad + self.height, at]
 
     def _inside(self, places):
         """1 where a crop shows the image and 0 where its padding, (N, h, w * C)."""

@@ -57,8 +57,9 @@ class SceneData(caffe.Layer):
         side = self.options.crop_size
         size = (side, side) if side else record_shape[1:]
         self.cutter = Cutter(self.options, self.training, size)
-        floats, place = (_numpy_floats, np.asarray) if device is None else (_floats, _place)
-        self.finisher = Finisher(self.options, self.cutter, record_shape, floats, place)
+        arrays = (_numpy_floats, np.asarray, _numpy_host) if device is None else (
+            _floats, _place, _host)
+        self.finisher = Finisher(self.options, self.cutter, record_shape, *arrays)
         self.shape = (*size, record_shape[0])
         self._order, self._position = None, 0
 
@@ -158,6 +159,14 @@ def _cores():
 
 def _numpy_floats(pixels):
     return pixels.astype(np.float32)
+
+
+def _numpy_host():
+    return np.asarray
+
+
+def _host():
+    return torch.from_numpy if device.current().type == "cpu" else None
 
 
 def _floats(pixels):

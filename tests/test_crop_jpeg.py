@@ -1,14 +1,12 @@
 """Windows of JPEG images, decoded alone, against OpenCV's whole decode, bit for bit."""
 
-import subprocess
-
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from layers import images
-from layers.native import build, jpeg
+from layers.native import jpeg
 from layers.scene_message import parse_options
 from layers.windows import COLUMNS, Cutter
 
@@ -164,56 +162,3 @@ def test_any_damage_ends_with_an_answer():
                 assert decoder.cut(window, 3).shape == (*window[2:], 3)
             except ValueError as error:
                 assert "damaged image" in str(error)
-
-
-# building
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A folder to build in."""
-    monkeypatch.setattr(build, "FOLDER", str(tmp_path))
-    monkeypatch.setattr(build, "library_path", lambda: str(tmp_path / "crop_jpeg-1.so"))
-    return tmp_path
-
-
-@pytest.mark.parametrize("command, message", [
-    (["no-such-compiler"], "there is no C compiler"), (["false"], "")])
-def test_where_it_cannot_be_built(folder, monkeypatch, capsys, command, message):
-    monkeypatch.setattr(build, "COMPILE", command)
-    build.main()
-    said = capsys.readouterr().out
-    assert said.startswith("JPEG windows: not built, whole images are decoded instead\n" + message)
-    assert not list(folder.iterdir())
-
-
-@needs_library
-def test_building(folder, monkeypatch, capsys):
-    (folder / "crop_jpeg-old.so").write_bytes(b"")
-    build.main()
-    assert capsys.readouterr().out == "JPEG windows: crop_jpeg-1.so\n"
-    assert [path.name for path in folder.iterdir()] == ["crop_jpeg-1.so"]
-    monkeypatch.setattr(build, "COMPILE", None)
-    assert build.build() == str(folder / "crop_jpeg-1.so")  # once
-
-
-@needs_library
-def test_another_decoders_pixels_are_refused(folder, monkeypatch, capsys):
-    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: np.zeros((121, 121, 3), np.uint8))
-    build.main()
-    assert "decodes to other pixels than OpenCV's" in capsys.readouterr().out
-    assert not list(folder.iterdir())
-
-
-def test_a_library_that_cannot_be_loaded_is_no_library(tmp_path, monkeypatch):
-    (tmp_path / "x.so").write_bytes(b"no library")
-    monkeypatch.setattr(jpeg, "library_path", lambda: str(tmp_path / "x.so"))
-    assert jpeg.open_decoder() is None
-    monkeypatch.setattr(jpeg, "library_path", lambda: str(tmp_path / "none.so"))
-    assert jpeg.open_decoder() is None
-
-
-@needs_library
-def test_the_source_compiles_without_a_warning(tmp_path):
-    command = [*build.COMPILE, "-Werror", "-std=c99", jpeg.SOURCE, "-o", str(tmp_path / "x.so")]
-    done = subprocess.run([*command, "-ljpeg"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr

@@ -1,1 +1,29 @@
 """What the layers have in C, where it has been built: python -m layers.native.build"""
+
+import ctypes
+import hashlib
+import os
+import platform
+
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+LINKED = {"crop_jpeg": ["-ljpeg"], "finish": []}  # each library, and what it is linked with
+
+
+def source_path(name):
+    return os.path.join(FOLDER, f"{name}.c")
+
+
+def library_path(name):
+    """Where the library of that name, for this source and this processor, lies."""
+    with open(source_path(name), "rb") as file:
+        digest = hashlib.sha256(file.read() + platform.machine().encode()).hexdigest()
+    return os.path.join(FOLDER, f"{name}-{digest[:16]}.so")
+
+
+def load(name):
+    """The library of that name, or None where it has not been built or cannot be loaded."""
+    path = library_path(name)
+    try:
+        return ctypes.CDLL(path) if os.path.exists(path) else None
+    except OSError:  # built for another libjpeg or C library than this machine has now
+        return None

@@ -1,43 +1,49 @@
-"""Compile crop_jpeg.c: python -m layers.native.build
+"""Compile what the layers have in C: python -m layers.native.build
 
-The library lies beside its source. Without a C compiler, without libjpeg-turbo's headers (Debian,
+crop_jpeg decodes windows of JPEG images, finish makes floats of bytes. The libraries lie beside
+their sources. Without a C compiler, or for crop_jpeg without libjpeg-turbo's headers (Debian,
 Ubuntu: libjpeg-turbo8-dev or libjpeg62-turbo-dev; Fedora: libjpeg-turbo-devel), or where its pixels
-are not OpenCV's, none is made, and whole images are decoded with OpenCV: the same numbers, slower.
+are not OpenCV's, OpenCV, numpy and PyTorch do the work: the same numbers, slower.
 """
 
+import ctypes
 import os
 import subprocess
 import tempfile
 
 import numpy as np
 
-from .jpeg import FOLDER, SOURCE, PartialDecoder, library_path
+from . import LINKED, library_path, source_path
+from .jpeg import PartialDecoder
 
-COMPILE = ["cc", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra"]
+# no contraction: a multiplication and an addition are rounded one after the other, as in PyTorch
+COMPILE = ["cc", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-Wall", "-Wextra"]
 
 
 class NotBuilt(Exception):
     """Why there is no library."""
 
 
-def build():
-    """Compile and check what is not there yet; returns the path of the library."""
-    path = library_path()
+def build(name):
+    """Compile and check a library if it is not there yet; returns its path."""
+    path = library_path(name)
     if os.path.exists(path):
         return path
-    for name in os.listdir(FOLDER):
-        if name.endswith(".so"):
-            os.unlink(os.path.join(FOLDER, name))
-    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+    folder = os.path.dirname(path)
+    for file in os.listdir(folder):
+        if file.startswith(f"{name}-") and file.endswith(".so"):
+            os.unlink(os.path.join(folder, file))
+    with tempfile.TemporaryDirectory(dir=folder) as folder:
         made = os.path.join(folder, "made.so")
         try:
-            subprocess.run([*COMPILE, SOURCE, "-o", made, "-ljpeg"], check=True,
+            subprocess.run([*COMPILE, source_path(name), "-o", made, *LINKED[name]], check=True,
                            capture_output=True, text=True)
         except FileNotFoundError:
             raise NotBuilt("there is no C compiler (cc)") from None
         except subprocess.CalledProcessError as error:
             raise NotBuilt(error.stderr) from None
-        check(PartialDecoder(made))
+        if name == "crop_jpeg":
+            check(PartialDecoder(ctypes.CDLL(made)))
         os.replace(made, path)
     return path
 
@@ -57,10 +63,11 @@ def check(decoder):
 
 
 def main():
-    try:
-        print(f"JPEG windows: {os.path.basename(build())}")
-    except (NotBuilt, OSError, ImportError) as error:
-        print(f"JPEG windows: not built, whole images are decoded instead\n{error}")
+    for name in LINKED:
+        try:
+            print(f"{name}: {os.path.basename(build(name))}")
+        except (NotBuilt, OSError, ImportError) as error:
+            print(f"{name}: not built; OpenCV, numpy and PyTorch do its work\n{error}")
 
 
 if __name__ == "__main__":

@@ -1,40 +1,26 @@
 """Windows of JPEG images with crop_jpeg.c, where that has been built; see build.py."""
 
 import ctypes
-import hashlib
-import os
-import platform
 
 import numpy as np
 
-FOLDER = os.path.dirname(os.path.abspath(__file__))
-SOURCE = os.path.join(FOLDER, "crop_jpeg.c")
+from . import load
 
 _DONE, _NOT_FOR_US, _DAMAGED = range(3)
 _POINTER, _INT, _LONG = ctypes.c_void_p, ctypes.c_int, ctypes.c_long
 
 
-def library_path():
-    """Where the library for this source and this processor lies."""
-    with open(SOURCE, "rb") as file:
-        digest = hashlib.sha256(file.read() + platform.machine().encode()).hexdigest()
-    return os.path.join(FOLDER, f"crop_jpeg-{digest[:16]}.so")
-
-
 def open_decoder():
     """A PartialDecoder, or None where the library has not been built."""
-    path = library_path()
-    try:
-        return PartialDecoder(path) if os.path.exists(path) else None
-    except OSError:  # built for another libjpeg or C library than this machine has now
-        return None
+    library = load("crop_jpeg")
+    return None if library is None else PartialDecoder(library)
 
 
 class PartialDecoder:
     """Decodes windows of baseline JPEGs, with the pixels of a whole decode; for one thread."""
 
-    def __init__(self, path):
-        self._library = library = ctypes.CDLL(path)
+    def __init__(self, library):
+        self._library = library
         library.decoder_new.restype = _POINTER
         library.decoder_begin.argtypes = [_POINTER, _POINTER, ctypes.c_ulong,
                                           *[ctypes.POINTER(_INT)] * 2]
@@ -43,7 +29,8 @@ class PartialDecoder:
         library.decoder_message.restype = ctypes.c_char_p
         self._decoder = library.decoder_new()
         if not self._decoder:
-            raise OSError(f"{path}: no decoder; libjpeg has another version than it was built with")
+            raise OSError("no decoder; libjpeg has another version than it was built with: run "
+                          "python -m layers.native.build again")
         self._height, self._width = _INT(), _INT()
         self._data, self._pixels = None, np.empty(0, np.uint8)
 
