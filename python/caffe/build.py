@@ -82,6 +82,7 @@ def build(param):
     for node in graph.nodes:
         node.refused = tuple(index for index, propagate in enumerate(node.propagate_down)
                              if propagate and not node.layer.allows_backward(index))
+    _tell_of_changed_tops(graph.nodes)
     _permit_overwriting(graph.nodes)
     return graph
 
@@ -258,6 +259,17 @@ def _force_backward(nodes):
             propagate or node.layer.allows_backward(index)
             for index, propagate in enumerate(node.propagate_down)]
         node.layer.param_propagate_down = [True] * len(node.layer.blobs)
+
+
+def _tell_of_changed_tops(nodes):
+    """Tell the layers that make a blob which a later layer changes in place."""
+    makers = {}
+    for node in nodes:
+        for name in node.top_names:
+            if name in node.bottom_names and name in makers:
+                makers[name].layer.top_changes()
+            elif name not in node.bottom_names:
+                makers[name] = node
 
 
 def _permit_overwriting(nodes):

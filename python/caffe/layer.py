@@ -154,6 +154,12 @@ class TensorLayer(Layer):
         """Whether a gradient to bottom `index` makes sense (not for labels)."""
         return self.differentiable
 
+    def top_changes(self):
+        """A later layer changes a top in place: rather read the bottom in backward, as Caffe does.
+
+        Default: nothing. A layer that must read its top gets the changed one, as in Caffe.
+        """
+
     def add_param(self, shape, filler=None):
         """Append a parameter blob, filled by a FillerParameter (zeros without one)."""
         from .fillers import fill

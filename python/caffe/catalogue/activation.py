@@ -29,6 +29,9 @@ class ReLU(_FromTop):
         self.reads_bottom = self.options.negative_slope < 0
         self.reads_top = not self.reads_bottom
 
+    def top_changes(self):
+        self.reads_bottom, self.reads_top = True, False
+
     def forward(self, x):
         slope = self.options.negative_slope
         if slope:
@@ -37,10 +40,10 @@ class ReLU(_FromTop):
 
     def backward(self, diffs, bottoms, tops, wanted):
         slope = self.options.negative_slope
+        values = bottoms[0] if self.reads_bottom else tops[0]
         if slope:
-            values = bottoms[0] if self.reads_bottom else tops[0]
             return [torch.ops.aten.leaky_relu_backward(diffs[0], values, slope, False)]
-        return [torch.ops.aten.threshold_backward(diffs[0], tops[0], 0)]
+        return [torch.ops.aten.threshold_backward(diffs[0], values, 0)]
 
 
 @register
@@ -92,6 +95,9 @@ class ELU(_FromTop):
 
     def setup(self, *shapes):
         self.reads_bottom = self.options.alpha < 0
+
+    def top_changes(self):
+        self.reads_bottom = True  # for the sign; the value comes from the top
 
     def forward(self, x):
         return torch.where(x > 0, x, self.options.alpha * torch.expm1(x.clamp(max=0)))

@@ -90,8 +90,9 @@ class _BaseConvolution(TensorLayer):
             dx, *gradients = self._gradients(self._flat(dy), self._flat(x), weight, mask)
             if want:
                 below[index] = self._unflat(dx, x)
-            for blob, gradient in zip(self.blobs, gradients, strict=False):
-                if gradient is not None:
+            # oneDNN gives the weight's also where only the bias's was asked for
+            for blob, gradient, want in zip(self.blobs, gradients, mask[1:], strict=False):
+                if want:
                     blob.accumulate_diff(gradient)
         return below
 
