@@ -1,7 +1,8 @@
 """Diagnostics while training: what each loss does to each layer with weights.
 
 RUN/probe.csv has a row (iteration, part, layer, flow, quantity, value), part being the trunk or the
-loss whose own branch the layer belongs to, for
+loss whose own branch the layer belongs to, and the run's event file a scalar
+quantity/layer/flow, for
 
 - gradient: mean |g| of the layer's weights, for each flow and for `all` flows summed;
 - relative: mean |g| / mean |w|, for `all` (with gradient: Figure 1 of the relay paper);
@@ -28,9 +29,9 @@ HEADER = ("iteration", "part", "layer", "flow", "quantity", "value")
 class Probe:
     """Measures every `every` iterations; a schedule calls it after its first forward pass."""
 
-    def __init__(self, solver, schedule, every, run):
+    def __init__(self, solver, schedule, every, run, events=None):
         self.solver, self.net, self.every = solver, solver.net, every
-        self.path = os.path.join(run, "probe.csv")
+        self.path, self.events = os.path.join(run, "probe.csv"), events
         graph = Graph(self.net)
         self.flows = schedule.flows
         self.backwards = [backward.choose(self.net, [flow]) for flow in self.flows]
@@ -62,6 +63,9 @@ class Probe:
                 writer.writerow(HEADER)
             for row in rows:
                 writer.writerow((self.solver.iter, *row[:-1], f"{row[-1]:.6g}"))
+                if self.events:
+                    _, layer, flow, quantity, value = row
+                    self.events.scalar(self.solver.iter, f"{quantity}/{layer}/{flow}", value)
 
     def _gradients(self):
         """{layer: {loss: gradient}} of every flow by itself."""

@@ -1,4 +1,4 @@
-"""What the user sees of a run: progress on the terminal, glog lines in the log, a table in CSV."""
+"""What the user sees of a run: progress on the terminal, glog lines, a table, an event file."""
 
 import csv
 import logging
@@ -7,6 +7,7 @@ import sys
 import time
 
 from .engine import plain_module
+from .events import EventFile
 
 try:
     from rich.console import Console
@@ -22,7 +23,7 @@ except ImportError:  # an original Caffe's Python has no rich: plain lines do
 
 
 class Report:
-    """Writes RUN/train.log and RUN/metrics.csv and shows the progress.
+    """Writes RUN/train.log, RUN/metrics.csv and an event file, and shows the progress.
 
     A terminal gets a live bar, anything else a line every `display` iterations.
     """
@@ -37,6 +38,7 @@ class Report:
         self._rows = csv.writer(self._csv)
         if not self._csv.tell():
             self._rows.writerow(["iteration", "kind", "name", "value"])
+        self.events = EventFile(run)
         self._live = None
         self._speed = _Speed()
 
@@ -80,11 +82,8 @@ class Report:
                               numbers=self._numbers(losses, rate))
         if done % self.display and done != self.total:
             return
-        for name, value in losses.items():
-            self._rows.writerow([done, "train", name, repr(value)])
-        self._rows.writerow([done, "train", "lr", repr(rate)])
-        self._rows.writerow([done, "train", "images/s", f"{self._speed.images_per_s:.2f}"])
-        self._csv.flush()
+        speed = round(self._speed.images_per_s, 2)
+        self._write(done, "train", {**losses, "lr": rate, "images/s": speed})
         if not self._live and not self.quiet:
             print("%s  %d/%d  %s  %s left" % (
                 self.title, done, self.total, self._numbers(losses, rate),
@@ -96,9 +95,14 @@ class Report:
 
     def test(self, iteration, means):
         """The outcome of a test pass, {output name: value}."""
-        for name, value in means.items():
-            self._rows.writerow([iteration, "test", name, repr(value)])
+        self._write(iteration, "test", means)
+
+    def _write(self, iteration, kind, values):
+        for name, value in values.items():
+            self._rows.writerow([iteration, kind, name, repr(value)])
+            self.events.scalar(iteration, f"{kind}/{name}", value)
         self._csv.flush()
+        self.events.flush()
 
     def pause(self):
         """Leave tests and snapshots out of the speed."""
@@ -109,6 +113,7 @@ class Report:
             self._live.stop()
             self._live = None
         self._csv.close()
+        self.events.close()
         self.log.removeHandler(self._handler)
         self._handler.close()
 

@@ -39,6 +39,7 @@ def plot():
 def run(plot, tmp_path):
     (tmp_path / "metrics.csv").write_text(METRICS)
     (tmp_path / "probe.csv").write_text(PROBE)
+    (tmp_path / "per_class_crop.csv").write_text("class,images,top5_error\nice,2,0.00\nfire,4,25\n")
     return plot.Run(str(tmp_path))
 
 
@@ -69,7 +70,14 @@ def test_probed_values_stand_over_their_layers_the_trunk_first(plot, run):
 def test_a_run_without_probes_has_curves_only(plot, tmp_path):
     (tmp_path / "metrics.csv").write_text(METRICS)
     run = plot.Run(str(tmp_path))
-    assert not any(plot.PLOTS[name]([run]) for name in ("gradients", "flows", "supervision"))
+    assert not any(plot.PLOTS[name]([run])
+                   for name in ("gradients", "flows", "supervision", "classes"))
+
+
+def test_errors_by_class_ascend_and_few_classes_are_named(plot, run):
+    (axes,) = plot.classes([run]).axes
+    assert lines(axes) == {"crop": ([1, 2], [0.0, 25.0])}
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["ice", "fire"]
 
 
 def test_smoothing_follows_a_constant_and_lags_behind_a_step(plot):
@@ -84,10 +92,10 @@ def test_the_tool_writes_every_figure(tmp_path, run):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False,
                           env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
-    assert "10 files" in done.stdout
+    assert "12 files" in done.stdout
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         f"{name}.{ending}" for ending in ("svg", "png")
-        for name in ("losses", "errors", "gradients", "flows", "supervision")}
+        for name in ("losses", "errors", "gradients", "flows", "supervision", "classes")}
 
 
 def test_a_folder_without_a_run_is_named(plot, tmp_path):

@@ -108,6 +108,21 @@ def test_what_is_written_where_and_when(tmp_path):
         "aux3_loss & aux2_loss", "loss & aux3_loss"}
 
 
+def test_the_event_file_gets_every_row_too(tmp_path):
+    class Events:
+        found = {}
+
+        def scalar(self, step, tag, value):
+            self.found[step, tag] = value
+
+    solver, schedule = make(caffe, str(tmp_path), FLOWS, AUXILIARY_IN_PLACE)
+    schedule.after_forward = Probe(solver, schedule, 1, str(tmp_path), Events())
+    run(solver, schedule, 2)
+    assert Events.found == {
+        (step, f"{quantity}/{layer}/{flow}"): pytest.approx(value, rel=1e-5)
+        for (step, layer, flow, quantity), value in read(tmp_path).items()}
+
+
 @pytest.mark.parametrize("relay", [FLOWS, "schedule: JOINT", "schedule: MULTI_WAY",
                                    "schedule: PAIR_WISE"])
 def test_training_goes_on_as_if_nobody_had_looked(tmp_path, relay):

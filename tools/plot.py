@@ -3,12 +3,14 @@
 
     python tools/plot.py runs/vgg19_relay-... [runs/vgg19_multiloss-... ...] [--out runs/plots]
 
-Writes losses, errors, gradients (Figure 1 of the Relay Backpropagation paper), flows and
-supervision, each as .svg and .png where the runs hold its numbers; by default into the first run.
+Writes losses, errors, gradients (Figure 1 of the Relay Backpropagation paper), flows, supervision
+and classes (Figure 3), each as .svg and .png where the runs hold its numbers; by default into the
+first run.
 """
 
 import argparse
 import csv
+import glob
 import os
 import sys
 
@@ -29,6 +31,7 @@ STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
          "legend.frameon": False, "svg.hashsalt": "relaybp", "axes.titleweight": "bold",
          "axes.titlesize": 10}
 DASHES = ("-", "--", ":", "-.")
+NAMED = 60     # classes that a figure can name
 SMOOTHED = 40  # points of a curve, about, after smoothing
 
 
@@ -72,6 +75,11 @@ class Run:
                 part.append(row["layer"])
             self.probe.setdefault((row["quantity"], row["flow"]), {}).setdefault(
                 int(row["iteration"]), {})[row["layer"]] = float(row["value"])
+
+        self.classes = {  # kind of test: [(class, top-5 error in %)], the best first
+            os.path.basename(path)[len("per_class_"):-len(".csv")]:
+            [(row["class"], float(row["top5_error"])) for row in _rows(path)]
+            for path in sorted(glob.glob(os.path.join(folder, "per_class_*.csv")))}
 
     @property
     def layers(self):
@@ -231,6 +239,29 @@ def _name_layers(axes, layers):
     axes.set_xlim(-0.5, len(layers) - 0.5)
 
 
+# ---- errors by class -----------------------------------------------------------------------------
+
+def classes(runs):
+    """Top-5 error of every class in ascending order, for each test; few classes by their names."""
+    shown = [(run, test) for run in runs for test in run.classes]
+    if not shown:
+        return None
+    figure, (axes,) = _figure(1, width=9.6)
+    for number, (run, test) in enumerate(shown):
+        rows = run.classes[test]
+        axes.plot(range(1, len(rows) + 1), [error for _, error in rows], "-", lw=1.6,
+                  marker="o" if len(rows) <= NAMED else None, ms=3.5,
+                  color=COLOURS[number % 8], label=_label(runs, run, test))
+    if len(shown) == 1 and len(rows) <= NAMED:
+        axes.set_xticks(range(1, len(rows) + 1), [name for name, _ in rows], rotation=90,
+                        fontsize=7)
+    axes.set_ylim(bottom=0)
+    axes.set(xlabel="classes, the best first", ylabel="top-5 error, %")
+    axes.set_title("Errors by class", loc="left")
+    axes.legend(fontsize=8)
+    return figure
+
+
 # ---- figures -------------------------------------------------------------------------------------
 
 def _figure(panels, width=7.2):
@@ -266,7 +297,7 @@ def _legend_beside(axes, title=None):
 
 
 PLOTS = {"losses": losses, "errors": errors, "gradients": gradients, "flows": flows,
-         "supervision": supervision}
+         "supervision": supervision, "classes": classes}
 
 
 if __name__ == "__main__":

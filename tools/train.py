@@ -123,7 +123,7 @@ def set_up(caffe, args, device, group, name, run):
     report.say(f"{name} on {device}{f' x {group.size}' if group.size > 1 else ''}, "
                f"{schedule.describe()}")
     if args.probe and group.rank == 0:
-        schedule.after_forward = Probe(solver, schedule, args.probe, run)
+        schedule.after_forward = Probe(solver, schedule, args.probe, run, report.events)
     trainer = Trainer(solver, param, schedule, report)
     if args.snapshot:
         trainer.restore(args.snapshot)
