@@ -32,7 +32,8 @@ from layers.errors import SceneError
 
 _RUN = 64  # records that a worker is asked for at a time
 
-# records: how many; bad: how many of them; labels, shapes: how many of each; problems: of the whole
+# records: how many; bad: how many of them; labels, shapes: how many of each, None where a record
+# does not say; problems: of the whole
 Report = namedtuple("Report", "records bad labels shapes problems")
 
 
@@ -63,8 +64,10 @@ class SideFiles:
                 return f"its label is {label}, in {record_index.FILE} {expected}"
             if not checked.key.startswith(key):
                 return f"{record_index.FILE} has another key there: {key!r}"
-        if label < 0 or self.names and label >= len(self.names):
-            return f"label {label} has no name: classes.txt has {len(self.names or [])} lines"
+        if label < 0:
+            return f"label {label} is negative"
+        if self.names and label >= len(self.names):
+            return f"label {label} has no name: classes.txt has {len(self.names)} lines"
         return None
 
     def problems(self, labels, records):
@@ -150,13 +153,14 @@ def main(args=None):
                    lambda key, reason: print(f"bad record {key.decode('utf-8', 'replace')!r}: "
                                              f"{reason}", flush=True))
     names = _lines(Path(options.db) / "classes.txt") or []
-    for label in sorted(label for label in report.labels if label is not None):
+    labels = sorted(label for label in report.labels if label is not None)
+    for label in labels:
         name = names[label] if 0 <= label < len(names) else ""
         print(f"label {label}: {report.labels[label]} records {name}".rstrip())
     for problem in report.problems:
         print(f"problem: {problem}")
     print(f"{options.db}: {report.records} records {_sizes(report.shapes)}, "
-          f"{len(report.labels)} classes; {report.bad} bad records, "
+          f"{len(labels)} classes; {report.bad} bad records, "
           f"{len(report.problems)} problems of the whole")
     return 1 if report.bad or report.problems else 0
 

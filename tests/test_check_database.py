@@ -81,6 +81,7 @@ SPOILED = {  # number of the record: its bytes, what is said, what is said witho
     64: (encoded_datum(b"", 0), "an empty image", 0),
     65: (encoded_datum(b"hello", 1), "not an image that OpenCV can decode (5 bytes)", 0),
     67: (encoded_datum(JPEG, 2), WITH_ANY_BYTES, None),  # a wrong label
+    100: (encoded_datum(PNG, -3), WITH_ANY_BYTES, None),
     149: (b"", "channels, height, width say (0, 0, 0)", 0),
 }
 
@@ -95,7 +96,7 @@ def test_every_spoiled_record_is_named(tmp_path, capsys):
         assert line.startswith(f"bad record '{key(k).decode()}': ") and reason in line
     assert "problem: class_index.tsv says 37 records of label 3, found 35" in lines
     assert lines[-1].startswith(f"{db}: 150 records of ")
-    assert lines[-1].endswith("10 bad records, 4 problems of the whole")
+    assert lines[-1].endswith("5 classes; 11 bad records, 3 problems of the whole")
 
 
 @pytest.mark.parametrize("k", SPOILED)
@@ -105,7 +106,16 @@ def test_what_can_be_found_without_side_files(k):
     assert said is None if found is None else reason in said
 
 
-def test_floats(tmp_path):
+def test_a_negative_label_in_a_database_of_others(tmp_path, capsys):
+    db = database(tmp_path / "db")
+    change(db, {100: encoded_datum(PNG, -3)})
+    for path in [*db.glob("*.npy"), *db.glob("cl*")]:
+        path.unlink()
+    status, lines = run(db, capsys)
+    assert (status, lines[0]) == (1, f"bad record '{key(100).decode()}': label -3 is negative")
+
+
+def test_floats():
     datum = caffe_pb2.Datum(float_data=[1, 2, 3, 4], channels=1, height=2, width=2, label=3)
     label, _, shape, reason = check_record(datum.SerializeToString())
     assert (label, shape, reason) == (3, (1, 2, 2), None)

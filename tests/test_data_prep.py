@@ -285,6 +285,35 @@ def test_a_killed_conversion_goes_on_to_the_same_database(tmp_path):
         assert (db / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
 
 
+@pytest.mark.heavy
+@pytest.mark.parametrize("seed", range(3))
+def test_kills_at_random_moments_change_nothing(tmp_path, seed):
+    """Killed again and again, at whatever it does, until it once comes to its end."""
+    random = np.random.RandomState(seed)
+    many_images(tmp_path, 1200)
+    for k in random.randint(0, 1200, 9):
+        (tmp_path / "images" / f"{k}.bmp").write_bytes(b"")
+    convert(tmp_path, "-shuffle", "--skip_bad", "--workers=1", db="undisturbed")
+    slowly = "put = datum_db.DatumDB.put; import time; datum_db.DatumDB.put = " \
+        "lambda *args: (time.sleep(0.002), put(*args))"
+    kills, reached = 0, set()
+    while not (tmp_path / "db").exists():
+        with subprocess.Popen(conversion(tmp_path, slowly), stderr=subprocess.PIPE) as child:
+            try:
+                child.wait(random.uniform(0.1, 4))
+            except subprocess.TimeoutExpired:
+                child.kill()
+                kills += 1
+        data = tmp_path / "db.partial" / "data.mdb"
+        reached.add(len(records(data.parent)) if data.exists() and data.stat().st_size else 0)
+        assert kills < 60
+    assert kills >= 2 and len(reached) >= 2
+    assert records(tmp_path / "db") == records(tmp_path / "undisturbed")
+    for name in SIDE_FILES:
+        assert (tmp_path / "db" / name).read_bytes() == (
+            tmp_path / "undisturbed" / name).read_bytes()
+
+
 def test_a_full_disk_is_a_clear_error(tmp_path):
     many_images(tmp_path, 400)
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 15, 1 << 15))"
