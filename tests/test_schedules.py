@@ -201,6 +201,23 @@ def test_frozen_layers_stay_as_they_are(tmp_path, relay):
     assert same == {"conv1", "conv2"}
 
 
+HEADS = ('flow { loss: "loss" to: "fc" } flow { loss: "aux3_loss" to: "aux3_fc" } '
+         'flow { loss: "aux2_loss" to: "aux2_fc" } ')
+
+
+@pytest.mark.parametrize("relay", [HEADS, "schedule: MULTI_WAY " + HEADS, "schedule: JOINT"])
+def test_on_a_frozen_trunk_only_the_heads_learn(tmp_path, relay):
+    trunk = ("conv1", "scale2", "conv2", "conv3", "conv4")
+    solver, schedule = make(caffe, str(tmp_path), relay + "".join(
+        f' frozen: "{name}"' for name in trunk), AUXILIARY)
+    before = weights_of(solver.net)
+    run(solver, schedule, 2)
+    after = weights_of(solver.net)
+    changed = {name for name in before if not all(
+        torch.equal(*pair) for pair in zip(before[name], after[name], strict=True))}
+    assert changed == {"fc", "aux2_fc", "aux3_fc"}
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("layer", ["conv3", "fc"])
 def test_a_backward_pass_reads_the_weights_of_the_moment(tmp_path, precision, layer):
