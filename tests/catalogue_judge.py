@@ -36,10 +36,10 @@ def make_net(case, in_place=False):
     return caffe.Net(param, getattr(caffe, case.phase))
 
 
-def error(found, expected):
+def error(found, expected, small=SMALL):
     """|found - expected| / |expected|, in Euclidean norms."""
     found, expected = np.float64(found), np.float64(expected)
-    return np.linalg.norm(found - expected) / max(np.linalg.norm(expected), SMALL)
+    return np.linalg.norm(found - expected) / max(np.linalg.norm(expected), small)
 
 
 def compare(case, golden, in_place=False, tolerance=0):

@@ -4,12 +4,16 @@ import json
 from pathlib import Path
 
 import numpy as np
+from google.protobuf import text_format
 
 import caffe
 import catalogue_judge
 import random_cases
 import random_data_cases
+import random_nets
+from caffe.proto import caffe_pb2
 
+NET_TOLERANCE, NET_SMALL = 1e-4, 1.0  # many gradients of nets cancel
 GOLDEN = Path(__file__).parent / "golden" / "random.npz"
 TYPES = sorted([*random_cases.DRAWERS, *random_data_cases.DRAWERS])
 
@@ -34,10 +38,20 @@ def digests(type, seed, folder):
             yield name, 1e-6, text, found
 
 
-def failures(golden, type, seed, folder, tolerance=0):
-    """(how many rows there are, a line for each that does not agree)."""
+def nets(seed):
+    """The same of the random nets."""
+    for name, text in random_nets.texts(seed).items():
+        net = caffe.Net(text_format.Parse(text, caffe_pb2.NetParameter()), caffe.TRAIN)
+        yield name, NET_TOLERANCE, text, random_nets.run(net, name)
+
+
+def failures(golden, digests, tolerance=0, small=catalogue_judge.SMALL):
+    """(how many rows there are, a line for each that does not agree).
+
+    small: norms below it count as it, so that rounding around zero is no error.
+    """
     rows, lines = 0, []
-    for name, own, text, found in digests(type, seed, folder):
+    for name, own, text, found in digests:
         expected, rows = golden[name], rows + 1
         if {what: shape for what, (shape, _) in found.items()} != {
                 what: shape for what, (shape, _) in expected.items()}:
@@ -45,7 +59,7 @@ def failures(golden, type, seed, folder, tolerance=0):
                       for one in (found, expected)]
             lines.append(f"{name}: {text}: shapes {shapes[0]} against {shapes[1]}")
             continue
-        errors = {what: catalogue_judge.error(found[what][1], expected[what][1])
+        errors = {what: catalogue_judge.error(found[what][1], expected[what][1], small)
                   for what in expected}
         if max(errors.values(), default=0) > max(own, tolerance):
             lines.append(f"{name}: {text}: {errors}")

@@ -11,6 +11,7 @@ import catalogue_judge
 import data_cases
 import random_cases
 import random_judge
+import random_nets
 from caffe.proto import caffe_pb2
 
 BVLC_TYPES = ["AbsVal", "Accuracy", "ArgMax", "BNLL", "BatchNorm", "BatchReindex", "Bias", "Clip",
@@ -40,8 +41,14 @@ def golden():
 
 @pytest.mark.parametrize("type", BVLC_TYPES)
 def test_random_parameters_agree_with_bvlc_caffe(golden, folder, type):
-    count, failures = random_judge.failures(golden, type, 0, folder)
+    count, failures = random_judge.failures(golden, random_judge.digests(type, 0, folder))
     assert count >= LEAST
+    assert not failures, "\n".join(failures)
+
+
+def test_random_nets_agree_with_bvlc_caffe(golden):
+    count, failures = random_judge.failures(golden, random_judge.nets(0), 0, random_judge.NET_SMALL)
+    assert count == random_nets.NETS
     assert not failures, "\n".join(failures)
 
 

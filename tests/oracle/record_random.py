@@ -1,10 +1,10 @@
-"""Record what BVLC Caffe makes of layers with random parameters, for tests/test_random_cases.py.
+"""Record what BVLC Caffe makes of random layers and nets, for tests/test_random_cases.py.
 
     bash ../shared/oracle/run.sh python3 tests/oracle/record_random.py [--out FILE] [--seeds N ...]
 
 writes FILE (default: tests/golden/random.npz): the digests of all rows of tests/random_cases.py and
-tests/random_data_cases.py in one float32 vector, and an index {row: {what: shape}} in the same
-order.
+tests/random_data_cases.py and all nets of tests/random_nets.py in one float32 vector, and an
+index {row: {what: shape}} in the same order.
 """
 
 import argparse
@@ -24,6 +24,7 @@ import caffe  # noqa: E402
 import data_cases  # noqa: E402
 import random_cases  # noqa: E402
 import random_data_cases  # noqa: E402
+import random_nets  # noqa: E402
 from caffe.proto import caffe_pb2  # noqa: E402
 
 
@@ -36,6 +37,17 @@ def layers(type, seed):
             file.flush()
             net = caffe.Net(file.name, getattr(caffe, case.phase))
         yield case.key, random_cases.run_row(net, case)
+
+
+def nets(seed):
+    """The same of whole nets."""
+    for name, text in random_nets.texts(seed).items():
+        print(f"{name}: {text}", flush=True)
+        with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
+            file.write(text)
+            file.flush()
+            net = caffe.Net(file.name, caffe.TRAIN)
+        yield name, random_nets.run(net, name)
 
 
 def data_layers(type, seed, folder):
@@ -56,10 +68,11 @@ def main():
     index, values = {}, []
     with tempfile.TemporaryDirectory() as folder:
         data_cases.write_files(caffe_pb2, folder)
-        for type in args.types or sorted([*random_cases.DRAWERS, *random_data_cases.DRAWERS]):
+        for type in args.types or [*random_cases.DRAWERS, *random_data_cases.DRAWERS, "nets"]:
             for seed in args.seeds:
-                for name, found in (layers(type, seed) if type in random_cases.DRAWERS
-                                    else data_layers(type, seed, folder)):
+                for name, found in (nets(seed) if type == "nets" else
+                                    layers(type, seed) if type in random_cases.DRAWERS else
+                                    data_layers(type, seed, folder)):
                     index[name] = {what: shape for what, (shape, _) in found.items()}
                     values += [projections for _, projections in found.values()]
     np.savez_compressed(args.out, index=json.dumps(index),

@@ -12,13 +12,14 @@ from caffe.proto import caffe_pb2
 TESTS = Path(__file__).parents[1]
 SEEDS = (1, 2, 3, 4, 5)
 TOLERANCE = 1e-4  # a sum that happens to cancel has fewer right digits
+NETS_TOLERANCE = 1e-3
 
 
 @pytest.mark.oracle
 def test_random_parameters_agree_with_a_live_bvlc_caffe(tmp_path, oracle):
     """In a copy of what the recorder needs, since BVLC Caffe may see one folder only."""
     shutil.copytree(TESTS / "catalogue_cases", tmp_path / "tests" / "catalogue_cases")
-    for path in [*TESTS.glob("*_cases.py"), TESTS / "user_layers.py",
+    for path in [*TESTS.glob("*_cases.py"), TESTS / "random_nets.py", TESTS / "user_layers.py",
                  TESTS / "oracle" / "record_random.py"]:
         target = tmp_path / "tests" / path.relative_to(TESTS)
         target.parent.mkdir(exist_ok=True)
@@ -29,7 +30,13 @@ def test_random_parameters_agree_with_a_live_bvlc_caffe(tmp_path, oracle):
     data_cases.write_files(caffe_pb2, str(tmp_path))
     for type in random_judge.TYPES:
         for seed in SEEDS:
-            count, lines = random_judge.failures(golden, type, seed, tmp_path, TOLERANCE)
+            count, lines = random_judge.failures(
+                golden, random_judge.digests(type, seed, tmp_path), TOLERANCE)
             rows, failures = rows + count, failures + lines
-    assert rows == len(golden) >= 10 * len(SEEDS) * len(random_judge.TYPES)
+    assert rows >= 10 * len(SEEDS) * len(random_judge.TYPES)
+    for seed in SEEDS:
+        count, lines = random_judge.failures(golden, random_judge.nets(seed), NETS_TOLERANCE,
+                                             random_judge.NET_SMALL)
+        rows, failures = rows + count, failures + lines
+    assert rows == len(golden)
     assert not failures, "\n".join(failures)
