@@ -5,8 +5,9 @@
     python benchmarks/cost.py ... --bvlc "command prefix that runs a command in BVLC Caffe"
 
 Peak memory of one process for each method: of the process, and on this engine of its tensors (in a
-process of its own, for counting them takes time). Times are medians over the steps of all rounds;
-the processes take turns, so that a slower minute of the machine meets all alike.
+process of its own, for counting them takes time). Times are processor seconds of one thread, which
+what else runs on the machine hardly changes: the median of a process's steps, then of the rounds;
+the processes take turns.
 """
 
 import argparse
@@ -24,6 +25,7 @@ sys.path[:0] = [ROOT, os.path.join(ROOT, "tests")]
 
 from train_step import METHODS, caffe_step, hardware  # noqa: E402
 
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 TEST_NETS = {"standard": ["standard"], "relay": []}  # method: stages of its TEST net
 
 
@@ -49,8 +51,8 @@ def main():
     engines = ["caffe"] + ["bvlc"] * bool(args.bvlc)
     print(f"{args.model}, batch {args.batch}, {args.size}x{args.size}, fp32, {args.rounds} rounds "
           f"of {args.steps} steps; {hardware(args)}\n")
-    print("| engine | training | peak of the process, MB | peak of tensors, MB | s a step |")
-    print("|---|---|---|---|---|")
+    print(head("engine", "training", "peak of the process, MB", "peak of tensors, MB",
+               "processor s a step"))
     for engine in engines:
         results = take_turns(args, engine, "step", METHODS)
         for method, rounds in results.items():
@@ -58,11 +60,16 @@ def main():
                 engine == "caffe") else ""
             process = statistics.median(each["peak_bytes"] for each in rounds) / 1e6
             print(f"| {engine} | {method} | {process:.0f} | {tensors} | {seconds(rounds)} |")
-    print("\n| engine | TEST net | layers | parameters | ms an image |\n|---|---|---|---|---|")
+    print("\n" + head("engine", "TEST net", "layers", "parameters", "processor ms an image"))
     for engine in engines:
         for method, rounds in take_turns(args, engine, "test", TEST_NETS).items():
             print(f"| {engine} | {method} | {rounds[0]['layers']} | {rounds[0]['parameters']:,} | "
                   f"{seconds(rounds, 1e3 / args.batch)} |")
+
+
+def head(*columns):
+    """The first two lines of a table."""
+    return f"| {' | '.join(columns)} |\n" + "|---" * len(columns) + "|"
 
 
 def take_turns(args, engine, what, methods):
@@ -84,7 +91,8 @@ def run_child(args, engine, what, method):
     prefix = shlex.split(args.bvlc) + ["python3"] if engine == "bvlc" else [sys.executable]
     command = [*prefix, os.path.abspath(__file__), *sys.argv[1:], "--child",
                f"{engine}:{what}:{method}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False,
+                          env={**os.environ, **dict.fromkeys(THREADS, "1")})
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if not lines:
         raise SystemExit(f"{engine} {what} {method}: {done.stderr[-2000:]}")
@@ -144,12 +152,12 @@ def test_net(args, engine, stages):
 
 
 def median_seconds(function, times):
-    """The median time of a call, over `times` calls."""
+    """The median processor time of a call, over `times` calls."""
     found = []
     for _ in range(times):
-        begun = time.perf_counter()
+        begun = time.process_time()
         function()
-        found.append(time.perf_counter() - begun)
+        found.append(time.process_time() - begun)
     return statistics.median(found)
 
 
