@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from relaybp import models
+from relaybp import models, relay_file
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(path.name for path in (ROOT / "tools" / "tables").glob("*.sh")
@@ -60,6 +60,18 @@ def test_models_a_and_b_are_tested_at_the_papers_scales_and_together(tmp_path):
     assert all(call["ARGS"].split()[:2] == ["--scales", "224,256,320,384,448"] for call in scales)
     assert [Path(run).name for run in scales[-1]["RUN"].split()] == [
         "model_a_relay", "model_b_relay"]
+
+
+def test_pair_wise_is_the_relay_file_with_that_schedule(tmp_path):
+    (call,) = [call for call in asked(tmp_path, "auxnet.sh", MODELS="auxnet-56-5_pair_wise")
+               if call[""] == "train"]
+    assert call["MODEL"] == "auxnet-56-5_relay"
+    word, path = call["ARGS"].split()
+    assert word == "--relay"
+    pair_wise = relay_file.read_relay(path)
+    assert relay_file.schedule_name(pair_wise) == "PAIR_WISE"
+    multi_way = relay_file.read_relay(str(ROOT / "prototxt" / "auxnet-56-5" / "relay.prototxt"))
+    assert pair_wise.flow == multi_way.flow and pair_wise.step == multi_way.step
 
 
 def test_what_is_finished_stays_and_what_was_interrupted_goes_on(tmp_path):

@@ -197,6 +197,16 @@ def test_bad_input_is_named_and_leaves_no_run(folder, change, message):
     assert not (folder / "failed").exists()
 
 
+def test_a_relay_file_is_not_disregarded(folder):
+    printed = train(folder, "--model", "resnet20", "--relay", "relay.prototxt", "--out", "failed",
+                    expect=1)
+    assert "resnet20 has no flows; name it with _relay" in printed
+    printed = train(folder, "--model", "resnet20_relay", "--relay", "gone.prototxt", "--out",
+                    "failed", expect=1)
+    assert "gone.prototxt: no such file" in printed
+    assert not (folder / "failed").exists()
+
+
 def test_weights_that_do_not_fit_are_named(folder, whole_run):
     net = NET.replace("num_output: 8 kernel_size: 3 stride: 2", "num_output: 9 kernel_size: 3")
     (folder / "small.prototxt").write_text(net)

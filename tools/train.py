@@ -40,7 +40,8 @@ def arguments():
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", help="a name below prototxt/, as `make models` lists")
     what.add_argument("--solver", help="a solver.prototxt of your own")
-    parser.add_argument("--relay", help="a relay.prototxt for --solver")
+    parser.add_argument("--relay", help="a relay.prototxt for --solver; with --model "
+                        "MODEL_relay, in place of the model's own")
     parser.add_argument("--data", help="folder with train_lmdb, val_lmdb, mean.binaryproto")
     parser.add_argument("--profile", choices=("short", "full"),
                         help="short without --data, else full")
@@ -143,7 +144,10 @@ def prepare(caffe, args, run, group):
         os.makedirs(run, exist_ok=True)
         return args.solver, relay, ""
     folder, method = models.find(args.model)
-    relay_path = os.path.join(folder, "relay.prototxt")
+    if args.relay and method != "RELAY":
+        raise RelayError(f"--relay {args.relay}: model {args.model} has no flows; name it "
+                         "with _relay")
+    relay_path = args.relay or os.path.join(folder, "relay.prototxt")
     relay = relay_file.read_relay(relay_path) if method == "RELAY" else None
     profile = args.profile or ("full" if args.data else "short")
     settings, batch, crop, note = list(args.set), args.batch, args.crop, ""
