@@ -44,10 +44,7 @@ class SyncedTensor:
         tensor = self._tensor
         if self._newer is None and tensor is not None and tensor.get_device() == device.ordinal:
             return tensor
-        return self._fetch(blob.shape, blob.dtype)
-
-    def _fetch(self, shape, dtype):
-        place = device.current()
+        shape, dtype, place = blob.shape, blob.dtype, device.current()
         if self._newer is not None:
             fresh = torch.from_numpy(self._newer).to(place, dtype)
             if self._tensor is not None and self._tensor.shape == fresh.shape:
@@ -188,7 +185,10 @@ class Blob:
     @property
     def tensor(self):
         """The values as the engine's tensor."""
-        tensor = self._data.get(self)
+        store = self._data
+        tensor = store._tensor
+        if store._newer is not None or tensor is None or tensor.get_device() != device.ordinal:
+            tensor = store.get(self)
         # parameters shared PERMISSIVEly have their owner's shape
         return tensor if tensor.shape == self._shape else tensor.reshape(self._shape)
 
@@ -200,6 +200,8 @@ class Blob:
     def kept_copy(self):
         """The bf16 copy that `rounded` keeps, if there is one: who changes the values in place
         without PyTorch's knowledge has to change it, too."""
+        if self._data._rounded is None:
+            return None
         copy = self._data.kept_copy(self.tensor)
         return copy if copy is not None and copy.dtype == torch.bfloat16 else None
 

@@ -65,8 +65,7 @@ class _Carriers:
         for place, flow in enumerate(order):
             for other in order[place + 1:]:
                 if self._joins(left[flow], left[other], index) and self._may_carry(flow, other):
-                    blobs = {blob for i in left[flow] for blob in self.nodes[i].tops}
-                    moves.append(_Move(other, flow, blobs))
+                    moves.append(_Move(other, flow, self._blobs(left[flow])))
                     self.carried[flow] |= self.carried[other]
         return moves
 
@@ -78,10 +77,24 @@ class _Carriers:
             if not left[flow]:
                 del self.carried[flow]
             elif into != flow:
-                known = self.carried[flow] <= self.carried[into]
-                moves.append(_Move(flow, None if known else into))
-                self.carried[into] |= self.carried.pop(flow)
+                moves += self._hand_over(flow, into, left)
         return moves
+
+    def _hand_over(self, flow, into, left):
+        """Make one carrier of two; who takes along the one, takes along the other from here on."""
+        own, theirs = self.carried.pop(flow), self.carried[into]
+        if own <= theirs:
+            return [_Move(flow, None)]
+        self.carried[into], moves = own | theirs, []
+        for other, carried in self.carried.items():
+            for source, part, rest in ((flow, own, theirs), (into, theirs, own)):
+                if other != into and rest <= carried and not part & carried:
+                    moves.append(_Move(source, other, self._blobs(left[other])))
+                    self.carried[other] = carried | part
+        return [*moves, _Move(flow, into)]
+
+    def _blobs(self, layers):
+        return {blob for i in layers for blob in self.nodes[i].tops}
 
     def _joins(self, inner, outer, index):
         """Whether all diffs that the outer flow will bring to the inner's layers are there."""
@@ -92,7 +105,7 @@ class _Carriers:
         """Whether no flow will be carried twice into one layer: all sets nested or apart."""
         sets = [carried | self.carried[other] if each == flow else carried
                 for each, carried in self.carried.items()]
-        return not self.carried[other] <= self.carried[flow] and all(
+        return not self.carried[other] & self.carried[flow] and all(
             a <= b or b <= a or not a & b for a in sets for b in sets)
 
     def passing(self, index, node):

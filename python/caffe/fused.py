@@ -45,7 +45,6 @@ class FusedNormalization(TensorLayer):
         norm.mean, norm.variance = norm.statistics(x)
         y, self.saved = kernels.normalize(x, other, scale, bias, norm.options.eps, norm.mean,
                                           norm.variance, self.rectifies)
-        norm.inverse_std = self.saved[0]
         return y
 
     def backward(self, diffs, bottoms, tops, wanted):
@@ -87,6 +86,8 @@ class FusedNormalization(TensorLayer):
     def spread(self, nodes, x):
         """Restore what the layers would have kept, had they run one by one."""
         norm, (scale, bias) = self.normalization, self._params()
+        if self.saved is not None:
+            norm.inverse_std = self.saved[0]
         shape = (1, -1) + (1,) * (x.dim() - 2)
         normalized = ((x - norm.mean.view(shape).to(x.dtype))
                       * norm.inverse_std.view(shape).to(x.dtype))

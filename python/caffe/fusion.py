@@ -22,6 +22,10 @@ class Unit:
         """(index, node) of the nodes."""
         return [(self.index + i, node) for i, node in enumerate(self.nodes)]
 
+    def is_whole(self, pairs):
+        """Whether these pairs of `indexed` are all of them."""
+        return len(pairs) == len(self.nodes)
+
     def hide(self):
         """After a fused forward: say that what went into the sum is not there."""
         if self.fused.layer.adds:

@@ -11,15 +11,20 @@ import torch
 from . import native
 
 LANES = 16  # channels come in multiples of this
-_KINDS = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+_KINDS = {torch.float32: "_float32", torch.bfloat16: "_bfloat16"}
 
 
 def fits(*tensors):
     """Whether the kernels are there and take these tensors, of one shape and dtype."""
-    first = tensors[0]
-    return (native.library() is not None and first.device.type == "cpu" and first.dtype in _KINDS
-            and first.dim() in (2, 4) and first.shape[1] % LANES == 0 and first.numel() > 0
-            and all(x.dtype == first.dtype and _is_rows(x) for x in tensors))
+    if native.library() is None:
+        return False
+    kind, shape = tensors[0].dtype, tensors[0].shape
+    if kind not in _KINDS or len(shape) not in (2, 4) or shape[1] % LANES or 0 in shape:
+        return False
+    for x in tensors:
+        if not (x.is_cpu and x.dtype == kind and _is_rows(x)):
+            return False
+    return True
 
 
 def _is_rows(x):
@@ -31,7 +36,7 @@ def _is_rows(x):
 
 def measure(x, fraction, means, variances, weight):
     """Mean and biased variance of each channel, (C,) fp32; updates Caffe's three running sums."""
-    mean, variance = torch.empty(2, x.shape[1])
+    mean, variance = torch.empty(x.shape[1]), torch.empty(x.shape[1])
     _call("measure", x, x.data_ptr(), *_size(x), mean.data_ptr(), variance.data_ptr(), fraction,
           means.data_ptr(), variances.data_ptr(), weight.data_ptr())
     return mean, variance
@@ -59,7 +64,7 @@ def normalize_backward(dy, x, scale, mean, saved, *, own_statistics, top=None, r
     """
     masked = torch.empty_like(x) if top is not None else None
     dx = torch.empty_like(x) if want_data else None
-    dscale, dbias = torch.empty(2, x.shape[1])
+    dscale, dbias = torch.empty(x.shape[1]), torch.empty(x.shape[1])
     inverse_std, factor, shift = _row_pointers(saved)
     if not rectified:
         factor = shift = None
@@ -84,19 +89,17 @@ def update_sgd(weights, gradients, velocities, copies, *, rate, momentum, decay,
 
 def can_update(weights, gradients, velocities):
     """Whether `update_sgd` takes these lists."""
-    return native.library() is not None and all(
-        w.device.type == "cpu" and w.dtype == g.dtype == v.dtype == torch.float32
-        and w.stride() == g.stride() == v.stride() and _is_dense(w)
-        for w, g, v in zip(weights, gradients, velocities, strict=True))
-
-
-def _is_dense(x):
-    return x.is_contiguous() or (
-        x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))
+    if native.library() is None:
+        return False
+    for w, g, v in zip(weights, gradients, velocities, strict=True):
+        if not (w.is_cpu and w.dtype == g.dtype == v.dtype == torch.float32
+                and w.stride() == g.stride() == v.stride() and (w.is_contiguous() or _is_rows(w))):
+            return False
+    return True
 
 
 def _call(name, x, *arguments):
-    getattr(native.library(), f"{name}_{_KINDS[x.dtype]}")(*arguments, torch.get_num_threads())
+    getattr(native.library(), name + _KINDS[x.dtype])(*arguments, torch.get_num_threads())
 
 
 def _size(x):
@@ -114,4 +117,5 @@ def _row_pointers(saved):
 
 
 def _pointers(tensors):
-    return (ctypes.c_void_p * len(tensors))(*[_pointer(x) for x in tensors])
+    return (ctypes.c_void_p * len(tensors))(
+        *[None if x is None else x.data_ptr() for x in tensors])

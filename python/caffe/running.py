@@ -30,6 +30,8 @@ def forward_node(node):
 def weighted_loss(node):
     """The sum of the node's tops by their loss weights."""
     loss = 0.0
+    if not any(node.loss_weights):
+        return loss
     for blob, weight in zip(node.tops, node.loss_weights, strict=True):
         if weight:
             if blob.diff_is_zero:  # the top has got another shape
@@ -62,7 +64,8 @@ def backward_both(node, diffs, wanted):
     if not any(wanted):
         backward_params(node, diffs)
         return backward_data(node, diffs, wanted)
-    _refuse(node, wanted)
+    if node.refused:
+        _refuse(node, wanted)
     try:
         return layer.backward_both(diffs, *_values(node), wanted)
     except _FOREIGN as error:
@@ -81,7 +84,8 @@ def backward_data(node, diffs, wanted):
     """The diffs of the wanted bottoms, None for the others."""
     if not any(wanted) and not node.layer.backward_is_whole:
         return [None] * len(node.bottoms)
-    _refuse(node, wanted)
+    if node.refused:
+        _refuse(node, wanted)
     try:
         return node.layer.backward(diffs, *_values(node), wanted)
     except _FOREIGN as error:

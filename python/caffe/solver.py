@@ -123,7 +123,7 @@ class Solver:
 
         A driver that takes several steps in one iteration names the `learnable` records that this
         one updates, the `history` that it remembers (as `new_history` makes it) and a `factor` on
-        the learning rate. Afterwards a parameter's diff holds what was subtracted from it, but where
+        the learning rate. Afterwards a parameter's diff holds what was subtracted from it, unless
         `net.keep_diffs` is False.
         """
         param, rate = self.param, self.learning_rate() * factor

@@ -20,22 +20,26 @@ class Sweep:
 
     def forward(self, start, end):
         """Run layers `start` to `end`; return the weighted sum of their losses."""
-        loss = 0.0
+        loss, alone = 0.0, any(self.callbacks.values())
         for unit, pairs in self._units(start, end):
-            unit.ran_fused = self._runs_fused(unit, pairs)
-            for index, node in [(unit.index, unit.fused)] if unit.ran_fused else pairs:
+            unit.ran_fused = unit.fused is not None and unit.is_whole(pairs) and not alone
+            if unit.ran_fused:
+                running.forward_node(unit.fused)
+                loss = loss + running.weighted_loss(unit.fused)
+                unit.hide()
+                continue
+            for index, node in pairs:
                 self._tell("before_forward", index)
                 running.forward_node(node)
                 loss = loss + running.weighted_loss(node)
                 self._tell("after_forward", index)
-            if unit.ran_fused:
-                unit.hide()
         return loss
 
     def backward(self, start, end):
         """Run layers `end` down to `start` backward (Caffe's BackwardFromTo)."""
+        alone = any(self.callbacks.values())
         for unit, pairs in reversed(self._units(start, end)):
-            if not (unit.ran_fused and self._runs_fused(unit, pairs)):
+            if unit.ran_fused and (alone or not unit.is_whole(pairs)):
                 unit.spread()
             for index, node in [(unit.index, unit.fused)] if unit.ran_fused else reversed(pairs):
                 if node.needs_backward:
@@ -63,10 +67,6 @@ class Sweep:
                       for unit in self.units]
             self._ranges[start, end] = [(unit, pairs) for unit, pairs in within if pairs]
         return self._ranges[start, end]
-
-    def _runs_fused(self, unit, pairs):
-        return (unit.fused is not None and len(pairs) == len(unit.nodes)
-                and not any(self.callbacks.values()))
 
     def _tell(self, event, index):
         for callback in self.callbacks[event]:

@@ -29,6 +29,10 @@ class _BaseConvolution(TensorLayer):
         self.pad = spatial(self, options, "pad", axes, 0)
         self.dilation = spatial(self, options, "dilation", axes, 1)
         self.group, outputs, channels = options.group, options.num_output, shape[axis]
+        self.geometry = (self.stride, self.pad, self.dilation, self.transposed, (0,) * axes,
+                         self.group)
+        self.is_pointwise = (set(self.kernel) == {1} and not any(self.pad) and self.group == 1
+                             and not self.transposed)
         check_positive(self, kernel_size=self.kernel, stride=self.stride, dilation=self.dilation,
                        num_output=(outputs,), group=(self.group,))
         if channels % self.group or outputs % self.group:
@@ -61,14 +65,14 @@ class _BaseConvolution(TensorLayer):
     def forward(self, *bottoms):
         weight, *bias = [blob.rounded(bottoms[0].dtype) for blob in self.blobs]
         bias = bias[0] if bias else None
-        return tuple(self._unflat(self._convolve(self._flat(x), weight, bias), x) for x in bottoms)
+        return [self._unflat(self._convolve(self._flat(x), weight, bias), x) for x in bottoms]
 
     def _convolve(self, x, weight, bias):
         if not self._is_native:
-            return convolution_nd.convolution(x, weight, bias, *self._geometry())
+            return convolution_nd.convolution(x, weight, bias, *self.geometry)
         if self._is_product(x):
             return pointwise.forward(x, weight, bias, self.stride)
-        return torch.convolution(x, weight, bias, *self._geometry())
+        return torch.convolution(x, weight, bias, *self.geometry)
 
     def backward(self, diffs, bottoms, tops, wanted):
         weight = self.blobs[0].rounded(bottoms[0].dtype)
@@ -91,8 +95,9 @@ class _BaseConvolution(TensorLayer):
             if want:
                 below[index] = self._unflat(dx, x)
             # oneDNN gives the weight's also where only the bias's was asked for
-            for blob, gradient, want in zip(self.blobs, gradients, mask[1:], strict=False):
-                if want:
+            for blob, gradient, wanted_here in zip(self.blobs, gradients, params_wanted,
+                                                   strict=False):
+                if wanted_here:
                     blob.accumulate_diff(gradient)
         return below
 
@@ -100,13 +105,13 @@ class _BaseConvolution(TensorLayer):
         """The diffs of x, weight and bias that `mask` asks for."""
         bias_sizes = [self.options.num_output] if mask[2] else None
         if not self._is_native:
-            return convolution_nd.backward(dy, x, weight, bias_sizes, *self._geometry(), mask)
+            return convolution_nd.backward(dy, x, weight, bias_sizes, *self.geometry, mask)
         if self._is_product(x):
             return (pointwise.backward(dy, x, weight, self.stride) if mask[0] else None,
                     pointwise.backward_weight(dy, x, weight, self.stride) if mask[1] else None,
                     pointwise.backward_bias(dy) if mask[2] else None)
         return torch.ops.aten.convolution_backward(
-            dy, x, weight, bias_sizes, *self._geometry(), mask)
+            dy, x, weight, bias_sizes, *self.geometry, mask)
 
     @property
     def _is_native(self):
@@ -119,16 +124,11 @@ class _BaseConvolution(TensorLayer):
         NOTE: on the CPU it must be one where it has a stride: oneDNN's gradient of the weights
         then writes beyond its memory for fewer than 16 channels (PyTorch 2.13).
         """
-        return (max(self.kernel) == 1 and max(self.pad) == 0 and self.group == 1
-                and not self.transposed and device.multiplies_faster(x, max(self.stride) > 1))
+        return self.is_pointwise and device.multiplies_faster(x, max(self.stride) > 1)
 
     def _params_wanted(self):
         wanted = self.param_propagate_down
         return wanted[0], len(self.blobs) > 1 and wanted[1]
-
-    def _geometry(self):
-        return (self.stride, self.pad, self.dilation, self.transposed,
-                (0,) * len(self.kernel), self.group)
 
     def _flat(self, x):
         """`x` with its batch axes made one."""

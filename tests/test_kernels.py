@@ -1,0 +1,149 @@
+"""The CPU kernels, against their definitions in double precision."""
+
+import numpy as np
+import pytest
+import torch
+
+from caffe import kernels, native
+
+pytestmark = pytest.mark.skipif(native.library() is None, reason="not built: make build")
+
+# (N, C, H, W) or (N, C): rows that are no multiple of a group of rows, several threads, one row
+SHAPES = [(3, 16, 5, 7), (2, 48, 9, 9), (8, 64, 31, 17), (1, 80, 1, 1), (300, 32), (40, 2048, 2, 2)]
+TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 8e-3}  # of the largest value: a last place or two
+
+
+def images(shape, dtype, seed):
+    """Random values with another mean and spread in each channel, channels last."""
+    random = np.random.RandomState(seed)
+    channel = (1, -1) + (1,) * (len(shape) - 2)
+    values = random.randn(*shape) * (0.5 + random.rand(shape[1]).reshape(channel)) + (
+        random.randn(shape[1]).reshape(channel))
+    tensor = torch.tensor(values).to(dtype)
+    return tensor.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else tensor
+
+
+def assert_close(found, expected, tolerance):
+    scale = max(float(expected.abs().max()), 1)
+    assert float((found.double() - expected).abs().max()) <= tolerance * scale
+
+
+def expected(x, other, scale, bias, eps, rectify, statistics=None):
+    """y in double precision, of tensors that autograd follows."""
+    axes = [axis for axis in range(x.dim()) if axis != 1]
+    shape = (1, -1) + (1,) * (x.dim() - 2)
+    mean, variance = statistics or (x.mean(axes), x.var(axes, unbiased=False))
+    y = (x - mean.view(shape)) / (variance.view(shape) + eps).sqrt()
+    y = y * scale.view(shape) + bias.view(shape)
+    y = y if other is None else y + other
+    return y.relu() if rectify else y
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("rectify", [True, False])
+@pytest.mark.parametrize("adds", [True, False])
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_normalization_and_its_gradients(shape, stored, adds, rectify, dtype):
+    x, other, dy = (images(shape, dtype, seed) for seed in range(3))
+    random = np.random.RandomState(3)
+    scale, bias = (torch.tensor(random.randn(shape[1]) + 1, dtype=torch.float32) for _ in range(2))
+    mean, variance = torch.zeros(shape[1]), torch.full((shape[1],), 1.5)
+    if not stored:
+        sums = [torch.zeros(shape[1]), torch.zeros(shape[1]), torch.zeros(1)]
+        mean, variance = kernels.measure(x, 0.9, *sums)
+    eps = 0.1  # what the one row of (1, 80, 1, 1) is divided by
+    y, saved = kernels.normalize(x, other if adds else None, scale, bias, eps, mean, variance,
+                                 rectify)
+
+    leaves = [tensor.double().requires_grad_() for tensor in (x, other, scale, bias)]
+    truth = expected(leaves[0], leaves[1] if adds else None, *leaves[2:], eps, rectify,
+                     (mean.double(), variance.double()) if stored else None)
+    assert_close(y, truth.detach(), TOLERANCE[dtype])
+    # the ReLU switches where y says, which in bf16 may differ from what truth says
+    gate = (y > 0).double() if rectify else torch.ones_like(truth)
+    linear = expected(leaves[0], leaves[1] if adds else None, *leaves[2:], eps, False,
+                      (mean.double(), variance.double()) if stored else None)
+    dx, dother, dscale, dbias = torch.autograd.grad(
+        linear, leaves, dy.double() * gate, allow_unused=True)
+
+    found = kernels.normalize_backward(
+        dy, x, scale, mean, saved, own_statistics=not stored,
+        top=y if adds and rectify else None, rectified=rectify and not adds)
+    for value, truth in zip(found, (dx, dscale, dbias, dother if rectify else None), strict=True):
+        if truth is not None:
+            assert_close(value, truth, TOLERANCE[dtype] * (5 if dtype == torch.float32 else 1))
+    only_params = kernels.normalize_backward(
+        dy, x, scale, mean, saved, own_statistics=not stored, top=y if adds and rectify else None,
+        rectified=rectify and not adds, want_data=False)
+    assert only_params[0] is None
+    assert torch.equal(only_params[1], found[1]) and torch.equal(only_params[2], found[2])
+
+
+@pytest.mark.parametrize("offset, spread", [(0, 1), (1000, 1), (-3, 1e-3)])
+@pytest.mark.parametrize("drift", [0, 50])
+def test_statistics_do_not_cancel(offset, spread, drift):
+    random = np.random.RandomState(0)
+    values = random.randn(16, 32, 20, 20) * spread + offset
+    values += drift * spread * np.arange(16).reshape(-1, 1, 1, 1)  # images of growing brightness
+    x = torch.tensor(values, dtype=torch.float32).contiguous(memory_format=torch.channels_last)
+    means, variances, weight = torch.ones(32), torch.ones(32), torch.ones(1)
+    mean, variance = kernels.measure(x, 0.5, means, variances, weight)
+    truth, count = x.double(), 16 * 20 * 20
+    np.testing.assert_allclose(mean, truth.mean((0, 2, 3)), rtol=1e-6, atol=1e-6 * spread)
+    np.testing.assert_allclose(variance, truth.var((0, 2, 3), unbiased=False), rtol=2e-5)
+    # Caffe's running sums: half of what they were, and this batch's, the variance unbiased
+    np.testing.assert_allclose(means, 0.5 + mean)
+    np.testing.assert_allclose(variances, 0.5 + variance * count / (count - 1), rtol=1e-6)
+    assert weight.item() == 1.5
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("keep_diffs", [False, True])
+def test_update(nesterov, keep_diffs):
+    random = np.random.RandomState(0)
+    sizes = [1, 15, 16, 17, 4096, 70001]
+    weights, gradients, velocities = (
+        [torch.tensor(random.randn(size), dtype=torch.float32) for size in sizes] for _ in range(3))
+    copies = [torch.zeros(size, dtype=torch.bfloat16) if size % 2 else None for size in sizes]
+    truth = []
+    for w, g, v in zip(weights, gradients, velocities, strict=True):
+        w, g, v = w.double(), g.double(), v.double()
+        after = 0.9 * v + 0.1 * (g * 0.5 + 0.01 * w)
+        update = 1.9 * after - 0.9 * v if nesterov else after
+        truth.append((w - update, update if keep_diffs else g, after))
+    assert kernels.can_update(weights, gradients, velocities)
+    kernels.update_sgd(weights, gradients, velocities, copies, rate=0.1, momentum=0.9, decay=0.01,
+                       gradient_factor=0.5, nesterov=nesterov, keep_diffs=keep_diffs)
+    for found, wanted in zip(zip(weights, gradients, velocities, strict=True), truth, strict=True):
+        for value, true_value in zip(found, wanted, strict=True):
+            assert_close(value, true_value, 1e-6)
+    for weight, copy in zip(weights, copies, strict=True):
+        if copy is not None:
+            assert torch.equal(copy, weight.bfloat16())
+
+
+def test_rounding_to_bf16_is_that_of_pytorch():
+    """Ties, the largest numbers, infinities, NaN: every upper half with three lower halves."""
+    upper = np.arange(2 ** 16, dtype=np.uint32) << 16
+    bits = np.concatenate([upper | lower for lower in (0, 0x7fff, 0x8000, 0x8001)])
+    values = torch.from_numpy(bits.view(np.float32).copy())
+    zero, copy = torch.zeros_like(values), torch.empty_like(values, dtype=torch.bfloat16)
+    kernels.update_sgd([values], [zero.clone()], [zero.clone()], [copy], rate=0.0, momentum=0.0,
+                       decay=0.0, gradient_factor=0.0, nesterov=False, keep_diffs=False)
+    wanted, is_number = values.bfloat16(), ~values.isnan()
+    assert torch.equal(copy[is_number], wanted[is_number])
+    assert copy[~is_number].isnan().all()
+
+
+def test_what_the_kernels_do_not_take():
+    images_last = torch.zeros(2, 32, 4, 4).contiguous(memory_format=torch.channels_last)
+    assert kernels.fits(images_last) and kernels.fits(torch.zeros(4, 16))
+    assert not kernels.fits(torch.zeros(2, 32, 4, 4))             # channels first
+    assert not kernels.fits(torch.zeros(4, 20))                   # not a multiple of 16
+    assert not kernels.fits(torch.zeros(4, 16).double())
+    assert not kernels.fits(torch.zeros(0, 16))
+    assert not kernels.fits(images_last, images_last.bfloat16())
+    weight = [torch.zeros(8, 4, 3, 3)]
+    assert not kernels.can_update(weight, [weight[0].contiguous(
+        memory_format=torch.channels_last)], weight)

@@ -1,0 +1,81 @@
+"""All that the engine does to be fast changes nothing but the last digits.
+
+Fused groups, kernels of its own, matrix products for convolutions, values and diffs that are not
+kept, flows that carry others: all on, against all off, in fp32. The marked networks are for
+`make test-heavy`.
+"""
+
+import numpy as np
+import pytest
+
+import caffe
+import layers
+import relay_cases
+from caffe import device, native
+from relaybp import backward, flows, models
+
+TOLERANCE = 1e-5
+LIGHT = ("plain16", "resnet20", "auxnet-44-2")
+NETWORKS = [name for name in models.names() if name.endswith("_relay")]
+
+
+@pytest.fixture(autouse=True)
+def layers_of_the_project():
+    own = caffe.layer_class("Split")
+    layers.register(caffe)
+    yield
+    caffe.register_layer(own)
+
+
+def two_steps(name, folder, fast, monkeypatch):
+    """{"layer[index]": (gradient of the first step, weights after two)}, and the losses of both."""
+    with monkeypatch.context() as patch:
+        if not fast:
+            patch.setattr(native, "library", lambda: None)
+            patch.setattr(device, "multiplies_faster", lambda images, strided: False)
+        path, relay, param = relay_cases.prepare(caffe, name, str(folder))
+        solver = caffe.get_solver(path)
+        net = solver.net
+        relay_cases.fill(net, decided=True)
+        planned = flows.plan(net, relay, flows.frozen_layers(param))
+        net.keep_blobs = net.keep_diffs = not fast
+        run = backward.choose(net, planned, fused=fast)
+        if not fast:
+            net.before_forward(lambda index: None)  # runs every layer by itself
+        losses, gradients = [], {}
+        for _ in range(2):
+            net.clear_param_diffs()
+            losses.append(net._forward(0, len(net.layers) - 1))
+            run()
+            if not gradients:
+                gradients = arrays(net, "diff")
+            solver.apply_update()
+        weights = arrays(net, "data")
+    return {key: (gradients[key], weights[key]) for key in weights}, losses
+
+
+def arrays(net, what):
+    return {f"{name}[{index}]": np.array(getattr(blob, what))
+            for name, blobs in net.params.items() for index, blob in enumerate(blobs)}
+
+
+def worst(found, expected, index):
+    """The largest error of a blob, relative to its largest value, over all blobs."""
+    return max(np.abs(found[key][index] - expected[key][index]).max()
+               / max(np.abs(expected[key][index]).max(), 1e-6) for key in expected)
+
+
+@pytest.mark.parametrize("name", [
+    name if name[:-len("_relay")] in LIGHT else pytest.param(name, marks=pytest.mark.heavy)
+    for name in NETWORKS])
+def test_fast_equals_plain(name, tmp_path, monkeypatch):
+    device.set_precision("fp64")
+    truth, _ = two_steps(name, tmp_path, False, monkeypatch)
+    device.set_precision("fp32")
+    plain, plain_losses = two_steps(name, tmp_path, False, monkeypatch)
+    fast, fast_losses = two_steps(name, tmp_path, True, monkeypatch)
+    np.testing.assert_allclose(fast_losses, plain_losses, rtol=TOLERANCE)
+    assert worst(fast, plain, 1) < TOLERANCE  # weights
+    # A gradient that is a small sum of large terms has lost digits in fp32 either way: with one
+    # thread and with two the plain run differs by 1e-3. The fast one must be as near to fp64.
+    assert worst(fast, truth, 0) < TOLERANCE + 2 * worst(plain, truth, 0)
