@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 VENV   := .venv
-READY  := $(VENV)/.ready
+READY  := $(VENV)/.built
+SOURCES := $(wildcard python/caffe/native/* layers/native/*)
 MODEL  ?= resnet50_relay
 GPU    ?= auto
 
@@ -19,9 +20,9 @@ help: ## list the targets
 	@echo "Variables: MODEL=resnet50_relay DATA=/path/to/lmdbs GPU=auto|none|0 PROFILE=short|full"
 	@echo "           WEIGHTS=a.caffemodel RESUME=b.solverstate RUN=folder SET='base_lr=0.1' CAFFE_ROOT=/opt/caffe"
 
-setup: $(READY) ## make .venv with the pinned packages
+setup: $(READY) ## make .venv with the pinned packages, and compile the kernels
 
-$(READY): requirements.txt requirements-dev.txt pyproject.toml
+$(VENV)/.ready: requirements.txt requirements-dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
@@ -29,7 +30,13 @@ $(READY): requirements.txt requirements-dev.txt pyproject.toml
 	@for tool in $(CAFFE_TOOLS); do ln -sf ../../$(VENV)/bin/$$tool build/tools/$$tool; done
 	@touch $@
 
-build: $(NEEDS) ## say which devices and libraries the engine sees
+# Kernels are for speed alone: where they cannot be compiled, PyTorch and OpenCV do the same work.
+$(READY): $(VENV)/.ready $(filter %.c %.cpp %.h %.py,$(SOURCES))
+	@PYTHONPATH=python:. $(VENV)/bin/python -m caffe.native.build
+	@PYTHONPATH=python:. $(VENV)/bin/python -m layers.native.build
+	@touch $@
+
+build: $(NEEDS) ## compile what is not yet; say which devices and libraries the engine sees
 	$(PY) tools/build_info.py
 
 train: $(NEEDS) ## train MODEL (DATA=, GPU=, PROFILE=, WEIGHTS=, RESUME=, RUN=, SET=)

@@ -31,7 +31,10 @@ def main():
             properties.major, properties.minor))
     if not caffe.gpu_count():
         print("GPU        none: nets run on the CPU")
-    print("layers     %d types; native kernels: none needed" % len(caffe.layer_type_list()))
+    from caffe import native
+    print("kernels    %s" % (native.library_path().name if native.library() else
+                             "not built (make build): PyTorch's own are used, and are slower"))
+    print("layers     %d types" % len(caffe.layer_type_list()))
 
 
 if __name__ == "__main__":

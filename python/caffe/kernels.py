@@ -21,10 +21,7 @@ def fits(*tensors):
     kind, shape = tensors[0].dtype, tensors[0].shape
     if kind not in _KINDS or len(shape) not in (2, 4) or shape[1] % LANES or 0 in shape:
         return False
-    for x in tensors:
-        if not (x.is_cpu and x.dtype == kind and _is_rows(x)):
-            return False
-    return True
+    return all(x.is_cpu and x.dtype == kind and _is_rows(x) for x in tensors)
 
 
 def _is_rows(x):
