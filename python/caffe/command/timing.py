@@ -1,7 +1,8 @@
 """caffe time: how long each layer and the whole net take, forward and backward.
 
 Layers are timed one by one; "Average Forward pass" and the lines after it are of whole passes, in
-which the engine may run several layers as one.
+which the engine may run several layers as one. Then, for each layer, what that means: operations
+and bytes per second, and the share of what the machine can do.
 """
 
 from .. import device
@@ -12,6 +13,7 @@ from ..solver_log import say
 from ..timer import Timer
 from .flags import stages, use_gpus
 from .net_lines import describe
+from .roofline import Roofline, backward_work, forward_work
 
 _PHASES = {"": TRAIN, "TRAIN": TRAIN, "TEST": TEST}
 
@@ -64,7 +66,20 @@ def _benchmark(net, iterations):
     say("caffe", f"Average Backward pass: {backward / iterations:.6g} ms.")
     say("caffe", f"Average Forward-Backward: {(forward + backward) / iterations:.6g} ms.")
     say("caffe", f"Total Time: {total.ms:.6g} ms.")
+    _rate(net, [[down / iterations, up / iterations] for down, up in by_layer])
     say("caffe", "*** Benchmark ends ***")
+
+
+def _rate(net, by_layer):
+    """Log how near each layer came to the roofline; those that only hand on are left out."""
+    roofline = Roofline()
+    say("caffe", f"Roofline: {roofline}, measured")
+    for node, (down, up) in zip(net.nodes, by_layer, strict=True):
+        if node.layer.shares_data or not node.bottoms:
+            continue
+        say("caffe", f"{node.name:>10}\tforward: {roofline.rates(forward_work(node), down)}")
+        if node.needs_backward:
+            say("caffe", f"{node.name:>10}\tbackward: {roofline.rates(backward_work(node), up)}")
 
 
 def _ms(function, *args):
