@@ -129,8 +129,10 @@ class Solver:
         param, rate = self.param, self.learning_rate() * factor
         learnable = self.net.learnable if learnable is None else learnable
         kept_lists = self.history if history is None else history
-        self._clip([p.blob.diff_tensor for p in learnable])
+        self._clip(learnable)
         for (lr_mult, decay_mult), indices in _groups(learnable).items():
+            if not lr_mult and not self.net.keep_diffs and self.type in updates.STILL:
+                continue  # statistics and frozen layers
             blobs = [learnable[i].blob for i in indices]
             remembered = [[kept[i] for i in indices] for kept in kept_lists]
             self._step(blobs, remembered, rate * lr_mult, param.weight_decay * decay_mult)
@@ -147,11 +149,12 @@ class Solver:
         updates.RULES[self.type](gradients, history, rate, self.param, self.iter)
         torch._foreach_sub_(data, gradients)
 
-    def _clip(self, gradients):
+    def _clip(self, learnable):
         """Scale all gradients so that their common norm is at most clip_gradients."""
         limit = self.param.clip_gradients
-        if limit < 0 or not gradients:
+        if limit < 0 or not learnable:
             return
+        gradients = [p.blob.diff_tensor for p in learnable]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         factor = (limit / norm).clamp(max=1).nan_to_num()
         torch._foreach_mul_(gradients, factor)

@@ -81,6 +81,10 @@ def _divide_by_root(gradients, squares, rate, delta):
     torch._foreach_mul_(gradients, rate)
 
 
+# these rules remember nothing and change nothing where lr_mult is 0
+STILL = ("SGD", "Nesterov")
+
+
 def fused(rule, params, history, rate, solver_param, decay, keep_diffs):
     """One whole step in one pass over memory, where a kernel can do it; returns whether it did.
 
