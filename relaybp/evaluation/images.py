@@ -26,7 +26,7 @@ def count(source):
 
 def read(caffe, source):
     """Yield (image (H, W, 3) of bytes in BGR, label) of each record, in the order of the keys."""
-    import cv2
+    cv2 = _opencv()
     datum = caffe.proto.caffe_pb2.Datum()
     with _open(source) as environment, environment.begin() as transaction:
         for _, record in transaction.cursor():
@@ -53,13 +53,22 @@ def channel_means(caffe, transform):
 
 def scaled(image, side, means, factor):
     """The image with its shorter side resized, as the net wants it: (3, H, W)."""
-    import cv2
+    cv2 = _opencv()
     height, width = image.shape[:2]
     ratio = side / min(height, width)
     size = max(side, round(width * ratio)), max(side, round(height * ratio))
     resized = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)  # (H, W, 3)
     values = (resized - np.float32(means)) * np.float32(factor)
     return values.transpose(2, 0, 1)  # (3, H, W)
+
+
+def _opencv():
+    try:
+        import cv2
+    except ImportError:
+        raise RelayError("images are decoded and resized by OpenCV; install it for this Python "
+                         "(python3-opencv, or pip install opencv-python-headless)") from None
+    return cv2
 
 
 def _open(source):
