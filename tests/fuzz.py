@@ -179,7 +179,8 @@ def write(path, data):
 def main(kind, count, seed=0):
     torch.set_num_threads(1)
     used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used_bytes + MEMORY_BYTES,) * 2)
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used_bytes + MEMORY_BYTES, hard_limit))
     refused = 0
     for data, use in KINDS[kind](np.random.default_rng(seed), count):
         write("case", data)
@@ -189,7 +190,7 @@ def main(kind, count, seed=0):
         except caffe.CaffeError:
             refused += 1
     faulthandler.cancel_dump_traceback_later()
-    print(json.dumps({"refused": refused, "accepted": count - refused}))
+    print(json.dumps({"kind": kind, "refused": refused, "accepted": count - refused}), flush=True)
 
 
 if __name__ == "__main__":
