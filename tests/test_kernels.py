@@ -131,9 +131,11 @@ def test_rounding_to_bf16_is_that_of_pytorch():
     zero, copy = torch.zeros_like(values), torch.empty_like(values, dtype=torch.bfloat16)
     kernels.update_sgd([values], [zero.clone()], [zero.clone()], [copy], rate=0.0, momentum=0.0,
                        decay=0.0, gradient_factor=0.0, nesterov=False, keep_diffs=False)
-    wanted, is_number = values.bfloat16(), ~values.isnan()
+    wanted, tiny = values.bfloat16(), values.abs() < torch.finfo(torch.float32).tiny
+    is_number = ~values.isnan() & ~tiny
     assert torch.equal(copy[is_number], wanted[is_number])
-    assert copy[~is_number].isnan().all()
+    assert copy[values.isnan()].isnan().all()
+    assert ((copy[tiny] == 0) | (copy[tiny] == wanted[tiny])).all()  # a processor may make it zero
 
 
 def test_what_the_kernels_do_not_take():

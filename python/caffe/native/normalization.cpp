@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "threads.h"
@@ -43,18 +44,11 @@ void add_rows(Sums& sums, long begin, long end, int channels, Term term) {
             long rows = std::min(GROUP, stop - row);
             for (int c = 0; c < channels; c += LANES) {
                 Floats first = load(&sums.block_first[c]), second = load(&sums.block_second[c]);
-                if (rows == GROUP) {
-                    Floats a[GROUP], b[GROUP];
-                    for (int r = 0; r < GROUP; ++r) term(row + r, c, a[r], b[r]);
-                    first += ((a[0] + a[1]) + (a[2] + a[3])) + ((a[4] + a[5]) + (a[6] + a[7]));
-                    second += ((b[0] + b[1]) + (b[2] + b[3])) + ((b[4] + b[5]) + (b[6] + b[7]));
-                } else {
-                    for (long r = 0; r < rows; ++r) {
-                        Floats a, b;
-                        term(row + r, c, a, b);
-                        first += a;
-                        second += b;
-                    }
+                for (long r = 0; r < rows; ++r) {
+                    Floats a, b;
+                    term(row + r, c, a, b);
+                    first += a;
+                    second += b;
                 }
                 store(&sums.block_first[c], first);
                 store(&sums.block_second[c], second);
@@ -77,12 +71,22 @@ std::vector<float> mean_of_rows(const T* x, long rows, int channels) {
     return mean;
 }
 
-void add_up(std::vector<Sums>& parts) {
-    for (size_t part = 1; part < parts.size(); ++part)
-        for (size_t c = 0; c < parts[0].first.size(); ++c) {
+// The sums over all rows. Each thread adds up in memory of its own: two that write to one cache line
+// would wait for each other.
+template <class Term>
+Sums add_in_parallel(long rows, int channels, int threads, Term term) {
+    std::vector<Sums> parts(threads, Sums(0));
+    in_parallel(threads, rows, [&](int part, long begin, long end) {
+        Sums sums(channels);
+        add_rows(sums, begin, end, channels, term);
+        parts[part] = std::move(sums);
+    });
+    for (int part = 1; part < threads; ++part)
+        for (int c = 0; c < channels; ++c) {
             parts[0].first[c] += parts[part].first[c];
             parts[0].second[c] += parts[part].second[c];
         }
+    return std::move(parts[0]);
 }
 
 // Few values are not worth waking another thread for.
@@ -96,18 +100,15 @@ void measure(const T* x, long rows, int channels, float* mean, float* variance, 
     threads = threads_for(rows, channels, threads);
     std::vector<float> origin = mean_of_rows(x, std::min(rows, BLOCK), channels);
     const float* from = origin.data();
-    std::vector<Sums> parts(threads, Sums(channels));
-    in_parallel(threads, rows, [&](int part, long begin, long end) {
-        add_rows(parts[part], begin, end, channels, [=](long row, int c, Floats& a, Floats& b) {
-            a = load(x + row * channels + c) - load(from + c);
-            b = a * a;
-        });
-    });
-    add_up(parts);
+    Sums sums = add_in_parallel(rows, channels, threads,
+                                [=](long row, int c, Floats& a, Floats& b) {
+                                    a = load(x + row * channels + c) - load(from + c);
+                                    b = a * a;
+                                });
     for (int c = 0; c < channels; ++c) {
-        double shifted = parts[0].first[c] / rows;
+        double shifted = sums.first[c] / rows;
         mean[c] = origin[c] + shifted;
-        variance[c] = std::max(parts[0].second[c] / rows - shifted * shifted, 0.0);
+        variance[c] = std::max(sums.second[c] / rows - shifted * shifted, 0.0);
     }
 }
 
@@ -156,18 +157,15 @@ struct Gradient {
 template <class T, class Diff>
 std::vector<Gradient> sum_gradients(const T* x, long rows, int channels, const float* mean,
                                     int threads, Diff diff) {
-    std::vector<Sums> parts(threads, Sums(channels));
-    in_parallel(threads, rows, [&](int part, long begin, long end) {
-        add_rows(parts[part], begin, end, channels, [=](long row, int c, Floats& a, Floats& b) {
-            long at = row * channels + c;
-            a = diff(at, c);
-            b = a * (load(x + at) - load(mean + c));
-        });
-    });
-    add_up(parts);
-    std::vector<Gradient> sums(channels);
-    for (int c = 0; c < channels; ++c) sums[c] = {parts[0].first[c], parts[0].second[c]};
-    return sums;
+    Sums sums = add_in_parallel(rows, channels, threads,
+                                [=](long row, int c, Floats& a, Floats& b) {
+                                    long at = row * channels + c;
+                                    a = diff(at, c);
+                                    b = a * (load(x + at) - load(mean + c));
+                                });
+    std::vector<Gradient> gradients(channels);
+    for (int c = 0; c < channels; ++c) gradients[c] = {sums.first[c], sums.second[c]};
+    return gradients;
 }
 
 // What of a row's diff goes into dx: slope diff + tilt (x - mean) + level.
