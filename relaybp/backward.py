@@ -70,19 +70,27 @@ class Passes:
             avoided = [blob for index in sorted(layers)
                        for i, blob in enumerate(graph.tops[index])
                        if i not in graph.passed_tops(layers, index)]
-            done = [blob for i in sorted(layers) if i >= reached for blob in net.layers[i].blobs]
-            self.passes.append((avoided, ranges(layers), done))
+            done = {i for i in layers if i >= reached and len(net.layers[i].blobs)}
+            self.passes.append((avoided, _pieces(layers, done)))
             reached = lowest
 
     def __call__(self):
-        for avoided, spans, done in self.passes:
+        for avoided, pieces in self.passes:
             for name in avoided:
                 self.net.blobs[name].diff[...] = 0
-            kept = [blob.diff.copy() for blob in done]
-            for start, end in spans:
+            for start, end, done in pieces:
+                blobs = self.net.layers[start].blobs if done else ()
+                kept = [blob.diff.copy() for blob in blobs]  # of one layer at a time
                 self.net._backward(start, end)
-            for blob, diff in zip(done, kept):
-                blob.diff[...] = diff
+                for blob, diff in zip(blobs, kept):
+                    blob.diff[...] = diff
+
+
+def _pieces(layers, done):
+    """(start, end, whether done) of the layers from above, each that is done by itself."""
+    pieces = [(index, index, True) for index in done]
+    pieces += [(start, end, False) for start, end in ranges(layers - done)]
+    return sorted(pieces, reverse=True)
 
 
 def _refuse_shared_params(graph):

@@ -28,13 +28,9 @@ def main(model, folder):
     solver = engine.make_solver(caffe, path)
     net = solver.net
     relay_cases.fill(net)
-    runs = [backward.Whole(net)]
-    if relay is not None:
-        planned = flows.plan(net, relay, flows.frozen_layers(param))
-        runs = [backward.choose(net, [flow]) for flow in planned]
-    addresses = []
+    planned = relay and flows.plan(net, relay, flows.frozen_layers(param))
 
-    def iterate(after_flow):
+    def iterate(runs, after_flow):
         net.clear_param_diffs()
         net._forward(0, len(net.layers) - 1)
         for run in runs:
@@ -42,9 +38,11 @@ def main(model, folder):
             after_flow()
         solver.apply_update()
 
-    iterate(lambda: None)
+    iterate([backward.choose(net, planned)], lambda: None)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    iterate(lambda: addresses.append({name: blob.diff.__array_interface__["data"][0]
+    addresses = []
+    iterate([backward.choose(net, [flow]) for flow in planned or ()],
+            lambda: addresses.append({name: blob.diff.__array_interface__["data"][0]
                                       for name, blob in net.blobs.items()}))
     print(json.dumps({"addresses": addresses, "peak_bytes": peak}))
 

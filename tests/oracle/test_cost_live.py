@@ -19,7 +19,7 @@ def measured():
     folder = ROOT / "build" / "cost"
     folder.mkdir(parents=True, exist_ok=True)
     return {method: json.loads(bvlc_caffe.run(
-        ROOT, "python3", SCRIPT, "plain16" + method, folder).splitlines()[-1])
+        ROOT, "python3", SCRIPT, "resnet50" + method, folder).splitlines()[-1])
         for method in ("", "_multiloss", "_relay")}
 
 
@@ -32,4 +32,5 @@ def test_every_flow_writes_a_blobs_diff_to_the_same_place(measured):
 def test_relay_takes_no_more_memory_than_multi_loss(measured):
     """To a few pages; the branch itself is seen against the plain net."""
     peaks = {method: found["peak_bytes"] for method, found in measured.items()}
-    assert abs(peaks["_relay"] - peaks["_multiloss"]) < 0.02 * peaks["_multiloss"]
+    assert peaks["_multiloss"] > 1.01 * peaks[""]
+    assert peaks["_relay"] < 1.005 * peaks["_multiloss"]
