@@ -286,7 +286,7 @@ def test_a_killed_conversion_goes_on_to_the_same_database(tmp_path):
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_kills_at_random_moments_change_nothing(tmp_path, seed):
     """Killed again and again, at whatever it does, until it once comes to its end."""
     random = np.random.RandomState(seed)
@@ -300,7 +300,7 @@ def test_kills_at_random_moments_change_nothing(tmp_path, seed):
     while not (tmp_path / "db").exists():
         with subprocess.Popen(conversion(tmp_path, slowly), stderr=subprocess.PIPE) as child:
             try:
-                child.wait(random.uniform(0.1, 4))
+                child.wait(random.uniform(0.1, 2 + kills))  # later, where starting takes long
             except subprocess.TimeoutExpired:
                 child.kill()
                 kills += 1
