@@ -130,7 +130,8 @@ CASES = [
     _infogain("positive", "", SCORES, LABELS, "5x5 positive"),
     _infogain("matrix_axes", "", SCORES, LABELS, "1x1x5x5"),
     _infogain("weight", "loss_weight: 0.3", SCORES, LABELS, "5x5"),
-    _infogain("map", "", MAP, MAP_LABELS, "4x4"),
+    # the sum nearly cancels: BVLC Caffe's own runs differ by 2e-6
+    _infogain("map", "", MAP, MAP_LABELS, "4x4", tolerance=5e-6),
     _infogain("axis_last", "infogain_loss_param { axis: -1 }", "2x3x4", "2x3 labels 4", "4x4"),
     _infogain("axis_0", "infogain_loss_param { axis: 0 }", "4x4", "4 labels 4", "4x4"),
     _infogain("ignore", "loss_param { ignore_label: 1 }", MAP, MAP_LABELS, "4x4"),
