@@ -72,6 +72,10 @@ test: $(READY) ## run the test suite
 test-heavy: $(READY) ## run what the suite leaves out: every network, each schedule
 	$(VENV)/bin/python -m pytest -m heavy
 
+gpu-test: $(READY) ## run what compares with BVLC Caffe and autograd on a GPU (GPU=0)
+	$(VENV)/bin/python -m pytest --gpu $(patsubst auto,0,$(GPU)) $(addprefix tests/test_,$(addsuffix .py, \
+	  catalogue solver backward schedules flow_plan relay_golden training_curves scene_data optimisations))
+
 lint: $(READY) ## run the linter
 	$(VENV)/bin/ruff check .
 
@@ -82,4 +86,4 @@ oracle-test: $(READY) ## compare with a live BVLC Caffe: ORACLE_RUN="command pre
 clean: ## delete runs/ and caches, keep .venv and data/
 	rm -rf runs .pytest_cache .ruff_cache
 
-.PHONY: help setup build train evaluate table plot plan models demo prototxts test test-heavy lint oracle-test clean
+.PHONY: help setup build train evaluate table plot plan models demo prototxts test test-heavy gpu-test lint oracle-test clean

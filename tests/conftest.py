@@ -1,6 +1,34 @@
-"""Settings of the test run."""
+"""Settings of the test run; --gpu N runs every net on that GPU."""
 
+import pytest
 import torch
+
+import caffe
 
 # also fills every tensor from torch.empty with NaN, so that reading one before writing shows
 torch.use_deterministic_algorithms(True)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--gpu", type=int, help="run the nets of the tests on this GPU")
+
+
+def pytest_configure(config):
+    gpu = config.getoption("--gpu")
+    if gpu is not None:
+        if gpu >= caffe.gpu_count():
+            raise pytest.UsageError(f"--gpu {gpu}: PyTorch {torch.__version__} sees "
+                                    f"{caffe.gpu_count()} GPUs")
+        torch.use_deterministic_algorithms(True, warn_only=True)  # CUDA has not all of them
+        config.addinivalue_line("filterwarnings", "ignore:.*deterministic:UserWarning")
+
+
+@pytest.fixture(autouse=True)
+def device_in_force(request):
+    gpu = request.config.getoption("--gpu")
+    if gpu is not None:
+        caffe.set_device(gpu)
+        caffe.set_mode_gpu()
+    yield
+    if gpu is not None:
+        caffe.set_mode_cpu()
