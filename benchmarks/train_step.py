@@ -10,6 +10,7 @@ and range over the rounds), the ratio to this project round by round, and peak m
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -60,7 +61,9 @@ def main():
 def run_child(args, peer, method):
     prefix = shlex.split(args.bvlc) + ["python3"] if peer == "bvlc" else [sys.executable]
     command = [*prefix, os.path.abspath(__file__), *sys.argv[1:], "--child", f"{peer}:{method}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {key: value for key, value in os.environ.items()
+                   if peer != "bvlc" or key != "PYTHONPATH"}  # which may lead to this Caffe
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if not lines:
         raise SystemExit(f"{peer} {method}: {done.stderr[-2000:]}")
@@ -84,8 +87,9 @@ def caffe_step(args, peer, method):
     """A step of the project's driver, on this engine or on BVLC Caffe."""
     import relay_cases
     from relaybp import backward, engine, flows
-    if peer == "bvlc":
-        os.environ["CAFFE_ROOT"] = "/usr/lib/python3/dist-packages"
+    if peer == "bvlc":  # the Caffe that this Python finds by itself
+        os.environ["CAFFE_ROOT"] = os.path.dirname(os.path.dirname(
+            importlib.util.find_spec("caffe").origin))
     caffe = engine.load()
     device = engine.use_device(caffe, args.gpu, args.precision if peer == "caffe" else "fp32")
     if peer == "caffe":

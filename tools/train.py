@@ -130,7 +130,8 @@ def set_up(caffe, args, device, group, name, run):
         trainer.restore(args.snapshot)
     if engine.is_native(caffe):
         for net in [solver.net, *solver.test_nets]:  # nobody looks inside between iterations
-            net.keep_diffs = net.keep_blobs = args.no_fuse
+            net.keep_blobs = args.no_fuse
+            net.keep_diffs = args.no_fuse or param.snapshot_diff
     return trainer, report, net_param
 
 

@@ -105,6 +105,8 @@ def make_solver(job):
     _describe(f"training net from net file: {param.net or param.train_net}", solver.net, param)
     for index, net in enumerate(solver.test_nets):
         _describe(f"test net (#{index}) specified by net file: {sources[index]}", net, param)
+    for net in (solver.net, *solver.test_nets):  # nobody looks inside between iterations
+        net.keep_blobs, net.keep_diffs = False, param.snapshot_diff
     say("solver", "Solver scaffolding done.")
     if job.snapshot:
         say("caffe", f"Resuming from {job.snapshot}")
