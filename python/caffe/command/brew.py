@@ -19,7 +19,7 @@ COMMANDS = {"train": train, "test": test, "device_query": device_query, "time": 
 
 
 def parser():
-    """The command line, with the original's flags and four more."""
+    """The command line, with the original's flags and a few more."""
     made = FlagParser("caffe", __doc__)
     made.add_argument("command", choices=COMMANDS, metavar="command")
     made.flag("solver", "", "the solver definition (solver.prototxt), for train")
@@ -34,6 +34,7 @@ def parser():
     made.flag("sigint_effect", "stop", "what SIGINT does: snapshot, stop or none")
     made.flag("sighup_effect", "snapshot", "what SIGHUP does: snapshot, stop or none")
     made.flag("extra", "", "the file of what this project adds to a solver (extra.proto)")
+    made.switch("roofline", False, "how near each layer comes to the machine's limits, for time")
     made.flag("precision", "fp32", "fp32, tf32 or bf16")
     made.flag("set", None, "another value for a field of the solver, FIELD=VALUE",
               action="append", metavar="FIELD=VALUE")

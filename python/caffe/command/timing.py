@@ -1,8 +1,8 @@
 """caffe time: how long each layer and the whole net take, forward and backward.
 
 Layers are timed one by one; "Average Forward pass" and the lines after it are of whole passes, in
-which the engine may run several layers as one. Then, for each layer, what that means: operations
-and bytes per second, and the share of what the machine can do.
+which the engine may run several layers as one. With -roofline also, for each layer, what that
+means: operations and bytes per second, and the share of what the machine can do.
 """
 
 from .. import device
@@ -37,10 +37,13 @@ def time(options):
     say("caffe", f"Initial loss: {net._forward(0, last):.6g}")
     say("caffe", "Performing Backward")
     net._backward(last, 0)
-    _benchmark(net, options.iterations)
+    by_layer = _benchmark(net, options.iterations)
+    if options.roofline:
+        _rate(net, by_layer)
 
 
 def _benchmark(net, iterations):
+    """Log what the original logs; return (forward, backward) of each layer, in ms."""
     indices = range(len(net.nodes))
     last, total = indices[-1], Timer()
     say("caffe", "*** Benchmark begins ***")
@@ -66,8 +69,8 @@ def _benchmark(net, iterations):
     say("caffe", f"Average Backward pass: {backward / iterations:.6g} ms.")
     say("caffe", f"Average Forward-Backward: {(forward + backward) / iterations:.6g} ms.")
     say("caffe", f"Total Time: {total.ms:.6g} ms.")
-    _rate(net, [[down / iterations, up / iterations] for down, up in by_layer])
     say("caffe", "*** Benchmark ends ***")
+    return [(down / iterations, up / iterations) for down, up in by_layer]
 
 
 def _rate(net, by_layer):
