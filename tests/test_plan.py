@@ -164,25 +164,20 @@ def count_calls(node, multiply_adds, counted):
     both, data, weights = (node.layer.backward_both, node.layer.backward,
                            node.layer.backward_params)
 
-    def backward_both(diffs, bottoms, tops, wanted):
-        restore()
-        found = both(diffs, bottoms, tops, wanted)
-        install()
-        counted["weights"] += multiply_adds
-        counted["data"] += multiply_adds
-        return found
-
-    def backward(diffs, bottoms, tops, wanted):
-        counted["data"] += multiply_adds
-        return data(diffs, bottoms, tops, wanted)
-
-    def backward_params(diffs, bottoms, tops):
-        counted["weights"] += multiply_adds
-        return weights(diffs, bottoms, tops)
+    def counting(function, *kinds):
+        def count(*arguments):
+            for kind in kinds:
+                counted[kind] += multiply_adds
+            restore()  # what it calls in turn is part of it
+            found = function(*arguments)
+            install()
+            return found
+        return count
 
     def install():
-        node.layer.backward_both, node.layer.backward = backward_both, backward
-        node.layer.backward_params = backward_params
+        node.layer.backward_both = counting(both, "weights", "data")
+        node.layer.backward = counting(data, "data")
+        node.layer.backward_params = counting(weights, "weights")
 
     def restore():
         for name in ("backward_both", "backward", "backward_params"):
