@@ -178,6 +178,10 @@ def write(path, data):
 
 def main(kind, count, seed=0):
     torch.set_num_threads(1)
+    # without limits once, for the engine may have to compile kernels
+    net = caffe.Net(text_format.Parse(FILES_NET, caffe_pb2.NetParameter()), caffe.TRAIN)
+    net.forward()
+    net.backward()
     used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used_bytes + MEMORY_BYTES, hard_limit))

@@ -47,7 +47,8 @@ class Case:
             dims = " ".join(f"dim: {size}" for size in shape_of(spec))
             lines.append(f'layer {{ name: "{name}" type: "Input" top: "{name}" '
                          f"input_param {{ shape {{ {dims} }} }} }}")
-            if self.backward in ("given", "both"):  # a factor of 1 to learn: below it there is need of diffs
+            if self.backward in ("given", "both"):
+                # a factor of 1 to learn: below it there is need of diffs
                 lines.append(f'layer {{ name: "{name}_learnt" type: "Scale" bottom: "{name}" '
                              f'top: "{name}" scale_param {{ axis: 0 num_axes: 0 }} }}')
         blobs = [f'bottom: "{name}"' for name in names] + [f'top: "{name}"' for name in tops]
