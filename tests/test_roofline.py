@@ -54,8 +54,8 @@ def test_the_share_is_of_whatever_limits():
 
 def test_caffe_time_prints_it(tmp_path):
     (tmp_path / "net.prototxt").write_text(NET)
-    done = subprocess.run([sys.executable, "-m", "caffe", "time", "-model", "net.prototxt",
-                           "-iterations", "1", "-roofline"], cwd=tmp_path, capture_output=True, text=True,
+    command = [sys.executable, "-m", "caffe", "time", "-model", "net.prototxt", "-iterations", "1"]
+    done = subprocess.run([*command, "-roofline"], cwd=tmp_path, capture_output=True, text=True,
                           check=True)
     assert re.search(r"Roofline: \d+ GFLOP/s, [\d.]+ GB/s, measured", done.stderr)
     for name in ("conv", "relu", "fc"):

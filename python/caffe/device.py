@@ -181,15 +181,18 @@ def layout(tensor):
     return tensor.contiguous()
 
 
-def multiplies_faster(images, strided):
+def takes_pixels_first(images):
+    """Whether a 1 x 1 convolution copies the pixels that its stride takes before it begins."""
+    return images.device.type == "cpu"
+
+
+def multiplies_faster(images):
     """Whether a 1 x 1 convolution of these images is faster as a product of matrices.
 
-    Measured with oneDNN (benchmarks/results/train_step_cpu.md): for fp32 where pixels are few.
+    Measured with oneDNN: for fp32 where pixels are few, else always.
     """
-    if images.device.type != "cpu":
-        return False
     pixels = images.numel() // images.shape[1]
-    return strided or images.dtype != torch.float32 or pixels <= 2048
+    return images.device.type == "cpu" and (images.dtype != torch.float32 or pixels <= 2048)
 
 
 def staged(tensor):

@@ -31,8 +31,7 @@ class _BaseConvolution(TensorLayer):
         self.group, outputs, channels = options.group, options.num_output, shape[axis]
         self.geometry = (self.stride, self.pad, self.dilation, self.transposed, (0,) * axes,
                          self.group)
-        self.is_pointwise = (set(self.kernel) == {1} and not any(self.pad) and self.group == 1
-                             and not self.transposed)
+        self.is_pointwise = set(self.kernel) == {1} and not any(self.pad) and not self.transposed
         check_positive(self, kernel_size=self.kernel, stride=self.stride, dilation=self.dilation,
                        num_output=(outputs,), group=(self.group,))
         if channels % self.group or outputs % self.group:
@@ -70,9 +69,10 @@ class _BaseConvolution(TensorLayer):
     def _convolve(self, x, weight, bias):
         if not self._is_native:
             return convolution_nd.convolution(x, weight, bias, *self.geometry)
+        x, geometry = self._taken(x)
         if self._is_product(x):
-            return pointwise.forward(x, weight, bias, self.stride)
-        return torch.convolution(x, weight, bias, *self.geometry)
+            return pointwise.forward(x, weight, bias)
+        return torch.convolution(x, weight, bias, *geometry)
 
     def backward(self, diffs, bottoms, tops, wanted):
         weight = self.blobs[0].rounded(bottoms[0].dtype)
@@ -106,25 +106,32 @@ class _BaseConvolution(TensorLayer):
         bias_sizes = [self.options.num_output] if mask[2] else None
         if not self._is_native:
             return convolution_nd.backward(dy, x, weight, bias_sizes, *self.geometry, mask)
-        if self._is_product(x):
-            return (pointwise.backward(dy, x, weight, self.stride) if mask[0] else None,
-                    pointwise.backward_weight(dy, x, weight, self.stride) if mask[1] else None,
-                    pointwise.backward_bias(dy) if mask[2] else None)
-        return torch.ops.aten.convolution_backward(
-            dy, x, weight, bias_sizes, *self.geometry, mask)
+        taken, geometry = self._taken(x)
+        if self._is_product(taken):
+            dx, *others = pointwise.backward(dy, taken, weight, mask)
+        else:
+            dx, *others = torch.ops.aten.convolution_backward(
+                dy, taken, weight, bias_sizes, *geometry, mask)
+        return (dx if dx is None or taken is x else pointwise.spread(dx, x, self.stride), *others)
 
     @property
     def _is_native(self):
         """Whether PyTorch has a convolution over so many spatial axes."""
         return 1 <= len(self.kernel) <= 3
 
-    def _is_product(self, x):
-        """Whether this is a 1 x 1 convolution that is done faster as a matrix product.
+    def _taken(self, x):
+        """The pixels that a 1 x 1 convolution's stride takes, and the geometry for them.
 
-        NOTE: on the CPU it must be one where it has a stride: oneDNN's gradient of the weights
-        then writes beyond its memory for fewer than 16 channels (PyTorch 2.13).
+        NOTE: oneDNN's own gradient of such weights writes beyond its memory for fewer than 16
+        channels (PyTorch 2.13).
         """
-        return self.is_pointwise and device.multiplies_faster(x, max(self.stride) > 1)
+        if self.is_pointwise and max(self.stride) > 1 and device.takes_pixels_first(x):
+            return pointwise.take(x, self.stride), ((1,) * len(self.stride), *self.geometry[1:])
+        return x, self.geometry
+
+    def _is_product(self, x):
+        """Whether this is a 1 x 1 convolution that is done faster as a matrix product."""
+        return self.is_pointwise and self.group == 1 and device.multiplies_faster(x)
 
     def _params_wanted(self):
         wanted = self.param_propagate_down

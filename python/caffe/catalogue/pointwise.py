@@ -1,9 +1,25 @@
 """1 x 1 convolutions as matrix products: images as rows of channels, which channels-last ones are.
 
-x: (N, C, H, W), or another number of spatial axes; y: (N, K, H', W'), of every stride-th pixel.
+x: (N, C, H, W), or another number of spatial axes; y: (N, K, H, W); weight: (K, C, 1, 1).
 """
 
 import torch
+
+
+def take(x, stride):
+    """Every stride-th pixel of x, channels last."""
+    return _pixels(x, stride).movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def spread(taken, x, stride):
+    """The diff of x of which that of `take` is `taken`: zero where the stride passed over."""
+    dx = torch.zeros_like(x)
+    _pixels(dx, stride).copy_(taken)
+    return dx
+
+
+def _pixels(x, stride):
+    return x[(..., *(slice(None, None, step) for step in stride))]
 
 
 def _rows(x):
@@ -16,34 +32,15 @@ def _images(rows, like):
     return rows.view(like.shape[0], *like.shape[2:], -1).movedim(-1, 1)
 
 
-def _taken(x, stride):
-    """The pixels of x that the stride takes."""
-    return x if max(stride) == 1 else x[(..., *(slice(None, None, step) for step in stride))]
-
-
-def forward(x, weight, bias, stride):
+def forward(x, weight, bias):
     """y = x W^T + b."""
-    x = _taken(x, stride)
     rows, columns = _rows(x), weight.flatten(1).T
-    y = rows @ columns if bias is None else torch.addmm(bias, rows, columns)
-    return _images(y, x)
+    return _images(rows @ columns if bias is None else torch.addmm(bias, rows, columns), x)
 
 
-def backward(dy, x, weight, stride):
-    """dx = dy W, and zero where the stride passed over."""
-    taken = _images(_rows(dy) @ weight.flatten(1), dy)
-    if max(stride) == 1:
-        return taken
-    dx = torch.zeros_like(x)
-    _taken(dx, stride).copy_(taken)
-    return dx
-
-
-def backward_weight(dy, x, weight, stride):
-    """dW = dy^T x, of the shape of the weight."""
-    return (_rows(dy).T @ _rows(_taken(x, stride))).view(weight.shape)
-
-
-def backward_bias(dy):
-    """db: the sum over images and pixels."""
-    return _rows(dy).sum(0)
+def backward(dy, x, weight, mask):
+    """(dx, dW, db), as far as `mask` asks: dx = dy W, dW = dy^T x, db the sum over the pixels."""
+    rows = _rows(dy)
+    return (_images(rows @ weight.flatten(1), dy) if mask[0] else None,
+            (rows.T @ _rows(x)).view(weight.shape) if mask[1] else None,
+            rows.sum(0) if mask[2] else None)
