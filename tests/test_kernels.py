@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from google.protobuf import text_format
 
+import caffe
 from caffe import kernels, native
+from caffe.proto import caffe_pb2
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="not built: make build")
 
@@ -149,3 +152,35 @@ def test_what_the_kernels_do_not_take():
     weight = [torch.zeros(8, 4, 3, 3)]
     assert not kernels.can_update(weight, [weight[0].contiguous(
         memory_format=torch.channels_last)], weight)
+
+
+BRANCHES = """
+layer { name: "data" type: "Input" top: "data"
+        input_param { shape { dim: 2 dim: 16 dim: 5 dim: 5 } } }
+layer { name: "bn1" type: "BatchNorm" bottom: "data" top: "one" }
+layer { name: "scale1" type: "Scale" bottom: "one" top: "one" scale_param { bias_term: true } }
+layer { name: "bn2" type: "BatchNorm" bottom: "data" top: "two" }
+layer { name: "scale2" type: "Scale" bottom: "two" top: "two" scale_param { bias_term: true } }
+layer { name: "relu2" type: "ReLU" bottom: "two" top: "two" }
+layer { name: "both" type: "Concat" bottom: "one" bottom: "two" top: "both" }
+layer { name: "loss" type: "Reduction" bottom: "both" top: "loss" loss_weight: 1
+        reduction_param { operation: SUMSQ } }
+"""
+
+
+def test_diffs_that_are_pieces_of_a_larger_one(monkeypatch):
+    """As below a Concat, whose diff is handed down in pieces that are not dense."""
+    def gradients():
+        net = caffe.Net(text_format.Parse(BRANCHES, caffe_pb2.NetParameter()), caffe.TRAIN)
+        random = np.random.RandomState(0)
+        net.blobs["data"].data[...] = random.randn(2, 16, 5, 5)
+        for blobs in (net.params["scale1"], net.params["scale2"]):
+            for blob in blobs:
+                blob.data[...] = random.rand(16) + 0.5
+        net.forward()
+        net.backward()
+        return [blob.diff.copy() for name in ("scale1", "scale2") for blob in net.params[name]]
+    found = gradients()
+    monkeypatch.setattr(native, "library", lambda: None)
+    for ours, plain in zip(found, gradients(), strict=True):
+        np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-4)

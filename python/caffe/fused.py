@@ -2,7 +2,7 @@
 
 import torch
 
-from . import kernels
+from . import device, kernels
 from .layer import TensorLayer
 
 
@@ -67,9 +67,10 @@ class FusedNormalization(TensorLayer):
         """The diffs of x, scale and bias that `mask` asks for, and the diff below the ReLU."""
         dy, x, norm = diffs[0].to(bottoms[0].dtype), bottoms[0], self.normalization
         scale = self.blobs[0].tensor
-        if self.saved is None or not kernels.fits(x, dy):
+        if self.saved is None:
             below = torch.ops.aten.threshold_backward(dy, tops[0], 0) if self.rectifies else dy
             return (*norm.gradients(below, x, scale, mask), below)
+        dy = device.layout(dy)  # a Concat hands down pieces of its diff
         *found, masked = kernels.normalize_backward(
             dy, x, scale, norm.mean, self.saved,
             own_statistics=not norm.uses_stored_statistics,
