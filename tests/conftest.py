@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import caffe
+import layers
 
 # also fills every tensor from torch.empty with NaN, so that reading one before writing shows
 torch.use_deterministic_algorithms(True)
@@ -32,3 +33,20 @@ def device_in_force(request):
     yield
     if gpu is not None:
         caffe.set_mode_cpu()
+
+
+@pytest.fixture
+def double():
+    """Nets compute in double precision."""
+    caffe.set_precision("fp64")
+    yield
+    caffe.set_precision("fp32")
+
+
+@pytest.fixture
+def project_layers():
+    """The modified Split registered as the driver does, the engine's own afterwards."""
+    own = caffe.layer_class("Split")
+    layers.register(caffe)
+    yield
+    caffe.register_layer(own)

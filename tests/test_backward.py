@@ -6,13 +6,13 @@ import torch
 from google.protobuf import text_format
 
 import caffe
-import layers
 import reference
 import relay_cases
-from caffe import device
 from caffe.proto import caffe_pb2
 from nets import BRANCHED
 from relaybp import backward, flows, relay_file
+
+pytestmark = pytest.mark.usefixtures("project_layers")
 
 FLOWS = [
     ("overlapping", 'flow { loss: "loss" to: "res2" } flow { loss: "aux_loss" to: "conv1" }'),
@@ -29,22 +29,6 @@ FLOWS = [
 ]
 WAYS = [backward.Fused, backward.Ranges, backward.Passes]
 LOSS_WEIGHTS = {"loss": 1.0, "aux_loss": float(np.float32(0.3))}  # a protobuf float
-
-
-@pytest.fixture
-def double():
-    device.set_precision("fp64")
-    yield
-    device.set_precision("fp32")
-
-
-@pytest.fixture(autouse=True)
-def project_layers():
-    """The modified Split registered as the driver does, the engine's own afterwards."""
-    own = caffe.layer_class("Split")
-    layers.register(caffe)
-    yield
-    caffe.register_layer(own)
 
 
 def make_net(text=BRANCHED, seed=1):

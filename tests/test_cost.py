@@ -4,7 +4,6 @@ import pytest
 import torch
 
 import caffe
-import layers
 import relay_cases
 from caffe import TEST
 from caffe.proto import caffe_pb2
@@ -12,15 +11,9 @@ from live_bytes import LiveBytes
 from relaybp import backward, engine, flows, models, run_folder
 from relaybp.schedules import make_schedule
 
+pytestmark = pytest.mark.usefixtures("project_layers")
+
 NETWORKS = [name[:-len("_relay")] for name in models.names() if name.endswith("_relay")]
-
-
-@pytest.fixture(autouse=True)
-def project_layers():
-    own = caffe.layer_class("Split")
-    layers.register(caffe)
-    yield
-    caffe.register_layer(own)
 
 
 def test_live_bytes_counts_what_lives():

@@ -5,23 +5,13 @@ import pytest
 from google.protobuf import text_format
 
 import caffe
-import layers
-from caffe import device
 from caffe.proto import caffe_pb2
 from relaybp import backward, flows
 from relaybp.relay_file import parse_relay
 
+pytestmark = pytest.mark.usefixtures("project_layers", "double")
+
 NETS = 24
-
-
-@pytest.fixture(autouse=True)
-def double_precision_and_the_modified_split():
-    own = caffe.layer_class("Split")
-    layers.register(caffe)
-    device.set_precision("fp64")
-    yield
-    device.set_precision("fp32")
-    caffe.register_layer(own)
 
 
 def draw(random):

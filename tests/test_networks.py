@@ -9,26 +9,16 @@ import pytest
 import torch
 
 import caffe
-import layers
 import reference
 import relay_cases
-from caffe import device
 from relaybp import backward, flows, models
 from relaybp.relay_file import schedule_name
+
+pytestmark = pytest.mark.usefixtures("project_layers", "double")
 
 TOLERANCE = 1e-6  # relative to a blob's largest gradient; rounding grows over 200 layers
 LIGHT = ("plain16", "resnet20")
 NETWORKS = [name[:-len("_relay")] for name in models.names() if name.endswith("_relay")]
-
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    own = caffe.layer_class("Split")
-    layers.register(caffe)
-    device.set_precision("fp64")
-    yield
-    device.set_precision("fp32")
-    caffe.register_layer(own)
 
 
 def build(name, folder):

@@ -9,22 +9,15 @@ import numpy as np
 import pytest
 
 import caffe
-import layers
 import relay_cases
 from caffe import device, native
 from relaybp import backward, flows, models
 
+pytestmark = pytest.mark.usefixtures("project_layers")
+
 TOLERANCE = 1e-5
 LIGHT = ("plain16", "resnet20", "auxnet-44-2")
 NETWORKS = [name for name in models.names() if name.endswith("_relay")]
-
-
-@pytest.fixture(autouse=True)
-def layers_of_the_project():
-    own = caffe.layer_class("Split")
-    layers.register(caffe)
-    yield
-    caffe.register_layer(own)
 
 
 def two_steps(name, folder, fast, monkeypatch):
@@ -68,8 +61,7 @@ def worst(found, expected, index):
 @pytest.mark.parametrize("name", [
     name if name[:-len("_relay")] in LIGHT else pytest.param(name, marks=pytest.mark.heavy)
     for name in NETWORKS])
-def test_fast_equals_plain(name, tmp_path, monkeypatch):
-    device.set_precision("fp64")
+def test_fast_equals_plain(double, name, tmp_path, monkeypatch):
     truth, _ = two_steps(name, tmp_path, False, monkeypatch)
     device.set_precision("fp32")
     plain, plain_losses = two_steps(name, tmp_path, False, monkeypatch)

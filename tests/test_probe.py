@@ -8,33 +8,18 @@ import torch
 from google.protobuf import text_format
 
 import caffe
-import layers
 import reference
-from caffe import device
 from caffe.proto import caffe_pb2
 from nets import AUXILIARY, AUXILIARY_IN_PLACE
 from relaybp.probe import Probe
 from schedule_cases import make, run
 
+pytestmark = pytest.mark.usefixtures("project_layers")
+
 FLOWS = ('flow { loss: "loss" to: "conv3" } flow { loss: "aux3_loss" to: "conv2" } '
          'flow { loss: "aux2_loss" to: "conv1" }')
 LOSS_WEIGHTS = {"loss": 1.0, "aux3_loss": 0.25, "aux2_loss": 0.5}
 DECAY = 2 ** -7
-
-
-@pytest.fixture(autouse=True)
-def project_layers():
-    own = caffe.layer_class("Split")
-    layers.register(caffe)
-    yield
-    caffe.register_layer(own)
-
-
-@pytest.fixture
-def double():
-    device.set_precision("fp64")
-    yield
-    device.set_precision("fp32")
 
 
 def probed(tmp_path, relay, every, iterations, net=AUXILIARY_IN_PLACE):

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import caffe
-import layers
 import schedule_cases
 from caffe import device
 from caffe.proto.caffe_pb2 import SolverParameter
@@ -66,22 +65,12 @@ CASES = {
 }
 
 
-@pytest.fixture
-def double():
-    device.set_precision("fp64")
-    yield
-    device.set_precision("fp32")
-
-
 @pytest.fixture(autouse=True)
-def project_layers():
-    own = caffe.layer_class("Split")
-    layers.register(caffe)
+def one_thread(project_layers):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # threads only cost time on tensors as small as these
     yield
     torch.set_num_threads(threads)
-    caffe.register_layer(own)
 
 
 def weights_of(net):
