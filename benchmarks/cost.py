@@ -15,7 +15,6 @@ import json
 import os
 import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +22,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [ROOT, os.path.join(ROOT, "tests")]
 
-from train_step import METHODS, caffe_step, hardware  # noqa: E402
+from train_step import METHODS, caffe_step, hardware, result_of  # noqa: E402
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 TEST_NETS = {"standard": ["standard"], "relay": []}  # method: stages of its TEST net
@@ -91,12 +90,8 @@ def run_child(args, engine, what, method):
     prefix = shlex.split(args.bvlc) + ["python3"] if engine == "bvlc" else [sys.executable]
     command = [*prefix, os.path.abspath(__file__), *sys.argv[1:], "--child",
                f"{engine}:{what}:{method}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False,
-                          env={**os.environ, **dict.fromkeys(THREADS, "1")})
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    if not lines:
-        raise SystemExit(f"{engine} {what} {method}: {done.stderr[-2000:]}")
-    return json.loads(lines[-1][7:])
+    return result_of(command, {**os.environ, **dict.fromkeys(THREADS, "1")},
+                     f"{engine} {what} {method}")
 
 
 def child(args, engine, what, method):

@@ -11,14 +11,13 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [ROOT, os.path.join(ROOT, "tests")]
 
-from benchmarks.train_step import hardware, spread  # noqa: E402
+from benchmarks.train_step import hardware, result_of, spread  # noqa: E402
 
 TARGETS = {"import caffe": 1.0, "build the net": 2.0}  # seconds
 
@@ -54,8 +53,7 @@ def main():
 
 def run_child():
     command = [sys.executable, os.path.abspath(__file__), *sys.argv[1:], "--child"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.split("RESULT ")[1])
+    return result_of(command, None, "start-up")
 
 
 def child(args):

@@ -63,10 +63,15 @@ def run_child(args, peer, method):
     command = [*prefix, os.path.abspath(__file__), *sys.argv[1:], "--child", f"{peer}:{method}"]
     environment = {key: value for key, value in os.environ.items()
                    if peer != "bvlc" or key != "PYTHONPATH"}  # which may lead to this Caffe
+    return result_of(command, environment, f"{peer} {method}")
+
+
+def result_of(command, environment, what):
+    """What a process prints as JSON in its last line that begins with RESULT."""
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if not lines:
-        raise SystemExit(f"{peer} {method}: {done.stderr[-2000:]}")
+        raise SystemExit(f"{what}: {done.stderr[-2000:]}")
     return json.loads(lines[-1][7:])
 
 
