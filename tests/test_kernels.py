@@ -1,4 +1,9 @@
-"""The CPU kernels, against their definitions in double precision."""
+"""The kernels, against their definitions in double precision.
+
+Those for GPUs run on one, or on the CPU in Triton's interpreter: TRITON_INTERPRET=1.
+"""
+
+import os
 
 import numpy as np
 import pytest
@@ -6,14 +11,32 @@ import torch
 from google.protobuf import text_format
 
 import caffe
-from caffe import kernels, native
+from caffe import device, native
+from caffe.kernels import cpu
 from caffe.proto import caffe_pb2
 
-pytestmark = pytest.mark.skipif(native.library() is None, reason="not built: make build")
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 # (N, C, H, W) or (N, C): rows that are no multiple of a group of rows, several threads, one row
 SHAPES = [(3, 16, 5, 7), (2, 48, 9, 9), (8, 64, 31, 17), (1, 80, 1, 1), (300, 32), (40, 2048, 2, 2)]
+PLACE = "cuda" if torch.cuda.is_available() else "cpu"  # of the kernels under test, if for GPUs
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 8e-3}  # of the largest value: a last place or two
+
+
+@pytest.fixture(params=["cpu", "gpu"])
+def kernels(request):
+    """A module of kernels, and tensors from here on where they belong."""
+    if request.param == "cpu":
+        if native.library() is None:
+            pytest.skip("not built: make build")
+        yield cpu
+        return
+    if not (torch.cuda.is_available() or INTERPRETED):
+        pytest.skip("needs a GPU, or TRITON_INTERPRET=1")
+    pytest.importorskip("triton")
+    from caffe.kernels import gpu
+    with torch.device(PLACE):
+        yield gpu
 
 
 def images(shape, dtype, seed):
@@ -47,7 +70,7 @@ def expected(x, other, scale, bias, eps, rectify, statistics=None):
 @pytest.mark.parametrize("adds", [True, False])
 @pytest.mark.parametrize("stored", [True, False])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_normalization_and_its_gradients(shape, stored, adds, rectify, dtype):
+def test_normalization_and_its_gradients(kernels, shape, stored, adds, rectify, dtype):
     x, other, dy = (images(shape, dtype, seed) for seed in range(3))
     random = np.random.RandomState(3)
     scale, bias = (torch.tensor(random.randn(shape[1]) + 1, dtype=torch.float32) for _ in range(2))
@@ -85,14 +108,16 @@ def test_normalization_and_its_gradients(shape, stored, adds, rectify, dtype):
 
 @pytest.mark.parametrize("offset, spread", [(0, 1), (1000, 1), (-3, 1e-3)])
 @pytest.mark.parametrize("drift", [0, 50])
-def test_statistics_do_not_cancel(offset, spread, drift):
+def test_statistics_do_not_cancel(kernels, offset, spread, drift):
     random = np.random.RandomState(0)
     values = random.randn(16, 32, 20, 20) * spread + offset
     values += drift * spread * np.arange(16).reshape(-1, 1, 1, 1)  # images of growing brightness
     x = torch.tensor(values, dtype=torch.float32).contiguous(memory_format=torch.channels_last)
     means, variances, weight = torch.ones(32), torch.ones(32), torch.ones(1)
     mean, variance = kernels.measure(x, 0.5, means, variances, weight)
-    truth, count = x.double(), 16 * 20 * 20
+    mean, variance, means, variances, weight = (
+        value.cpu() for value in (mean, variance, means, variances, weight))
+    truth, count = x.double().cpu(), 16 * 20 * 20
     np.testing.assert_allclose(mean, truth.mean((0, 2, 3)), rtol=1e-6, atol=1e-6 * spread)
     np.testing.assert_allclose(variance, truth.var((0, 2, 3), unbiased=False), rtol=2e-5)
     # Caffe's running sums: half of what they were, and this batch's, the variance unbiased
@@ -103,7 +128,7 @@ def test_statistics_do_not_cancel(offset, spread, drift):
 
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("keep_diffs", [False, True])
-def test_update(nesterov, keep_diffs):
+def test_update(kernels, nesterov, keep_diffs):
     random = np.random.RandomState(0)
     sizes = [1, 15, 16, 17, 4096, 70001]
     weights, gradients, velocities = (
@@ -114,25 +139,28 @@ def test_update(nesterov, keep_diffs):
         w, g, v = w.double(), g.double(), v.double()
         after = 0.9 * v + 0.1 * (g * 0.5 + 0.01 * w)
         update = 1.9 * after - 0.9 * v if nesterov else after
-        truth.append((w - update, update if keep_diffs else g, after))
-    assert kernels.can_update(weights, gradients, velocities)
+        truth.append((w - update, after, update))
+    if not kernels.can_update(weights, gradients, velocities, 0.9, keep_diffs):
+        assert kernels is not cpu and keep_diffs
+        return
     kernels.update_sgd(weights, gradients, velocities, copies, rate=0.1, momentum=0.9, decay=0.01,
                        gradient_factor=0.5, nesterov=nesterov, keep_diffs=keep_diffs)
-    for found, wanted in zip(zip(weights, gradients, velocities, strict=True), truth, strict=True):
-        for value, true_value in zip(found, wanted, strict=True):
+    kept = [weights, velocities, gradients] if keep_diffs else [weights, velocities]
+    for found, wanted in zip(zip(*kept, strict=True), truth, strict=True):
+        for value, true_value in zip(found, wanted, strict=False):
             assert_close(value, true_value, 1e-6)
     for weight, copy in zip(weights, copies, strict=True):
         if copy is not None:
             assert torch.equal(copy, weight.bfloat16())
 
 
-def test_rounding_to_bf16_is_that_of_pytorch():
+def test_rounding_to_bf16_is_that_of_pytorch(kernels):
     """Ties, the largest numbers, infinities, NaN: every upper half with three lower halves."""
     upper = np.arange(2 ** 16, dtype=np.uint32) << 16
     bits = np.concatenate([upper | lower for lower in (0, 0x7fff, 0x8000, 0x8001)])
-    values = torch.from_numpy(bits.view(np.float32).copy())
+    values = torch.tensor(bits.view(np.float32))
     zero, copy = torch.zeros_like(values), torch.empty_like(values, dtype=torch.bfloat16)
-    kernels.update_sgd([values], [zero.clone()], [zero.clone()], [copy], rate=0.0, momentum=0.0,
+    kernels.update_sgd([values], [zero.clone()], [zero.clone()], [copy], rate=0.0, momentum=0.9,
                        decay=0.0, gradient_factor=0.0, nesterov=False, keep_diffs=False)
     wanted, tiny = values.bfloat16(), values.abs() < torch.finfo(torch.float32).tiny
     is_number = ~values.isnan() & ~tiny
@@ -141,17 +169,17 @@ def test_rounding_to_bf16_is_that_of_pytorch():
     assert ((copy[tiny] == 0) | (copy[tiny] == wanted[tiny])).all()  # a processor may make it zero
 
 
-def test_what_the_kernels_do_not_take():
+def test_what_the_kernels_do_not_take(kernels):
     images_last = torch.zeros(2, 32, 4, 4).contiguous(memory_format=torch.channels_last)
     assert kernels.fits(images_last) and kernels.fits(torch.zeros(4, 16))
     assert not kernels.fits(torch.zeros(2, 32, 4, 4))             # channels first
-    assert not kernels.fits(torch.zeros(4, 20))                   # not a multiple of 16
+    assert kernels.fits(torch.zeros(4, 20)) == (kernels is not cpu)  # not a multiple of 16
     assert not kernels.fits(torch.zeros(4, 16).double())
     assert not kernels.fits(torch.zeros(0, 16))
     assert not kernels.fits(images_last, images_last.bfloat16())
     weight = [torch.zeros(8, 4, 3, 3)]
     assert not kernels.can_update(weight, [weight[0].contiguous(
-        memory_format=torch.channels_last)], weight)
+        memory_format=torch.channels_last)], weight, 0.9, False)
 
 
 BRANCHES = """

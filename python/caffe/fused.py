@@ -33,7 +33,8 @@ class FusedNormalization(TensorLayer):
         return self.blobs[0].tensor, self.blobs[1].tensor if len(self.blobs) > 1 else None
 
     def forward(self, x, other=None):
-        if kernels.fits(x) if other is None else kernels.fits(x, other):
+        self.kernels = kernels.taking(x) if other is None else kernels.taking(x, other)
+        if self.kernels is not None:
             return self._forward_in_kernels(x, other)
         self.saved = None
         y = self.normalization.normalize(x, *self._params())
@@ -42,9 +43,9 @@ class FusedNormalization(TensorLayer):
 
     def _forward_in_kernels(self, x, other):
         norm, (scale, bias) = self.normalization, self._params()
-        norm.mean, norm.variance = norm.statistics(x)
-        y, self.saved = kernels.normalize(x, other, scale, bias, norm.options.eps, norm.mean,
-                                          norm.variance, self.rectifies)
+        norm.mean, norm.variance = norm.statistics(x, self.kernels)
+        y, self.saved = self.kernels.normalize(x, other, scale, bias, norm.options.eps, norm.mean,
+                                               norm.variance, self.rectifies)
         return y
 
     def backward(self, diffs, bottoms, tops, wanted):
@@ -71,7 +72,7 @@ class FusedNormalization(TensorLayer):
             below = torch.ops.aten.threshold_backward(dy, tops[0], 0) if self.rectifies else dy
             return (*norm.gradients(below, x, scale, mask), below)
         dy = device.layout(dy)  # a Concat hands down pieces of its diff
-        *found, masked = kernels.normalize_backward(
+        *found, masked = self.kernels.normalize_backward(
             dy, x, scale, norm.mean, self.saved,
             own_statistics=not norm.uses_stored_statistics,
             top=tops[0] if self.rectifies and self.adds else None,

@@ -94,9 +94,10 @@ def fused(rule, params, history, rate, solver_param, decay, keep_diffs):
     if rule not in ("SGD", "Nesterov") or solver_param.regularization_type != "L2":
         return False
     weights, gradients = [b.tensor for b in params], [b.diff_tensor for b in params]
-    if not kernels.can_update(weights, gradients, history[0]):
+    module = kernels.updating(weights, gradients, history[0], solver_param.momentum, keep_diffs)
+    if module is None:
         return False
-    kernels.update_sgd(
+    module.update_sgd(
         weights, gradients, history[0], [blob.kept_copy() for blob in params], rate=rate,
         momentum=solver_param.momentum, decay=decay, gradient_factor=1 / solver_param.iter_size,
         nesterov=rule == "Nesterov", keep_diffs=keep_diffs)

@@ -2,7 +2,6 @@
 
 import torch
 
-from .. import kernels
 from ..blob import Blob
 from ..layer import TensorLayer, register
 
@@ -64,7 +63,7 @@ class BatchNorm(TensorLayer):
         self._remember(mean, variance, x.numel() // mean.numel())
         return y.view(x.shape)
 
-    def statistics(self, x):
+    def statistics(self, x, kernels):
         """Mean and biased variance, (C,) each: of the batch, which is remembered, or as stored."""
         if self.uses_stored_statistics:
             return self.stored_statistics()

@@ -8,7 +8,7 @@ import ctypes
 
 import torch
 
-from . import native
+from .. import native
 
 LANES = 16  # channels come in multiples of this
 _KINDS = {torch.float32: "_float32", torch.bfloat16: "_bfloat16"}
@@ -84,7 +84,7 @@ def update_sgd(weights, gradients, velocities, copies, *, rate, momentum, decay,
                                 gradient_factor, nesterov, keep_diffs, torch.get_num_threads())
 
 
-def can_update(weights, gradients, velocities):
+def can_update(weights, gradients, velocities, momentum, keep_diffs):
     """Whether `update_sgd` takes these lists."""
     if native.library() is None:
         return False

@@ -1,0 +1,139 @@
+"""The GPU kernels on tensors, in Triton: what cpu.py has, for (rows, channels) on a GPU.
+
+Each way takes three launches: sums over parts of the rows, their reduction to what each channel
+needs, one pass over the values.
+"""
+
+import torch
+import triton
+
+from . import triton_normalization as kernels
+
+_TILE = 4096       # values that a program holds at a time
+_PROGRAMS = 1056   # enough to fill a GPU's 132 multiprocessors
+
+
+def fits(*tensors):
+    """Whether the kernels take these tensors, of one shape and dtype."""
+    kind, shape = tensors[0].dtype, tensors[0].shape
+    if kind not in (torch.float32, torch.bfloat16) or len(shape) not in (2, 4) or 0 in shape:
+        return False
+    return all(x.dtype == kind and _is_rows(x) for x in tensors)
+
+
+def _is_rows(x):
+    """Whether x lies in memory as (rows, channels)."""
+    if x.dim() == 4:
+        return x.is_contiguous(memory_format=torch.channels_last)
+    return x.is_contiguous()
+
+
+class _Plan:
+    """How a kernel divides (rows, channels) among its programs."""
+
+    def __init__(self, x):
+        self.channels = x.shape[1]
+        self.rows = x.numel() // self.channels
+        self.columns = min(64, triton.next_power_of_2(self.channels))
+        self.height = _TILE // self.columns
+        self.across = triton.cdiv(self.channels, self.columns)
+        tiles = triton.cdiv(self.rows, self.height)
+        self.parts = min(tiles, max(1, _PROGRAMS // self.across))
+        self.chunk = triton.cdiv(tiles, self.parts) * self.height
+        self.parts = triton.cdiv(self.rows, self.chunk)
+
+    @property
+    def tile(self):
+        return {"HEIGHT": self.height, "COLUMNS": self.columns}
+
+    def sums(self, x):
+        """Memory for two sums of each part and channel."""
+        return x.new_empty(2, self.parts, self.channels, dtype=torch.float32)
+
+    @property
+    def over_parts(self):
+        return self.parts, self.across
+
+    @property
+    def over_values(self):
+        return triton.cdiv(self.rows, self.height), self.across
+
+    @property
+    def over_channels(self):
+        return (triton.cdiv(self.channels, kernels.FINISHED),)
+
+
+def measure(x, fraction, means, variances, weight):
+    """Mean and biased variance of each channel, (C,) fp32; updates Caffe's three running sums."""
+    plan = _Plan(x)
+    sums, found = plan.sums(x), x.new_empty(2, plan.channels, dtype=torch.float32)
+    kernels.measure[plan.over_parts](x, sums, plan.rows, plan.channels, plan.chunk, **plan.tile)
+    kernels.finish_measure[plan.over_channels](
+        x, sums, plan.parts, plan.rows, plan.channels, fraction, found, means, variances, weight)
+    return found[0], found[1]
+
+
+def normalize(x, other, scale, bias, eps, mean, variance, rectify):
+    """y = scale (x - mean) / sqrt(variance + eps) + bias (+ other), or max(that, 0).
+
+    Returns y and a (3, C) tensor for `normalize_backward`: 1 / sqrt(variance + eps), and the
+    factor and the shift that x was given.
+    """
+    plan = _Plan(x)
+    y, saved = torch.empty_like(x), x.new_empty(3, plan.channels, dtype=torch.float32)
+    kernels.normalize[plan.over_values](
+        x, other, y, scale, bias, mean, variance, saved, plan.rows, plan.channels, eps,
+        RECTIFY=rectify, **plan.tile)
+    return y, saved
+
+
+def normalize_backward(dy, x, scale, mean, saved, *, own_statistics, top=None, rectified=False,
+                       want_data=True):
+    """(dx, dscale, dbias, the diff below the ReLU) of `normalize`.
+
+    top: its y, where another blob was added before the ReLU; rectified: whether there was a ReLU
+    without that. own_statistics: whether mean and variance were those of x.
+    """
+    plan = _Plan(x)
+    masked = torch.empty_like(x) if top is not None else None
+    sums, found = plan.sums(x), x.new_empty(5, plan.channels, dtype=torch.float32)
+    kernels.sum_backward[plan.over_parts](
+        dy, x, top, masked, mean, saved, sums, plan.rows, plan.channels, plan.chunk,
+        RECTIFIED=rectified, **plan.tile)
+    kernels.finish_backward[plan.over_channels](
+        sums, plan.parts, plan.rows, plan.channels, scale, saved, found, OWN=own_statistics)
+    dx = None
+    if want_data:
+        dx = torch.empty_like(x)
+        kernels.normalize_backward[plan.over_values](
+            dy if masked is None else masked, x, dx, mean, saved, found, plan.rows, plan.channels,
+            RECTIFIED=rectified, **plan.tile)
+    return dx, found[0], found[1], masked
+
+
+def can_update(weights, gradients, velocities, momentum, keep_diffs):
+    """Whether `update_sgd` takes these lists."""
+    return momentum != 0 and not keep_diffs and all(
+        w.dtype == g.dtype == v.dtype == torch.float32
+        and w.stride() == g.stride() == v.stride() and (w.is_contiguous() or _is_rows(w))
+        for w, g, v in zip(weights, gradients, velocities, strict=True))
+
+
+def update_sgd(weights, gradients, velocities, copies, *, rate, momentum, decay, gradient_factor,
+               nesterov, keep_diffs):
+    """One step of SGD or Nesterov with L2 decay, on lists of tensors of equal layouts.
+
+    copies: for each weight a bf16 tensor to round it into, or None. The gradients are spoilt.
+
+    PyTorch's own multi-tensor step computes v = momentum v + g / s + d w and w -= v with a rate
+    of 1; with 1 / s and d multiplied by Caffe's rate, that is Caffe's rule.
+    """
+    scale = torch.full((), 1 / (rate * gradient_factor) if rate else torch.inf,
+                       device=weights[0].device)
+    with torch.autograd._unsafe_preserve_version_counter(tuple(weights)):
+        torch._fused_sgd_(weights, gradients, velocities, weight_decay=decay * rate,
+                          momentum=momentum, lr=1.0, dampening=0.0, nesterov=nesterov,
+                          maximize=False, is_first_step=False, grad_scale=scale, found_inf=None)
+    kept = [(copy, w) for copy, w in zip(copies, weights, strict=True) if copy is not None]
+    if kept:
+        torch._foreach_copy_(*map(list, zip(*kept, strict=True)))

@@ -1,0 +1,184 @@
+"""Triton kernels of normalization, on values that lie as (rows, channels); see gpu.py.
+
+A program holds a tile of HEIGHT rows and COLUMNS channels. Sums run over chunks of rows, so their
+order, and with it the result, does not change from run to run.
+"""
+
+import triton
+import triton.language as tl
+
+FINISHED = 16  # channels that a program of the `finish` kernels sees to
+
+
+@triton.jit
+def _columns(channels, COLUMNS: tl.constexpr):
+    """The program's channels and which of them exist."""
+    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    return columns, columns < channels
+
+
+@triton.jit
+def _tile(first, columns, there, rows, channels, HEIGHT: tl.constexpr):
+    """Places of a tile's values and which of them exist."""
+    row = first.to(tl.int64) + tl.arange(0, HEIGHT)
+    return row[:, None] * channels + columns[None, :], (row[:, None] < rows) & there[None, :]
+
+
+@triton.jit
+def _channel(values, row, columns, there, channels):
+    """Row `row` of a (rows, channels) table of channel values, in fp32."""
+    return tl.load(values + row * channels + columns, mask=there, other=0)
+
+
+@triton.jit
+def measure(x, sums, rows, channels, chunk, HEIGHT: tl.constexpr, COLUMNS: tl.constexpr):
+    """sums (2, parts, C): of x and its square, both less the first row, over each part."""
+    columns, there = _columns(channels, COLUMNS)
+    shift = tl.load(x + columns, mask=there, other=0).to(tl.float32)
+    total = tl.zeros((HEIGHT, COLUMNS), tl.float32)
+    squares = tl.zeros((HEIGHT, COLUMNS), tl.float32)
+    first = tl.program_id(0) * chunk
+    for start in range(0, chunk, HEIGHT):
+        at, inside = _tile(first + start, columns, there, rows, channels, HEIGHT)
+        value = tl.load(x + at, mask=inside, other=0).to(tl.float32)
+        value = tl.where(inside, value - shift[None, :], 0)
+        total += value
+        squares += value * value
+    _store_sums(sums, total, squares, columns, there, channels)
+
+
+@triton.jit
+def _store_sums(sums, one, other, columns, there, channels):
+    part, parts = tl.program_id(0), tl.num_programs(0)
+    tl.store(sums + part * channels + columns, tl.sum(one, 0), mask=there)
+    tl.store(sums + (parts + part) * channels + columns, tl.sum(other, 0), mask=there)
+
+
+@triton.jit
+def _add_parts(sums, first, parts, columns, there, channels, COLUMNS: tl.constexpr):
+    """The sum over `parts` rows of sums (2 parts, C), from row `first` on."""
+    HEIGHT: tl.constexpr = 64
+    total = tl.zeros((HEIGHT, COLUMNS), tl.float32)
+    for start in range(0, parts, HEIGHT):
+        part = start + tl.arange(0, HEIGHT)
+        at = (first + part[:, None]) * channels + columns[None, :]
+        total += tl.load(sums + at, mask=(part[:, None] < parts) & there[None, :], other=0)
+    return tl.sum(total, 0)
+
+
+@triton.jit
+def finish_measure(x, sums, parts, rows, channels, fraction, found, means, variances, weight,
+                   COLUMNS: tl.constexpr = FINISHED):
+    """found (2, C): mean and biased variance; Caffe's running sums gain mean, unbiased variance."""
+    columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    there = columns < channels
+    mean = _add_parts(sums, 0, parts, columns, there, channels, COLUMNS) / rows
+    square = _add_parts(sums, parts, parts, columns, there, channels, COLUMNS) / rows
+    variance = tl.maximum(square - mean * mean, 0)
+    mean += tl.load(x + columns, mask=there, other=0).to(tl.float32)
+    tl.store(found + columns, mean, mask=there)
+    tl.store(found + channels + columns, variance, mask=there)
+    unbiased = variance * (rows / tl.maximum(rows - 1, 1).to(tl.float32))
+    for running, value in ((means, mean), (variances, unbiased)):
+        before = tl.load(running + columns, mask=there, other=0)
+        tl.store(running + columns, before * fraction + value, mask=there)
+    if tl.program_id(0) == 0:
+        tl.store(weight, tl.load(weight) * fraction + 1)
+
+
+@triton.jit
+def normalize(x, other, y, scale, bias, mean, variance, saved, rows, channels, eps,
+              RECTIFY: tl.constexpr, HEIGHT: tl.constexpr, COLUMNS: tl.constexpr):
+    """y; saved (3, C): the inverse standard deviation, and x's factor and shift."""
+    columns, there = _columns(channels, COLUMNS)
+    inverse_std = 1 / tl.sqrt(_channel(variance, 0, columns, there, channels) + eps)
+    factor = inverse_std
+    if scale is not None:
+        factor *= _channel(scale, 0, columns, there, channels)
+    shift = -_channel(mean, 0, columns, there, channels) * factor
+    if bias is not None:
+        shift += _channel(bias, 0, columns, there, channels)
+    if tl.program_id(0) == 0:
+        tl.store(saved + columns, inverse_std, mask=there)
+        tl.store(saved + channels + columns, factor, mask=there)
+        tl.store(saved + 2 * channels + columns, shift, mask=there)
+    at, inside = _tile(tl.program_id(0) * HEIGHT, columns, there, rows, channels, HEIGHT)
+    value = tl.load(x + at, mask=inside, other=0).to(tl.float32)
+    value = value * factor[None, :] + shift[None, :]
+    if other is not None:
+        value += tl.load(other + at, mask=inside, other=0).to(tl.float32)
+    if RECTIFY:
+        value = tl.maximum(value, 0)
+    tl.store(y + at, value.to(y.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def sum_backward(dy, x, top, masked, mean, saved, sums, rows, channels, chunk,
+                 RECTIFIED: tl.constexpr, HEIGHT: tl.constexpr, COLUMNS: tl.constexpr):
+    """sums (2, parts, C): of the diff below the ReLU, and of it times (x - mean).
+
+    Where top says if the ReLU passed, that diff is stored in `masked`.
+    """
+    columns, there = _columns(channels, COLUMNS)
+    center = _channel(mean, 0, columns, there, channels)
+    factor = _channel(saved, 1, columns, there, channels)
+    shift = _channel(saved, 2, columns, there, channels)
+    total = tl.zeros((HEIGHT, COLUMNS), tl.float32)
+    products = tl.zeros((HEIGHT, COLUMNS), tl.float32)
+    first = tl.program_id(0) * chunk
+    for start in range(0, chunk, HEIGHT):
+        at, inside = _tile(first + start, columns, there, rows, channels, HEIGHT)
+        value = tl.load(x + at, mask=inside, other=0).to(tl.float32)
+        diff = tl.load(dy + at, mask=inside, other=0).to(tl.float32)
+        if top is not None:
+            diff = tl.where(tl.load(top + at, mask=inside, other=0) > 0, diff, 0)
+            tl.store(masked + at, diff.to(masked.dtype.element_ty), mask=inside)
+        if RECTIFIED:
+            diff = tl.where(value * factor[None, :] + shift[None, :] > 0, diff, 0)
+        total += diff
+        products += diff * (value - center[None, :])
+    _store_sums(sums, total, products, columns, there, channels)
+
+
+@triton.jit
+def finish_backward(sums, parts, rows, channels, scale, saved, found, OWN: tl.constexpr,
+                    COLUMNS: tl.constexpr = FINISHED):
+    """found (5, C): the diffs of scale and bias; a, b and c of dx = a dy + b (x - mean) + c."""
+    columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    there = columns < channels
+    dbias = _add_parts(sums, 0, parts, columns, there, channels, COLUMNS)
+    products = _add_parts(sums, parts, parts, columns, there, channels, COLUMNS)
+    inverse_std = _channel(saved, 0, columns, there, channels)
+    dscale = products * inverse_std
+    a = inverse_std
+    if scale is not None:
+        a *= _channel(scale, 0, columns, there, channels)
+    tl.store(found + columns, dscale, mask=there)
+    tl.store(found + channels + columns, dbias, mask=there)
+    tl.store(found + 2 * channels + columns, a, mask=there)
+    if OWN:
+        b, c = -a * inverse_std * dscale / rows, -a * dbias / rows
+    else:
+        b, c = a * 0, a * 0
+    tl.store(found + 3 * channels + columns, b, mask=there)
+    tl.store(found + 4 * channels + columns, c, mask=there)
+
+
+@triton.jit
+def normalize_backward(dy, x, dx, mean, saved, found, rows, channels,
+                       RECTIFIED: tl.constexpr, HEIGHT: tl.constexpr, COLUMNS: tl.constexpr):
+    """dx = a dy + b (x - mean) + c, dy the diff below the ReLU."""
+    columns, there = _columns(channels, COLUMNS)
+    center = _channel(mean, 0, columns, there, channels)
+    a = _channel(found, 2, columns, there, channels)
+    b = _channel(found, 3, columns, there, channels)
+    c = _channel(found, 4, columns, there, channels)
+    at, inside = _tile(tl.program_id(0) * HEIGHT, columns, there, rows, channels, HEIGHT)
+    value = tl.load(x + at, mask=inside, other=0).to(tl.float32)
+    diff = tl.load(dy + at, mask=inside, other=0).to(tl.float32)
+    if RECTIFIED:
+        factor = _channel(saved, 1, columns, there, channels)
+        shift = _channel(saved, 2, columns, there, channels)
+        diff = tl.where(value * factor[None, :] + shift[None, :] > 0, diff, 0)
+    diff = a[None, :] * diff + b[None, :] * (value - center[None, :]) + c[None, :]
+    tl.store(dx + at, diff.to(dx.dtype.element_ty), mask=inside)
