@@ -3,9 +3,12 @@
 import torch
 
 from .. import device
+from ..kernels import cpu
 from ..layer import TensorLayer, register
 from . import convolution_nd, pointwise
 from .geometry import check_positive, convolved, spatial
+
+_SAME_3X3 = ((1, 1), (1, 1), (1, 1), False, (0, 0), 1)  # stride, pad, dilation, ..., group
 
 
 class _BaseConvolution(TensorLayer):
@@ -32,6 +35,7 @@ class _BaseConvolution(TensorLayer):
         self.geometry = (self.stride, self.pad, self.dilation, self.transposed, (0,) * axes,
                          self.group)
         self.is_pointwise = set(self.kernel) == {1} and not any(self.pad) and not self.transposed
+        self.is_3x3 = self.kernel == (3, 3) and self.geometry == _SAME_3X3 and not options.bias_term
         check_positive(self, kernel_size=self.kernel, stride=self.stride, dilation=self.dilation,
                        num_output=(outputs,), group=(self.group,))
         if channels % self.group or outputs % self.group:
@@ -69,6 +73,8 @@ class _BaseConvolution(TensorLayer):
     def _convolve(self, x, weight, bias):
         if not self._is_native:
             return convolution_nd.convolution(x, weight, bias, *self.geometry)
+        if self.is_3x3 and cpu.convolves(x, weight):
+            return cpu.convolve_3x3(x, weight)
         x, geometry = self._taken(x)
         if self._is_product(x):
             return pointwise.forward(x, weight, bias)
@@ -106,6 +112,8 @@ class _BaseConvolution(TensorLayer):
         bias_sizes = [self.options.num_output] if mask[2] else None
         if not self._is_native:
             return convolution_nd.backward(dy, x, weight, bias_sizes, *self.geometry, mask)
+        if self.is_3x3 and cpu.convolves(x, weight):
+            return cpu.convolve_3x3_backward(dy, x, weight, mask[:2])
         taken, geometry = self._taken(x)
         if self._is_product(taken):
             dx, *others = pointwise.backward(dy, taken, weight, mask)

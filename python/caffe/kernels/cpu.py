@@ -1,4 +1,5 @@
-"""The CPU kernels on tensors: normalization in one pass each way, one pass for an update.
+"""The CPU kernels on tensors: normalization in one pass each way, one pass for an update, and
+3 x 3 convolutions of few channels.
 
 They take what convolutions take: (N, C, H, W), channels last, or (N, C), in fp32 or bf16.
 `fits` says whether they take these tensors; where it says no, PyTorch has to do.
@@ -69,6 +70,46 @@ def normalize_backward(dy, x, scale, mean, saved, *, own_statistics, top=None, r
           _pointer(dx), *_size(x), _pointer(scale), mean.data_ptr(), inverse_std, factor, shift,
           dscale.data_ptr(), dbias.data_ptr(), own_statistics)
     return dx, dscale, dbias, masked
+
+
+def convolves(x, weight):
+    """Whether `convolve_3x3` takes these tensors, and faster than oneDNN does.
+
+    Measured on 2 cores with AVX-512, forward and backward together, batches of 1 to 128: 1.0 to
+    3.5 times for 16 and 32 channels; for 64 a loss where pixels are few or rows are short.
+    """
+    outputs, inputs, *kernel = weight.shape
+    if kernel != [3, 3] or not {outputs, inputs} <= {16, 32, 64} or native.library() is None:
+        return False
+    if max(outputs, inputs) == 64 and (x.shape[3] % 8 or x.numel() < 256 * inputs):
+        return False
+    return all(t.is_cpu and t.dtype == torch.float32 and _is_rows(t) and t.numel()
+               for t in (x, weight))
+
+
+def convolve_3x3(x, weight):
+    """x (N, C, H, W) convolved with weight (K, C, 3, 3), stride and pad 1: (N, K, H, W)."""
+    y = torch.empty(len(x), len(weight), *x.shape[2:], memory_format=torch.channels_last)
+    _convolve("convolve_3x3", x, weight, y, x, weight)
+    return y
+
+
+def convolve_3x3_backward(dy, x, weight, mask):
+    """(dx, dweight) of `convolve_3x3`, as far as `mask` asks, None for the other."""
+    dy = dy.to(x.dtype).contiguous(memory_format=torch.channels_last)
+    dx, dweight = (torch.empty_like(t) if want else None
+                   for t, want in zip((x, weight), mask, strict=True))
+    if dx is not None:
+        _convolve("convolve_3x3_backward", dy, weight, dx, x, weight)
+    if dweight is not None:
+        _convolve("convolve_3x3_backward_weights", dy, x, dweight, x, weight)
+    return dx, dweight
+
+
+def _convolve(name, first, second, result, x, weight):
+    (count, inputs, height, width), outputs = x.shape, len(weight)
+    getattr(native.library(), name)(first.data_ptr(), second.data_ptr(), result.data_ptr(), count,
+                                    height, width, inputs, outputs, torch.get_num_threads())
 
 
 def update_sgd(weights, gradients, velocities, copies, *, rate, momentum, decay, gradient_factor,

@@ -18,6 +18,7 @@ _SIGNATURES = {
                   *[_POINTER] * 5, _BOOL, _INT),
     "normalize_backward": (*[_POINTER] * 5, *_IMAGES, *[_POINTER] * 7, _BOOL, _INT),
 }
+_CONVOLVE = (*[_POINTER] * 3, *[_LONG] * 3, *[_INT] * 3)
 _UPDATE = (_INT, *[_POINTER] * 5, *[_FLOAT] * 4, _BOOL, _BOOL, _INT)
 
 
@@ -34,6 +35,8 @@ def library():
     for name, arguments in _SIGNATURES.items():
         for kind in ("float32", "bfloat16"):
             _declare(loaded, f"{name}_{kind}", arguments)
+    for name in ("convolve_3x3", "convolve_3x3_backward", "convolve_3x3_backward_weights"):
+        _declare(loaded, name, _CONVOLVE)
     _declare(loaded, "update_sgd", _UPDATE)
     return loaded
 
