@@ -14,6 +14,7 @@ class Split(layer_class("Split")):
 
     type = "Split"
     running = None
+    replays = property(lambda self: self.running is None)
 
     def backward(self, diffs, bottoms, tops, wanted):
         if self.running is not None:

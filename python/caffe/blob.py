@@ -70,6 +70,28 @@ class SyncedTensor:
                 np.copyto(view, tensor.numpy())
         self._tensor = tensor
 
+    def peek(self):
+        """The tensor as it is stored: None while zero."""
+        return self._tensor
+
+    def put(self, tensor):
+        """`set`, or `zero` for None, where that changes anything."""
+        if self._tensor is not tensor or self._newer is not None:
+            if tensor is None:
+                self.zero()
+            else:
+                self.set(tensor)
+
+    def settle(self, blob, tensor):
+        """Move the present values into `tensor`; whether they fit, as they do if it holds them."""
+        now = self.get(blob)
+        if now is not tensor:
+            if now.shape != tensor.shape or now.dtype != tensor.dtype:
+                return False
+            tensor.copy_(now)
+            self.set(tensor)
+        return True
+
     def zero(self):
         """Become zero: without memory, unless somebody holds the array."""
         if self._view is not None and self._view() is not None and self._tensor is not None:
@@ -91,6 +113,11 @@ class SyncedTensor:
             kept = tensor.to(dtype)
             self._rounded = (tensor, tensor._version, kept)
         return kept
+
+    def round_into(self, tensor, copy):
+        """Make `copy` what `rounded` has kept."""
+        copy.copy_(tensor)
+        self._rounded = (tensor, tensor._version, copy)
 
     def kept_copy(self, tensor):
         """The copy that `rounded` made, if it is still one of `tensor`, else None.
@@ -201,6 +228,15 @@ class Blob:
             return None
         copy = self._data.kept_copy(self.tensor)
         return copy if copy is not None and copy.dtype == torch.bfloat16 else None
+
+    def settle_copy(self, copy):
+        """Let `copy` hold the values in its precision, as `rounded` will give it from now on."""
+        if self.kept_copy() is not copy:
+            self._data.round_into(self.tensor, copy)
+
+    def store(self, what):
+        """Where the "data" or the "diff" is kept."""
+        return self._data if what == "data" else self._diff
 
     @tensor.setter
     def tensor(self, tensor):

@@ -4,6 +4,7 @@ No layer asks for any of these: tensors carry them. They are process-wide, as Ca
 """
 
 import ctypes
+from contextlib import contextmanager
 
 import torch
 
@@ -41,6 +42,7 @@ def set_mode_gpu():
             f"{torch.__version__}; install a CUDA build and a driver, or use set_mode_cpu()")
     set_device(_gpu_index)
     _device, ordinal = torch.device("cuda", _gpu_index), _gpu_index
+    set_precision(_precision)  # PyTorch's own fp32 convolutions are tf32
 
 
 def set_device(index):
@@ -90,6 +92,22 @@ def dtype():
 def master_dtype():
     """The dtype of parameters, their diffs, statistics, labels and losses."""
     return torch.float64 if _precision == "fp64" else torch.float32
+
+
+@contextmanager
+def searching(wanted):
+    """Within: cuDNN looks for the fastest algorithm for each new shape, if `wanted`."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or wanted
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+def is_recording():
+    """Whether kernels are being recorded for a CUDA graph, and values cannot be looked at."""
+    return ordinal >= 0 and torch.cuda.is_current_stream_capturing()
 
 
 def keep_freed_memory():

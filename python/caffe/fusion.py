@@ -18,6 +18,21 @@ class Unit:
         self.fused = None if len(nodes) == 1 else _fused_node(nodes)
         self.ran_fused = False  # whether forward ran the group as one
 
+    @property
+    def replays(self):
+        """Whether a CUDA graph can hold what the layers do."""
+        return all(node.layer.replays for node in self.nodes)
+
+    @property
+    def changes_replays(self):
+        """Whether that may be otherwise next time."""
+        return any(isinstance(type(node.layer).replays, property) for node in self.nodes)
+
+    def parts(self):
+        """The objects whose attributes hold what forward leaves for backward."""
+        nodes = [*self.nodes, self.fused] if self.fused else self.nodes
+        return [*nodes, *(part for node in nodes for part in node.layer.parts())]
+
     def indexed(self):
         """(index, node) of the nodes."""
         return [(self.index + i, node) for i, node in enumerate(self.nodes)]

@@ -101,6 +101,7 @@ class TensorLayer(Layer):
     shares_data = False     # tops are views of bottoms (Split, Flatten)
     backward_is_whole = False  # True: backward also computes the parameters' diffs (Python)
     makes_fresh_tops = True  # False: tops may be kept by the layer (Input, Data, Python)
+    replays = True          # one CUDA graph can hold what it does: no look at values, no state
     reads_bottom = True     # backward reads the bottoms' values
     reads_top = False       # backward reads the tops' values
     param_name = None       # the LayerParameter field with this layer's options
@@ -149,6 +150,13 @@ class TensorLayer(Layer):
         """`backward_params` and `backward` for the same diffs; worth a pass of its own for some."""
         self.backward_params(diffs, bottoms, tops)
         return self.backward(diffs, bottoms, tops, wanted)
+
+    def parts(self):
+        """The objects whose attributes hold what forward leaves for backward."""
+        return [self]
+
+    def after_replay(self):
+        """Look at the values of a forward pass that a CUDA graph has run. Default: nothing."""
 
     def allows_backward(self, index):
         """Whether a gradient to bottom `index` makes sense (not for labels)."""

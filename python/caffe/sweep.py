@@ -1,8 +1,9 @@
 """Running a net: forward, backward over a range, and several backward flows in one sweep."""
 
-from . import running
+from . import device, running
 from .flow_plan import FlowPlan
 from .fusion import units
+from .replay import Passes
 
 
 class Sweep:
@@ -16,12 +17,21 @@ class Sweep:
     def __init__(self, nodes, callbacks, keep_blobs=True, keep_diffs=True):
         self.units, self.callbacks = units(nodes, keep_blobs), callbacks
         self.keep_blobs, self.keep_diffs = keep_blobs, keep_diffs
-        self._plans, self._ranges = {}, {}
+        self._last = len(nodes) - 1
+        self._params = list(dict.fromkeys(blob for node in nodes for blob in node.layer.blobs))
+        self._plans, self._ranges, self._passes = {}, {}, Passes()
 
     def forward(self, start, end):
         """Run layers `start` to `end`; return the weighted sum of their losses."""
-        loss, alone = 0.0, any(self.callbacks.values())
-        for unit, pairs in self._units(start, end):
+        found = self._units(start, end)
+        if self._replays and end == self._last:
+            return self._passes.forward((start, end), found, self._forward)
+        self._passes.last = None
+        return self._forward(found)
+
+    def _forward(self, found):
+        loss, alone = 0.0, self._alone
+        for unit, pairs in found:
             unit.ran_fused = unit.fused is not None and unit.is_whole(pairs) and not alone
             if unit.ran_fused:
                 running.forward_node(unit.fused)
@@ -37,8 +47,15 @@ class Sweep:
 
     def backward(self, start, end):
         """Run layers `end` down to `start` backward (Caffe's BackwardFromTo)."""
-        alone = any(self.callbacks.values())
-        for unit, pairs in reversed(self._units(start, end)):
+        found = self._units(start, end)
+        if self._replays and (start, end) == (0, self._last):
+            self._passes.backward(self.keep_diffs, self._params, lambda: self._backward(found))
+        else:
+            self._backward(found)
+
+    def _backward(self, found):
+        alone = self._alone
+        for unit, pairs in reversed(found):
             if unit.ran_fused and (alone or not unit.is_whole(pairs)):
                 unit.spread()
             for index, node in [(unit.index, unit.fused)] if unit.ran_fused else reversed(pairs):
@@ -58,7 +75,21 @@ class Sweep:
             key = (key, "one by one")
         if key not in self._plans:
             self._plans[key] = FlowPlan(self.units, flows)
-        self._plans[key].run(self.keep_diffs)
+        plan, keep_diffs = self._plans[key], self.keep_diffs
+        if self._replays:
+            self._passes.backward((key, keep_diffs), self._params, lambda: plan.run(keep_diffs))
+        else:
+            plan.run(keep_diffs)
+
+    @property
+    def _alone(self):
+        """Whether every layer runs by itself, for somebody wants to hear of it."""
+        return any(self.callbacks.values())
+
+    @property
+    def _replays(self):
+        """Whether whole passes are recorded and replayed."""
+        return device.ordinal >= 0 and not self._alone
 
     def _units(self, start, end):
         """(unit, its (index, node) pairs within the range) of the units that the range touches."""

@@ -35,6 +35,9 @@ class Accuracy(TensorLayer):
                              f"{self.options.top_k}")
         return [(), (classes,)][:len(self.layer_param.top)]
 
+    def after_replay(self):
+        self.labels.watch()
+
     def forward(self, scores, labels):
         index, keep = self.labels.read(labels, scores, self.axis)
         rivals = (scores >= scores.gather(self.axis, index)).sum(self.axis, keepdim=True) - 1

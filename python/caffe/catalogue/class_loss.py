@@ -30,6 +30,9 @@ class _SoftmaxLoss(NormalizedLoss):
         super().reshape(*shapes)
         return [(), shapes[0]][:len(self.layer_param.top)]
 
+    def after_replay(self):
+        self.labels.watch()
+
     def forward(self, scores, labels, *rest):
         self.log_p = torch.log_softmax(scores, self.axis, dtype=at_least_single(scores.dtype))
         self.index, self.keep = self.labels.read(labels, scores, self.axis)
@@ -132,6 +135,9 @@ class _LabelLoss(Loss):
 
     def setup(self, *shapes):
         self.labels = Labels(self)
+
+    def after_replay(self):
+        self.labels.watch()
 
     def reshape(self, *shapes):
         self.labels.check_count([(shapes[0][0], math.prod(shapes[0][1:])), shapes[1]], 1)

@@ -26,6 +26,7 @@ class Source(TensorLayer):
     bottom_count = (0, 0)
     top_count = (1, None)
     differentiable = False
+    replays = False
     makes_fresh_tops = False
     given = False  # whether the tops have got the shapes that the prototxt gives
 

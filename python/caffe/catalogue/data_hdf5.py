@@ -118,6 +118,7 @@ class HDF5Output(TensorLayer):
     top_count = (0, 0)
     param_name = "hdf5_output_param"
     differentiable = False
+    replays = False
     names = ("data", "label")
 
     def setup(self, *shapes):

@@ -5,6 +5,8 @@ from collections import deque
 
 import torch
 
+from .. import device
+
 
 class Labels:
     """The label bottom of a layer whose first bottom scores classes along an axis."""
@@ -30,13 +32,16 @@ class Labels:
         if self.ignored is not None:
             keep = index != self.ignored
             index = index * keep
-        self._watch(index, classes)
+        self._extremes = torch.stack(index.aminmax()), classes
+        if not device.is_recording():
+            self.watch()
         return index.clamp(0, classes - 1), keep
 
-    def _watch(self, index, classes):
+    def watch(self):
         """Raise if a label was out of range: now on the CPU, on a GPU once its copy is here."""
-        extremes = torch.stack(index.aminmax()).to("cpu", non_blocking=True)
-        arrival = torch.cuda.Event() if index.is_cuda else None
+        extremes, classes = self._extremes
+        arrival = torch.cuda.Event() if extremes.is_cuda else None
+        extremes = extremes.to("cpu", non_blocking=True)
         if arrival is not None:
             arrival.record()
         self._pending.append((extremes, arrival, classes))

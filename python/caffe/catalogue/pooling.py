@@ -77,6 +77,9 @@ class Pooling(_Pooling):
         self.pooling = self.pool(Windows(kernel, self.stride, self.pad, shape[2:], sizes, ceil))
         return [shape[:2] + sizes] * len(self.layer_param.top)
 
+    def parts(self):
+        return [self, self.pooling]
+
     def forward(self, x):
         y = self.pooling.forward(x)
         return y if len(self.layer_param.top) == 1 else (y, self.pooling.mask())
@@ -117,6 +120,9 @@ class SPP(_Pooling):
                 f"an image of {shape[2:]} cannot be divided into {count} x {count} windows of "
                 f"{kernel} without empty ones; lower pyramid_height or enlarge the image")
         return Windows(kernel, kernel, pad, shape[2:], (count, count))
+
+    def parts(self):
+        return [self, *self.levels]
 
     def forward(self, x):
         pooled_levels = [level.forward(x) for level in self.levels]

@@ -22,6 +22,7 @@ class Python(TensorLayer):
     top_count = (0, None)
     param_name = "python_param"
     backward_is_whole = True
+    replays = False
     makes_fresh_tops = False
 
     def __init__(self, param, phase):

@@ -23,6 +23,7 @@ class _Recurrent(TensorLayer):
     bottom_count = (2, 5)
     top_count = (1, 3)
     param_name = "recurrent_param"
+    replays = False   # its states go from one forward pass to the next
     gates = 1         # numbers of z for each of h
     state_count = 1   # h, and what else a step hands to the next
     states = None

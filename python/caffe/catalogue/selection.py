@@ -133,6 +133,7 @@ class Filter(TensorLayer):
 
     bottom_count = (2, None)
     top_count = (1, None)
+    replays = False
     reads_bottom = False
 
     def setup(self, *shapes):

@@ -102,6 +102,10 @@ class AveragePool:
             count = windows.image[0] * windows.image[1]
             return torch.empty_like(x).copy_((dy / count).expand(x.shape))
         rule, ceil = windows.rule
+        if x.is_cuda and any(rule[2]):
+            # wrong there for channels last with padding: github.com/pytorch/pytorch/issues/188344
+            return device.layout(aten.avg_pool2d_backward(
+                dy.contiguous(), x.contiguous(), *rule, ceil, True, None))
         if windows.native:
             return aten.avg_pool2d_backward(dy, x, *rule, ceil, True, None)
         return windows.unpadded(aten.avg_pool2d_backward(

@@ -18,9 +18,9 @@ def taking(*tensors):
 def updating(weights, gradients, velocities, momentum, keep_diffs):
     """The module whose `update_sgd` takes these lists; None: there is none."""
     module = _gpu() if weights[0].is_cuda else cpu
-    if module is None or not module.can_update(weights, gradients, velocities, momentum, keep_diffs):
-        return None
-    return module
+    takes = module is not None and module.can_update(weights, gradients, velocities, momentum,
+                                                     keep_diffs)
+    return module if takes else None
 
 
 @cache
