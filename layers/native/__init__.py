@@ -1,6 +1,7 @@
 """What the layers have in C, where it has been built: python -m layers.native.build"""
 
 import ctypes
+import glob
 import hashlib
 import os
 import platform
@@ -14,10 +15,12 @@ def source_path(name):
 
 
 def library_path(name):
-    """Where the library of that name, for this source and this processor, lies."""
-    with open(source_path(name), "rb") as file:
-        digest = hashlib.sha256(file.read() + platform.machine().encode()).hexdigest()
-    return os.path.join(FOLDER, f"{name}-{digest[:16]}.so")
+    """Where the library of that name, for these sources and this processor, lies."""
+    digest = hashlib.sha256(platform.machine().encode())
+    for path in (source_path(name), *sorted(glob.glob(os.path.join(FOLDER, "*.h")))):
+        with open(path, "rb") as file:
+            digest.update(file.read())
+    return os.path.join(FOLDER, f"{name}-{digest.hexdigest()[:16]}.so")
 
 
 def load(name):

@@ -12,6 +12,8 @@
 
 #include <jpeglib.h>
 
+#include "huffman.h"
+
 /* libjpeg-turbo writes aligned rows past the caches, from where it is slow to copy them. */
 #define MISALIGNED 4
 
@@ -20,6 +22,7 @@ enum { DONE = 0, NOT_FOR_US = 1, DAMAGED = 2 };
 typedef struct {
   struct jpeg_decompress_struct jpeg;
   struct jpeg_error_mgr errors;
+  Entropy entropy;
   jmp_buf failed;
   char message[JMSG_LENGTH_MAX]; /* of the first damage */
 } Decoder;
@@ -71,7 +74,7 @@ static int may_be_turned(jpeg_saved_marker_ptr marker) {
 }
 
 /* Read the header of `size` bytes of `data`, which must stay where they are until the next call.
-   DONE, with the size of the image, or NOT_FOR_US: progressive, CMYK, turned, damaged, no JPEG, ... */
+   DONE, with the size of the image, or NOT_FOR_US: progressive, CMYK, turned, damaged, none, ... */
 int decoder_begin(Decoder *decoder, const unsigned char *data, unsigned long size, int *height,
                   int *width) {
   struct jpeg_decompress_struct *jpeg = &decoder->jpeg;
@@ -103,6 +106,7 @@ int decoder_cut(Decoder *decoder, int top, int left, int height, int width, int 
   if (setjmp(decoder->failed)) return DAMAGED;
   jpeg->out_color_space = channels == 3 ? JCS_EXT_BGR : JCS_GRAYSCALE;
   jpeg_start_decompress(jpeg);
+  use_entropy(jpeg, &decoder->entropy);
   JDIMENSION unit = jpeg->max_h_samp_factor * DCTSIZE, full = jpeg->output_width;
   JDIMENSION first = (unsigned)left > unit ? left - unit : 0;
   JDIMENSION end = left + width + unit < full ? left + width + unit : full, count = end - first;
