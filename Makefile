@@ -74,7 +74,8 @@ test-heavy: $(READY) ## run what the suite leaves out: every network, each sched
 
 gpu-test: $(READY) ## run what compares with BVLC Caffe and autograd on a GPU (GPU=0)
 	$(VENV)/bin/python -m pytest --gpu $(patsubst auto,0,$(GPU)) $(addprefix tests/test_,$(addsuffix .py, \
-	  catalogue solver backward schedules flow_plan relay_golden training_curves scene_data optimisations))
+	  kernels replay catalogue solver backward schedules flow_plan relay_golden training_curves \
+	  scene_data optimisations))
 
 lint: $(READY) ## run the linter
 	$(VENV)/bin/ruff check .

@@ -110,7 +110,7 @@ class Probe:
 
     def direction(self, tensor):
         return torch.from_numpy(np.asarray(self.random.normal(0, 1, tuple(tensor.shape)))).to(
-            tensor.dtype)
+            tensor)
 
     def forward(self):
         device.set_random_seed(1)  # the same dropout masks whenever it runs

@@ -1,5 +1,7 @@
 """Windows of JPEG images, decoded alone, against OpenCV's whole decode, bit for bit."""
 
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -46,7 +48,7 @@ def windows(random, height, width, count):
 
 
 @needs_library
-@pytest.mark.parametrize("restarts", [0, 3])
+@pytest.mark.parametrize("restarts", [0, 1, 3])
 @pytest.mark.parametrize("sampling", [*SUBSAMPLINGS, "gray"])
 def test_any_window_is_that_of_the_whole(sampling, restarts):
     random = np.random.RandomState(len(sampling) + restarts)
@@ -146,6 +148,52 @@ def test_damage_is_named_where_it_touches_the_window():
     with pytest.raises(ValueError, match=r"no window \(100, 0, 29, 5\) in 128 x 128"):
         decoder.begin(data)
         decoder.cut((100, 0, 29, 5), 3)
+
+
+def restarted(intervals):
+    """A JPEG of gray MCUs of 8 x 8, an interval each, with what `intervals` makes of their bytes."""
+    pixels = np.random.RandomState(5).randint(0, 256, (16, 80)).astype(np.uint8)
+    head, *parts = re.split(rb"(\xff[\xd0-\xd7\xd9])",
+                            encode(pixels, cv2.IMWRITE_JPEG_RST_INTERVAL, 1))
+    return head + b"".join(intervals(parts)), head + b"".join(parts)
+
+
+@needs_library
+@pytest.mark.parametrize("message, intervals", [
+    ("restart 0 next", lambda parts: [parts[2], *parts[1:]]),  # two markers out of turn
+    ("premature end", lambda parts: [parts[0], parts[1][:4], *parts[2:]]),
+    ("premature end", lambda parts: [parts[0], b"\xff\xd9"]),
+    ("premature end", lambda parts: parts[:2]),
+    ("3 extraneous bytes before marker 0xd1",
+     lambda parts: [*parts[:2], b"\1\2\3", *parts[2:]]),
+    ("bad Huffman code", lambda parts: [parts[0], b"\xff\0" * 9, *parts[2:]])])
+def test_a_damaged_restart_interval_is_named(message, intervals):
+    damaged, data = restarted(intervals)
+    assert decoder.begin(data) == (16, 80)
+    np.testing.assert_array_equal(decoder.cut((0, 0, 16, 80), 1), decoded(data, False))
+    assert decoder.begin(damaged) == (16, 80)
+    with pytest.raises(ValueError, match=f"damaged image: .*{message}"):
+        decoder.cut((0, 0, 16, 80), 1)
+
+
+@needs_library
+@pytest.mark.parametrize("restarts", [0, 2])
+def test_any_damage_is_found_or_leaves_the_pixels_that_opencv_sees(restarts):
+    random, whole = np.random.RandomState(3), 0
+    data = encode(picture(random, 60, 70), cv2.IMWRITE_JPEG_RST_INTERVAL, restarts)
+    first = data.index(b"\xff\xda") + 14
+    for _ in range(1000):
+        damaged = bytearray(data)
+        damaged[random.randint(first, len(data) - 2)] ^= 1 << random.randint(8)
+        assert decoder.begin(bytes(damaged)) == (60, 70)
+        try:
+            found = decoder.cut((0, 0, 60, 70), 3)
+        except ValueError as error:
+            assert "damaged image" in str(error)
+            continue
+        whole += 1
+        np.testing.assert_array_equal(found, decoded(bytes(damaged)))
+    assert 0 < whole < 1000
 
 
 @needs_library

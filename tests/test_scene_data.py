@@ -384,7 +384,7 @@ def test_precision(folder, precision):
         device.set_precision("fp32")
     assert data.dtype == device.PRECISIONS[precision]
     assert labels.dtype == (torch.float64 if precision == "fp64" else torch.float32)
-    np.testing.assert_allclose(data.double().numpy(), exact, rtol=2 ** -8)
+    np.testing.assert_allclose(data.double().cpu().numpy(), exact, rtol=2 ** -8)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -138,9 +138,10 @@ class SyncedTensor:
             if view is None or view.__array_interface__["data"][0] != tensor.data_ptr():
                 view = tensor.numpy()
         else:
-            if view is None or view.shape != tuple(tensor.shape):
-                view = np.empty(tuple(tensor.shape), np.float32)
-            np.copyto(view, tensor.float().cpu().numpy())
+            values = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
+            if view is None or view.shape != values.shape or view.dtype != values.dtype:
+                view = np.empty(values.shape, values.dtype)
+            np.copyto(view, values)
             self._newer = view
         self._view = weakref.ref(view)
         return view
