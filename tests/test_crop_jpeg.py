@@ -151,7 +151,7 @@ def test_damage_is_named_where_it_touches_the_window():
 
 
 def restarted(intervals):
-    """A JPEG of gray MCUs of 8 x 8, an interval each, with what `intervals` makes of their bytes."""
+    """A gray JPEG of an interval for each 8 x 8 pixels: with `intervals` changed, and as it was."""
     pixels = np.random.RandomState(5).randint(0, 256, (16, 80)).astype(np.uint8)
     head, *parts = re.split(rb"(\xff[\xd0-\xd7\xd9])",
                             encode(pixels, cv2.IMWRITE_JPEG_RST_INTERVAL, 1))
@@ -160,7 +160,7 @@ def restarted(intervals):
 
 @needs_library
 @pytest.mark.parametrize("message, intervals", [
-    ("restart 0 next", lambda parts: [parts[2], *parts[1:]]),  # two markers out of turn
+    ("found marker 0xd1 instead of RST0", lambda parts: [parts[2], *parts[1:]]),
     ("premature end", lambda parts: [parts[0], parts[1][:4], *parts[2:]]),
     ("premature end", lambda parts: [parts[0], b"\xff\xd9"]),
     ("premature end", lambda parts: parts[:2]),
