@@ -71,6 +71,7 @@ def test_what_they_do_not_take():
     assert not cpu.convolves(last(0, 16, 8, 8, seed=0), weight)
     assert not cpu.convolves(last(4, 48, 8, 8, seed=0), last(16, 48, 3, 3, seed=1))
     assert not cpu.convolves(x, last(16, 16, 5, 5, seed=1))
+    assert not cpu.convolves(last(17, 16, 32, 32, seed=0), last(16, 16, 3, 3, seed=1))  # too large
 
 
 LAYER = """
