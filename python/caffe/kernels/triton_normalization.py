@@ -78,10 +78,11 @@ def finish_measure(x, sums, parts, rows, channels, fraction, found, means, varia
     mean += tl.load(x + columns, mask=there, other=0).to(tl.float32)
     tl.store(found + columns, mean, mask=there)
     tl.store(found + channels + columns, variance, mask=there)
-    unbiased = variance * (rows / tl.maximum(rows - 1, 1).to(tl.float32))
-    for running, value in ((means, mean), (variances, unbiased)):
-        before = tl.load(running + columns, mask=there, other=0)
-        tl.store(running + columns, before * fraction + value, mask=there)
+    mean += fraction * tl.load(means + columns, mask=there, other=0)
+    tl.store(means + columns, mean, mask=there)
+    variance *= rows / tl.maximum(rows - 1, 1).to(tl.float32)
+    variance += fraction * tl.load(variances + columns, mask=there, other=0)
+    tl.store(variances + columns, variance, mask=there)
     if tl.program_id(0) == 0:
         tl.store(weight, tl.load(weight) * fraction + 1)
 
