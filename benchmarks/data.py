@@ -109,7 +109,8 @@ class Peer:
             for line in self._process.stdout:
                 if line.startswith("cost "):
                     return batches * self.images / float(line.split()[1])
-        raise SystemExit(f"{self.log.stem} ended:\n{self.log.read_text()[-3000:]}")
+        raise SystemExit(f"{self.log.stem} ended, exit status {self._process.wait()}:\n"
+                         f"{self.log.read_text()[-3000:]}")
 
     def close(self):
         self._process.stdin.close()
