@@ -198,6 +198,24 @@ def test_backward_reads_only_what_it_declares(probe):
     probe.assert_same(probe.backward(probe.diffs, spoilt), expected)
 
 
+@probing(BACKWARD)
+def test_its_parts_hold_what_forward_leaves_for_backward(probe):
+    """So that a pass can be replayed while another was run in between: see caffe.replay."""
+    node, values = probe.node, probe.values
+    if not node.layer.replays:
+        return
+    expected = probe.backward(probe.diffs)
+    left = [(part, dict(vars(part))) for part in node.layer.parts()]
+    for blob, wanted in zip(node.bottoms, node.propagate_down, strict=True):
+        if wanted:
+            blob.tensor = blob.tensor.flip(0) * 0.9
+    device.set_random_seed(2)
+    probe.net._forward(len(probe.net.nodes) - 1, len(probe.net.nodes) - 1)
+    for part, state in left:
+        vars(part).update(state)
+    probe.assert_same(probe.backward(probe.diffs, values), expected)
+
+
 @probing([case for case in BACKWARD if case.true_gradient])
 def test_gradient_is_the_derivative_of_forward(probe):
     """Central differences along a random direction, dropout masks and all."""

@@ -214,3 +214,21 @@ def test_diffs_that_are_pieces_of_a_larger_one(monkeypatch):
     monkeypatch.setattr(native, "library", lambda: None)
     for ours, plain in zip(found, gradients(), strict=True):
         np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape, kernel, stride, pad, ceil", [
+    ((2, 8, 9, 12), (3, 3), (2, 2), (0, 0), True), ((1, 3, 7, 7), (3, 2), (1, 2), (1, 1), False),
+    ((3, 20, 8, 8), (2, 2), (3, 3), (0, 0), False), ((2, 4, 6, 6), (3, 3), (2, 2), (1, 1), True)])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_max_pool(kernels, shape, kernel, stride, pad, ceil, dtype):
+    if kernels is cpu:
+        pytest.skip("PyTorch's own serves CPUs")
+    x = images(shape, dtype, 0).round()  # with ties, of which the first counts
+    y, places = torch.nn.functional.max_pool2d(x.double().cpu(), kernel, stride, pad, 1, ceil, True)
+    found, own_places = kernels.max_pool(x, kernel, stride, pad, tuple(y.shape[2:]))
+    assert torch.equal(found.double().cpu(), y)
+    dy = images(tuple(y.shape), dtype, 1)
+    dx = torch.zeros(x.shape, dtype=torch.float64, device="cpu").flatten(2).scatter_add_(
+        2, places.flatten(2), dy.double().cpu().flatten(2)).view(x.shape)
+    assert_close(kernels.max_pool_backward(dy, own_places, kernel, stride, pad, shape[2:]).cpu(),
+                 dx, TOLERANCE[dtype])

@@ -32,6 +32,7 @@ def replays(monkeypatch):
         return count[-1]
 
     def switch(on):
+        count.clear()
         monkeypatch.setattr(replay, "Recording", make)
         monkeypatch.setattr(sweep.Sweep, "_replays",
                             property(lambda self: on and not self._alone))
@@ -75,7 +76,7 @@ def both(replays, make, *args):
         count = replays(on)
         solver, run = make()
         results.append(train(solver, run, *args))
-    assert count
+    assert len(count) >= 2  # of forward and of backward
     return results
 
 
@@ -191,6 +192,30 @@ def test_bf16(replays, tmp_path):
     finally:
         device.set_precision("fp32")
     np.testing.assert_allclose(fast[0], plain[0], rtol=1e-2)
+
+
+IN_PLACE = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 4 dim: 3 } } }
+layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
+        inner_product_param { num_output: 2 weight_filler { type: "gaussian" } } }
+layer { name: "bn" type: "BatchNorm" bottom: "fc" top: "fc" }
+"""
+
+
+def test_diffs_from_outside_for_a_layer_in_place(replays):
+    def gradients(on):
+        count = replays(on)
+        caffe.set_random_seed(1)
+        net = caffe.Net(text_format.Parse(IN_PLACE, caffe_pb2.NetParameter()), caffe.TRAIN)
+        random, found = np.random.RandomState(0), []
+        for _ in range(7):
+            net.clear_param_diffs()
+            net.forward(data=random.randn(4, 3))
+            net.backward(fc=random.randn(4, 2))
+            found.append(net.params["fc"][0].diff.copy())
+        assert len(count) == 2 * on  # of forward and of backward
+        return found
+    np.testing.assert_allclose(gradients(True), gradients(False), rtol=1e-4, atol=1e-6)
 
 
 DYNAMIC = """

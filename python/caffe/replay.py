@@ -7,6 +7,8 @@ moved to where the recorded kernels read it; afterwards every blob and layer hol
 would have left. What cannot be recorded runs as ever.
 """
 
+import warnings
+
 import torch
 
 from . import device
@@ -22,8 +24,10 @@ class Recording:
         self._generator = device.generator("cuda")
         self._graph = torch.cuda.CUDAGraph()
         self._graph.register_generator_state(self._generator)
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            self.result = run()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The CUDA Graph is empty")
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                self.result = run()
 
     @property
     def is_valid(self):
@@ -48,6 +52,8 @@ class Passes:
         """
         fed = next((i for i, (unit, *_) in enumerate(found) if unit.replays), len(found))
         loss, self.last = run(found[:fed]), None
+        if fed == len(found):
+            return loss
         key = (key, device.precision(), device.ordinal)
         if key not in self._forward:
             units = [unit for unit, *_ in found]
@@ -199,11 +205,19 @@ class _Backward(_Pass):
         self._values = [blob for blob in forward.tops if not blob.hidden]
         self._blobs = dict.fromkeys(blob for node in forward.nodes
                                     for blob in [*node.tops, *node.bottoms])
-        consumed = {blob for node in forward.nodes for blob in node.bottoms}
-        self._starts = [blob for node in forward.nodes
-                        for blob, weight in zip(node.tops, node.loss_weights, strict=True)
-                        if weight or blob not in consumed]
+        self._starts = self._without_consumer(forward.nodes)
         super().__init__(forward.units)
+
+    @staticmethod
+    def _without_consumer(nodes):
+        """The losses, and the blobs that no later layer takes: where diffs come from outside."""
+        losses, others = {}, {}
+        for node in nodes:
+            for blob in node.bottoms:
+                others.pop(blob, None)
+            for blob, weight in zip(node.tops, node.loss_weights, strict=True):
+                (losses if weight else others)[blob] = None
+        return [*losses, *others]
 
     def reads(self):
         """Values and parameters; the diffs of losses, and the sums that parameters' diffs join."""

@@ -35,6 +35,9 @@ class Accuracy(TensorLayer):
                              f"{self.options.top_k}")
         return [(), (classes,)][:len(self.layer_param.top)]
 
+    def parts(self):
+        return [self, self.labels]
+
     def after_replay(self):
         self.labels.watch()
 

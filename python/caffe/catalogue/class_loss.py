@@ -30,6 +30,9 @@ class _SoftmaxLoss(NormalizedLoss):
         super().reshape(*shapes)
         return [(), shapes[0]][:len(self.layer_param.top)]
 
+    def parts(self):
+        return [self, self.labels]
+
     def after_replay(self):
         self.labels.watch()
 
@@ -135,6 +138,9 @@ class _LabelLoss(Loss):
 
     def setup(self, *shapes):
         self.labels = Labels(self)
+
+    def parts(self):
+        return [self, self.labels]
 
     def after_replay(self):
         self.labels.watch()

@@ -42,7 +42,7 @@ class InnerProduct(TensorLayer):
 
     def forward(self, x):
         rows = self._rows(x, self.inputs)
-        bias = self.blobs[1].tensor.to(rows.dtype) if len(self.blobs) > 1 else None
+        bias = self.blobs[1].rounded(rows.dtype) if len(self.blobs) > 1 else None
         y = torch.nn.functional.linear(rows, self._weight(), bias)  # (M, num_output)
         axis = self.canonical_axis(self.options.axis, x.shape)
         return y.view(x.shape[:axis] + y.shape[1:])
@@ -62,7 +62,7 @@ class InnerProduct(TensorLayer):
 
     def _weight(self):
         """The weights as (num_output, K), in the precision of the activations."""
-        weight = self.blobs[0].tensor.to(device.dtype())
+        weight = self.blobs[0].rounded(device.dtype())
         return weight.T if self.options.transpose else weight
 
     def _rows(self, values, columns):

@@ -2,7 +2,7 @@
 
 import torch
 
-from .. import device
+from .. import device, kernels
 from .geometry import pooled
 
 aten = torch.ops.aten
@@ -49,31 +49,53 @@ class Windows:
 
 
 class MaxPool:
-    """The first of the largest values; `places` says where they lie in the (padded) image."""
+    """The first of the largest values; `places` says where they lie.
+
+    That is in the (padded) image, or in the window where a kernel of the engine's own found them.
+    """
 
     def __init__(self, windows):
         self.windows = windows
 
     def forward(self, x):
-        (kernel, stride, pad), ceil = self.windows.rule
+        windows = self.windows
+        (kernel, stride, pad), ceil = windows.rule
+        self.kernels = kernels.pooling(x, kernel) if windows.native else None
+        if self.kernels:
+            y, self.places = self.kernels.max_pool(x, kernel, stride, pad, windows.sizes)
+            return y
         y, self.places = aten.max_pool2d_with_indices(
             self.windows.padded(x, _lowest(x.dtype)), kernel, stride, pad, (1, 1), ceil)
         return y
 
     def backward(self, dy, x):
         (kernel, stride, pad), ceil = self.windows.rule
+        if self.kernels:
+            return self.kernels.max_pool_backward(device.layout(dy), self.places, kernel, stride,
+                                                  pad, self.windows.image)
         return self.windows.unpadded(aten.max_pool2d_with_indices_backward(
             dy, self.windows.padded(x, 0), kernel, stride, pad, (1, 1), ceil, self.places))
 
     def mask(self):
         """The places in the image without padding, y W + x, as numbers."""
         places, windows = self.places, self.windows
-        if not windows.native:
+        if self.kernels:
+            places = self._image_places(places.long())
+        elif not windows.native:
             left, right, top, _ = windows.margins
             width = windows.image[1] + left + right
             rows = torch.div(places, width, rounding_mode="floor") - top
             places = rows * windows.image[1] + places % width - left
         return places.to(device.master_dtype())  # bf16 holds no whole numbers beyond 256
+
+    def _image_places(self, places):
+        """Places in windows as places in the image."""
+        windows = self.windows
+        y, x = (torch.arange(size, device=places.device) * stride - pad for size, stride, pad in
+                zip(windows.sizes, windows.stride, windows.pad, strict=True))
+        width = windows.kernel[1]
+        rows = y[:, None] + torch.div(places, width, rounding_mode="floor")
+        return rows * windows.image[1] + x + places % width
 
 
 def _lowest(dtype):

@@ -15,6 +15,14 @@ def taking(*tensors):
     return module if module is not None and module.fits(*tensors) else None
 
 
+def pooling(x, kernel):
+    """The module whose `max_pool` takes these images and this kernel; None: there is none."""
+    module = _gpu() if x.is_cuda else None
+    takes = (module is not None and kernel[0] * kernel[1] <= module.MOST_PLACES and x.dim() == 4
+             and module.fits(x))
+    return module if takes else None
+
+
 def updating(weights, gradients, velocities, momentum, keep_diffs):
     """The module whose `update_sgd` takes these lists; None: there is none."""
     module = _gpu() if weights[0].is_cuda else cpu

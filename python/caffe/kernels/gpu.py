@@ -1,13 +1,14 @@
-"""The GPU kernels on tensors, in Triton: what cpu.py has, for (rows, channels) on a GPU.
+"""The GPU kernels on tensors, in Triton: what cpu.py has, and max pooling.
 
-Each way takes three launches: sums over parts of the rows, their reduction to what each channel
-needs, one pass over the values.
+Each way of a normalization takes three launches: sums over parts of the rows, their reduction to
+what each channel needs, one pass over the values.
 """
 
 import torch
 import triton
 
 from . import triton_normalization as kernels
+from . import triton_pooling as pooling
 
 _TILE = 4096       # values that a program holds at a time
 _PROGRAMS = 1056   # enough to fill a GPU's 132 multiprocessors
@@ -109,6 +110,37 @@ def normalize_backward(dy, x, scale, mean, saved, *, own_statistics, top=None, r
             dy if masked is None else masked, x, dx, mean, saved, found, plan.rows, plan.channels,
             RECTIFIED=rectified, **plan.tile)
     return dx, found[0], found[1], masked
+
+
+_BLOCK = 1024  # values that a program of the pooling kernels sees to
+MOST_PLACES = 127  # of a window, in a byte
+
+
+def max_pool(x, kernel, stride, pad, sizes):
+    """The largest value of each window, (N, C, *sizes), and its place in it, int8.
+
+    The place is y kernel_w + x. Windows must not lie outside of the image as a whole.
+    """
+    y = _images(x, sizes, x.dtype)
+    places = _images(x, sizes, torch.int8)
+    pooling.max_pool[triton.cdiv(y.numel(), _BLOCK),](
+        x, y, places, y.numel(), x.shape[1], *x.shape[2:], *sizes, *kernel, *stride, *pad, _BLOCK)
+    return y, places
+
+
+def max_pool_backward(dy, places, kernel, stride, pad, image):
+    """The diff of max_pool's x, (N, C, *image)."""
+    dx = _images(dy, image, dy.dtype)
+    pooling.max_pool_backward[triton.cdiv(dx.numel(), _BLOCK),](
+        dy, places, dx, dx.numel(), dy.shape[1], *image, *dy.shape[2:], *kernel, *stride, *pad,
+        _BLOCK)
+    return dx
+
+
+def _images(like, sizes, dtype):
+    """Memory for (N, C, *sizes), channels last."""
+    return torch.empty((*like.shape[:2], *sizes), dtype=dtype, device=like.device,
+                       memory_format=torch.channels_last)
 
 
 def can_update(weights, gradients, velocities, momentum, keep_diffs):

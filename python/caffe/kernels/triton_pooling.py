@@ -1,0 +1,59 @@
+"""Triton kernels of max pooling, on images that lie as (N, H, W, C); see gpu.py.
+
+A window remembers which of its pixels was the largest: y kernel_w + x within the window, a byte.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _place(total, channels, height, width, BLOCK: tl.constexpr):
+    """The program's values of images (N, height, width, C): where they are, n, y, x, c, whether."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    c, pixel = at % channels, at // channels
+    x, row = pixel % width, pixel // width
+    return at, row // height, row % height, x, c, at < total
+
+
+@triton.jit
+def max_pool(image, top, places, total, channels, height, width, top_height, top_width,
+             KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr, STRIDE_H: tl.constexpr,
+             STRIDE_W: tl.constexpr, PAD_H: tl.constexpr, PAD_W: tl.constexpr,
+             BLOCK: tl.constexpr):
+    """The first of the largest values of each window, and its place there; NaN is largest."""
+    at, n, y, x, c, there = _place(total, channels, top_height, top_width, BLOCK)
+    best = tl.full((BLOCK,), float("-inf"), tl.float32)
+    found = tl.full((BLOCK,), -1, tl.int32)
+    for i in tl.static_range(KERNEL_H):
+        for j in tl.static_range(KERNEL_W):
+            row, column = y * STRIDE_H - PAD_H + i, x * STRIDE_W - PAD_W + j
+            inside = there & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            value = tl.load(image + ((n * height + row) * width + column) * channels + c,
+                            mask=inside, other=float("-inf")).to(tl.float32)
+            larger = inside & ((value > best) | (value != value) | (found < 0))
+            best = tl.where(larger, value, best)
+            found = tl.where(larger, i * KERNEL_W + j, found)
+    tl.store(top + at, best.to(top.dtype.element_ty), mask=there)
+    tl.store(places + at, found.to(tl.int8), mask=there)
+
+
+@triton.jit
+def max_pool_backward(dy, places, dx, total, channels, height, width, top_height, top_width,
+                      KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr, STRIDE_H: tl.constexpr,
+                      STRIDE_W: tl.constexpr, PAD_H: tl.constexpr, PAD_W: tl.constexpr,
+                      BLOCK: tl.constexpr):
+    """Each pixel's sum of the diffs of the windows that it is the largest in."""
+    at, n, y, x, c, there = _place(total, channels, height, width, BLOCK)
+    sum = tl.zeros((BLOCK,), tl.float32)
+    for i in tl.static_range((KERNEL_H + STRIDE_H - 1) // STRIDE_H):
+        for j in tl.static_range((KERNEL_W + STRIDE_W - 1) // STRIDE_W):
+            row, column = (y + PAD_H) // STRIDE_H - i, (x + PAD_W) // STRIDE_W - j
+            within_y, within_x = y + PAD_H - row * STRIDE_H, x + PAD_W - column * STRIDE_W
+            inside = (there & (row >= 0) & (row < top_height) & (within_y < KERNEL_H)
+                      & (column >= 0) & (column < top_width) & (within_x < KERNEL_W))
+            window = ((n * top_height + row) * top_width + column) * channels + c
+            place = tl.load(places + window, mask=inside, other=-1).to(tl.int32)
+            chosen = inside & (place == (within_y * KERNEL_W + within_x).to(tl.int32))
+            sum += tl.load(dy + window, mask=chosen, other=0).to(tl.float32)
+    tl.store(dx + at, sum.to(dx.dtype.element_ty), mask=there)
