@@ -109,11 +109,10 @@ def caffe_step(args, peer, method):
     relay_cases.fill(net)
     planned = None if relay is None else flows.plan(net, relay, flows.frozen_layers(param))
     run = backward.choose(net, planned)
-    last = len(net.layers) - 1
 
     def step():
         net.clear_param_diffs()
-        net._forward(0, last)
+        engine.forward(net)
         run()
         solver.apply_update()
         synchronize(device)

@@ -56,6 +56,12 @@ def make_solver(caffe, path):
     return BvlcSolver(caffe, path)
 
 
+def forward(net):
+    """A forward pass; its loss, for float(): on this engine that alone waits for a GPU."""
+    last = len(net.layers) - 1
+    return net._loss(0, last) if hasattr(net, "_loss") else net._forward(0, last)
+
+
 def plain_module(name):
     """A module of this repository's engine that is plain Python, whichever Caffe is imported."""
     path = os.path.join(REPOSITORY, "python", "caffe", name + ".py")

@@ -6,6 +6,7 @@ PAIR_WISE and MULTI_WAY take one step for each loss, shallow to deep.
 
 from . import backward, weights
 from .distributed import Alone
+from .engine import forward
 from .errors import RelayError
 from .flows import frozen_layers, plan
 from .graph import Graph
@@ -37,14 +38,14 @@ class OneStep:
         self.net.clear_param_diffs()
         loss = 0.0
         for number in range(self.passes):
-            loss += self.net._forward(0, len(self.net.layers) - 1) / self.passes
+            loss = loss + forward(self.net)
             if self.after_forward and not number:
                 self.after_forward()
             self.backward()
         self.group.average_gradients(self.net)
         for blob, factor in self.factors:
             weights.scale_diff(blob, factor)
-        on_loss(loss)
+        on_loss(float(loss) / self.passes)
         self.solver.apply_update()
 
     def save(self, state):
@@ -115,7 +116,7 @@ class StepPerLoss:
 
     def iterate(self, on_loss):
         """One iteration; `on_loss(loss)` is called before the weights change."""
-        on_loss(self.net._forward(0, len(self.net.layers) - 1))
+        on_loss(float(forward(self.net)))
         if self.after_forward:
             self.after_forward()
         iteration = self.solver.iter

@@ -221,20 +221,20 @@ def test_gradient_is_the_derivative_of_forward(probe):
     """Central differences along a random direction, dropout masks and all."""
     step, node = 1e-6, probe.node
     diffs = probe.backward(probe.diffs)
-    tensors = [blob.tensor for blob in node.bottoms + node.layer.blobs]
+    blobs = node.bottoms + node.layer.blobs
     learnt = {id(param.blob): param.lr_mult != 0 for param in probe.net.learnable}
     wanted = node.propagate_down + [learnt[id(blob)] for blob in node.layer.blobs]
-    ways = [probe.direction(x) if want else torch.zeros_like(x)
-            for x, want in zip(tensors, wanted, strict=True)]
+    ways = [probe.direction(blob.tensor) if want else torch.zeros_like(blob.tensor)
+            for blob, want in zip(blobs, wanted, strict=True)]
     expected = sum(float((diff * way).sum()) for diff, way in zip(diffs, ways, strict=True)
                    if diff is not None)
     values = []
     for sign in (1, -1):
-        for x, way in zip(tensors, ways, strict=True):
-            x.add_(way, alpha=sign * step)
+        for blob, way in zip(blobs, ways, strict=True):
+            blob.tensor.add_(way, alpha=sign * step)
         values.append(probe.forward())
-        for x, way in zip(tensors, ways, strict=True):
-            x.sub_(way, alpha=sign * step)
+        for blob, way in zip(blobs, ways, strict=True):
+            blob.tensor.sub_(way, alpha=sign * step)
     found = sum(float(((a - b) * dy).sum()) for a, b, dy in
                 zip(*values, probe.diffs, strict=True)) / (2 * step)
     assert found == pytest.approx(expected, rel=1e-5, abs=1e-5)

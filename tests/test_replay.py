@@ -147,7 +147,7 @@ def test_a_changed_activation_between_forward_and_backward(replays, tmp_path):
         solver, run = relay_solver(tmp_path)
 
         def halve_and_run():
-            solver.net.blobs["conv1"].data[...] *= 0.5
+            solver.net.blobs["res2_branch2a"].data[...] *= 0.5
             run()
         return solver, halve_and_run
     assert_equal(*both(replays, make, 7))

@@ -170,8 +170,12 @@ class Net:
 
     def _forward(self, start, end):
         """Run layers `start` to `end` (indices, both included); return their weighted loss."""
+        return float(self._loss(start, end))
+
+    def _loss(self, start, end):
+        """`_forward` without waiting for a GPU: the loss as a number or a tensor without axes."""
         self._check_range(start, end)
-        return float(self._sweep.forward(start, end))
+        return self._sweep.forward(start, end)
 
     def _backward(self, start, end):
         """Caffe's BackwardFromTo: layers `start` down to `end` (indices, both included)."""

@@ -173,6 +173,7 @@ class _Forward(_Pass):
         return [blob.store("data") for blob in self.tops]
 
     def recorded(self, run):
+        self._drop_values()
         parts = [part for unit in self.units for part in unit.parts()]
         before = [dict(vars(part)) for part in parts]
         recording = super().recorded(run)
@@ -183,6 +184,15 @@ class _Forward(_Pass):
         self._hidden = [blob for blob in self.tops if blob.hidden]
         self._fused = [unit for unit in self.units if unit.ran_fused]
         return recording
+
+    def _drop_values(self):
+        """Free what the last run has left, before the recording takes memory for the same."""
+        for node in self.nodes:
+            node.inputs = None
+        read = {blob for blob, *_ in self._reads}
+        for blob in self.tops:
+            if blob not in read:
+                blob.store("data").put(None)
 
     def _can_replay(self):
         return self._shapes == [node.shapes for node in self.nodes] and super()._can_replay()

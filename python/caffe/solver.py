@@ -92,11 +92,11 @@ class Solver:
         net.clear_param_diffs()
         net.debug_info = self.param.debug_info and self._log.due(self.iter)
         for _ in range(self.param.iter_size):
-            loss += net._forward(0, last)
+            loss = loss + net._loss(0, last)
             net._backward(last, 0)
             if net.debug_info:
                 log_norms(net)
-        return loss / self.param.iter_size
+        return float(loss) / self.param.iter_size
 
     def _test_due(self):
         return self._root and self._due(self.param.test_interval) and (

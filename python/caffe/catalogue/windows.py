@@ -124,6 +124,9 @@ class AveragePool:
             count = windows.image[0] * windows.image[1]
             return torch.empty_like(x).copy_((dy / count).expand(x.shape))
         rule, ceil = windows.rule
+        own = kernels.pooling(x, windows.kernel) if windows.native else None
+        if own:
+            return own.average_pool_backward(device.layout(dy), *rule, windows.image)
         if x.is_cuda and any(rule[2]):
             # wrong there for channels last with padding: github.com/pytorch/pytorch/issues/188344
             return device.layout(aten.avg_pool2d_backward(

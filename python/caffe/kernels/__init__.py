@@ -16,11 +16,9 @@ def taking(*tensors):
 
 
 def pooling(x, kernel):
-    """The module whose `max_pool` takes these images and this kernel; None: there is none."""
+    """The module that pools these images with this kernel; None: there is none."""
     module = _gpu() if x.is_cuda else None
-    takes = (module is not None and kernel[0] * kernel[1] <= module.MOST_PLACES and x.dim() == 4
-             and module.fits(x))
-    return module if takes else None
+    return module if module is not None and module.pools(x, kernel) else None
 
 
 def updating(weights, gradients, velocities, momentum, keep_diffs):

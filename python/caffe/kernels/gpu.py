@@ -10,8 +10,8 @@ import triton
 from . import triton_normalization as kernels
 from . import triton_pooling as pooling
 
-_TILE = 4096       # values that a program holds at a time
-_PROGRAMS = 1056   # enough to fill a GPU's 132 multiprocessors
+_TILE = 2048       # values that a program holds at a time
+_PROGRAMS = 2112   # enough to fill a GPU's 132 multiprocessors
 
 
 def fits(*tensors):
@@ -113,7 +113,13 @@ def normalize_backward(dy, x, scale, mean, saved, *, own_statistics, top=None, r
 
 
 _BLOCK = 1024  # values that a program of the pooling kernels sees to
-MOST_PLACES = 127  # of a window, in a byte
+_MOST_PLACES = 127  # of a window, in a byte
+
+
+def pools(x, kernel):
+    """Whether the pooling kernels take these images, (N, C, H, W), and this kernel."""
+    return (x.dim() == 4 and fits(x) and x.numel() < 2 ** 31
+            and kernel[0] * kernel[1] <= _MOST_PLACES)
 
 
 def max_pool(x, kernel, stride, pad, sizes):
@@ -134,6 +140,17 @@ def max_pool_backward(dy, places, kernel, stride, pad, image):
     pooling.max_pool_backward[triton.cdiv(dx.numel(), _BLOCK),](
         dy, places, dx, dx.numel(), dy.shape[1], *image, *dy.shape[2:], *kernel, *stride, *pad,
         _BLOCK)
+    return dx
+
+
+def average_pool_backward(dy, kernel, stride, pad, image):
+    """The diff of x, (N, C, *image), where y was the average over the window's part of the image.
+
+    The image counts with its pad, as in Caffe.
+    """
+    dx = _images(dy, image, dy.dtype)
+    pooling.average_pool_backward[triton.cdiv(dx.numel(), _BLOCK),](
+        dy, dx, dx.numel(), dy.shape[1], *image, *dy.shape[2:], *kernel, *stride, *pad, _BLOCK)
     return dx
 
 

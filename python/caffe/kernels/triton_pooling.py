@@ -1,6 +1,7 @@
-"""Triton kernels of max pooling, on images that lie as (N, H, W, C); see gpu.py.
+"""Triton kernels of pooling, on images that lie as (N, H, W, C); see gpu.py.
 
-A window remembers which of its pixels was the largest: y kernel_w + x within the window, a byte.
+A window of max pooling remembers which of its pixels was the largest: y kernel_w + x within the
+window, a byte.
 """
 
 import triton
@@ -10,7 +11,7 @@ import triton.language as tl
 @triton.jit
 def _place(total, channels, height, width, BLOCK: tl.constexpr):
     """The program's values of images (N, height, width, C): where they are, n, y, x, c, whether."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     c, pixel = at % channels, at // channels
     x, row = pixel % width, pixel // width
     return at, row // height, row % height, x, c, at < total
@@ -48,12 +49,42 @@ def max_pool_backward(dy, places, dx, total, channels, height, width, top_height
     sum = tl.zeros((BLOCK,), tl.float32)
     for i in tl.static_range((KERNEL_H + STRIDE_H - 1) // STRIDE_H):
         for j in tl.static_range((KERNEL_W + STRIDE_W - 1) // STRIDE_W):
-            row, column = (y + PAD_H) // STRIDE_H - i, (x + PAD_W) // STRIDE_W - j
-            within_y, within_x = y + PAD_H - row * STRIDE_H, x + PAD_W - column * STRIDE_W
+            row, within_y = _window(y, i, STRIDE_H, PAD_H)
+            column, within_x = _window(x, j, STRIDE_W, PAD_W)
             inside = (there & (row >= 0) & (row < top_height) & (within_y < KERNEL_H)
                       & (column >= 0) & (column < top_width) & (within_x < KERNEL_W))
             window = ((n * top_height + row) * top_width + column) * channels + c
             place = tl.load(places + window, mask=inside, other=-1).to(tl.int32)
-            chosen = inside & (place == (within_y * KERNEL_W + within_x).to(tl.int32))
+            chosen = inside & (place == within_y * KERNEL_W + within_x)
             sum += tl.load(dy + window, mask=chosen, other=0).to(tl.float32)
+    tl.store(dx + at, sum.to(dx.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _window(at, i, STRIDE: tl.constexpr, PAD: tl.constexpr):
+    """Along one axis, of the windows that reach pixel `at` the i-th from the last: it, and the
+    pixel's place within it."""
+    window = (at + PAD) // STRIDE - i
+    return window, at + PAD - window * STRIDE
+
+
+@triton.jit
+def average_pool_backward(dy, dx, total, channels, height, width, top_height, top_width,
+                          KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr, STRIDE_H: tl.constexpr,
+                          STRIDE_W: tl.constexpr, PAD_H: tl.constexpr, PAD_W: tl.constexpr,
+                          BLOCK: tl.constexpr):
+    """Each pixel's sum of the diffs of its windows, each over the window's part of the image."""
+    at, n, y, x, c, there = _place(total, channels, height, width, BLOCK)
+    sum = tl.zeros((BLOCK,), tl.float32)
+    for i in tl.static_range((KERNEL_H + STRIDE_H - 1) // STRIDE_H):
+        for j in tl.static_range((KERNEL_W + STRIDE_W - 1) // STRIDE_W):
+            row, within_y = _window(y, i, STRIDE_H, PAD_H)
+            column, within_x = _window(x, j, STRIDE_W, PAD_W)
+            inside = (there & (row >= 0) & (row < top_height) & (within_y < KERNEL_H)
+                      & (column >= 0) & (column < top_width) & (within_x < KERNEL_W))
+            diff = tl.load(dy + ((n * top_height + row) * top_width + column) * channels + c,
+                           mask=inside, other=0).to(tl.float32)
+            area = (tl.minimum(KERNEL_H, height + 2 * PAD_H - row * STRIDE_H)
+                    * tl.minimum(KERNEL_W, width + 2 * PAD_W - column * STRIDE_W))
+            sum += tl.where(inside, diff / tl.where(inside, area, 1).to(tl.float32), 0)
     tl.store(dx + at, sum.to(dx.dtype.element_ty), mask=there)
