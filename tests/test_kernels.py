@@ -224,13 +224,15 @@ POOLS = pytest.mark.parametrize("shape, kernel, stride, pad, ceil", [
 
 @POOLS
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-def test_average_pool_backward(kernels, shape, kernel, stride, pad, ceil, dtype):
+def test_average_pool(kernels, shape, kernel, stride, pad, ceil, dtype):
     if kernels is cpu:
         pytest.skip("PyTorch's own serves CPUs")
     x = images(shape, dtype, 0).double().cpu().requires_grad_()
     y = torch.nn.functional.avg_pool2d(x, kernel, stride, pad, ceil)
     dy = images(tuple(y.shape), dtype, 1)
     expected, = torch.autograd.grad(y, x, dy.double().cpu())
+    found = kernels.average_pool(images(shape, dtype, 0), kernel, stride, pad, tuple(y.shape[2:]))
+    assert_close(found.cpu(), y.detach(), TOLERANCE[dtype])
     found = kernels.average_pool_backward(dy, kernel, stride, pad, shape[2:])
     assert_close(found.cpu(), expected, TOLERANCE[dtype])
 

@@ -30,8 +30,13 @@ class Unit:
 
     def parts(self):
         """The objects whose attributes hold what forward leaves for backward."""
-        nodes = [*self.nodes, self.fused] if self.fused else self.nodes
+        nodes = self.all_nodes
         return [*nodes, *(part for node in nodes for part in node.layer.parts())]
+
+    @property
+    def all_nodes(self):
+        """The nodes, and the one that they run as."""
+        return [*self.nodes, self.fused] if self.fused else self.nodes
 
     def indexed(self):
         """(index, node) of the nodes."""

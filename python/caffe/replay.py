@@ -13,6 +13,7 @@ import torch
 
 from . import device
 from .errors import CaffeError
+from .layer import TensorLayer
 
 _RUNS_BEFORE = 2  # the first compiles, the second looks for the fastest algorithms
 
@@ -51,15 +52,17 @@ class Passes:
         found: pairs that begin with a Unit.
         """
         fed = next((i for i, (unit, *_) in enumerate(found) if unit.replays), len(found))
-        loss, self.last = run(found[:fed]), None
+        loss = run(found[:fed])
         if fed == len(found):
             return loss
         key = (key, device.precision(), device.ordinal)
         if key not in self._forward:
             units = [unit for unit, *_ in found]
             self._forward[key] = _Forward(units[fed:], units[:fed])
-        forward = self._forward[key]
+        forward, last, self.last = self._forward[key], self.last, None
         loss = loss + forward(lambda: run(found[fed:]))
+        if forward.is_recorded:
+            forward.show(other_states=last is not forward)
         self.last = forward
         return loss
 
@@ -80,7 +83,7 @@ class _Pass:
 
     def __init__(self, units):
         self.units = units
-        self.nodes = [node for unit in units for node in unit.nodes]
+        self.nodes = [node for unit in units for node in unit.all_nodes]
         self.layers = [node.layer for node in self.nodes]
         self.params = list(dict.fromkeys(blob for layer in self.layers for blob in layer.blobs))
         self.forget()
@@ -143,21 +146,13 @@ class _Forward(_Pass):
 
     def __init__(self, units, before):
         self.tops = list(dict.fromkeys(
-            blob for unit in units for node in unit.nodes for blob in node.tops))
+            blob for unit in units for node in unit.all_nodes for blob in node.tops))
         self.learns_before = any(node.needs_backward for unit in before for node in unit.nodes)
         super().__init__(units)
 
     def forget(self):
         super().forget()
         self.backward = {}
-
-    def __call__(self, run):
-        result = super().__call__(run)
-        if self.is_recorded:
-            self._restore()
-            for layer in self.layers:
-                layer.after_replay()
-        return result
 
     def reads(self):
         """What comes from outside, copied to be the pass's own, and the parameters."""
@@ -183,6 +178,8 @@ class _Forward(_Pass):
         self._shapes = [node.shapes for node in self.nodes]
         self._hidden = [blob for blob in self.tops if blob.hidden]
         self._fused = [unit for unit in self.units if unit.ran_fused]
+        self._watching = [layer for layer in self.layers
+                          if type(layer).after_replay is not TensorLayer.after_replay]
         return recording
 
     def _drop_values(self):
@@ -195,16 +192,24 @@ class _Forward(_Pass):
                 blob.store("data").put(None)
 
     def _can_replay(self):
-        return self._shapes == [node.shapes for node in self.nodes] and super()._can_replay()
+        same = all(node.shapes == shapes
+                   for node, shapes in zip(self.nodes, self._shapes, strict=True))
+        return same and super()._can_replay()
 
-    def _restore(self):
-        """Let layers and blobs be what recording the pass has made of them."""
-        for part, state in self._states:
-            vars(part).update(state)
-        for blob in self._hidden:
-            blob.hidden = True
+    def show(self, other_states):
+        """Let layers and blobs be what recording has made of them; what they were, is replaced.
+
+        other_states: whether another pass than this one was the last.
+        """
+        if other_states:
+            for part, state in self._states:
+                vars(part).update(state)
+            for blob in self._hidden:
+                blob.hidden = True
         for unit in self._fused:
             unit.ran_fused = True
+        for layer in self._watching:
+            layer.after_replay()
 
 
 class _Backward(_Pass):

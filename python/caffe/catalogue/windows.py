@@ -114,6 +114,9 @@ class AveragePool:
         if windows.covers_image:
             return x.mean((2, 3), keepdim=True)
         rule, ceil = windows.rule
+        own = kernels.pooling(x, windows.kernel) if windows.native else None
+        if own:
+            return own.average_pool(x, *rule, windows.sizes)
         if windows.native:
             return aten.avg_pool2d(x, *rule, ceil, True)
         return aten.avg_pool2d(windows.padded(x, 0), *rule, ceil, True, 1) / self._areas(x)

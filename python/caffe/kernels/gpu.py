@@ -11,7 +11,7 @@ from . import triton_normalization as kernels
 from . import triton_pooling as pooling
 
 _TILE = 2048       # values that a program holds at a time
-_PROGRAMS = 2112   # enough to fill a GPU's 132 multiprocessors
+_PROGRAMS = 528    # four for each multiprocessor of an H200: more only make more sums to add up
 
 
 def fits(*tensors):
@@ -143,11 +143,19 @@ def max_pool_backward(dy, places, kernel, stride, pad, image):
     return dx
 
 
-def average_pool_backward(dy, kernel, stride, pad, image):
-    """The diff of x, (N, C, *image), where y was the average over the window's part of the image.
+def average_pool(x, kernel, stride, pad, sizes):
+    """The average over each window's part of the image, (N, C, *sizes).
 
     The image counts with its pad, as in Caffe.
     """
+    y = _images(x, sizes, x.dtype)
+    pooling.average_pool[triton.cdiv(y.numel(), _BLOCK),](
+        x, y, y.numel(), x.shape[1], *x.shape[2:], *sizes, *kernel, *stride, *pad, _BLOCK)
+    return y
+
+
+def average_pool_backward(dy, kernel, stride, pad, image):
+    """The diff of average_pool's x, (N, C, *image)."""
     dx = _images(dy, image, dy.dtype)
     pooling.average_pool_backward[triton.cdiv(dx.numel(), _BLOCK),](
         dy, dx, dx.numel(), dy.shape[1], *image, *dy.shape[2:], *kernel, *stride, *pad, _BLOCK)

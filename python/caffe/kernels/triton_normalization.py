@@ -57,7 +57,7 @@ def _store_sums(sums, one, other, columns, there, channels):
 @triton.jit
 def _add_parts(sums, first, parts, columns, there, channels, COLUMNS: tl.constexpr):
     """The sum over `parts` rows of sums (2 parts, C), from row `first` on."""
-    HEIGHT: tl.constexpr = 256
+    HEIGHT: tl.constexpr = 128
     total = tl.zeros((HEIGHT, COLUMNS), tl.float32)
     for start in range(0, parts, HEIGHT):
         part = start + tl.arange(0, HEIGHT)

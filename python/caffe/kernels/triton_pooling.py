@@ -69,6 +69,34 @@ def _window(at, i, STRIDE: tl.constexpr, PAD: tl.constexpr):
 
 
 @triton.jit
+def average_pool(image, top, total, channels, height, width, top_height, top_width,
+                 KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr, STRIDE_H: tl.constexpr,
+                 STRIDE_W: tl.constexpr, PAD_H: tl.constexpr, PAD_W: tl.constexpr,
+                 BLOCK: tl.constexpr):
+    """Each window's sum over its part of the image, which counts with its pad."""
+    at, n, y, x, c, there = _place(total, channels, top_height, top_width, BLOCK)
+    sum = tl.zeros((BLOCK,), tl.float32)
+    for i in tl.static_range(KERNEL_H):
+        for j in tl.static_range(KERNEL_W):
+            row, column = y * STRIDE_H - PAD_H + i, x * STRIDE_W - PAD_W + j
+            inside = there & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            sum += tl.load(image + ((n * height + row) * width + column) * channels + c,
+                           mask=inside, other=0).to(tl.float32)
+    area = _area(y, x, height, width, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, PAD_H, PAD_W)
+    tl.store(top + at, (sum / area).to(top.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _area(row, column, height, width, KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr,
+          STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr, PAD_H: tl.constexpr,
+          PAD_W: tl.constexpr):
+    """How many pixels of a window lie in the padded image; 1 for windows that do not exist."""
+    high = tl.minimum(KERNEL_H, height + 2 * PAD_H - row * STRIDE_H)
+    wide = tl.minimum(KERNEL_W, width + 2 * PAD_W - column * STRIDE_W)
+    return tl.maximum(high * wide, 1).to(tl.float32)
+
+
+@triton.jit
 def average_pool_backward(dy, dx, total, channels, height, width, top_height, top_width,
                           KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr, STRIDE_H: tl.constexpr,
                           STRIDE_W: tl.constexpr, PAD_H: tl.constexpr, PAD_W: tl.constexpr,
@@ -84,7 +112,6 @@ def average_pool_backward(dy, dx, total, channels, height, width, top_height, to
                       & (column >= 0) & (column < top_width) & (within_x < KERNEL_W))
             diff = tl.load(dy + ((n * top_height + row) * top_width + column) * channels + c,
                            mask=inside, other=0).to(tl.float32)
-            area = (tl.minimum(KERNEL_H, height + 2 * PAD_H - row * STRIDE_H)
-                    * tl.minimum(KERNEL_W, width + 2 * PAD_W - column * STRIDE_W))
-            sum += tl.where(inside, diff / tl.where(inside, area, 1).to(tl.float32), 0)
+            sum += diff / _area(row, column, height, width, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W,
+                                PAD_H, PAD_W)
     tl.store(dx + at, sum.to(dx.dtype.element_ty), mask=there)
