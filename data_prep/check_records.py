@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from data_prep.images import check_image
 from layers.datum import raw_shape, read_datum
+from layers.images import open_image
 from layers.record_index import open_lmdb
 
 # label: None where there is no telling; shape: (C, H, W), or None; reason: what is wrong, or None
@@ -36,7 +37,8 @@ def check_record(record):
 def _shape(datum, record):
     """The shape (C, H, W) of what a Datum holds, or what is wrong with it."""
     if datum.encoded:
-        return check_image(datum.data)
+        found = check_image(datum.data)
+        return found if isinstance(found, str) else _refused(datum.data) or found
     if datum.float_data:
         from caffe.datum import decode_datum  # here, for few databases hold floats
         from caffe.errors import DataError
@@ -48,6 +50,16 @@ def _shape(datum, record):
         return raw_shape(datum)
     except ValueError as error:
         return str(error)
+
+
+def _refused(data):
+    """Why training on an image file would stop: its decoder is stricter than OpenCV. Else None."""
+    try:
+        image = open_image(data)
+        image.part(0, 0, *image.size)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 @lru_cache(1)

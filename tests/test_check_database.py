@@ -12,6 +12,7 @@ from data_prep import check_database, compute_image_mean
 from data_prep.check_records import check_record
 from data_prep.datum_db import DatumDB, encoded_datum, key_of, raw_datum
 from data_prep.errors import PrepError
+from layers.images import open_image
 from layers.record_index import FILE
 from tests.data_images import records
 
@@ -64,6 +65,24 @@ def test_a_good_database(tmp_path, capsys):
             "records, 0 problems of the whole"])
         for name in ("classes.txt", "class_index.tsv", FILE, "checksums.npy"):
             (db / name).unlink(missing_ok=True)
+
+
+def test_it_finds_whatever_training_would_stop_at():
+    """One or two flipped bits anywhere behind the header; OpenCV may let them pass."""
+    random, found = np.random.RandomState(0), 0
+    marked = cv2.imencode(".jpg", SMOOTH, [cv2.IMWRITE_JPEG_RST_INTERVAL, 2])[1].tobytes()
+    for _ in range(600):
+        data = marked
+        for at in random.randint(20, len(data), random.randint(1, 3)):
+            data = data[:at] + bytes([data[at] ^ 1 << random.randint(8)]) + data[at + 1:]
+        reason = check_record(encoded_datum(data, 0))[3]
+        try:
+            image = open_image(data)
+            image.part(0, 0, *image.size)
+        except ValueError:
+            found += 1
+            assert reason
+    assert found > 50
 
 
 def flipped(data, at):
