@@ -8,6 +8,7 @@ As in Caffe, every process sets solver count and rank, makes its solver, and the
     solver.net.after_backward(nccl)       # optional: already while backward runs
 """
 
+import atexit
 import datetime
 import os
 import tempfile
@@ -38,10 +39,10 @@ class NCCL:
         self._early = solver.param.iter_size == 1 and not shares
         self._reduced = set()
         if not dist.is_initialized():
-            dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if device.current().type == "cuda" else "gloo", init_method=f"file://{uid}",
-                rank=device.solver_rank(), world_size=device.solver_count(),
-                timeout=_WAIT)
+            backend = "cpu:gloo,cuda:nccl" if device.current().type == "cuda" else "gloo"
+            dist.init_process_group(backend, init_method=f"file://{uid}", timeout=_WAIT,
+                                    rank=device.solver_rank(), world_size=device.solver_count())
+            atexit.register(_leave)  # threads of a group that is still there end the process badly
         if dist.get_world_size() != device.solver_count():
             raise CaffeError(f"NCCL: {device.solver_count()} solvers in a group of "
                              f"{dist.get_world_size()}; call set_solver_count first")
@@ -63,8 +64,8 @@ class NCCL:
         return _ACTIONS[said.item()]
 
     def close(self):
-        """Leave the group."""
-        dist.destroy_process_group()
+        """Leave the group; the end of the process does, too."""
+        _leave()
 
     def __call__(self, layer):
         """After a layer's backward: begin to sum its gradients over the processes.
@@ -92,6 +93,11 @@ class NCCL:
         for blob in blobs:
             self._reduced.add(id(blob))
             self._pending.append(dist.all_reduce(_flat(blob.diff_tensor), async_op=True))
+
+
+def _leave():
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _flat(tensor):
