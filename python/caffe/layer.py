@@ -88,6 +88,9 @@ class TensorLayer(Layer):
       pass through one layer in one sweep. A diff is None where no gradient arrived.
     - `backward_params(diffs, bottoms, tops)` adds to the diffs of `self.blobs`. One call with the
       sum of several flows' diffs does the work of all of them.
+    - On a GPU both become CUDA graphs (see replay), which repeat kernels and nothing of Python. A
+      layer that looks at values, works on the CPU or keeps something from one forward to the next
+      says `replays = False`. What forward leaves for backward are attributes of `parts()`.
 
     A blob's diff is overwritten, a parameter's diff accumulates. `bottoms` and `tops` are the
     current values; a layer that runs in place gets the value its bottom had in forward.
