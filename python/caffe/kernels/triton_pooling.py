@@ -18,6 +18,29 @@ def _place(total, channels, height, width, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def _pixel(n, y, x, c, there, i, j, channels, height, width, STRIDE_H: tl.constexpr,
+           STRIDE_W: tl.constexpr, PAD_H: tl.constexpr, PAD_W: tl.constexpr):
+    """Of the window at (y, x) the pixel (i, j): where it is in the images, and whether."""
+    row, column = y * STRIDE_H - PAD_H + i, x * STRIDE_W - PAD_W + j
+    inside = there & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    return ((n * height + row) * width + column) * channels + c, inside
+
+
+@triton.jit
+def _window(n, y, x, c, there, i, j, channels, top_height, top_width, KERNEL_H: tl.constexpr,
+            KERNEL_W: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
+            PAD_H: tl.constexpr, PAD_W: tl.constexpr):
+    """Of the windows that reach pixel (y, x), the (i, j)-th from the last: its row and column, the
+    pixel's place within it, where it is among the tops, and whether."""
+    row, column = (y + PAD_H) // STRIDE_H - i, (x + PAD_W) // STRIDE_W - j
+    within_y, within_x = y + PAD_H - row * STRIDE_H, x + PAD_W - column * STRIDE_W
+    inside = (there & (row >= 0) & (row < top_height) & (within_y < KERNEL_H)
+              & (column >= 0) & (column < top_width) & (within_x < KERNEL_W))
+    at = ((n * top_height + row) * top_width + column) * channels + c
+    return row, column, within_y * KERNEL_W + within_x, at, inside
+
+
+@triton.jit
 def max_pool(image, top, places, total, channels, height, width, top_height, top_width,
              KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr, STRIDE_H: tl.constexpr,
              STRIDE_W: tl.constexpr, PAD_H: tl.constexpr, PAD_W: tl.constexpr,
@@ -28,10 +51,9 @@ def max_pool(image, top, places, total, channels, height, width, top_height, top
     found = tl.full((BLOCK,), -1, tl.int32)
     for i in tl.static_range(KERNEL_H):
         for j in tl.static_range(KERNEL_W):
-            row, column = y * STRIDE_H - PAD_H + i, x * STRIDE_W - PAD_W + j
-            inside = there & (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            value = tl.load(image + ((n * height + row) * width + column) * channels + c,
-                            mask=inside, other=float("-inf")).to(tl.float32)
+            pixel, inside = _pixel(n, y, x, c, there, i, j, channels, height, width, STRIDE_H,
+                                   STRIDE_W, PAD_H, PAD_W)
+            value = tl.load(image + pixel, mask=inside, other=float("-inf")).to(tl.float32)
             larger = inside & ((value > best) | (value != value) | (found < 0))
             best = tl.where(larger, value, best)
             found = tl.where(larger, i * KERNEL_W + j, found)
@@ -49,23 +71,13 @@ def max_pool_backward(dy, places, dx, total, channels, height, width, top_height
     sum = tl.zeros((BLOCK,), tl.float32)
     for i in tl.static_range((KERNEL_H + STRIDE_H - 1) // STRIDE_H):
         for j in tl.static_range((KERNEL_W + STRIDE_W - 1) // STRIDE_W):
-            row, within_y = _window(y, i, STRIDE_H, PAD_H)
-            column, within_x = _window(x, j, STRIDE_W, PAD_W)
-            inside = (there & (row >= 0) & (row < top_height) & (within_y < KERNEL_H)
-                      & (column >= 0) & (column < top_width) & (within_x < KERNEL_W))
-            window = ((n * top_height + row) * top_width + column) * channels + c
+            _, _, within, window, inside = _window(
+                n, y, x, c, there, i, j, channels, top_height, top_width, KERNEL_H, KERNEL_W,
+                STRIDE_H, STRIDE_W, PAD_H, PAD_W)
             place = tl.load(places + window, mask=inside, other=-1).to(tl.int32)
-            chosen = inside & (place == within_y * KERNEL_W + within_x)
+            chosen = inside & (place == within)
             sum += tl.load(dy + window, mask=chosen, other=0).to(tl.float32)
     tl.store(dx + at, sum.to(dx.dtype.element_ty), mask=there)
-
-
-@triton.jit
-def _window(at, i, STRIDE: tl.constexpr, PAD: tl.constexpr):
-    """Along one axis, of the windows that reach pixel `at` the i-th from the last: it, and the
-    pixel's place within it."""
-    window = (at + PAD) // STRIDE - i
-    return window, at + PAD - window * STRIDE
 
 
 @triton.jit
@@ -73,15 +85,14 @@ def average_pool(image, top, total, channels, height, width, top_height, top_wid
                  KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr, STRIDE_H: tl.constexpr,
                  STRIDE_W: tl.constexpr, PAD_H: tl.constexpr, PAD_W: tl.constexpr,
                  BLOCK: tl.constexpr):
-    """Each window's sum over its part of the image, which counts with its pad."""
+    """Each window's average over its part of the image, which counts with its pad."""
     at, n, y, x, c, there = _place(total, channels, top_height, top_width, BLOCK)
     sum = tl.zeros((BLOCK,), tl.float32)
     for i in tl.static_range(KERNEL_H):
         for j in tl.static_range(KERNEL_W):
-            row, column = y * STRIDE_H - PAD_H + i, x * STRIDE_W - PAD_W + j
-            inside = there & (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            sum += tl.load(image + ((n * height + row) * width + column) * channels + c,
-                           mask=inside, other=0).to(tl.float32)
+            pixel, inside = _pixel(n, y, x, c, there, i, j, channels, height, width, STRIDE_H,
+                                   STRIDE_W, PAD_H, PAD_W)
+            sum += tl.load(image + pixel, mask=inside, other=0).to(tl.float32)
     area = _area(y, x, height, width, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, PAD_H, PAD_W)
     tl.store(top + at, (sum / area).to(top.dtype.element_ty), mask=there)
 
@@ -106,12 +117,10 @@ def average_pool_backward(dy, dx, total, channels, height, width, top_height, to
     sum = tl.zeros((BLOCK,), tl.float32)
     for i in tl.static_range((KERNEL_H + STRIDE_H - 1) // STRIDE_H):
         for j in tl.static_range((KERNEL_W + STRIDE_W - 1) // STRIDE_W):
-            row, within_y = _window(y, i, STRIDE_H, PAD_H)
-            column, within_x = _window(x, j, STRIDE_W, PAD_W)
-            inside = (there & (row >= 0) & (row < top_height) & (within_y < KERNEL_H)
-                      & (column >= 0) & (column < top_width) & (within_x < KERNEL_W))
-            diff = tl.load(dy + ((n * top_height + row) * top_width + column) * channels + c,
-                           mask=inside, other=0).to(tl.float32)
+            row, column, _, window, inside = _window(
+                n, y, x, c, there, i, j, channels, top_height, top_width, KERNEL_H, KERNEL_W,
+                STRIDE_H, STRIDE_W, PAD_H, PAD_W)
+            diff = tl.load(dy + window, mask=inside, other=0).to(tl.float32)
             sum += diff / _area(row, column, height, width, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W,
                                 PAD_H, PAD_W)
     tl.store(dx + at, sum.to(dx.dtype.element_ty), mask=there)
