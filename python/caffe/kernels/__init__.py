@@ -1,7 +1,7 @@
-"""Kernels of the engine's own: normalization with what follows it, and the update.
+"""Kernels of the engine's own: normalization with what follows it, the update, pooling.
 
-`taking(*tensors)` gives the module whose kernels take these tensors, `cpu` or `gpu`: both have
-the same functions. Where it gives None, PyTorch has to do.
+Each function gives the module whose kernels take these tensors, `cpu` or `gpu`. Where it gives
+None, PyTorch has to do.
 """
 
 from functools import cache
@@ -11,7 +11,7 @@ from . import cpu
 
 def taking(*tensors):
     """The module with kernels for these tensors, of one shape and dtype; None: there is none."""
-    module = _gpu() if tensors[0].is_cuda else cpu
+    module = _module(tensors[0])
     return module if module is not None and module.fits(*tensors) else None
 
 
@@ -23,10 +23,15 @@ def pooling(x, kernel):
 
 def updating(weights, gradients, velocities, momentum, keep_diffs):
     """The module whose `update_sgd` takes these lists; None: there is none."""
-    module = _gpu() if weights[0].is_cuda else cpu
+    module = _module(weights[0])
     takes = module is not None and module.can_update(weights, gradients, velocities, momentum,
                                                      keep_diffs)
     return module if takes else None
+
+
+def _module(tensor):
+    """The module for the device that a tensor is on; None: there is none."""
+    return _gpu() if tensor.is_cuda else cpu
 
 
 @cache

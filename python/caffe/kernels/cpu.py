@@ -10,6 +10,7 @@ import ctypes
 import torch
 
 from .. import native
+from .layout import are_alike, are_rows, is_rows
 
 LANES = 16  # channels come in multiples of this
 _KINDS = {torch.float32: "_float32", torch.bfloat16: "_bfloat16"}
@@ -17,19 +18,8 @@ _KINDS = {torch.float32: "_float32", torch.bfloat16: "_bfloat16"}
 
 def fits(*tensors):
     """Whether the kernels are there and take these tensors, of one shape and dtype."""
-    if native.library() is None:
-        return False
-    kind, shape = tensors[0].dtype, tensors[0].shape
-    if kind not in _KINDS or len(shape) not in (2, 4) or shape[1] % LANES or 0 in shape:
-        return False
-    return all(x.is_cpu and x.dtype == kind and _is_rows(x) for x in tensors)
-
-
-def _is_rows(x):
-    """Whether x lies in memory as (rows, channels)."""
-    if x.dim() == 4:
-        return x.is_contiguous(memory_format=torch.channels_last)
-    return x.is_contiguous()
+    return (native.library() is not None and all(x.is_cpu for x in tensors)
+            and are_rows(*tensors) and tensors[0].shape[1] % LANES == 0)
 
 
 def measure(x, fraction, means, variances, weight):
@@ -87,7 +77,7 @@ def convolves(x, weight):
         return False
     if channels == 64 and (pixels < 256 or x.shape[3] % 8):
         return False
-    return all(t.is_cpu and t.dtype == torch.float32 and _is_rows(t) and t.numel()
+    return all(t.is_cpu and t.dtype == torch.float32 and is_rows(t) and t.numel()
                for t in (x, weight))
 
 
@@ -131,13 +121,8 @@ def update_sgd(weights, gradients, velocities, copies, *, rate, momentum, decay,
 
 def can_update(weights, gradients, velocities, momentum, keep_diffs):
     """Whether `update_sgd` takes these lists."""
-    if native.library() is None:
-        return False
-    for w, g, v in zip(weights, gradients, velocities, strict=True):
-        if not (w.is_cpu and w.dtype == g.dtype == v.dtype == torch.float32
-                and w.stride() == g.stride() == v.stride() and (w.is_contiguous() or _is_rows(w))):
-            return False
-    return True
+    return (native.library() is not None and all(w.is_cpu for w in weights)
+            and are_alike(weights, gradients, velocities))
 
 
 def _call(name, x, *arguments):

@@ -1,4 +1,4 @@
-"""The GPU kernels on tensors, in Triton: what cpu.py has, and max pooling.
+"""The GPU kernels on tensors, in Triton: what cpu.py has but for convolutions, and pooling.
 
 Each way of a normalization takes three launches: sums over parts of the rows, their reduction to
 what each channel needs, one pass over the values.
@@ -9,24 +9,17 @@ import triton
 
 from . import triton_normalization as kernels
 from . import triton_pooling as pooling
+from .layout import are_alike, are_rows
 
 _TILE = 2048       # values that a program holds at a time
 _PROGRAMS = 528    # four for each multiprocessor of an H200: more only make more sums to add up
+_BLOCK = 1024      # values that a program of the pooling kernels sees to
+_MOST_PLACES = 127  # of a window, in a byte
 
 
 def fits(*tensors):
     """Whether the kernels take these tensors, of one shape and dtype."""
-    kind, shape = tensors[0].dtype, tensors[0].shape
-    if kind not in (torch.float32, torch.bfloat16) or len(shape) not in (2, 4) or 0 in shape:
-        return False
-    return all(x.dtype == kind and _is_rows(x) for x in tensors)
-
-
-def _is_rows(x):
-    """Whether x lies in memory as (rows, channels)."""
-    if x.dim() == 4:
-        return x.is_contiguous(memory_format=torch.channels_last)
-    return x.is_contiguous()
+    return are_rows(*tensors)
 
 
 class _Plan:
@@ -112,10 +105,6 @@ def normalize_backward(dy, x, scale, mean, saved, *, own_statistics, top=None, r
     return dx, found[0], found[1], masked
 
 
-_BLOCK = 1024  # values that a program of the pooling kernels sees to
-_MOST_PLACES = 127  # of a window, in a byte
-
-
 def pools(x, kernel):
     """Whether the pooling kernels take these images, (N, C, H, W), and this kernel."""
     return (x.dim() == 4 and fits(x) and x.numel() < 2 ** 31
@@ -170,10 +159,7 @@ def _images(like, sizes, dtype):
 
 def can_update(weights, gradients, velocities, momentum, keep_diffs):
     """Whether `update_sgd` takes these lists."""
-    return momentum != 0 and not keep_diffs and all(
-        w.dtype == g.dtype == v.dtype == torch.float32
-        and w.stride() == g.stride() == v.stride() and (w.is_contiguous() or _is_rows(w))
-        for w, g, v in zip(weights, gradients, velocities, strict=True))
+    return momentum != 0 and not keep_diffs and are_alike(weights, gradients, velocities)
 
 
 def update_sgd(weights, gradients, velocities, copies, *, rate, momentum, decay, gradient_factor,
