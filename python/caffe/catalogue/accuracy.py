@@ -3,12 +3,12 @@
 import torch
 
 from ..layer import TensorLayer, register
-from .labels import Labels
+from .labels import Labels, ReadsLabels
 from .loss import at_least_single
 
 
 @register
-class Accuracy(TensorLayer):
+class Accuracy(ReadsLabels, TensorLayer):
     """The share of labels whose class scores among the top_k.
 
     bottom 0: scores, (N, C, ...); bottom 1: labels, (N, ...). top 0: (); top 1 (optional): the
@@ -34,12 +34,6 @@ class Accuracy(TensorLayer):
             raise self.error(f"top_k must be 1 to {classes}, the number of classes; found "
                              f"{self.options.top_k}")
         return [(), (classes,)][:len(self.layer_param.top)]
-
-    def parts(self):
-        return [self, self.labels]
-
-    def after_replay(self):
-        self.labels.watch()
 
     def forward(self, scores, labels):
         index, keep = self.labels.read(labels, scores, self.axis)

@@ -7,14 +7,14 @@ import torch
 from .. import device
 from ..layer import register
 from ..proto import caffe_pb2, weights
-from .labels import Labels
+from .labels import Labels, ReadsLabels
 from .loss import Loss, NormalizedLoss, at_least_single
 
 _LARGEST = -math.log(torch.finfo(torch.float32).tiny)  # of one term: Caffe takes log(max(p, tiny))
 _SMALLEST_P = 1e-20  # Caffe's kLOG_THRESHOLD
 
 
-class _SoftmaxLoss(NormalizedLoss):
+class _SoftmaxLoss(ReadsLabels, NormalizedLoss):
     """A loss of p = softmax(scores) and labels; top 1 (optional) is p, whose diff is ignored."""
 
     top_count = (1, 2)
@@ -29,12 +29,6 @@ class _SoftmaxLoss(NormalizedLoss):
         self.labels.check_count(shapes, self.axis)
         super().reshape(*shapes)
         return [(), shapes[0]][:len(self.layer_param.top)]
-
-    def parts(self):
-        return [self, self.labels]
-
-    def after_replay(self):
-        self.labels.watch()
 
     def forward(self, scores, labels, *rest):
         self.log_p = torch.log_softmax(scores, self.axis, dtype=at_least_single(scores.dtype))
@@ -133,17 +127,11 @@ class InfogainLoss(_SoftmaxLoss):
         return p.mul_(self.gains.sum(self.axis, keepdim=True)).sub_(self.gains)
 
 
-class _LabelLoss(Loss):
+class _LabelLoss(ReadsLabels, Loss):
     """A loss of one label for each of N vectors: all values of a bottom after the first axis."""
 
     def setup(self, *shapes):
         self.labels = Labels(self)
-
-    def parts(self):
-        return [self, self.labels]
-
-    def after_replay(self):
-        self.labels.watch()
 
     def reshape(self, *shapes):
         self.labels.check_count([(shapes[0][0], math.prod(shapes[0][1:])), shapes[1]], 1)

@@ -55,3 +55,13 @@ class Labels:
                 raise self.layer.error(
                     f"bottom 1 holds label {label}; with the {classes} classes of bottom 0 labels "
                     f"are 0 to {classes - 1}: mend the data or num_output, or set ignore_label")
+
+
+class ReadsLabels:
+    """For a layer with its Labels in `self.labels`: what replaying it takes (see TensorLayer)."""
+
+    def parts(self):
+        return [self, self.labels]
+
+    def after_replay(self):
+        self.labels.watch()
