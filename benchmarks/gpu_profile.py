@@ -34,9 +34,8 @@ def arguments():
 
 def main():
     args = arguments()
-    step, peak = train_step.caffe_step(args, "caffe", args.method)
-    for _ in range(8):  # compile, search for algorithms, record
-        step()
+    step, peak = train_step.make_step(args, "caffe", args.method)
+    train_step.warm_up(args, step)
     begun = time.perf_counter()
     for _ in range(args.steps):
         step()

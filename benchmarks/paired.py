@@ -27,16 +27,11 @@ def main():
     parser.add_argument("--pairs", type=int, default=60)
     args = parser.parse_args()
     args.gpu = "none"
-    steps = [step_of(args, *variant.split(":")) for variant in args.variants]
+    steps = [train_step.make_step(args, *variant.split(":"))[0] for variant in args.variants]
     for step in steps * 3:  # warm up
         step()
     pairs = [timed(steps, first=number % 2) for number in range(args.pairs)]
     report(args, pairs)
-
-
-def step_of(args, peer, method):
-    make = train_step.caffe_step if peer == "caffe" else train_step.torch_step
-    return make(args, peer, method)[0]
 
 
 def timed(steps, first):

@@ -77,15 +77,25 @@ def result_of(command, environment, what):
 
 def child(args, peer, method):
     """{"images_per_s": median over steps, "peak_bytes": ...} of one variant."""
-    step, peak = (caffe_step if peer in ("caffe", "bvlc") else torch_step)(args, peer, method)
-    for _ in range(2 if args.gpu == "none" else 8):  # compile, search for algorithms, record
-        step()
+    step, peak = make_step(args, peer, method)
+    warm_up(args, step)
     times = []
     for _ in range(args.steps):
         begun = time.perf_counter()
         step()
         times.append(time.perf_counter() - begun)
     return {"images_per_s": args.batch / statistics.median(times), "peak_bytes": peak()}
+
+
+def make_step(args, peer, method):
+    """A step of a variant, and a function that tells its peak memory in bytes."""
+    return (caffe_step if peer in ("caffe", "bvlc") else torch_step)(args, peer, method)
+
+
+def warm_up(args, step):
+    """Run a step until it is as fast as it gets: compiled, its algorithms found, recorded."""
+    for _ in range(2 if args.gpu == "none" else 8):
+        step()
 
 
 def caffe_step(args, peer, method):
