@@ -118,7 +118,7 @@ class _Pass:
                         if (copy := blob.kept_copy()) is not None]
         try:
             self._recording = self.recorded(run)
-        except (RuntimeError, CaffeError):
+        except (RuntimeError, CaffeError):  # something that only works outside of a graph
             for store, tensor in before:
                 store.put(tensor)
             self.times = float("-inf")
