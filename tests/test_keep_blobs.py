@@ -15,16 +15,16 @@ layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
                             weight_filler { type: "msra" } } }
 layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
 layer { name: "scale" type: "Scale" bottom: "conv" top: "conv" scale_param { bias_term: true } }
-layer { name: "sum" type: "Eltwise" bottom: "data" bottom: "conv" top: "sum" SUM }
+layer { name: "sum" type: "Eltwise" bottom: "data" bottom: "conv" top: "sum" OPTIONS }
 layer { name: "relu" type: "ReLU" bottom: "sum" top: "sum" }
 layer { name: "loss" type: "Reduction" bottom: "sum" top: "loss" loss_weight: 1
         reduction_param { operation: SUMSQ } }
 """
 
 
-def make(options=""):
+def make(options="", text=BLOCK):
     caffe.set_random_seed(0)
-    param = text_format.Parse(BLOCK.replace("SUM }", options + " }", 1), caffe_pb2.NetParameter())
+    param = text_format.Parse(text.replace("OPTIONS }", options + " }", 1), caffe_pb2.NetParameter())
     net = caffe.Net(param, caffe.TRAIN)
     net.blobs["data"].data[...] = np.random.RandomState(1).randn(2, 16, 5, 5)
     return net
@@ -61,17 +61,40 @@ def test_other_sums_are_kept(options):
     assert net.blobs["conv"].data.shape == (2, 16, 5, 5)
 
 
-def test_backward_by_parts_after_a_fused_forward():
-    """A backward range that cuts the group makes of what is there all that its layers need."""
-    net = make()
-    net.forward()
-    net.backward()
-    expected = {name: [blob.diff.copy() for blob in blobs] for name, blobs in net.params.items()}
-    net.keep_blobs = False
+HEADS = """
+layer { name: "other_loss" type: "Reduction" bottom: "READ" top: "other_loss" loss_weight: 0.5
+        reduction_param { operation: ASUM } }
+layer { name: "third" type: "Power" bottom: "READ" top: "third" power_param { power: 2 } }
+layer { name: "third_loss" type: "Reduction" bottom: "third" top: "third_loss" loss_weight: 2 }
+"""
+SHORTCUT = """
+layer { name: "sum" type: "Eltwise" bottom: "data" bottom: "conv" top: "sum" OPTIONS }"""
+
+
+def gradients(net, *ranges):
     net.clear_param_diffs()
     net.forward()
-    net.backward(end="sum")
-    net.backward(start="scale", end="data")
-    for name, blobs in net.params.items():
-        for blob, diff in zip(blobs, expected[name], strict=True):
-            np.testing.assert_allclose(blob.diff, diff, rtol=1e-4, atol=1e-5)
+    for end in ranges:
+        net.backward(**end)
+    return [blob.diff.copy() for blobs in net.params.values() for blob in blobs]
+
+
+@pytest.mark.parametrize("cut", [None, "split", "relu", "scale"])
+@pytest.mark.parametrize("readers", [1, 3])
+@pytest.mark.parametrize("adds", [True, False])
+def test_gradients_of_a_group_whole_and_cut(adds, readers, cut):
+    """A backward range that cuts the group makes of what is there all that its layers need."""
+    text = BLOCK if adds else BLOCK.replace(SHORTCUT, "").replace('"sum"', '"conv"')
+    read = "sum" if adds else "conv"
+    net = make(text=text + HEADS.replace("READ", read) * (readers > 1))
+    expected = gradients(net, {})
+    kept = net.blobs[read].data.copy()
+    names = list(net._layer_names)
+    ranges = [{}]
+    if cut is not None:
+        at = names.index("relu") + 1 if cut == "split" else names.index(cut)
+        ranges = [{"end": names[at]}, {"start": names[at - 1], "end": "data"}]
+    net.keep_blobs = False
+    for found, diff in zip(gradients(net, *ranges), expected, strict=True):
+        np.testing.assert_allclose(found, diff, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(net.blobs[read].data, kept, rtol=1e-6, atol=1e-6)

@@ -70,10 +70,12 @@ def expected(x, other, scale, bias, eps, rectify, statistics=None):
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("rectify", [True, False])
 @pytest.mark.parametrize("adds", [True, False])
+@pytest.mark.parametrize("splits", [True, False])
 @pytest.mark.parametrize("stored", [True, False])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_normalization_and_its_gradients(kernels, shape, stored, adds, rectify, dtype):
-    x, other, dy = (images(shape, dtype, seed) for seed in range(3))
+def test_normalization_and_its_gradients(kernels, shape, stored, splits, adds, rectify, dtype):
+    x, other, dy, second = (images(shape, dtype, seed) for seed in (0, 1, 2, 4))
+    second = second if splits else None
     random = np.random.RandomState(3)
     scale, bias = (torch.tensor(random.randn(shape[1]) + 1, dtype=torch.float32) for _ in range(2))
     mean, variance = torch.zeros(shape[1]), torch.full((shape[1],), 1.5)
@@ -92,18 +94,20 @@ def test_normalization_and_its_gradients(kernels, shape, stored, adds, rectify, 
     gate = (y > 0).double() if rectify else torch.ones_like(truth)
     linear = expected(leaves[0], leaves[1] if adds else None, *leaves[2:], eps, False,
                       (mean.double(), variance.double()) if stored else None)
-    dx, dother, dscale, dbias = torch.autograd.grad(
-        linear, leaves, dy.double() * gate, allow_unused=True)
+    arrived = dy.double() + second.double() if splits else dy.double()
+    dx, _, dscale, dbias = torch.autograd.grad(linear, leaves, arrived * gate, allow_unused=True)
 
     slack = 1 if dtype != torch.float32 else 5 if kernels is cpu else 50  # GPUs sum in fp32
     found = kernels.normalize_backward(
-        dy, x, scale, mean, saved, own_statistics=not stored,
+        dy, second, x, scale, mean, saved, own_statistics=not stored,
         top=y if adds and rectify else None, rectified=rectify and not adds)
-    for value, truth in zip(found, (dx, dscale, dbias, dother if rectify else None), strict=True):
+    below = arrived * gate if splits or adds and rectify else None
+    for value, truth in zip(found, (dx, dscale, dbias, below), strict=True):
+        assert (value is None) == (truth is None)
         if truth is not None:
             assert_close(value, truth, TOLERANCE[dtype] * slack)
     only_params = kernels.normalize_backward(
-        dy, x, scale, mean, saved, own_statistics=not stored, top=y if adds and rectify else None,
+        dy, second, x, scale, mean, saved, own_statistics=not stored, top=y if adds and rectify else None,
         rectified=rectify and not adds, want_data=False)
     assert only_params[0] is None
     assert torch.equal(only_params[1], found[1]) and torch.equal(only_params[2], found[2])

@@ -213,6 +213,15 @@ def multiplies_faster(images):
     return images.device.type == "cpu" and (images.dtype != torch.float32 or pixels <= 2048)
 
 
+def multiplies_faster_in_fp32(rows):
+    """Whether the product of two bf16 matrices of so few common rows is faster done in fp32.
+
+    Measured with oneDNN, the product stored in fp32: 2.1 to 3.0 times up to 16 rows, 1.4 to 2.5
+    at 32, 0.85 at 64.
+    """
+    return rows.device.type == "cpu" and rows.dtype == torch.bfloat16 and len(rows) <= 32
+
+
 def staged(tensor):
     """A tensor of the CPU, where the device can fetch it from while it computes."""
     return tensor.pin_memory() if _device.type == "cuda" else tensor

@@ -1,22 +1,26 @@
-"""The layer that a fused group runs as: BatchNorm, Scale, a sum with another blob, ReLU."""
+"""The layer that a fused group runs as: BatchNorm, Scale, a sum with another blob, ReLU, Split."""
 
 import torch
 
 from . import device, kernels
+from .catalogue.utility import add_all
 from .layer import TensorLayer
 
 
 class FusedNormalization(TensorLayer):
     """y = max(scale (x - mean) / sqrt(var + eps) + bias + other, 0).
 
-    bottom 0, top: (N, C, ...); bottom 1 and `other` only with an Eltwise, the max only with a
-    ReLU. Its parameters are those of the layers it is made of.
+    bottom 0, tops: (N, C, ...); bottom 1 and `other` only with an Eltwise, the max only with a
+    ReLU, several tops, all y, only with a Split. Its parameters are those of the layers it is made
+    of.
     """
 
     def __init__(self, nodes):
         self.normalization, self.scale = nodes[0].layer, nodes[1].layer
-        self.rectifies = nodes[-1].layer.type == "ReLU"
-        self.adds = any(node.layer.type == "Eltwise" for node in nodes)
+        types = [node.layer.type for node in nodes]
+        self.adds, self.rectifies, self.splits = (
+            kind in types for kind in ("Eltwise", "ReLU", "Split"))
+        self.tops = len(nodes[-1].tops)
         self.reads_top = self.rectifies
         self.name = self.normalization.name
         self.blobs = self.scale.blobs
@@ -27,15 +31,17 @@ class FusedNormalization(TensorLayer):
         return self.scale.param_propagate_down
 
     def reshape(self, *shapes):
-        return self.scale.reshape(*self.normalization.reshape(shapes[0]))
+        return self.scale.reshape(*self.normalization.reshape(shapes[0])) * self.tops
 
     def _params(self):
         return self.blobs[0].tensor, self.blobs[1].tensor if len(self.blobs) > 1 else None
 
     def forward(self, x, other=None):
         self.kernels = kernels.taking(x) if other is None else kernels.taking(x, other)
-        if self.kernels is not None:
-            return self._forward_in_kernels(x, other)
+        y = (self._forward_in_torch if self.kernels is None else self._forward_in_kernels)(x, other)
+        return (y,) * self.tops
+
+    def _forward_in_torch(self, x, other):
         self.saved = None
         y = self.normalization.normalize(x, *self._params())
         y = y if other is None else y.add_(other)
@@ -66,18 +72,20 @@ class FusedNormalization(TensorLayer):
 
     def _gradients(self, diffs, bottoms, tops, mask):
         """The diffs of x, scale and bias that `mask` asks for, and the diff below the ReLU."""
-        dy, x, norm = diffs[0].to(bottoms[0].dtype), bottoms[0], self.normalization
-        scale = self.blobs[0].tensor
+        x, norm, scale = bottoms[0], self.normalization, self.blobs[0].tensor
+        dy, *others = [diff.to(x.dtype) for diff in diffs if diff is not None]
         if self.saved is None:
+            dy = add_all([dy, *others])
             below = torch.ops.aten.threshold_backward(dy, tops[0], 0) if self.rectifies else dy
             return (*norm.gradients(below, x, scale, mask), below)
         dy = device.layout(dy)  # a Concat hands down pieces of its diff
-        *found, masked = self.kernels.normalize_backward(
-            dy, x, scale, norm.mean, self.saved,
+        second = device.layout(add_all(others)) if others else None
+        *found, below = self.kernels.normalize_backward(
+            dy, second, x, scale, norm.mean, self.saved,
             own_statistics=not norm.uses_stored_statistics,
             top=tops[0] if self.rectifies and self.adds else None,
             rectified=self.rectifies and not self.adds, want_data=mask[0])
-        return (*found, dy if masked is None else masked)
+        return (*found, dy if below is None else below)
 
     def _accumulate(self, found):
         for blob, gradient, wanted in zip(self.blobs, found[1:3], self._wanted_params(),

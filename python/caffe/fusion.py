@@ -1,9 +1,10 @@
-"""Fusion: BatchNorm, Scale, Eltwise and ReLU as one layer, where nobody can see the difference.
+"""Fusion: BatchNorm, Scale, Eltwise, ReLU, Split as one layer, where nobody can see the difference.
 
 Legal where they share one in-place blob: the values between them exist nowhere but inside the
-group. The sum of an Eltwise is in another blob than what it adds up, so it joins the group only
-where blobs need not be kept; reading what was not kept is an error. A range of layers that cuts a
-group runs its layers one by one.
+group. The sum of an Eltwise is in another blob than what it adds up, and the diffs that a Split
+adds up make one that only the group reads, so these join it only where blobs need not be kept;
+reading values that were not kept is an error. A range of layers that cuts a group runs its layers
+one by one.
 """
 
 from .build import Node
@@ -46,10 +47,12 @@ class Unit:
         """Whether these pairs of `indexed` are all of them."""
         return len(pairs) == len(self.nodes)
 
-    def hide(self):
-        """After a fused forward: say that what went into the sum is not there."""
+    def finish(self):
+        """After a fused forward: say that what went into the sum is not there; show what is."""
         if self.fused.layer.adds:
             self.nodes[1].tops[0].hidden = True
+        if self.fused.layer.splits:
+            self.nodes[-1].bottoms[0].tensor = self.fused.tops[0].tensor
 
     def spread(self):
         """After a fused forward: give each layer what it would have kept for its backward."""
@@ -71,17 +74,16 @@ def units(nodes, keep_blobs=True):
 
 def _group_length(nodes, index, keep_blobs):
     """How many nodes from `index` on make a group."""
-    normalization, scale, *rest = [*nodes[index:index + 4], None, None]
+    normalization, scale = nodes[index], nodes[index + 1] if index + 1 < len(nodes) else None
     if normalization.layer.type != "BatchNorm" or any(normalization.loss_weights):
         return 1
     if not (_runs_on(normalization, scale, "Scale") and _is_per_channel(scale)):
         return 1
-    length, top = 2, scale
-    if not keep_blobs and rest[0] is not None and _adds(scale, rest[0]):
-        length, top = 3, rest.pop(0)
-    if _runs_on(top, rest[0], "ReLU") and rest[0].layer.options.negative_slope == 0:
-        length += 1
-    return length
+    end = index + 2
+    for joins in (_rectifies,) if keep_blobs else (_adds, _rectifies, _splits):
+        if end < len(nodes) and joins(nodes[end - 1], nodes[end]):
+            end += 1
+    return end - index
 
 
 def _runs_on(above, node, kind):
@@ -90,11 +92,19 @@ def _runs_on(above, node, kind):
             and node.bottoms == above.tops and _is_plain(node))
 
 
+def _rectifies(above, node):
+    return _runs_on(above, node, "ReLU") and node.layer.options.negative_slope == 0
+
+
 def _adds(above, node):
     """Whether `node` is the sum of the blob of the node before it and of another."""
     return (node.layer.type == "Eltwise" and node.layer.adds
             and node.layer.coeff == [1, 1] and not node.in_place
             and node.bottoms.count(above.tops[0]) == 1 and _is_plain(node))
+
+
+def _splits(above, node):
+    return node.layer.type == "Split" and node.bottoms == above.tops and _is_plain(node)
 
 
 def _is_plain(node):
@@ -120,4 +130,5 @@ def _fused_node(nodes):
     node = Node(first.param, FusedNormalization(nodes), names, last.top_names, bottoms, last.tops,
                 producers, propagate_down, last.loss_weights)
     node.needs_backward = any(each.needs_backward for each in nodes)
+    node.in_place = (last.bottoms if node.layer.splits else last.tops)[0] in bottoms
     return node

@@ -209,7 +209,8 @@ class Net:
         """Whether every blob keeps its values after forward, as in Caffe (default: True).
 
         False lets the engine skip those that only the next layer reads, as what a residual block
-        adds to its shortcut; `.data` of such a blob is an error then, and `.diff` says nothing.
+        adds to its shortcut; `.data` of such a blob is an error then, and `.diff` says nothing,
+        neither does that of a blob that a Split hands on.
         """
         return self._sweep.keep_blobs
 

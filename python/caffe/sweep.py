@@ -36,7 +36,7 @@ class Sweep:
             if unit.ran_fused:
                 running.forward_node(unit.fused)
                 loss = loss + running.weighted_loss(unit.fused)
-                unit.hide()
+                unit.finish()
                 continue
             for index, node in pairs:
                 self._tell("before_forward", index)

@@ -56,6 +56,8 @@ class InnerProduct(TensorLayer):
         dy = self._rows(diffs[0], self.options.num_output)
         if self.param_propagate_down[0]:
             x = self._rows(bottoms[0], self.inputs)
+            if device.multiplies_faster_in_fp32(x):
+                x, dy = x.float(), dy.float()
             self.blobs[0].accumulate_diff(x.T @ dy if self.options.transpose else dy.T @ x)
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
             self.blobs[1].accumulate_diff(dy.sum(0))

@@ -81,18 +81,19 @@ def normalize(x, other, scale, bias, eps, mean, variance, rectify):
     return y, saved
 
 
-def normalize_backward(dy, x, scale, mean, saved, *, own_statistics, top=None, rectified=False,
-                       want_data=True):
-    """(dx, dscale, dbias, the diff below the ReLU) of `normalize`.
+def normalize_backward(dy, second, x, scale, mean, saved, *, own_statistics, top=None,
+                       rectified=False, want_data=True):
+    """(dx, dscale, dbias, below) of `normalize`; below: the diff below the ReLU.
 
-    top: its y, where another blob was added before the ReLU; rectified: whether there was a ReLU
-    without that. own_statistics: whether mean and variance were those of x.
+    second: a diff to be added to dy, or None. top: its y, where another blob was added before the
+    ReLU; rectified: whether there was a ReLU without that. own_statistics: whether mean and
+    variance were those of x. With neither second nor top, below is not kept: None.
     """
     plan = _Plan(x)
-    masked = torch.empty_like(x) if top is not None else None
+    below = torch.empty_like(x) if top is not None or second is not None else None
     sums, found = plan.sums(x), x.new_empty(5, plan.channels, dtype=torch.float32)
     kernels.sum_backward[plan.over_parts](
-        dy, x, top, masked, mean, saved, sums, plan.rows, plan.channels, plan.chunk,
+        dy, second, x, top, below, mean, saved, sums, plan.rows, plan.channels, plan.chunk,
         RECTIFIED=rectified, **plan.tile)
     kernels.finish_backward[plan.over_channels](
         sums, plan.parts, plan.rows, plan.channels, scale, saved, found, OWN=own_statistics)
@@ -100,9 +101,9 @@ def normalize_backward(dy, x, scale, mean, saved, *, own_statistics, top=None, r
     if want_data:
         dx = torch.empty_like(x)
         kernels.normalize_backward[plan.over_values](
-            dy if masked is None else masked, x, dx, mean, saved, found, plan.rows, plan.channels,
-            RECTIFIED=rectified, **plan.tile)
-    return dx, found[0], found[1], masked
+            dy if below is None else below, x, dx, mean, saved, found, plan.rows, plan.channels,
+            RECTIFIED=rectified and below is None, **plan.tile)
+    return dx, found[0], found[1], below
 
 
 def pools(x, kernel):

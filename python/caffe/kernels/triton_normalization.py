@@ -114,11 +114,12 @@ def normalize(x, other, y, scale, bias, mean, variance, saved, rows, channels, e
 
 
 @triton.jit
-def sum_backward(dy, x, top, masked, mean, saved, sums, rows, channels, chunk,
+def sum_backward(dy, second, x, top, below, mean, saved, sums, rows, channels, chunk,
                  RECTIFIED: tl.constexpr, HEIGHT: tl.constexpr, COLUMNS: tl.constexpr):
     """sums (2, parts, C): of the diff below the ReLU, and of it times (x - mean).
 
-    Where top says if the ReLU passed, that diff is stored in `masked`.
+    The diff is dy, or dy + second; the ReLU passed where top is positive, or what x became. What
+    is below it is stored in `below`, if that is not None.
     """
     columns, there = _columns(channels, COLUMNS)
     center = _channel(mean, 0, columns, there, channels)
@@ -131,11 +132,16 @@ def sum_backward(dy, x, top, masked, mean, saved, sums, rows, channels, chunk,
         at, inside = _tile(first + start, columns, there, rows, channels, HEIGHT)
         value = tl.load(x + at, mask=inside, other=0).to(tl.float32)
         diff = tl.load(dy + at, mask=inside, other=0).to(tl.float32)
+        if second is not None:
+            diff += tl.load(second + at, mask=inside, other=0).to(tl.float32)
         if top is not None:
             diff = tl.where(tl.load(top + at, mask=inside, other=0) > 0, diff, 0)
-            tl.store(masked + at, diff.to(masked.dtype.element_ty), mask=inside)
         if RECTIFIED:
             diff = tl.where(value * factor[None, :] + shift[None, :] > 0, diff, 0)
+        if below is not None:
+            kept = diff.to(below.dtype.element_ty)
+            tl.store(below + at, kept, mask=inside)
+            diff = kept.to(tl.float32)  # the sums must be of what the second pass reads
         total += diff
         products += diff * (value - center[None, :])
     _store_sums(sums, total, products, columns, there, channels)

@@ -16,7 +16,7 @@ _SIGNATURES = {
     "measure": (_POINTER, *_IMAGES, _POINTER, _POINTER, _FLOAT, _POINTER, _POINTER, _POINTER, _INT),
     "normalize": (_POINTER, _POINTER, _POINTER, *_IMAGES, _POINTER, _POINTER, _FLOAT,
                   *[_POINTER] * 5, _BOOL, _INT),
-    "normalize_backward": (*[_POINTER] * 5, *_IMAGES, *[_POINTER] * 7, _BOOL, _INT),
+    "normalize_backward": (*[_POINTER] * 6, *_IMAGES, *[_POINTER] * 7, _BOOL, _INT),
 }
 _CONVOLVE = (*[_POINTER] * 3, *[_LONG] * 3, *[_INT] * 3)
 _UPDATE = (_INT, *[_POINTER] * 5, *[_FLOAT] * 4, _BOOL, _BOOL, _INT)

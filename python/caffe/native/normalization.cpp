@@ -201,30 +201,41 @@ void forward(const T* x, const T* other, T* y, long rows, int channels, const fl
     apply(x, other, y, rows, channels, factor, shift, rectify, threads);
 }
 
+// below: where the diff below the ReLU is kept for the second pass, or null.
 template <class T>
-void backward(const T* dy, const T* x, const T* y, T* masked, T* dx, long rows, int channels,
-              const float* scale, const float* mean, const float* inverse_std,
+void backward(const T* dy, const T* second, const T* x, const T* y, T* below, T* dx, long rows,
+              int channels, const float* scale, const float* mean, const float* inverse_std,
               const float* factor, const float* shift, float* dscale, float* dbias,
               bool own_statistics, int threads) {
     threads = threads_for(rows, channels, threads);
-    auto plain = [=](long at, int) { return load(dy + at); };
-    auto by_top = [=](long at, int) {
-        Floats diff = load(dy + at), top = load(y + at);
-        diff = top > 0 ? diff : diff - diff;
-        store(masked + at, diff);
-        return diff;
+    auto one = [=](long at) { return load(dy + at); };
+    auto both = [=](long at) { return load(dy + at) + load(second + at); };
+    auto by_top = [=](auto diff) {
+        return [=](long at, int) {
+            return load(y + at) > 0 ? diff(at) : diff(at) - diff(at);
+        };
     };
-    auto by_bottom = [=](long at, int c) {  // as in forward: the same sum, the same sign
-        Floats diff = load(dy + at);
-        Floats top = load(x + at) * load(factor + c) + load(shift + c);
-        return top > 0 ? diff : diff - diff;
+    auto by_bottom = [=](auto diff) {  // as in forward: the same sum, the same sign
+        return [=](long at, int c) {
+            Floats top = load(x + at) * load(factor + c) + load(shift + c);
+            return top > 0 ? diff(at) : diff(at) - diff(at);
+        };
     };
-    auto from_masked = [=](long at, int) { return load(masked + at); };
+    auto plain = [=](auto diff) { return [=](long at, int) { return diff(at); }; };
+    auto kept = [=](auto diff) {
+        return [=](long at, int c) {
+            store(below + at, diff(at, c));
+            return load(below + at);  // the sums must be of what the second pass reads
+        };
+    };
+    auto add = [=](auto diff) { return sum_gradients(x, rows, channels, mean, threads, diff); };
 
-    std::vector<Gradient> sums =
-        masked   ? sum_gradients(x, rows, channels, mean, threads, by_top)
-        : factor ? sum_gradients(x, rows, channels, mean, threads, by_bottom)
-                 : sum_gradients(x, rows, channels, mean, threads, plain);
+    std::vector<Gradient> sums = y && second      ? add(kept(by_top(both)))
+                                 : y              ? add(kept(by_top(one)))
+                                 : factor && second ? add(kept(by_bottom(both)))
+                                 : factor         ? add(by_bottom(one))
+                                 : second         ? add(kept(plain(both)))
+                                                  : add(plain(one));
     for (int c = 0; c < channels; ++c) {
         dscale[c] = sums[c].sum_centred * inverse_std[c];
         dbias[c] = sums[c].sum;
@@ -232,18 +243,19 @@ void backward(const T* dy, const T* x, const T* y, T* masked, T* dx, long rows, 
     if (!dx) return;
     Line line = line_of(sums, rows, scale, inverse_std, own_statistics);
     const float *slope = line.slope.data(), *tilt = line.tilt.data(), *level = line.level.data();
-    auto below = [=](auto diff) {
+    auto through = [=](auto diff) {
         return [=](long at, int c) {
             Floats centred = load(x + at) - load(mean + c);
             return diff(at, c) * load(slope + c) + (centred * load(tilt + c) + load(level + c));
         };
     };
-    if (masked)
-        write_rows(dx, rows, channels, threads, below(from_masked));
+    if (below)
+        write_rows(dx, rows, channels, threads,
+                   through([=](long at, int) { return load(below + at); }));
     else if (factor)
-        write_rows(dx, rows, channels, threads, below(by_bottom));
+        write_rows(dx, rows, channels, threads, through(by_bottom(one)));
     else
-        write_rows(dx, rows, channels, threads, below(plain));
+        write_rows(dx, rows, channels, threads, through(plain(one)));
 }
 
 }  // namespace
@@ -263,12 +275,12 @@ void backward(const T* dy, const T* x, const T* y, T* masked, T* dx, long rows, 
                 factor, shift, rectify, threads);                                                \
     }                                                                                            \
     extern "C" void normalize_backward_##suffix(                                                 \
-        const type* dy, const type* x, const type* y, type* masked, type* dx, long rows,         \
-        int channels, const float* scale, const float* mean, const float* inverse_std,           \
-        const float* factor, const float* shift, float* dscale, float* dbias,                    \
-        bool own_statistics, int threads) {                                                      \
-        backward(dy, x, y, masked, dx, rows, channels, scale, mean, inverse_std, factor, shift,  \
-                 dscale, dbias, own_statistics, threads);                                        \
+        const type* dy, const type* second, const type* x, const type* y, type* below, type* dx, \
+        long rows, int channels, const float* scale, const float* mean,                          \
+        const float* inverse_std, const float* factor, const float* shift, float* dscale,        \
+        float* dbias, bool own_statistics, int threads) {                                        \
+        backward(dy, second, x, y, below, dx, rows, channels, scale, mean, inverse_std, factor,  \
+                 shift, dscale, dbias, own_statistics, threads);                                 \
     }
 
 FOR_TYPE(float, float32)
