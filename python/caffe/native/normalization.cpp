@@ -14,7 +14,8 @@
 
 namespace {
 
-constexpr long GROUP = 8;    // rows that are added up before the sums in memory are touched
+constexpr long GROUP = 16;   // rows that are added up before the sums in memory are touched
+constexpr int WAYS = 4;      // sums side by side in a group: an addition need not wait for the last
 constexpr long BLOCK = 128;  // rows whose sums are kept in single precision
 
 // Sums over the rows of a block, per channel, kept in double from block to block.
@@ -35,6 +36,8 @@ struct Sums {
     std::vector<float> block_first, block_second;
 };
 
+Floats total(const Floats* ways) { return (ways[0] + ways[1]) + (ways[2] + ways[3]); }
+
 // Adds term(row, c), a pair of Floats, for all rows and channels to `sums`.
 template <class Term>
 void add_rows(Sums& sums, long begin, long end, int channels, Term term) {
@@ -43,15 +46,20 @@ void add_rows(Sums& sums, long begin, long end, int channels, Term term) {
         for (long row = block; row < stop; row += GROUP) {
             long rows = std::min(GROUP, stop - row);
             for (int c = 0; c < channels; c += LANES) {
-                Floats first = load(&sums.block_first[c]), second = load(&sums.block_second[c]);
-                for (long r = 0; r < rows; ++r) {
+                Floats first[WAYS] = {load(&sums.block_first[c])};
+                Floats second[WAYS] = {load(&sums.block_second[c])};
+                auto add = [&](long r, int way) {
                     Floats a, b;
                     term(row + r, c, a, b);
-                    first += a;
-                    second += b;
-                }
-                store(&sums.block_first[c], first);
-                store(&sums.block_second[c], second);
+                    first[way] += a;
+                    second[way] += b;
+                };
+                long r = 0;
+                for (; r + WAYS <= rows; r += WAYS)
+                    for (int way = 0; way < WAYS; ++way) add(r + way, way);
+                for (; r < rows; ++r) add(r, 0);
+                store(&sums.block_first[c], total(first));
+                store(&sums.block_second[c], total(second));
             }
         }
         sums.end_block();

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
-#ifdef __AVX512BF16__
+#ifdef __AVX512F__
 #include <immintrin.h>
 #endif
 
@@ -28,7 +28,12 @@ inline Floats load(const float* from) {
 inline Floats load(const bfloat16* from) {
     Halves upper;
     memcpy(&upper, from, sizeof upper);
-    Bits bits = __builtin_convertvector(upper, Bits) << 16;
+#ifdef __AVX512F__  // for which GCC 12 makes several instructions of __builtin_convertvector
+    Bits wide = reinterpret_cast<Bits>(_mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(upper)));
+#else
+    Bits wide = __builtin_convertvector(upper, Bits);
+#endif
+    Bits bits = wide << 16;
     Floats values;
     memcpy(&values, &bits, sizeof values);
     return values;
