@@ -17,7 +17,7 @@ def taking(*tensors):
 
 def pooling(x, kernel):
     """The module that pools these images with this kernel; None: there is none."""
-    module = _gpu() if x.is_cuda else None
+    module = _module(x)
     return module if module is not None and module.pools(x, kernel) else None
 
 

@@ -1,5 +1,5 @@
-"""The CPU kernels on tensors: normalization in one pass each way, one pass for an update, and
-3 x 3 convolutions of few channels.
+"""The CPU kernels on tensors: normalization in one pass each way, pooling, one pass for an update,
+and 3 x 3 convolutions of few channels.
 
 They take what convolutions take: (N, C, H, W), channels last, or (N, C), in fp32 or bf16.
 `fits` says whether they take these tensors; where it says no, PyTorch has to do.
@@ -10,7 +10,7 @@ import ctypes
 import torch
 
 from .. import native
-from .layout import are_alike, are_rows, is_rows
+from .layout import MOST_PLACES, are_alike, are_rows, images, is_rows
 
 LANES = 16  # channels come in multiples of this
 _KINDS = {torch.float32: "_float32", torch.bfloat16: "_bfloat16"}
@@ -61,6 +61,55 @@ def normalize_backward(dy, second, x, scale, mean, saved, *, own_statistics, top
           _pointer(below), _pointer(dx), *_size(x), _pointer(scale), mean.data_ptr(), inverse_std,
           factor, shift, dscale.data_ptr(), dbias.data_ptr(), own_statistics)
     return dx, dscale, dbias, below
+
+
+def pools(x, kernel):
+    """Whether the pooling kernels take these images, (N, C, H, W), and this kernel."""
+    return x.dim() == 4 and fits(x) and kernel[0] * kernel[1] <= MOST_PLACES
+
+
+def max_pool(x, kernel, stride, pad, sizes):
+    """The largest value of each window, (N, C, *sizes), and its place in it, int8.
+
+    The place is y kernel_w + x. Windows must not lie outside of the image as a whole.
+    """
+    y, places = images(x, sizes, x.dtype), images(x, sizes, torch.int8)
+    _call("max_pool", x, x.data_ptr(), y.data_ptr(), places.data_ptr(),
+          _geometry(x, x.shape[2:], sizes, kernel, stride, pad))
+    return y, places
+
+
+def max_pool_backward(dy, places, kernel, stride, pad, image):
+    """The diff of max_pool's x, (N, C, *image)."""
+    dx = images(dy, image, dy.dtype)
+    _call("max_pool_backward", dy, dy.data_ptr(), places.data_ptr(), dx.data_ptr(),
+          _geometry(dy, image, dy.shape[2:], kernel, stride, pad))
+    return dx
+
+
+def average_pool(x, kernel, stride, pad, sizes):
+    """The average over each window's part of the image, (N, C, *sizes).
+
+    The image counts with its pad, as in Caffe.
+    """
+    y = images(x, sizes, x.dtype)
+    _call("average_pool", x, x.data_ptr(), y.data_ptr(),
+          _geometry(x, x.shape[2:], sizes, kernel, stride, pad))
+    return y
+
+
+def average_pool_backward(dy, kernel, stride, pad, image):
+    """The diff of average_pool's x, (N, C, *image)."""
+    dx = images(dy, image, dy.dtype)
+    _call("average_pool_backward", dy, dy.data_ptr(), dx.data_ptr(),
+          _geometry(dy, image, dy.shape[2:], kernel, stride, pad))
+    return dx
+
+
+def _geometry(like, image, sizes, kernel, stride, pad):
+    """The Geometry of pooling.cpp: counts, then what each axis has."""
+    axes = zip(image, sizes, kernel, stride, pad, strict=True)
+    return (ctypes.c_int * 12)(*like.shape[:2], *[value for axis in axes for value in axis])
 
 
 def convolves(x, weight):

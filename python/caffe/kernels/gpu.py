@@ -9,12 +9,11 @@ import triton
 
 from . import triton_normalization as kernels
 from . import triton_pooling as pooling
-from .layout import are_alike, are_rows
+from .layout import MOST_PLACES, are_alike, are_rows, images
 
 _TILE = 2048       # values that a program holds at a time
 _PROGRAMS = 528    # four for each multiprocessor of an H200: more only make more sums to add up
 _BLOCK = 1024      # values that a program of the pooling kernels sees to
-_MOST_PLACES = 127  # of a window, in a byte
 
 
 def fits(*tensors):
@@ -109,7 +108,7 @@ def normalize_backward(dy, second, x, scale, mean, saved, *, own_statistics, top
 def pools(x, kernel):
     """Whether the pooling kernels take these images, (N, C, H, W), and this kernel."""
     return (x.dim() == 4 and fits(x) and x.numel() < 2 ** 31
-            and kernel[0] * kernel[1] <= _MOST_PLACES)
+            and kernel[0] * kernel[1] <= MOST_PLACES)
 
 
 def max_pool(x, kernel, stride, pad, sizes):
@@ -117,8 +116,8 @@ def max_pool(x, kernel, stride, pad, sizes):
 
     The place is y kernel_w + x. Windows must not lie outside of the image as a whole.
     """
-    y = _images(x, sizes, x.dtype)
-    places = _images(x, sizes, torch.int8)
+    y = images(x, sizes, x.dtype)
+    places = images(x, sizes, torch.int8)
     pooling.max_pool[triton.cdiv(y.numel(), _BLOCK),](
         x, y, places, y.numel(), x.shape[1], *x.shape[2:], *sizes, *kernel, *stride, *pad, _BLOCK)
     return y, places
@@ -126,7 +125,7 @@ def max_pool(x, kernel, stride, pad, sizes):
 
 def max_pool_backward(dy, places, kernel, stride, pad, image):
     """The diff of max_pool's x, (N, C, *image)."""
-    dx = _images(dy, image, dy.dtype)
+    dx = images(dy, image, dy.dtype)
     pooling.max_pool_backward[triton.cdiv(dx.numel(), _BLOCK),](
         dy, places, dx, dx.numel(), dy.shape[1], *image, *dy.shape[2:], *kernel, *stride, *pad,
         _BLOCK)
@@ -138,7 +137,7 @@ def average_pool(x, kernel, stride, pad, sizes):
 
     The image counts with its pad, as in Caffe.
     """
-    y = _images(x, sizes, x.dtype)
+    y = images(x, sizes, x.dtype)
     pooling.average_pool[triton.cdiv(y.numel(), _BLOCK),](
         x, y, y.numel(), x.shape[1], *x.shape[2:], *sizes, *kernel, *stride, *pad, _BLOCK)
     return y
@@ -146,16 +145,10 @@ def average_pool(x, kernel, stride, pad, sizes):
 
 def average_pool_backward(dy, kernel, stride, pad, image):
     """The diff of average_pool's x, (N, C, *image)."""
-    dx = _images(dy, image, dy.dtype)
+    dx = images(dy, image, dy.dtype)
     pooling.average_pool_backward[triton.cdiv(dx.numel(), _BLOCK),](
         dy, dx, dx.numel(), dy.shape[1], *image, *dy.shape[2:], *kernel, *stride, *pad, _BLOCK)
     return dx
-
-
-def _images(like, sizes, dtype):
-    """Memory for (N, C, *sizes), channels last."""
-    return torch.empty((*like.shape[:2], *sizes), dtype=dtype, device=like.device,
-                       memory_format=torch.channels_last)
 
 
 def can_update(weights, gradients, velocities, momentum, keep_diffs):

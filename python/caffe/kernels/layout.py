@@ -1,6 +1,8 @@
-"""How tensors lie in memory: what the kernels for CPUs and for GPUs both ask."""
+"""How tensors lie in memory: what the kernels for CPUs and for GPUs both ask and make."""
 
 import torch
+
+MOST_PLACES = 127  # of a pooling window, in a byte
 
 
 def are_rows(*tensors):
@@ -25,3 +27,9 @@ def are_alike(weights, gradients, velocities):
     return all(w.dtype == g.dtype == v.dtype == torch.float32
                and w.stride() == g.stride() == v.stride() and (w.is_contiguous() or is_rows(w))
                for w, g, v in zip(weights, gradients, velocities, strict=True))
+
+
+def images(like, sizes, dtype):
+    """Memory for (N, C, *sizes), channels last, with the N and C of `like`, on its device."""
+    return torch.empty((*like.shape[:2], *sizes), dtype=dtype, device=like.device,
+                       memory_format=torch.channels_last)

@@ -17,6 +17,10 @@ _SIGNATURES = {
     "normalize": (_POINTER, _POINTER, _POINTER, *_IMAGES, _POINTER, _POINTER, _FLOAT,
                   *[_POINTER] * 5, _BOOL, _INT),
     "normalize_backward": (*[_POINTER] * 6, *_IMAGES, *[_POINTER] * 7, _BOOL, _INT),
+    "max_pool": (*[_POINTER] * 4, _INT),
+    "max_pool_backward": (*[_POINTER] * 4, _INT),
+    "average_pool": (*[_POINTER] * 3, _INT),
+    "average_pool_backward": (*[_POINTER] * 3, _INT),
 }
 _CONVOLVE = (*[_POINTER] * 3, *[_LONG] * 3, *[_INT] * 3)
 _UPDATE = (_INT, *[_POINTER] * 5, *[_FLOAT] * 4, _BOOL, _BOOL, _INT)

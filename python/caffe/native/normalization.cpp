@@ -97,11 +97,6 @@ Sums add_in_parallel(long rows, int channels, int threads, Term term) {
     return std::move(parts[0]);
 }
 
-// Few values are not worth waking another thread for.
-int threads_for(long rows, int channels, int threads) {
-    return rows * channels < 1 << 15 || rows < threads ? 1 : threads;
-}
-
 // Mean and biased variance of the rows.
 template <class T>
 void measure(const T* x, long rows, int channels, float* mean, float* variance, int threads) {

@@ -12,3 +12,8 @@ void in_parallel(int parts, long count, Work work) {
     for (int part = 0; part < parts; ++part)
         work(part, count * part / parts, count * (part + 1) / parts);
 }
+
+// How many threads rows of so many values are worth: waking one takes longer than a few values.
+inline int threads_for(long rows, long values, int threads) {
+    return rows * values < 1 << 15 || rows < threads ? 1 : threads;
+}
