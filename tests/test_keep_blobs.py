@@ -24,7 +24,8 @@ layer { name: "loss" type: "Reduction" bottom: "sum" top: "loss" loss_weight: 1
 
 def make(options="", text=BLOCK):
     caffe.set_random_seed(0)
-    param = text_format.Parse(text.replace("OPTIONS }", options + " }", 1), caffe_pb2.NetParameter())
+    text = text.replace("OPTIONS }", options + " }")
+    param = text_format.Parse(text, caffe_pb2.NetParameter())
     net = caffe.Net(param, caffe.TRAIN)
     net.blobs["data"].data[...] = np.random.RandomState(1).randn(2, 16, 5, 5)
     return net

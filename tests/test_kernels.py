@@ -98,17 +98,16 @@ def test_normalization_and_its_gradients(kernels, shape, stored, splits, adds, r
     dx, _, dscale, dbias = torch.autograd.grad(linear, leaves, arrived * gate, allow_unused=True)
 
     slack = 1 if dtype != torch.float32 else 5 if kernels is cpu else 50  # GPUs sum in fp32
-    found = kernels.normalize_backward(
-        dy, second, x, scale, mean, saved, own_statistics=not stored,
-        top=y if adds and rectify else None, rectified=rectify and not adds)
+    how = {"own_statistics": not stored, "top": y if adds and rectify else None,
+           "rectified": rectify and not adds}
+    found = kernels.normalize_backward(dy, second, x, scale, mean, saved, **how)
     below = arrived * gate if splits or adds and rectify else None
     for value, truth in zip(found, (dx, dscale, dbias, below), strict=True):
         assert (value is None) == (truth is None)
         if truth is not None:
             assert_close(value, truth, TOLERANCE[dtype] * slack)
-    only_params = kernels.normalize_backward(
-        dy, second, x, scale, mean, saved, own_statistics=not stored, top=y if adds and rectify else None,
-        rectified=rectify and not adds, want_data=False)
+    only_params = kernels.normalize_backward(dy, second, x, scale, mean, saved, **how,
+                                             want_data=False)
     assert only_params[0] is None
     assert torch.equal(only_params[1], found[1]) and torch.equal(only_params[2], found[2])
 
