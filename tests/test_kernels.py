@@ -98,18 +98,38 @@ def test_normalization_and_its_gradients(kernels, shape, stored, splits, adds, r
     dx, _, dscale, dbias = torch.autograd.grad(linear, leaves, arrived * gate, allow_unused=True)
 
     slack = 1 if dtype != torch.float32 else 5 if kernels is cpu else 50  # GPUs sum in fp32
-    how = {"own_statistics": not stored, "top": y if adds and rectify else None,
-           "rectified": rectify and not adds}
-    found = kernels.normalize_backward(dy, second, x, scale, mean, saved, **how)
+    found, = kernels.normalize_backward(
+        [(dy, second, True)], x, scale, mean, saved, own_statistics=not stored,
+        top=y if adds and rectify else None, rectified=rectify and not adds)
     below = arrived * gate if splits or adds and rectify else None
     for value, truth in zip(found, (dx, dscale, dbias, below), strict=True):
         assert (value is None) == (truth is None)
         if truth is not None:
             assert_close(value, truth, TOLERANCE[dtype] * slack)
-    only_params = kernels.normalize_backward(dy, second, x, scale, mean, saved, **how,
-                                             want_data=False)
-    assert only_params[0] is None
-    assert torch.equal(only_params[1], found[1]) and torch.equal(only_params[2], found[2])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("how", ["top", "rectified", None])
+@pytest.mark.parametrize("seconds", [(True, True), (True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("want_data", [(True, True), (True, False), (False, True), (False, False)])
+def test_two_flows_in_one_pass_are_what_they_are_alone(kernels, want_data, seconds, how, dtype):
+    shape = (4, 48, 9, 7)
+    x, y, *diffs = (images(shape, dtype, seed) for seed in range(6))
+    scale, mean = images((4, 48), torch.float32, 6)[:2]
+    saved = images((3, 48), torch.float32, 7)
+    flows = [(diffs[i], diffs[2 + i] if seconds[i] else None, want_data[i]) for i in (0, 1)]
+
+    def backward(flows):
+        return kernels.normalize_backward(flows, x, scale, mean, saved, own_statistics=True,
+                                          top=y if how == "top" else None,
+                                          rectified=how == "rectified")
+    for flow, together in zip(flows, backward(flows), strict=True):
+        alone, = backward([flow])
+        assert (together[0] is not None) == flow[2]
+        for value, truth in zip(together, alone, strict=True):
+            assert (value is None) == (truth is None)
+            if truth is not None:
+                assert_close(value, truth.double(), TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("offset, spread", [(0, 1), (1000, 1), (-3, 1e-3)])

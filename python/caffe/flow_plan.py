@@ -153,6 +153,10 @@ def _nodes_for(units, layers):
 
 def _backward_arrived(node, arrived):
     """Run one node for the carriers that arrived; yield (carrier, the diffs of its bottoms)."""
+    if len(arrived) > 1 and node.layer.backward_several is not None:
+        carriers, flows = zip(*[(carrier, flow) for carrier, *flow in arrived], strict=True)
+        yield from zip(carriers, running.backward_several(node, flows), strict=True)
+        return
     counting = [diffs for _, diffs, _, counts in arrived if counts]
     if len(counting) > 1 and any(node.layer.param_propagate_down):
         running.backward_params(node, _sums(counting))

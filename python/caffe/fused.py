@@ -55,40 +55,59 @@ class FusedNormalization(TensorLayer):
         return y
 
     def backward(self, diffs, bottoms, tops, wanted):
-        dx, _, _, below = self._gradients(diffs, bottoms, tops, (wanted[0], False, False))
-        return [dx, below if wanted[1] else None] if self.adds else [dx]
+        return self.backward_several([(diffs, wanted, False)], bottoms, tops)[0]
 
     def backward_params(self, diffs, bottoms, tops):
-        self._accumulate(self._gradients(diffs, bottoms, tops, (False, *self._wanted_params())))
+        self.backward_several([(diffs, [False, False], True)], bottoms, tops)
 
     def backward_both(self, diffs, bottoms, tops, wanted):
-        found = self._gradients(diffs, bottoms, tops, (wanted[0], *self._wanted_params()))
-        self._accumulate(found)
-        return [found[0], found[3] if wanted[1] else None] if self.adds else [found[0]]
+        return self.backward_several([(diffs, wanted, True)], bottoms, tops)[0]
+
+    def backward_several(self, flows, bottoms, tops):
+        x = bottoms[0]
+        arrived = [[diff.to(x.dtype) for diff in diffs if diff is not None] for diffs, *_ in flows]
+        want_data = [wanted[0] for _, wanted, _ in flows]
+        gradients = self._gradients_in_torch if self.saved is None else self._gradients_in_kernels
+        found = gradients(arrived, want_data, x, tops[0])
+        for (_, dscale, dbias, _), (*_, counts) in zip(found, flows, strict=True):
+            if counts:
+                self._accumulate(dscale, dbias)
+        return [[dx, below if wanted[1] else None] if self.adds else [dx]
+                for (dx, _, _, below), (_, wanted, _) in zip(found, flows, strict=True)]
+
+    def _gradients_in_torch(self, arrived, want_data, x, top):
+        """[(dx, dscale, dbias, the diff below the ReLU)], one for each flow."""
+        found = []
+        for diffs, wanted in zip(arrived, want_data, strict=True):
+            below = add_all(diffs)
+            if self.rectifies:
+                below = torch.ops.aten.threshold_backward(below, top, 0)
+            found.append((*self.normalization.gradients(below, x, self.blobs[0].tensor,
+                                                        (wanted, *self._wanted_params())), below))
+        return found
+
+    def _gradients_in_kernels(self, arrived, want_data, x, top):
+        """The same, two flows in one pass over x."""
+        norm, flows = self.normalization, []
+        for (dy, *others), wanted in zip(arrived, want_data, strict=True):
+            second = device.layout(add_all(others)) if others else None
+            flows.append((device.layout(dy), second, wanted))  # a Concat hands down pieces
+        found = []
+        for first in range(0, len(flows), 2):
+            found += self.kernels.normalize_backward(
+                flows[first:first + 2], x, self.blobs[0].tensor, norm.mean, self.saved,
+                own_statistics=not norm.uses_stored_statistics,
+                top=top if self.rectifies and self.adds else None,
+                rectified=self.rectifies and not self.adds)
+        return [(dx, dscale, dbias, dy if below is None else below) for (dx, dscale, dbias, below),
+                (dy, *_) in zip(found, flows, strict=True)]
 
     def _wanted_params(self):
         wanted = self.param_propagate_down
         return wanted[0], len(wanted) > 1 and wanted[1]
 
-    def _gradients(self, diffs, bottoms, tops, mask):
-        """The diffs of x, scale and bias that `mask` asks for, and the diff below the ReLU."""
-        x, norm, scale = bottoms[0], self.normalization, self.blobs[0].tensor
-        dy, *others = [diff.to(x.dtype) for diff in diffs if diff is not None]
-        if self.saved is None:
-            dy = add_all([dy, *others])
-            below = torch.ops.aten.threshold_backward(dy, tops[0], 0) if self.rectifies else dy
-            return (*norm.gradients(below, x, scale, mask), below)
-        dy = device.layout(dy)  # a Concat hands down pieces of its diff
-        second = device.layout(add_all(others)) if others else None
-        *found, below = self.kernels.normalize_backward(
-            dy, second, x, scale, norm.mean, self.saved,
-            own_statistics=not norm.uses_stored_statistics,
-            top=tops[0] if self.rectifies and self.adds else None,
-            rectified=self.rectifies and not self.adds, want_data=mask[0])
-        return (*found, dy if below is None else below)
-
-    def _accumulate(self, found):
-        for blob, gradient, wanted in zip(self.blobs, found[1:3], self._wanted_params(),
+    def _accumulate(self, *gradients):
+        for blob, gradient, wanted in zip(self.blobs, gradients, self._wanted_params(),
                                           strict=False):
             if wanted:
                 blob.accumulate_diff(gradient)

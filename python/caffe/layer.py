@@ -88,7 +88,9 @@ class TensorLayer(Layer):
       pass through one layer in one sweep. A diff is None where no gradient arrived.
     - `backward_params(diffs, bottoms, tops)` adds to the diffs of `self.blobs`. One call with the
       sum of several flows' diffs does the work of all of them.
-    - On a GPU both become CUDA graphs (see replay), which repeat kernels and nothing of Python. A
+    - `backward_several(flows, bottoms, tops)`, where a layer has it, does `backward` for several
+      (diffs, wanted, counts) at once; those that count add to the diffs of `self.blobs`.
+    - On a GPU all become CUDA graphs (see replay), which repeat kernels and nothing of Python. A
       layer that looks at values, works on the CPU or keeps something from one forward to the next
       says `replays = False`. What forward leaves for backward are attributes of `parts()`.
 
@@ -107,6 +109,7 @@ class TensorLayer(Layer):
     replays = True          # one CUDA graph can hold what it does: no look at values, no state
     reads_bottom = True     # backward reads the bottoms' values
     reads_top = False       # backward reads the tops' values
+    backward_several = None  # what several flows share is not worth sharing
     param_name = None       # the LayerParameter field with this layer's options
 
     def __init_subclass__(cls, **kwargs):

@@ -92,6 +92,14 @@ def backward_data(node, diffs, wanted):
         raise named(error, node, "backward") from error
 
 
+def backward_several(node, flows):
+    """The diffs of the bottoms for each of the flows (diffs, wanted, counts); see TensorLayer."""
+    try:
+        return node.layer.backward_several(flows, *_values(node))
+    except _FOREIGN as error:
+        raise named(error, node, "backward") from error
+
+
 def _values(node):
     """The bottoms and tops that backward reads."""
     bottoms = node.inputs if node.inputs is not None else [b.tensor for b in node.bottoms]

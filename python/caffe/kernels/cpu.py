@@ -43,24 +43,28 @@ def normalize(x, other, scale, bias, eps, mean, variance, rectify):
     return y, saved
 
 
-def normalize_backward(dy, second, x, scale, mean, saved, *, own_statistics, top=None,
-                       rectified=False, want_data=True):
-    """(dx, dscale, dbias, below) of `normalize`; below: the diff below the ReLU.
+def normalize_backward(flows, x, scale, mean, saved, *, own_statistics, top=None, rectified=False):
+    """[(dx, dscale, dbias, below)] of `normalize`, one for each flow; below: the diff below the ReLU.
 
-    second: a diff to be added to dy, or None. top: its y, where another blob was added before the
-    ReLU; rectified: whether there was a ReLU without that. own_statistics: whether mean and
-    variance were those of x. With neither second nor top, below is not kept: None.
+    flows: one or two of (dy, second, want_data), second a diff to be added to dy, or None. top:
+    its y, where another blob was added before the ReLU; rectified: whether there was a ReLU
+    without that. own_statistics: whether mean and variance were those of x. With neither second
+    nor top, below is not kept: None.
     """
-    below = torch.empty_like(x) if top is not None or second is not None else None
-    dx = torch.empty_like(x) if want_data else None
-    dscale, dbias = torch.empty(x.shape[1]), torch.empty(x.shape[1])
+    made, pointers = [], []
+    for dy, second, want_data in flows:
+        below = torch.empty_like(x) if top is not None or second is not None else None
+        dx = torch.empty_like(x) if want_data else None
+        dscale, dbias = torch.empty(x.shape[1]), torch.empty(x.shape[1])
+        made.append((dx, dscale, dbias, below))
+        pointers += map(_pointer, (dy, second, below, dx, dscale, dbias))
     inverse_std, factor, shift = _row_pointers(saved)
     if not rectified:
         factor = shift = None
-    _call("normalize_backward", x, dy.data_ptr(), _pointer(second), x.data_ptr(), _pointer(top),
-          _pointer(below), _pointer(dx), *_size(x), _pointer(scale), mean.data_ptr(), inverse_std,
-          factor, shift, dscale.data_ptr(), dbias.data_ptr(), own_statistics)
-    return dx, dscale, dbias, below
+    _call("normalize_backward", x, (ctypes.c_void_p * len(pointers))(*pointers), len(flows),
+          x.data_ptr(), _pointer(top), *_size(x), _pointer(scale), mean.data_ptr(), inverse_std,
+          factor, shift, own_statistics)
+    return made
 
 
 def pools(x, kernel):

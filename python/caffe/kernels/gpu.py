@@ -39,9 +39,9 @@ class _Plan:
     def tile(self):
         return {"HEIGHT": self.height, "COLUMNS": self.columns}
 
-    def sums(self, x):
-        """Memory for two sums of each part and channel."""
-        return x.new_empty(2, self.parts, self.channels, dtype=torch.float32)
+    def sums(self, x, pairs=1):
+        """Memory for pairs of sums of each part and channel."""
+        return x.new_empty(2 * pairs, self.parts, self.channels, dtype=torch.float32)
 
     @property
     def over_parts(self):
@@ -80,29 +80,31 @@ def normalize(x, other, scale, bias, eps, mean, variance, rectify):
     return y, saved
 
 
-def normalize_backward(dy, second, x, scale, mean, saved, *, own_statistics, top=None,
-                       rectified=False, want_data=True):
-    """(dx, dscale, dbias, below) of `normalize`; below: the diff below the ReLU.
+def normalize_backward(flows, x, scale, mean, saved, *, own_statistics, top=None, rectified=False):
+    """[(dx, dscale, dbias, below)] of `normalize`, one for each flow; below: the diff below the ReLU.
 
-    second: a diff to be added to dy, or None. top: its y, where another blob was added before the
-    ReLU; rectified: whether there was a ReLU without that. own_statistics: whether mean and
-    variance were those of x. With neither second nor top, below is not kept: None.
+    flows: one or two of (dy, second, want_data), second a diff to be added to dy, or None. top:
+    its y, where another blob was added before the ReLU; rectified: whether there was a ReLU
+    without that. own_statistics: whether mean and variance were those of x. With neither second
+    nor top, below is not kept: None.
     """
-    plan = _Plan(x)
-    below = torch.empty_like(x) if top is not None or second is not None else None
-    sums, found = plan.sums(x), x.new_empty(5, plan.channels, dtype=torch.float32)
+    plan, count = _Plan(x), len(flows)
+    sums, found = plan.sums(x, count), x.new_empty(count, 5, plan.channels, dtype=torch.float32)
+    belows = [torch.empty_like(x) if top is not None or second is not None else None
+              for _, second, _ in flows]
+    dxs = [torch.empty_like(x) if want_data else None for _, _, want_data in flows]
+    none = (None,) * (2 - count)
+    dys, seconds = [[flow[i] for flow in flows] for i in (0, 1)]
     kernels.sum_backward[plan.over_parts](
-        dy, second, x, top, below, mean, saved, sums, plan.rows, plan.channels, plan.chunk,
-        RECTIFIED=rectified, **plan.tile)
-    kernels.finish_backward[plan.over_channels](
+        *dys, *none, *seconds, *none, *belows, *none, x, top, mean, saved, sums, plan.rows,
+        plan.channels, plan.chunk, RECTIFIED=rectified, **plan.tile)
+    kernels.finish_backward[*plan.over_channels, count](
         sums, plan.parts, plan.rows, plan.channels, scale, saved, found, OWN=own_statistics)
-    dx = None
-    if want_data:
-        dx = torch.empty_like(x)
+    if any(dx is not None for dx in dxs):
         kernels.normalize_backward[plan.over_values](
-            dy if below is None else below, x, dx, mean, saved, found, plan.rows, plan.channels,
-            RECTIFIED=rectified and below is None, **plan.tile)
-    return dx, found[0], found[1], below
+            *dys, *none, *seconds, *none, *belows, *none, *dxs, *none, x, mean, saved, found,
+            plan.rows, plan.channels, RECTIFIED=rectified, **plan.tile)
+    return [(dx, *params[:2], below) for dx, params, below in zip(dxs, found, belows, strict=True)]
 
 
 def pools(x, kernel):

@@ -44,12 +44,12 @@ def measure(x, sums, rows, channels, chunk, HEIGHT: tl.constexpr, COLUMNS: tl.co
         value = tl.where(inside, value - shift[None, :], 0)
         total += value
         squares += value * value
-    _store_sums(sums, total, squares, columns, there, channels)
+    _store_sums(sums, 0, total, squares, columns, there, channels)
 
 
 @triton.jit
-def _store_sums(sums, one, other, columns, there, channels):
-    part, parts = tl.program_id(0), tl.num_programs(0)
+def _store_sums(sums, pair, one, other, columns, there, channels):
+    part, parts = 2 * pair * tl.num_programs(0) + tl.program_id(0), tl.num_programs(0)
     tl.store(sums + part * channels + columns, tl.sum(one, 0), mask=there)
     tl.store(sums + (parts + part) * channels + columns, tl.sum(other, 0), mask=there)
 
@@ -114,12 +114,32 @@ def normalize(x, other, y, scale, bias, mean, variance, saved, rows, channels, e
 
 
 @triton.jit
-def sum_backward(dy, second, x, top, below, mean, saved, sums, rows, channels, chunk,
-                 RECTIFIED: tl.constexpr, HEIGHT: tl.constexpr, COLUMNS: tl.constexpr):
-    """sums (2, parts, C): of the diff below the ReLU, and of it times (x - mean).
+def _diff(dy, second, at, inside, passed):
+    """The diff dy, or dy + second, where the ReLU passed."""
+    diff = tl.load(dy + at, mask=inside, other=0).to(tl.float32)
+    if second is not None:
+        diff += tl.load(second + at, mask=inside, other=0).to(tl.float32)
+    return tl.where(passed, diff, 0)
+
+
+@triton.jit
+def _kept(below, diff, at, inside):
+    """The diff, stored in `below` and as it is there; as it is if that is None."""
+    if below is not None:
+        kept = diff.to(below.dtype.element_ty)
+        tl.store(below + at, kept, mask=inside)
+        diff = kept.to(tl.float32)
+    return diff
+
+
+@triton.jit
+def sum_backward(dy, other_dy, second, other_second, below, other_below, x, top, mean, saved, sums,
+                 rows, channels, chunk, RECTIFIED: tl.constexpr, HEIGHT: tl.constexpr,
+                 COLUMNS: tl.constexpr):
+    """sums (2 or 4, parts, C): of the diff below the ReLU, and of it times (x - mean).
 
     The diff is dy, or dy + second; the ReLU passed where top is positive, or what x became. What
-    is below it is stored in `below`, if that is not None.
+    is below it is stored in `below`, if that is not None. The same for the other flow, if any.
     """
     columns, there = _columns(channels, COLUMNS)
     center = _channel(mean, 0, columns, there, channels)
@@ -127,32 +147,37 @@ def sum_backward(dy, second, x, top, below, mean, saved, sums, rows, channels, c
     shift = _channel(saved, 2, columns, there, channels)
     total = tl.zeros((HEIGHT, COLUMNS), tl.float32)
     products = tl.zeros((HEIGHT, COLUMNS), tl.float32)
+    other_total = tl.zeros((HEIGHT, COLUMNS), tl.float32)
+    other_products = tl.zeros((HEIGHT, COLUMNS), tl.float32)
     first = tl.program_id(0) * chunk
     for start in range(0, chunk, HEIGHT):
         at, inside = _tile(first + start, columns, there, rows, channels, HEIGHT)
         value = tl.load(x + at, mask=inside, other=0).to(tl.float32)
-        diff = tl.load(dy + at, mask=inside, other=0).to(tl.float32)
-        if second is not None:
-            diff += tl.load(second + at, mask=inside, other=0).to(tl.float32)
+        passed = inside
         if top is not None:
-            diff = tl.where(tl.load(top + at, mask=inside, other=0) > 0, diff, 0)
+            passed = tl.load(top + at, mask=inside, other=0) > 0
         if RECTIFIED:
-            diff = tl.where(value * factor[None, :] + shift[None, :] > 0, diff, 0)
-        if below is not None:
-            kept = diff.to(below.dtype.element_ty)
-            tl.store(below + at, kept, mask=inside)
-            diff = kept.to(tl.float32)  # the sums must be of what the second pass reads
+            passed = value * factor[None, :] + shift[None, :] > 0
+        diff = _kept(below, _diff(dy, second, at, inside, passed), at, inside)
         total += diff
         products += diff * (value - center[None, :])
-    _store_sums(sums, total, products, columns, there, channels)
+        if other_dy is not None:
+            diff = _kept(other_below, _diff(other_dy, other_second, at, inside, passed), at, inside)
+            other_total += diff
+            other_products += diff * (value - center[None, :])
+    _store_sums(sums, 0, total, products, columns, there, channels)
+    if other_dy is not None:
+        _store_sums(sums, 1, other_total, other_products, columns, there, channels)
 
 
 @triton.jit
 def finish_backward(sums, parts, rows, channels, scale, saved, found, OWN: tl.constexpr,
                     COLUMNS: tl.constexpr = FINISHED):
-    """found (5, C): the diffs of scale and bias; a, b and c of dx = a dy + b (x - mean) + c."""
+    """found (flows, 5, C): the diffs of scale and bias; a, b, c of dx = a dy + b (x - mean) + c."""
     columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     there = columns < channels
+    sums += tl.program_id(1) * 2 * parts * channels
+    found += tl.program_id(1) * 5 * channels
     dbias = _add_parts(sums, 0, parts, columns, there, channels, COLUMNS)
     products = _add_parts(sums, parts, parts, columns, there, channels, COLUMNS)
     inverse_std = _channel(saved, 0, columns, there, channels)
@@ -172,20 +197,36 @@ def finish_backward(sums, parts, rows, channels, scale, saved, found, OWN: tl.co
 
 
 @triton.jit
-def normalize_backward(dy, x, dx, mean, saved, found, rows, channels,
-                       RECTIFIED: tl.constexpr, HEIGHT: tl.constexpr, COLUMNS: tl.constexpr):
-    """dx = a dy + b (x - mean) + c, dy the diff below the ReLU."""
-    columns, there = _columns(channels, COLUMNS)
-    center = _channel(mean, 0, columns, there, channels)
+def _store_dx(dy, second, below, dx, value, passed, found, at, inside, columns, there, channels):
+    """dx = a diff + b value + c, the diff from `below` or what it was made of."""
     a = _channel(found, 2, columns, there, channels)
     b = _channel(found, 3, columns, there, channels)
     c = _channel(found, 4, columns, there, channels)
+    if below is not None:
+        diff = tl.load(below + at, mask=inside, other=0).to(tl.float32)
+    else:
+        diff = _diff(dy, second, at, inside, passed)
+    diff = a[None, :] * diff + b[None, :] * value + c[None, :]
+    tl.store(dx + at, diff.to(dx.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def normalize_backward(dy, other_dy, second, other_second, below, other_below, dx, other_dx, x,
+                       mean, saved, found, rows, channels, RECTIFIED: tl.constexpr,
+                       HEIGHT: tl.constexpr, COLUMNS: tl.constexpr):
+    """dx of the flows that want it, from what `sum_backward` and `finish_backward` left."""
+    columns, there = _columns(channels, COLUMNS)
+    center = _channel(mean, 0, columns, there, channels)
     at, inside = _tile(tl.program_id(0) * HEIGHT, columns, there, rows, channels, HEIGHT)
     value = tl.load(x + at, mask=inside, other=0).to(tl.float32)
-    diff = tl.load(dy + at, mask=inside, other=0).to(tl.float32)
+    passed = inside
     if RECTIFIED:
         factor = _channel(saved, 1, columns, there, channels)
         shift = _channel(saved, 2, columns, there, channels)
-        diff = tl.where(value * factor[None, :] + shift[None, :] > 0, diff, 0)
-    diff = a[None, :] * diff + b[None, :] * (value - center[None, :]) + c[None, :]
-    tl.store(dx + at, diff.to(dx.dtype.element_ty), mask=inside)
+        passed = value * factor[None, :] + shift[None, :] > 0
+    value -= center[None, :]
+    if dx is not None:
+        _store_dx(dy, second, below, dx, value, passed, found, at, inside, columns, there, channels)
+    if other_dx is not None:
+        _store_dx(other_dy, other_second, other_below, other_dx, value, passed,
+                  found + 5 * channels, at, inside, columns, there, channels)

@@ -16,7 +16,7 @@ _SIGNATURES = {
     "measure": (_POINTER, *_IMAGES, _POINTER, _POINTER, _FLOAT, _POINTER, _POINTER, _POINTER, _INT),
     "normalize": (_POINTER, _POINTER, _POINTER, *_IMAGES, _POINTER, _POINTER, _FLOAT,
                   *[_POINTER] * 5, _BOOL, _INT),
-    "normalize_backward": (*[_POINTER] * 6, *_IMAGES, *[_POINTER] * 7, _BOOL, _INT),
+    "normalize_backward": (_POINTER, _INT, *[_POINTER] * 2, *_IMAGES, *[_POINTER] * 5, _BOOL, _INT),
     "max_pool": (*[_POINTER] * 4, _INT),
     "max_pool_backward": (*[_POINTER] * 4, _INT),
     "average_pool": (*[_POINTER] * 3, _INT),

@@ -5,6 +5,7 @@
 // Statistics and parameters are float, whatever the images are.
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <utility>
 #include <vector>
@@ -18,48 +19,47 @@ constexpr long GROUP = 16;   // rows that are added up before the sums in memory
 constexpr int WAYS = 4;      // sums side by side in a group: an addition need not wait for the last
 constexpr long BLOCK = 128;  // rows whose sums are kept in single precision
 
-// Sums over the rows of a block, per channel, kept in double from block to block.
+// COUNT sums over rows for each channel: those of a block in single precision, all in double.
+template <int COUNT>
 struct Sums {
-    explicit Sums(int channels)
-        : first(channels), second(channels), block_first(channels), block_second(channels) {}
-
-    void end_block() {
-        for (size_t c = 0; c < first.size(); ++c) {
-            first[c] += block_first[c];
-            second[c] += block_second[c];
-        }
-        std::fill(block_first.begin(), block_first.end(), 0.0f);
-        std::fill(block_second.begin(), block_second.end(), 0.0f);
+    explicit Sums(int channels) {
+        for (auto& sum : all) sum.resize(channels);
+        for (auto& sum : block) sum.resize(channels);
     }
 
-    std::vector<double> first, second;
-    std::vector<float> block_first, block_second;
+    void end_block() {
+        for (int i = 0; i < COUNT; ++i) {
+            for (size_t c = 0; c < all[i].size(); ++c) all[i][c] += block[i][c];
+            std::fill(block[i].begin(), block[i].end(), 0.0f);
+        }
+    }
+
+    std::vector<double> all[COUNT];
+    std::vector<float> block[COUNT];
 };
 
 Floats total(const Floats* ways) { return (ways[0] + ways[1]) + (ways[2] + ways[3]); }
 
-// Adds term(row, c), a pair of Floats, for all rows and channels to `sums`.
-template <class Term>
-void add_rows(Sums& sums, long begin, long end, int channels, Term term) {
+// Adds to `sums` for all rows and channels what term(row, c, terms) writes to terms[COUNT].
+template <int COUNT, class Term>
+void add_rows(Sums<COUNT>& sums, long begin, long end, int channels, Term term) {
     for (long block = begin; block < end; block += BLOCK) {
         long stop = std::min(block + BLOCK, end);
         for (long row = block; row < stop; row += GROUP) {
             long rows = std::min(GROUP, stop - row);
             for (int c = 0; c < channels; c += LANES) {
-                Floats first[WAYS] = {load(&sums.block_first[c])};
-                Floats second[WAYS] = {load(&sums.block_second[c])};
+                Floats ways[COUNT][WAYS] = {};
                 auto add = [&](long r, int way) {
-                    Floats a, b;
-                    term(row + r, c, a, b);
-                    first[way] += a;
-                    second[way] += b;
+                    Floats terms[COUNT];
+                    term(row + r, c, terms);
+                    for (int i = 0; i < COUNT; ++i) ways[i][way] += terms[i];
                 };
                 long r = 0;
                 for (; r + WAYS <= rows; r += WAYS)
                     for (int way = 0; way < WAYS; ++way) add(r + way, way);
                 for (; r < rows; ++r) add(r, 0);
-                store(&sums.block_first[c], total(first));
-                store(&sums.block_second[c], total(second));
+                for (int i = 0; i < COUNT; ++i)
+                    store(&sums.block[i][c], load(&sums.block[i][c]) + total(ways[i]));
             }
         }
         sums.end_block();
@@ -69,31 +69,28 @@ void add_rows(Sums& sums, long begin, long end, int channels, Term term) {
 // The mean of some rows: what the values are measured from, so that squares do not cancel.
 template <class T>
 std::vector<float> mean_of_rows(const T* x, long rows, int channels) {
-    Sums sums(channels);
-    add_rows(sums, 0, rows, channels, [=](long row, int c, Floats& a, Floats& b) {
-        a = load(x + row * channels + c);
-        b = a - a;
+    Sums<1> sums(channels);
+    add_rows(sums, 0, rows, channels, [=](long row, int c, Floats* terms) {
+        terms[0] = load(x + row * channels + c);
     });
     std::vector<float> mean(channels);
-    for (int c = 0; c < channels; ++c) mean[c] = sums.first[c] / rows;
+    for (int c = 0; c < channels; ++c) mean[c] = sums.all[0][c] / rows;
     return mean;
 }
 
 // The sums over all rows. Each thread adds up in memory of its own: two that write to one cache line
 // would wait for each other.
-template <class Term>
-Sums add_in_parallel(long rows, int channels, int threads, Term term) {
-    std::vector<Sums> parts(threads, Sums(0));
+template <int COUNT, class Term>
+Sums<COUNT> add_in_parallel(long rows, int channels, int threads, Term term) {
+    std::vector<Sums<COUNT>> parts(threads, Sums<COUNT>(0));
     in_parallel(threads, rows, [&](int part, long begin, long end) {
-        Sums sums(channels);
+        Sums<COUNT> sums(channels);
         add_rows(sums, begin, end, channels, term);
         parts[part] = std::move(sums);
     });
     for (int part = 1; part < threads; ++part)
-        for (int c = 0; c < channels; ++c) {
-            parts[0].first[c] += parts[part].first[c];
-            parts[0].second[c] += parts[part].second[c];
-        }
+        for (int i = 0; i < COUNT; ++i)
+            for (int c = 0; c < channels; ++c) parts[0].all[i][c] += parts[part].all[i][c];
     return std::move(parts[0]);
 }
 
@@ -103,15 +100,15 @@ void measure(const T* x, long rows, int channels, float* mean, float* variance, 
     threads = threads_for(rows, channels, threads);
     std::vector<float> origin = mean_of_rows(x, std::min(rows, BLOCK), channels);
     const float* from = origin.data();
-    Sums sums = add_in_parallel(rows, channels, threads,
-                                [=](long row, int c, Floats& a, Floats& b) {
-                                    a = load(x + row * channels + c) - load(from + c);
-                                    b = a * a;
-                                });
+    auto moments = [=](long row, int c, Floats* terms) {
+        terms[0] = load(x + row * channels + c) - load(from + c);
+        terms[1] = terms[0] * terms[0];
+    };
+    Sums<2> sums = add_in_parallel<2>(rows, channels, threads, moments);
     for (int c = 0; c < channels; ++c) {
-        double shifted = sums.first[c] / rows;
+        double shifted = sums.all[0][c] / rows;
         mean[c] = origin[c] + shifted;
-        variance[c] = std::max(sums.second[c] / rows - shifted * shifted, 0.0);
+        variance[c] = std::max(sums.all[1][c] / rows - shifted * shifted, 0.0);
     }
 }
 
@@ -126,12 +123,12 @@ void remember(long rows, int channels, const float* mean, const float* variance,
     *weight = fraction * *weight + 1;
 }
 
-template <class T, class Value>
-void write_rows(T* y, long rows, int channels, int threads, Value value) {
+// Calls work(place, c) for every 16th channel c of all rows.
+template <class Work>
+void for_values(long rows, int channels, int threads, Work work) {
     in_parallel(threads, rows, [=](int, long begin, long end) {
         for (long row = begin; row < end; ++row)
-            for (int c = 0; c < channels; c += LANES)
-                store(y + row * channels + c, value(row * channels + c, c));
+            for (int c = 0; c < channels; c += LANES) work(row * channels + c, c);
     });
 }
 
@@ -140,53 +137,46 @@ template <class T>
 void apply(const T* x, const T* other, T* y, long rows, int channels, const float* factor,
            const float* shift, bool rectify, int threads) {
     auto affine = [=](long at, int c) { return load(x + at) * load(factor + c) + load(shift + c); };
+    auto write = [=](auto value) {
+        for_values(rows, channels, threads, [=](long at, int c) { store(y + at, value(at, c)); });
+    };
     if (other && rectify)
-        write_rows(y, rows, channels, threads,
-                   [=](long at, int c) { return positive(affine(at, c) + load(other + at)); });
+        write([=](long at, int c) { return positive(affine(at, c) + load(other + at)); });
     else if (other)
-        write_rows(y, rows, channels, threads,
-                   [=](long at, int c) { return affine(at, c) + load(other + at); });
+        write([=](long at, int c) { return affine(at, c) + load(other + at); });
     else if (rectify)
-        write_rows(y, rows, channels, threads,
-                   [=](long at, int c) { return positive(affine(at, c)); });
+        write([=](long at, int c) { return positive(affine(at, c)); });
     else
-        write_rows(y, rows, channels, threads, affine);
+        write(affine);
 }
 
-struct Gradient {
-    double sum, sum_centred;  // of the diff, and of the diff times (x - mean), over the rows
+// A diff that comes to the layer, dy or dy + second, and what is made of it. `below` keeps what is
+// left of it below the ReLU for the second pass. Null where there is or shall be none: second,
+// below, dx.
+template <class T>
+struct Flow {
+    const T *dy, *second;
+    T *below, *dx;
+    float *dscale, *dbias;
 };
-
-template <class T, class Diff>
-std::vector<Gradient> sum_gradients(const T* x, long rows, int channels, const float* mean,
-                                    int threads, Diff diff) {
-    Sums sums = add_in_parallel(rows, channels, threads,
-                                [=](long row, int c, Floats& a, Floats& b) {
-                                    long at = row * channels + c;
-                                    a = diff(at, c);
-                                    b = a * (load(x + at) - load(mean + c));
-                                });
-    std::vector<Gradient> gradients(channels);
-    for (int c = 0; c < channels; ++c) gradients[c] = {sums.first[c], sums.second[c]};
-    return gradients;
-}
 
 // What of a row's diff goes into dx: slope diff + tilt (x - mean) + level.
 struct Line {
     std::vector<float> slope, tilt, level;
 };
 
-Line line_of(const std::vector<Gradient>& sums, long rows, const float* scale,
-             const float* inverse_std, bool own_statistics) {
-    size_t channels = sums.size();
+// sum, sum_centred: of the diff, and of it times (x - mean), over the rows.
+Line line_of(const std::vector<double>& sum, const std::vector<double>& sum_centred, long rows,
+             const float* scale, const float* inverse_std, bool own_statistics) {
+    size_t channels = sum.size();
     Line line{std::vector<float>(channels), std::vector<float>(channels),
               std::vector<float>(channels)};
     for (size_t c = 0; c < channels; ++c) {
         double deviation = inverse_std[c], slope = (scale ? scale[c] : 1.0f) * deviation;
         line.slope[c] = slope;
         if (!own_statistics) continue;
-        line.tilt[c] = -slope * deviation * deviation * sums[c].sum_centred / rows;
-        line.level[c] = -slope * sums[c].sum / rows;
+        line.tilt[c] = -slope * deviation * deviation * sum_centred[c] / rows;
+        line.level[c] = -slope * sum[c] / rows;
     }
     return line;
 }
@@ -204,61 +194,74 @@ void forward(const T* x, const T* other, T* y, long rows, int channels, const fl
     apply(x, other, y, rows, channels, factor, shift, rectify, threads);
 }
 
-// below: where the diff below the ReLU is kept for the second pass, or null.
-template <class T>
-void backward(const T* dy, const T* second, const T* x, const T* y, T* below, T* dx, long rows,
-              int channels, const float* scale, const float* mean, const float* inverse_std,
-              const float* factor, const float* shift, float* dscale, float* dbias,
-              bool own_statistics, int threads) {
+// is_open(place, c, x): where the ReLU passed. One pass over x for all flows, twice.
+template <int FLOWS, class T, class Gate>
+void backward_through(const Flow<T>* given, const T* x, long rows, int channels,
+                      const float* scale, const float* mean, const float* inverse_std,
+                      bool own_statistics, int threads, Gate is_open) {
     threads = threads_for(rows, channels, threads);
-    auto one = [=](long at) { return load(dy + at); };
-    auto both = [=](long at) { return load(dy + at) + load(second + at); };
-    auto by_top = [=](auto diff) {
-        return [=](long at, int) {
-            return load(y + at) > 0 ? diff(at) : diff(at) - diff(at);
-        };
+    std::array<Flow<T>, FLOWS> flows;
+    std::copy_n(given, FLOWS, flows.begin());
+    auto below = [=](const Flow<T>& flow, long at, Ints open) {
+        Floats diff = load(flow.dy + at);
+        if (flow.second) diff += load(flow.second + at);
+        return open ? diff : Floats{};
     };
-    auto by_bottom = [=](auto diff) {  // as in forward: the same sum, the same sign
-        return [=](long at, int c) {
-            Floats top = load(x + at) * load(factor + c) + load(shift + c);
-            return top > 0 ? diff(at) : diff(at) - diff(at);
-        };
+    auto terms_of = [=](long row, int c, Floats* terms) {
+        long at = row * channels + c;
+        Floats value = load(x + at), centred = value - load(mean + c);
+        Ints open = is_open(at, c, value);
+        for (int i = 0; i < FLOWS; ++i) {
+            Floats diff = below(flows[i], at, open);
+            if (flows[i].below) {  // the sums must be of what the second pass reads
+                store(flows[i].below + at, diff);
+                diff = load(flows[i].below + at);
+            }
+            terms[2 * i] = diff;
+            terms[2 * i + 1] = diff * centred;
+        }
     };
-    auto plain = [=](auto diff) { return [=](long at, int) { return diff(at); }; };
-    auto kept = [=](auto diff) {
-        return [=](long at, int c) {
-            store(below + at, diff(at, c));
-            return load(below + at);  // the sums must be of what the second pass reads
-        };
-    };
-    auto add = [=](auto diff) { return sum_gradients(x, rows, channels, mean, threads, diff); };
-
-    std::vector<Gradient> sums = y && second      ? add(kept(by_top(both)))
-                                 : y              ? add(kept(by_top(one)))
-                                 : factor && second ? add(kept(by_bottom(both)))
-                                 : factor         ? add(by_bottom(one))
-                                 : second         ? add(kept(plain(both)))
-                                                  : add(plain(one));
-    for (int c = 0; c < channels; ++c) {
-        dscale[c] = sums[c].sum_centred * inverse_std[c];
-        dbias[c] = sums[c].sum;
+    Sums<2 * FLOWS> sums = add_in_parallel<2 * FLOWS>(rows, channels, threads, terms_of);
+    std::array<Line, FLOWS> lines;
+    bool any_data = false;
+    for (int i = 0; i < FLOWS; ++i) {
+        const std::vector<double> &sum = sums.all[2 * i], &centred = sums.all[2 * i + 1];
+        for (int c = 0; c < channels; ++c) {
+            flows[i].dscale[c] = centred[c] * inverse_std[c];
+            flows[i].dbias[c] = sum[c];
+        }
+        lines[i] = line_of(sum, centred, rows, scale, inverse_std, own_statistics);
+        any_data |= flows[i].dx != nullptr;
     }
-    if (!dx) return;
-    Line line = line_of(sums, rows, scale, inverse_std, own_statistics);
-    const float *slope = line.slope.data(), *tilt = line.tilt.data(), *level = line.level.data();
-    auto through = [=](auto diff) {
-        return [=](long at, int c) {
-            Floats centred = load(x + at) - load(mean + c);
-            return diff(at, c) * load(slope + c) + (centred * load(tilt + c) + load(level + c));
-        };
+    if (!any_data) return;
+    for_values(rows, channels, threads, [&, flows](long at, int c) {
+        Floats value = load(x + at), centred = value - load(mean + c);
+        for (int i = 0; i < FLOWS; ++i) {
+            if (!flows[i].dx) continue;
+            Floats diff = flows[i].below ? load(flows[i].below + at)
+                                         : below(flows[i], at, is_open(at, c, value));
+            store(flows[i].dx + at,
+                  diff * load(&lines[i].slope[c]) +
+                      (centred * load(&lines[i].tilt[c]) + load(&lines[i].level[c])));
+        }
+    });
+}
+
+// y: tells where the ReLU passed; else factor and shift do, what x was given; else all passed.
+template <int FLOWS, class T>
+void backward(const Flow<T>* flows, const T* x, const T* y, long rows, int channels,
+              const float* scale, const float* mean, const float* inverse_std,
+              const float* factor, const float* shift, bool own_statistics, int threads) {
+    auto through = [=](auto is_open) {
+        backward_through<FLOWS>(flows, x, rows, channels, scale, mean, inverse_std,
+                                own_statistics, threads, is_open);
     };
-    if (below)
-        write_rows(dx, rows, channels, threads,
-                   through([=](long at, int) { return load(below + at); }));
-    else if (factor)
-        write_rows(dx, rows, channels, threads, through(by_bottom(one)));
+    if (y)
+        through([=](long at, int, Floats) { return load(y + at) > 0; });
+    else if (factor)  // as in forward: the same sum, the same sign
+        through([=](long, int c, Floats x) { return x * load(factor + c) + load(shift + c) > 0; });
     else
-        write_rows(dx, rows, channels, threads, through(plain(one)));
+        through([](long, int, Floats) { return Ints{} - 1; });
 }
 
 }  // namespace
@@ -278,12 +281,12 @@ void backward(const T* dy, const T* second, const T* x, const T* y, T* below, T*
                 factor, shift, rectify, threads);                                                \
     }                                                                                            \
     extern "C" void normalize_backward_##suffix(                                                 \
-        const type* dy, const type* second, const type* x, const type* y, type* below, type* dx, \
-        long rows, int channels, const float* scale, const float* mean,                          \
-        const float* inverse_std, const float* factor, const float* shift, float* dscale,        \
-        float* dbias, bool own_statistics, int threads) {                                        \
-        backward(dy, second, x, y, below, dx, rows, channels, scale, mean, inverse_std, factor,  \
-                 shift, dscale, dbias, own_statistics, threads);                                 \
+        const Flow<type>* flows, int count, const type* x, const type* y, long rows,             \
+        int channels, const float* scale, const float* mean, const float* inverse_std,           \
+        const float* factor, const float* shift, bool own_statistics, int threads) {             \
+        (count == 1 ? backward<1, type> : backward<2, type>)(                                    \
+            flows, x, y, rows, channels, scale, mean, inverse_std, factor, shift,                \
+            own_statistics, threads);                                                            \
     }
 
 FOR_TYPE(float, float32)
