@@ -44,7 +44,7 @@ def normalize(x, other, scale, bias, eps, mean, variance, rectify):
 
 
 def normalize_backward(flows, x, scale, mean, saved, *, own_statistics, top=None, rectified=False):
-    """[(dx, dscale, dbias, below)] of `normalize`, one for each flow; below: the diff below the ReLU.
+    """[(dx, dscale, dbias, below)] of `normalize` for the flows; below: the diff below the ReLU.
 
     flows: one or two of (dy, second, want_data), second a diff to be added to dy, or None. top:
     its y, where another blob was added before the ReLU; rectified: whether there was a ReLU

@@ -81,7 +81,7 @@ def normalize(x, other, scale, bias, eps, mean, variance, rectify):
 
 
 def normalize_backward(flows, x, scale, mean, saved, *, own_statistics, top=None, rectified=False):
-    """[(dx, dscale, dbias, below)] of `normalize`, one for each flow; below: the diff below the ReLU.
+    """[(dx, dscale, dbias, below)] of `normalize` for the flows; below: the diff below the ReLU.
 
     flows: one or two of (dy, second, want_data), second a diff to be added to dy, or None. top:
     its y, where another blob was added before the ReLU; rectified: whether there was a ReLU
@@ -98,7 +98,7 @@ def normalize_backward(flows, x, scale, mean, saved, *, own_statistics, top=None
     kernels.sum_backward[plan.over_parts](
         *dys, *none, *seconds, *none, *belows, *none, x, top, mean, saved, sums, plan.rows,
         plan.channels, plan.chunk, RECTIFIED=rectified, **plan.tile)
-    kernels.finish_backward[*plan.over_channels, count](
+    kernels.finish_backward[(*plan.over_channels, count)](
         sums, plan.parts, plan.rows, plan.channels, scale, saved, found, OWN=own_statistics)
     if any(dx is not None for dx in dxs):
         kernels.normalize_backward[plan.over_values](
