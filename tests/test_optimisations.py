@@ -26,6 +26,7 @@ def two_steps(name, folder, fast, monkeypatch):
         if not fast:
             patch.setattr(native, "library", lambda: None)
             patch.setattr(device, "multiplies_faster", lambda images: False)
+            patch.setattr(device, "multiplies_weights_faster", lambda images, weight: False)
         path, relay, param = relay_cases.prepare(caffe, name, str(folder))
         solver = caffe.get_solver(path)
         net = solver.net

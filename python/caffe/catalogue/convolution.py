@@ -5,10 +5,10 @@ import torch
 from .. import device
 from ..kernels import cpu
 from ..layer import TensorLayer, register
-from . import convolution_nd, pointwise
+from . import convolution_nd, products
 from .geometry import check_positive, convolved, spatial
 
-_SAME_3X3 = ((1, 1), (1, 1), (1, 1), False, (0, 0), 1)  # stride, pad, dilation, ..., group
+_PLAIN_STEPS = ((1, 1), (1, 1), False, (0, 0), 1)  # stride, dilation, transposed, ..., group
 
 
 class _BaseConvolution(TensorLayer):
@@ -35,7 +35,9 @@ class _BaseConvolution(TensorLayer):
         self.geometry = (self.stride, self.pad, self.dilation, self.transposed, (0,) * axes,
                          self.group)
         self.is_pointwise = set(self.kernel) == {1} and not any(self.pad) and not self.transposed
-        self.is_3x3 = self.kernel == (3, 3) and self.geometry == _SAME_3X3 and not options.bias_term
+        self.has_plain_steps = (self.stride, *self.geometry[2:]) == _PLAIN_STEPS
+        self.is_3x3 = (self.kernel == (3, 3) and self.pad == (1, 1) and self.has_plain_steps
+                       and not options.bias_term)
         check_positive(self, kernel_size=self.kernel, stride=self.stride, dilation=self.dilation,
                        num_output=(outputs,), group=(self.group,))
         if channels % self.group or outputs % self.group:
@@ -77,7 +79,7 @@ class _BaseConvolution(TensorLayer):
             return cpu.convolve_3x3(x, weight)
         x, geometry = self._taken(x)
         if self._is_product(x):
-            return pointwise.forward(x, weight, bias)
+            return products.forward(x, weight, bias)
         return torch.convolution(x, weight, bias, *geometry)
 
     def backward(self, diffs, bottoms, tops, wanted):
@@ -116,11 +118,16 @@ class _BaseConvolution(TensorLayer):
             return cpu.convolve_3x3_backward(dy, x, weight, mask[:2])
         taken, geometry = self._taken(x)
         if self._is_product(taken):
-            dx, *others = pointwise.backward(dy, taken, weight, mask)
+            dx, *others = products.backward(dy, taken, weight, mask)
+        elif mask[1] and self.has_plain_steps and device.multiplies_weights_faster(x, weight):
+            dx, *_ = torch.ops.aten.convolution_backward(
+                dy, x, weight, None, *geometry, (mask[0], False, False))
+            others = (products.weight_gradient(dy, x, self.kernel, self.pad),
+                      dy.sum((0, 2, 3)) if mask[2] else None)
         else:
             dx, *others = torch.ops.aten.convolution_backward(
                 dy, taken, weight, bias_sizes, *geometry, mask)
-        return (dx if dx is None or taken is x else pointwise.spread(dx, x, self.stride), *others)
+        return (dx if dx is None or taken is x else products.spread(dx, x, self.stride), *others)
 
     @property
     def _is_native(self):
@@ -134,7 +141,7 @@ class _BaseConvolution(TensorLayer):
         channels (PyTorch 2.13).
         """
         if self.is_pointwise and max(self.stride) > 1 and device.takes_pixels_first(x):
-            return pointwise.take(x, self.stride), ((1,) * len(self.stride), *self.geometry[1:])
+            return products.take(x, self.stride), ((1,) * len(self.stride), *self.geometry[1:])
         return x, self.geometry
 
     def _is_product(self, x):

@@ -1,6 +1,7 @@
-"""1 x 1 convolutions as matrix products: images as rows of channels, which channels-last ones are.
+"""Convolutions as matrix products: images as rows of channels, which channels-last ones are.
 
-x: (N, C, H, W), or another number of spatial axes; y: (N, K, H, W); weight: (K, C, 1, 1).
+Those of 1 x 1, each way, x: (N, C, H, W), or another number of spatial axes; y: (N, K, H, W);
+weight: (K, C, 1, 1). And the gradient of the weights of any with stride 1.
 """
 
 import torch
@@ -44,3 +45,17 @@ def backward(dy, x, weight, mask):
     return (_images(rows @ weight.flatten(1), dy) if mask[0] else None,
             (rows.T @ _rows(x)).view(weight.shape) if mask[1] else None,
             rows.sum(0) if mask[2] else None)
+
+
+def weight_gradient(dy, x, kernel, pad):
+    """dW (K, C, h, w), channels last: dy^T times what the kernel sees of x at each place.
+
+    x: (N, C, H, W); dy: (N, K, H + 2 pad - h + 1, W + 2 pad - w + 1).
+    """
+    (pad_h, pad_w), (h, w), channels = pad, kernel, x.shape[1]
+    padded = torch.nn.functional.pad(x.movedim(1, -1), (0, 0, pad_w, pad_w, pad_h, pad_h))
+    padded = padded.contiguous()
+    image, row, pixel, _ = padded.stride()
+    seen = padded.as_strided((len(x), *dy.shape[2:], h, w * channels),
+                             (image, row, pixel, row, 1)).reshape(-1, h * w * channels)
+    return (_rows(dy).T @ seen).view(-1, h, w, channels).movedim(-1, 1)
