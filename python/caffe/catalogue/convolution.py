@@ -77,7 +77,7 @@ class _BaseConvolution(TensorLayer):
             return convolution_nd.convolution(x, weight, bias, *self.geometry)
         if self.is_3x3 and cpu.convolves(x, weight):
             return cpu.convolve_3x3(x, weight)
-        x, geometry = self._taken(x)
+        x, geometry = self._taken(x), self._geometry(x)
         if self._is_product(x):
             return products.forward(x, weight, bias)
         return torch.convolution(x, weight, bias, *geometry)
@@ -116,37 +116,49 @@ class _BaseConvolution(TensorLayer):
             return convolution_nd.backward(dy, x, weight, bias_sizes, *self.geometry, mask)
         if self.is_3x3 and cpu.convolves(x, weight):
             return cpu.convolve_3x3_backward(dy, x, weight, mask[:2])
-        taken, geometry = self._taken(x)
-        if self._is_product(taken):
-            dx, *others = products.backward(dy, taken, weight, mask)
+        if self._is_product(dy):
+            dx, *others = products.backward(dy, self._taken(x) if mask[1] else x, weight, mask)
         elif mask[1] and self.has_plain_steps and device.multiplies_weights_faster(x, weight):
             dx, *_ = torch.ops.aten.convolution_backward(
-                dy, x, weight, None, *geometry, (mask[0], False, False))
+                dy, x, weight, None, *self.geometry, (mask[0], False, False))
             others = (products.weight_gradient(dy, x, self.kernel, self.pad),
                       dy.sum((0, 2, 3)) if mask[2] else None)
         else:
             dx, *others = torch.ops.aten.convolution_backward(
-                dy, taken, weight, bias_sizes, *geometry, mask)
-        return (dx if dx is None or taken is x else products.spread(dx, x, self.stride), *others)
+                dy, self._taken(x), weight, bias_sizes, *self._geometry(x), mask)
+        if dx is not None and self._takes_pixels(x):
+            dx = products.spread(dx, x, self.stride)
+        return dx, *others
 
     @property
     def _is_native(self):
         """Whether PyTorch has a convolution over so many spatial axes."""
         return 1 <= len(self.kernel) <= 3
 
-    def _taken(self, x):
-        """The pixels that a 1 x 1 convolution's stride takes, and the geometry for them.
+    def _takes_pixels(self, x):
+        """Whether the pixels that a 1 x 1 convolution's stride takes are copied first.
 
         NOTE: oneDNN's own gradient of such weights writes beyond its memory for fewer than 16
         channels (PyTorch 2.13).
         """
-        if self.is_pointwise and max(self.stride) > 1 and device.takes_pixels_first(x):
-            return products.take(x, self.stride), ((1,) * len(self.stride), *self.geometry[1:])
-        return x, self.geometry
+        return self.is_pointwise and max(self.stride) > 1 and device.takes_pixels_first(x)
 
-    def _is_product(self, x):
-        """Whether this is a 1 x 1 convolution that is done faster as a matrix product."""
-        return self.is_pointwise and self.group == 1 and device.multiplies_faster(x)
+    def _taken(self, x):
+        """The pixels of x that are convolved."""
+        return products.take(x, self.stride) if self._takes_pixels(x) else x
+
+    def _geometry(self, x):
+        """The geometry for those pixels."""
+        if self._takes_pixels(x):
+            return (1,) * len(self.stride), *self.geometry[1:]
+        return self.geometry
+
+    def _is_product(self, images):
+        """Whether this is a 1 x 1 convolution that is done faster as a matrix product.
+
+        images: what goes in or what comes out, of as many pixels as are convolved.
+        """
+        return self.is_pointwise and self.group == 1 and device.multiplies_faster(images)
 
     def _params_wanted(self):
         wanted = self.param_propagate_down

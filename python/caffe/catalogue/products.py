@@ -25,11 +25,18 @@ def _pixels(x, stride):
 
 def _rows(x):
     """x as (N H W, C); no copy for channels last."""
-    return x.movedim(1, -1).reshape(-1, x.shape[1])
+    channels = x.shape[1]
+    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        return x.as_strided((x.numel() // channels, channels), (channels, 1))
+    return x.movedim(1, -1).reshape(-1, channels)
 
 
 def _images(rows, like):
     """Rows as images of the size of `like` (N, ., H, W), channels last."""
+    if like.dim() == 4:
+        (count, _, height, width), channels = like.shape, rows.shape[1]
+        return rows.as_strided((count, channels, height, width),
+                               (height * width * channels, 1, width * channels, channels))
     return rows.view(like.shape[0], *like.shape[2:], -1).movedim(-1, 1)
 
 
