@@ -39,8 +39,9 @@ class _SoftmaxLoss(ReadsLabels, NormalizedLoss):
         self.divisor = self.normalizer(math.prod(scores.shape[:self.axis]),
                                        math.prod(scores.shape[self.axis + 1:]), self.keep)
         loss = terms.sum() / self.divisor
-        tops = (loss, self.log_p.exp().to(scores.dtype))
-        return tops[:len(self.layer_param.top)]
+        if len(self.layer_param.top) == 1:
+            return loss
+        return loss, self.log_p.exp().to(scores.dtype)
 
     def backward(self, diffs, bottoms, tops, wanted):
         if diffs[0] is None:

@@ -1,4 +1,4 @@
-"""The GPU kernels on tensors, in Triton: what cpu.py has but for convolutions, and pooling.
+"""The GPU kernels on tensors, in Triton: what cpu.py has but for convolutions.
 
 Each way of a normalization takes three launches: sums over parts of the rows, their reduction to
 what each channel needs, one pass over the values.
