@@ -216,20 +216,23 @@ def multiplies_faster(images):
 def multiplies_weights_faster(images, weight):
     """Whether the gradient of a convolution's weights is faster as a product of matrices.
 
-    Measured with oneDNN on kernels of 3 x 3: in bf16 1.6 to 2.8 times as fast up to 12 x 12
-    pixels, 1.0 to 1.5 at 14 x 14, 0.3 to 1.1 above; in fp32 1.1 to 2.2 up to 8 x 8, 0.7 for 64
-    channels.
+    Measured by benchmarks/kernels.py on kernels of 3 x 3: in bf16 1.1 to 2.8 times as fast up to
+    10 x 10 pixels, 1.1 to 1.5 at 14 x 14 from 256 channels on, 0.5 to 1.1 else; in fp32 1.0 to
+    2.2 times up to 8 x 8 from 128 channels on, 0.6 to 1.1 else.
     """
     pixels, channels = images.shape[2:].numel(), min(weight.shape[:2])
-    most, fewest = (196, 64) if images.dtype == torch.bfloat16 else (64, 128)
-    return images.device.type == "cpu" and pixels <= most and channels >= fewest
+    if images.dtype == torch.bfloat16:
+        pays = channels >= 64 and pixels <= (196 if channels >= 256 else 100)
+    else:
+        pays = channels >= 128 and pixels <= 64
+    return images.device.type == "cpu" and pays
 
 
 def multiplies_faster_in_fp32(rows):
     """Whether the product of two bf16 matrices of so few common rows is faster done in fp32.
 
-    Measured with oneDNN, the product stored in fp32: 2.1 to 3.0 times up to 16 rows, 1.4 to 2.5
-    at 32, 0.85 at 64.
+    Measured by benchmarks/kernels.py, the product stored in fp32: 2.1 to 3.0 times up to 16 rows,
+    1.4 to 2.5 at 32, 0.85 at 64.
     """
     return rows.device.type == "cpu" and rows.dtype == torch.bfloat16 and len(rows) <= 32
 

@@ -15,7 +15,9 @@
 
 namespace {
 
-constexpr long GROUP = 16;   // rows that are added up before the sums in memory are touched
+// Rows that are added up before the sums in memory are touched. Rows of 1024 channels lie a whole
+// page apart, so they share a few places of the nearest cache: from several images, fewer rows fit.
+constexpr long OF_ONE_IMAGE = 16, OF_SEVERAL_IMAGES = 4;
 constexpr int WAYS = 4;      // sums side by side in a group: an addition need not wait for the last
 constexpr long BLOCK = 128;  // rows whose sums are kept in single precision
 
@@ -41,7 +43,7 @@ struct Sums {
 Floats total(const Floats* ways) { return (ways[0] + ways[1]) + (ways[2] + ways[3]); }
 
 // Adds to `sums` for all rows and channels what term(row, c, terms) writes to terms[COUNT].
-template <int COUNT, class Term>
+template <long GROUP, int COUNT, class Term>
 void add_rows(Sums<COUNT>& sums, long begin, long end, int channels, Term term) {
     for (long block = begin; block < end; block += BLOCK) {
         long stop = std::min(block + BLOCK, end);
@@ -70,7 +72,7 @@ void add_rows(Sums<COUNT>& sums, long begin, long end, int channels, Term term) 
 template <class T>
 std::vector<float> mean_of_rows(const T* x, long rows, int channels) {
     Sums<1> sums(channels);
-    add_rows(sums, 0, rows, channels, [=](long row, int c, Floats* terms) {
+    add_rows<OF_ONE_IMAGE>(sums, 0, rows, channels, [=](long row, int c, Floats* terms) {
         terms[0] = load(x + row * channels + c);
     });
     std::vector<float> mean(channels);
@@ -80,12 +82,12 @@ std::vector<float> mean_of_rows(const T* x, long rows, int channels) {
 
 // The sums over all rows. Each thread adds up in memory of its own: two that write to one cache line
 // would wait for each other.
-template <int COUNT, class Term>
+template <long GROUP, int COUNT, class Term>
 Sums<COUNT> add_in_parallel(long rows, int channels, int threads, Term term) {
     std::vector<Sums<COUNT>> parts(threads, Sums<COUNT>(0));
     in_parallel(threads, rows, [&](int part, long begin, long end) {
         Sums<COUNT> sums(channels);
-        add_rows(sums, begin, end, channels, term);
+        add_rows<GROUP>(sums, begin, end, channels, term);
         parts[part] = std::move(sums);
     });
     for (int part = 1; part < threads; ++part)
@@ -104,7 +106,7 @@ void measure(const T* x, long rows, int channels, float* mean, float* variance, 
         terms[0] = load(x + row * channels + c) - load(from + c);
         terms[1] = terms[0] * terms[0];
     };
-    Sums<2> sums = add_in_parallel<2>(rows, channels, threads, moments);
+    Sums<2> sums = add_in_parallel<OF_ONE_IMAGE, 2>(rows, channels, threads, moments);
     for (int c = 0; c < channels; ++c) {
         double shifted = sums.all[0][c] / rows;
         mean[c] = origin[c] + shifted;
@@ -221,7 +223,8 @@ void backward_through(const Flow<T>* given, const T* x, long rows, int channels,
             terms[2 * i + 1] = diff * centred;
         }
     };
-    Sums<2 * FLOWS> sums = add_in_parallel<2 * FLOWS>(rows, channels, threads, terms_of);
+    Sums<2 * FLOWS> sums =
+        add_in_parallel<OF_SEVERAL_IMAGES, 2 * FLOWS>(rows, channels, threads, terms_of);
     std::array<Line, FLOWS> lines;
     bool any_data = false;
     for (int i = 0; i < FLOWS; ++i) {
