@@ -4,8 +4,8 @@
     python benchmarks/kernels.py [--only weight_gradients]
 
 The plain way is PyTorch's, or two calls where the own way is one. The rules by which a layer
-chooses (`caffe.device`, `caffe.kernels.cpu`) were read off this. Both ways take turns; printed are the medians in us, and the median of the ratios turn by turn with
-their quartiles.
+chooses (`caffe.device`, `caffe.kernels.cpu`) were read off this. Both ways take turns; printed are
+the medians in us, and the median of the ratios turn by turn with their quartiles.
 """
 
 import argparse
