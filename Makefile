@@ -74,7 +74,7 @@ test-heavy: $(READY) ## run what the suite leaves out: every network, each sched
 
 gpu-test: $(READY) ## run what compares with BVLC Caffe and autograd on a GPU (GPU=0)
 	$(VENV)/bin/python -m pytest --gpu $(patsubst auto,0,$(GPU)) $(addprefix tests/test_,$(addsuffix .py, \
-	  kernels replay catalogue solver backward schedules flow_plan relay_golden training_curves \
+	  kernels replay keep_blobs catalogue solver backward schedules flow_plan relay_golden training_curves \
 	  scene_data optimisations))
 
 lint: $(READY) ## run the linter

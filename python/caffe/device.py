@@ -216,16 +216,16 @@ def multiplies_faster(images):
 def multiplies_weights_faster(images, weight):
     """Whether the gradient of a convolution's weights is faster as a product of matrices.
 
-    Measured by benchmarks/kernels.py on kernels of 3 x 3: in bf16 1.1 to 2.8 times as fast up to
-    10 x 10 pixels, 1.1 to 1.5 at 14 x 14 from 256 channels on, 0.5 to 1.1 else; in fp32 1.0 to
-    2.2 times up to 8 x 8 from 128 channels on, 0.6 to 1.1 else.
+    Measured by benchmarks/kernels.py on kernels of 3 x 3 and 128 channels or more: in bf16 1.7 to
+    2.8 times as fast up to 10 x 10 pixels, from 256 channels on 1.0 to 1.5 at 14 x 14, less above;
+    in fp32 1.0 to 2.2 times up to 8 x 8, 0.7 to 1.1 above. For 64 channels 0.6 to 1.4.
     """
     pixels, channels = images.shape[2:].numel(), min(weight.shape[:2])
     if images.dtype == torch.bfloat16:
-        pays = channels >= 64 and pixels <= (196 if channels >= 256 else 100)
+        most = 196 if channels >= 256 else 100
     else:
-        pays = channels >= 128 and pixels <= 64
-    return images.device.type == "cpu" and pays
+        most = 64
+    return images.device.type == "cpu" and channels >= 128 and pixels <= most
 
 
 def multiplies_faster_in_fp32(rows):
