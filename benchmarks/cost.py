@@ -49,7 +49,7 @@ def main():
         return
     engines = ["caffe"] + ["bvlc"] * bool(args.bvlc)
     print(f"{args.model}, batch {args.batch}, {args.size}x{args.size}, fp32, {args.rounds} rounds "
-          f"of {args.steps} steps; {hardware(args)}\n")
+          f"of {args.steps} steps; {hardware(args.gpu)}\n")
     print(head("engine", "training", "peak of the process, MB", "peak of tensors, MB",
                "processor s a step"))
     for engine in engines:

@@ -44,7 +44,7 @@ def main():
     total = sum(ms for ms, _ in kernels.values())
     print(f"{args.model} {args.method}, batch {args.batch}, {args.size}x{args.size}, "
           f"{args.precision}: {1e3 * each:.2f} ms a step, {args.batch / each:.0f} images/s, "
-          f"{peak() / 1e6:.0f} MB at most; {train_step.hardware(args)}")
+          f"{peak() / 1e6:.0f} MB at most; {train_step.hardware(args.gpu)}")
     for kind, (ms, count) in kernels.items():
         print(f"{kind:26} {ms:8.2f} ms {100 * ms / total:5.1f} % {count:6} kernels")
     print(f"{'all kernels':26} {total:8.2f} ms; the GPU waits for {1e3 * each - total:.2f} ms")

@@ -33,10 +33,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--only", choices=FAMILIES, help="one family of operations")
     parser.add_argument("--turns", type=int, default=40)
-    parser.add_argument("--gpu", default="none", help=argparse.SUPPRESS)
     args = parser.parse_args()
     caffe.keep_freed_memory()
-    print(f"{args.turns} turns; {train_step.hardware(args)}")
+    print(f"{args.turns} turns; {train_step.hardware()}")
     for name in [args.only] if args.only else FAMILIES:
         print(f"\n{name:44} {'plain us':>10} {'own us':>8}   ratio (quartiles)")
         for what, theirs, ours in FAMILIES[name]():

@@ -46,7 +46,7 @@ def timed(steps, first):
 
 def report(args, pairs):
     print(f"{args.model}, batch {args.batch}, {args.size}x{args.size}, {args.precision}, "
-          f"{len(pairs)} pairs; {train_step.hardware(args)}")
+          f"{len(pairs)} pairs; {train_step.hardware(args.gpu)}")
     for name, seconds in zip(args.variants, zip(*pairs, strict=True), strict=True):
         print(f"{name:20} {1e3 * statistics.median(seconds):8.1f} ms, least "
               f"{1e3 * min(seconds):8.1f}")

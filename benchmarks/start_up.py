@@ -36,7 +36,7 @@ def main():
         print("RESULT " + json.dumps(child(args)))
         return
     rounds = [run_child() for _ in range(args.rounds)]
-    lines = [f"command: python {' '.join(sys.argv)}", hardware(args),
+    lines = [f"command: python {' '.join(sys.argv)}", hardware(args.gpu),
              f"{args.model}, batch {args.batch}, {args.size} x {args.size}, {args.rounds} rounds"]
     for what in rounds[0]:
         values = [found[what] for found in rounds]

@@ -185,7 +185,7 @@ def peak_memory(device):
 
 def report(args, results):
     print(f"{args.model}, batch {args.batch}, {args.size}x{args.size}, {args.precision}, "
-          f"{args.rounds} rounds of {args.steps} steps; {hardware(args)}")
+          f"{args.rounds} rounds of {args.steps} steps; {hardware(args.gpu)}")
     print(f"{'':24} {'images/s':>20} {'caffe is':>16} {'peak MB':>9}")
     for (peer, method), rounds in results.items():
         speeds = [each["images_per_s"] for each in rounds]
@@ -206,10 +206,10 @@ def spread(values):
     return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
-def hardware(args):
+def hardware(gpu="none"):
     import torch
-    if args.gpu != "none":
-        return f"{torch.cuda.get_device_name(int(args.gpu))}, torch {torch.__version__}"
+    if gpu != "none":
+        return f"{torch.cuda.get_device_name(int(gpu))}, torch {torch.__version__}"
     with open("/proc/cpuinfo") as file:
         names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
     return (f"{os.cpu_count()} cores {names[0] if names else platform.processor()}, "
