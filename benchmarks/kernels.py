@@ -12,10 +12,10 @@ import argparse
 import os
 import statistics
 import sys
-import time
 
 import torch
 
+import paired
 import train_step
 
 sys.path.insert(0, os.path.join(train_step.ROOT, "python"))
@@ -39,17 +39,8 @@ def main():
     for name in [args.only] if args.only else FAMILIES:
         print(f"\n{name:44} {'plain us':>10} {'own us':>8}   ratio (quartiles)")
         for what, theirs, ours in FAMILIES[name]():
-            report(what, *zip(*[timed(theirs, ours) for _ in range(args.turns)], strict=True))
-
-
-def timed(*runs):
-    """Seconds of each."""
-    seconds = []
-    for run in runs:
-        begun = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - begun)
-    return seconds
+            turns = [paired.timed((theirs, ours), number % 2) for number in range(args.turns)]
+            report(what, *zip(*turns, strict=True))
 
 
 def report(what, theirs, ours):

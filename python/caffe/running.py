@@ -14,10 +14,7 @@ def forward_node(node):
     if node.shapes != [blob.shape for blob in node.bottoms]:
         reshape(node)
     bottoms = [blob.tensor for blob in node.bottoms]
-    try:
-        tops = layer.forward(*bottoms)
-    except _FOREIGN as error:
-        raise named(error, node, "forward") from error
+    tops = _run(node, "forward", lambda: layer.forward(*bottoms))
     if node.in_place and layer.reads_bottom:
         node.inputs = bottoms
     if isinstance(tops, torch.Tensor):
@@ -66,18 +63,12 @@ def backward_both(node, diffs, wanted):
         return backward_data(node, diffs, wanted)
     if node.refused:
         _refuse(node, wanted)
-    try:
-        return layer.backward_both(diffs, *_values(node), wanted)
-    except _FOREIGN as error:
-        raise named(error, node, "backward") from error
+    return _run(node, "backward", lambda: layer.backward_both(diffs, *_values(node), wanted))
 
 
 def backward_params(node, diffs):
     """Add to the parameters' diffs."""
-    try:
-        node.layer.backward_params(diffs, *_values(node))
-    except _FOREIGN as error:
-        raise named(error, node, "backward") from error
+    _run(node, "backward", lambda: node.layer.backward_params(diffs, *_values(node)))
 
 
 def backward_data(node, diffs, wanted):
@@ -86,18 +77,20 @@ def backward_data(node, diffs, wanted):
         return [None] * len(node.bottoms)
     if node.refused:
         _refuse(node, wanted)
-    try:
-        return node.layer.backward(diffs, *_values(node), wanted)
-    except _FOREIGN as error:
-        raise named(error, node, "backward") from error
+    return _run(node, "backward", lambda: node.layer.backward(diffs, *_values(node), wanted))
 
 
 def backward_several(node, flows):
     """The diffs of the bottoms for each of the flows (diffs, wanted, counts); see TensorLayer."""
+    return _run(node, "backward", lambda: node.layer.backward_several(flows, *_values(node)))
+
+
+def _run(node, what, function):
+    """What a call of the node's layer returns; what PyTorch raises there names the layer."""
     try:
-        return node.layer.backward_several(flows, *_values(node))
+        return function()
     except _FOREIGN as error:
-        raise named(error, node, "backward") from error
+        raise named(error, node, what) from error
 
 
 def _values(node):
