@@ -48,22 +48,36 @@ def main():
         print("RESULT " + json.dumps(child(args, *args.child.split(":"))))
         return
     engines = ["caffe"] + ["bvlc"] * bool(args.bvlc)
-    print(f"{args.model}, batch {args.batch}, {args.size}x{args.size}, fp32, {args.rounds} rounds "
-          f"of {args.steps} steps; {hardware(args.gpu)}\n")
-    print(head("engine", "training", "peak of the process, MB", "peak of tensors, MB",
-               "processor s a step"))
+    print(
+        f"{args.model}, batch {args.batch}, {args.size}x{args.size}, fp32, {args.rounds} rounds "
+        f"of {args.steps} steps; {hardware(args.gpu)}\n"
+    )
+    print(
+        head(
+            "engine",
+            "training",
+            "peak of the process, MB",
+            "peak of tensors, MB",
+            "processor s a step",
+        )
+    )
     for engine in engines:
         results = take_turns(args, engine, "step", METHODS)
         for method, rounds in results.items():
-            tensors = f"{run_child(args, engine, 'tensors', method)['peak_bytes'] / 1e6:.2f}" if (
-                engine == "caffe") else ""
+            tensors = (
+                f"{run_child(args, engine, 'tensors', method)['peak_bytes'] / 1e6:.2f}"
+                if (engine == "caffe")
+                else ""
+            )
             process = statistics.median(each["peak_bytes"] for each in rounds) / 1e6
             print(f"| {engine} | {method} | {process:.0f} | {tensors} | {seconds(rounds)} |")
     print("\n" + head("engine", "TEST net", "layers", "parameters", "processor ms an image"))
     for engine in engines:
         for method, rounds in take_turns(args, engine, "test", TEST_NETS).items():
-            print(f"| {engine} | {method} | {rounds[0]['layers']} | {rounds[0]['parameters']:,} | "
-                  f"{seconds(rounds, 1e3 / args.batch)} |")
+            print(
+                f"| {engine} | {method} | {rounds[0]['layers']} | {rounds[0]['parameters']:,} | "
+                f"{seconds(rounds, 1e3 / args.batch)} |"
+            )
 
 
 def head(*columns):
@@ -88,10 +102,16 @@ def seconds(rounds, scale=1):
 
 def run_child(args, engine, what, method):
     prefix = shlex.split(args.bvlc) + ["python3"] if engine == "bvlc" else [sys.executable]
-    command = [*prefix, os.path.abspath(__file__), *sys.argv[1:], "--child",
-               f"{engine}:{what}:{method}"]
-    return result_of(command, {**os.environ, **dict.fromkeys(THREADS, "1")},
-                     f"{engine} {what} {method}")
+    command = [
+        *prefix,
+        os.path.abspath(__file__),
+        *sys.argv[1:],
+        "--child",
+        f"{engine}:{what}:{method}",
+    ]
+    return result_of(
+        command, {**os.environ, **dict.fromkeys(THREADS, "1")}, f"{engine} {what} {method}"
+    )
 
 
 def child(args, engine, what, method):
@@ -108,6 +128,7 @@ def child(args, engine, what, method):
 def peak_of_tensors(args, engine, method):
     """Bytes of all tensors that live at once, at most, in the third training step."""
     from live_bytes import LiveBytes
+
     with LiveBytes() as live:
         step, _ = caffe_step(args, engine, method)
         step()
@@ -122,6 +143,7 @@ def test_net(args, engine, stages):
     import relay_cases
     from relaybp import engine as engines
     from relaybp import models, run_folder
+
     if engine == "bvlc":
         os.environ["CAFFE_ROOT"] = "/usr/lib/python3/dist-packages"
     caffe = engines.load()
@@ -140,10 +162,13 @@ def test_net(args, engine, stages):
 
     def forward():
         net._forward(0, last)
+
     forward()
-    return {"layers": len(net.layers), "seconds": median_seconds(forward, args.steps),
-            "parameters": sum(blob.data.size for name, blobs in net.params.items()
-                              for blob in blobs)}
+    return {
+        "layers": len(net.layers),
+        "seconds": median_seconds(forward, args.steps),
+        "parameters": sum(blob.data.size for name, blobs in net.params.items() for blob in blobs),
+    }
 
 
 def median_seconds(function, times):

@@ -42,8 +42,9 @@ TARGETS = {"jpeg": 1.5, "raw": 3.0}  # times the best DataLoader
 
 
 def parser():
-    flags = argparse.ArgumentParser(description=__doc__,
-                                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     flags.add_argument("--rounds", type=int, default=7, help="turns of every peer (default: 7)")
     flags.add_argument("--batches", type=int, default=16, help="batches a turn (default: 16)")
     flags.add_argument("--batch", type=int, default=64, help="images a batch (default: 64)")
@@ -58,10 +59,12 @@ def photograph(random):
     """A picture with the spectrum, contrast and colours of a photograph, (H, W, 3) uint8."""
     y, x = np.fft.fftfreq(HEIGHT)[:, None], np.fft.fftfreq(WIDTH)[None]
     falling = 1 / np.maximum(np.hypot(y, x), 1 / WIDTH)
+
     def cloud(power):
-        waves = np.fft.fft2(random.normal(size=(HEIGHT, WIDTH))) * falling ** power
+        waves = np.fft.fft2(random.normal(size=(HEIGHT, WIDTH))) * falling**power
         values = np.fft.ifft2(waves).real
         return values / values.std()
+
     light = cloud(1.2)
     picture = np.stack([115 + 50 * (light + 0.35 * cloud(1.3)) for _ in range(3)], axis=2)
     return cv2.GaussianBlur(picture, (0, 0), 1.0).clip(0, 255).astype(np.uint8)
@@ -97,10 +100,19 @@ class Peer:
         self.images, self.log = settings["batch"], Path(settings["folder"], f"{name}.log")
         with open(self.log, "w") as log:
             self._process = subprocess.Popen(
-                [*command, "data_peers.py", name, json.dumps(settings)], cwd=settings["folder"],
-                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1",
-                     "OPENBLAS_NUM_THREADS": "1"},
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+                [*command, "data_peers.py", name, json.dumps(settings)],
+                cwd=settings["folder"],
+                env={
+                    **os.environ,
+                    "PYTHONPATH": path,
+                    "OMP_NUM_THREADS": "1",
+                    "OPENBLAS_NUM_THREADS": "1",
+                },
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
 
     def rate(self, batches):
         """Images per second of CPU time over so many batches."""
@@ -109,8 +121,10 @@ class Peer:
             for line in self._process.stdout:
                 if line.startswith("cost "):
                     return batches * self.images / float(line.split()[1])
-        raise SystemExit(f"{self.log.stem} ended, exit status {self._process.wait()}:\n"
-                         f"{self.log.read_text()[-3000:]}")
+        raise SystemExit(
+            f"{self.log.stem} ended, exit status {self._process.wait()}:\n"
+            f"{self.log.read_text()[-3000:]}"
+        )
 
     def close(self):
         self._process.stdin.close()
@@ -119,8 +133,13 @@ class Peer:
 
 def measure(kind, folder, options):
     """{peer: its rates}, the peers taking turns."""
-    settings = {"db": str(folder / kind), "folder": str(folder), "batch": options.batch,
-                "records": options.records, "bvlc": options.bvlc}
+    settings = {
+        "db": str(folder / kind),
+        "folder": str(folder),
+        "batch": options.batch,
+        "records": options.records,
+        "bvlc": options.bvlc,
+    }
     names = [name for name in PEERS if name != BVLC or options.bvlc]
     if kind == "raw":  # nothing to decode
         names = [name for name in names if "Pillow" not in name]
@@ -140,13 +159,19 @@ def report(kind, rates, size):
     """The lines of a table."""
     what = f"JPEG of {size / 1000:.0f} kB" if kind == "jpeg" else "raw"
     yield f"{HEIGHT} x {WIDTH} {what} -> random {224} crops, images per second and core"
-    best = max((name for name in rates if "Loader" in name),
-               key=lambda name: statistics.median(rates[name]))
-    times = {name: statistics.median(map(operator.truediv, found, rates[best]))
-             for name, found in rates.items()}  # round by round, for the machine's speed drifts
+    best = max(
+        (name for name in rates if "Loader" in name),
+        key=lambda name: statistics.median(rates[name]),
+    )
+    times = {
+        name: statistics.median(map(operator.truediv, found, rates[best]))
+        for name, found in rates.items()
+    }  # round by round, for the machine's speed drifts
     for name, found in sorted(rates.items(), key=lambda row: -statistics.median(row[1])):
-        yield (f"  {name:42} {statistics.median(found):8.0f}   (rounds {min(found):.0f} to "
-               f"{max(found):.0f})   {times[name]:5.2f} x the best DataLoader")
+        yield (
+            f"  {name:42} {statistics.median(found):8.0f}   (rounds {min(found):.0f} to "
+            f"{max(found):.0f})   {times[name]:5.2f} x the best DataLoader"
+        )
     reached = times[OURS[0]]
     yield f"  target {TARGETS[kind]:g} x: {'reached' if reached >= TARGETS[kind] else 'missed'}"
 
@@ -156,9 +181,12 @@ def hardware():
     import lmdb
     import PIL
     import torch
+
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.partition(":")[2].strip() for line in lines
-                  if line.startswith("model name")), platform.machine())
+    model = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
     yield f"command: python {shlex.join(sys.argv)}"
     yield f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
     modules = {"torch": torch, "numpy": np, "OpenCV": cv2, "Pillow": PIL, "lmdb": lmdb}

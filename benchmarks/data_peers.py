@@ -22,24 +22,31 @@ AHEAD = 3  # batches made in advance, by every peer
 def caffe_data(settings):
     """Caffe's Data layer: this project's, or with an original Caffe its own."""
     means = " ".join("mean_value: %g" % value for value in MEAN)
-    return caffe_net(settings, 'layer { name: "data" type: "Data" top: "data" top: "label" '
-                     'data_param { source: "%s" batch_size: %d backend: LMDB prefetch: %d } '
-                     "transform_param { crop_size: %d mirror: true %s } }" % (
-                         settings["db"], settings["batch"], AHEAD, CROP, means))
+    return caffe_net(
+        settings,
+        'layer { name: "data" type: "Data" top: "data" top: "label" '
+        'data_param { source: "%s" batch_size: %d backend: LMDB prefetch: %d } '
+        "transform_param { crop_size: %d mirror: true %s } }"
+        % (settings["db"], settings["batch"], AHEAD, CROP, means),
+    )
 
 
 def scene_data(settings):
     """This project's SceneData layer."""
     means = " ".join("mean_value: %g" % value for value in MEAN)
-    return caffe_net(settings, 'layer { name: "data" type: "Python" top: "data" top: "label" '
-                     'python_param { module: "layers.scene_data" layer: "SceneData" param_str: '
-                     "'source: \"%s\" batch_size: %d workers: 1 ahead: %d shuffle: true "
-                     "crop_size: %d mirror: true %s' } }" % (
-                         settings["db"], settings["batch"], AHEAD, CROP, means))
+    return caffe_net(
+        settings,
+        'layer { name: "data" type: "Python" top: "data" top: "label" '
+        'python_param { module: "layers.scene_data" layer: "SceneData" param_str: '
+        '\'source: "%s" batch_size: %d workers: 1 ahead: %d shuffle: true '
+        "crop_size: %d mirror: true %s' } }"
+        % (settings["db"], settings["batch"], AHEAD, CROP, means),
+    )
 
 
 def caffe_net(settings, text):
     import caffe
+
     path = os.path.join(settings["folder"], "net%d.prototxt" % os.getpid())
     with open(path, "w") as file:
         file.write(text)
@@ -67,9 +74,11 @@ class Records:
         import torch
 
         from caffe.proto import caffe_pb2
+
         if self.environment is None:
             import cv2
             import lmdb
+
             cv2.setNumThreads(1)
             self.environment = lmdb.open(self.path, readonly=True, lock=False)
             self.random = np.random.default_rng(index)
@@ -79,7 +88,7 @@ class Records:
         image = self.decode(datum)  # (H, W, C)
         top = int(self.random.integers(image.shape[0] - CROP + 1))
         left = int(self.random.integers(image.shape[1] - CROP + 1))
-        image = image[top:top + CROP, left:left + CROP]
+        image = image[top : top + CROP, left : left + CROP]
         if self.random.random() < 0.5:
             image = self.mirrored(image)
         tensor = torch.from_numpy(np.ascontiguousarray(image))
@@ -93,29 +102,40 @@ class Records:
             return np.frombuffer(datum.data, np.uint8).reshape(shape).transpose(1, 2, 0)
         if self.decoder == "opencv":
             import cv2
+
             return cv2.imdecode(np.frombuffer(datum.data, np.uint8), cv2.IMREAD_COLOR)
         import io
 
         from PIL import Image
+
         return np.asarray(Image.open(io.BytesIO(datum.data)).convert("RGB"))
 
     @staticmethod
     def mirrored(image):
         if image.flags.c_contiguous or image.strides[2] == 1:
             import cv2
+
             return cv2.flip(image, 1)
         return image[:, ::-1]
 
 
 def data_loader(decoder, make):
     """torch's DataLoader, and on the batch what its workers have not done."""
+
     def batches(settings):
         import torch
+
         mean = torch.tensor(MEAN).reshape(3, 1, 1)
         row = torch.tensor(MEAN).repeat(CROP)
         loader = torch.utils.data.DataLoader(
-            Records(settings, decoder, make), settings["batch"], shuffle=True, num_workers=1,
-            persistent_workers=True, prefetch_factor=AHEAD, drop_last=True)
+            Records(settings, decoder, make),
+            settings["batch"],
+            shuffle=True,
+            num_workers=1,
+            persistent_workers=True,
+            prefetch_factor=AHEAD,
+            drop_last=True,
+        )
         shape = (3, CROP, CROP) if make == "bytes" else (CROP, CROP, 3)
         floats = torch.empty(settings["batch"], *shape)  # anew, it would cost 200 us an image
         while True:
@@ -125,6 +145,7 @@ def data_loader(decoder, make):
                 elif make == "channels last":  # rows of pixels, for single ones cost 100 us
                     floats.copy_(images).view(-1, CROP * 3).sub_(row)
                 yield
+
     return batches
 
 
@@ -132,8 +153,11 @@ PEERS = {
     "SceneData layer": scene_data,
     "Data layer": caffe_data,
     "BVLC Caffe's Data layer": caffe_data,
-    **{"DataLoader, %s, %s" % (decoder, make): data_loader(decoder.lower(), make)
-       for decoder in ("OpenCV", "Pillow") for make in ("floats", "bytes", "channels last")},
+    **{
+        "DataLoader, %s, %s" % (decoder, make): data_loader(decoder.lower(), make)
+        for decoder in ("OpenCV", "Pillow")
+        for make in ("floats", "bytes", "channels last")
+    },
 }
 
 
@@ -169,9 +193,11 @@ def main():
     name, settings = sys.argv[1], json.loads(sys.argv[2])
     try:
         import torch
+
         torch.set_num_threads(1)
         # the same allocator for all: without it page faults cost a DataLoader more than decoding
         import caffe
+
         caffe.keep_freed_memory()
     except ImportError:  # an original Caffe, whose blobs stay where they are
         pass

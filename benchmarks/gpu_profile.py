@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Where a training step's time on a GPU goes: the kernels of one step, by kind.
 
-    python benchmarks/gpu_profile.py --model resnet50 --batch 128 --precision bf16 --method relay
+python benchmarks/gpu_profile.py --model resnet50 --batch 128 --precision bf16 --method relay
 """
 
 import argparse
@@ -14,8 +14,21 @@ KINDS = {  # the first whose words are part of a kernel's name
     "pooling": ("pool",),
     "sums of diffs": ("CUDAFunctor_add", "CUDAFunctorOnSelf_add"),
     "update, rounding, copies": ("multi_tensor", "direct_copy", "fused_sgd", "memcpy", "Memcpy"),
-    "convolutions, products": ("nvjet", "cutlass", "xmma", "gemm", "conv", "wgrad", "dgrad", "nhwc",
-                               "Nhwc", "nchw", "cudnn", "fft", "splitK"),
+    "convolutions, products": (
+        "nvjet",
+        "cutlass",
+        "xmma",
+        "gemm",
+        "conv",
+        "wgrad",
+        "dgrad",
+        "nhwc",
+        "Nhwc",
+        "nchw",
+        "cudnn",
+        "fft",
+        "splitK",
+    ),
     "other": ("",),
 }
 
@@ -42,9 +55,11 @@ def main():
     each = (time.perf_counter() - begun) / args.steps
     kernels = profiled(step)
     total = sum(ms for ms, _ in kernels.values())
-    print(f"{args.model} {args.method}, batch {args.batch}, {args.size}x{args.size}, "
-          f"{args.precision}: {1e3 * each:.2f} ms a step, {args.batch / each:.0f} images/s, "
-          f"{peak() / 1e6:.0f} MB at most; {train_step.hardware(args.gpu)}")
+    print(
+        f"{args.model} {args.method}, batch {args.batch}, {args.size}x{args.size}, "
+        f"{args.precision}: {1e3 * each:.2f} ms a step, {args.batch / each:.0f} images/s, "
+        f"{peak() / 1e6:.0f} MB at most; {train_step.hardware(args.gpu)}"
+    )
     for kind, (ms, count) in kernels.items():
         print(f"{kind:26} {ms:8.2f} ms {100 * ms / total:5.1f} % {count:6} kernels")
     print(f"{'all kernels':26} {total:8.2f} ms; the GPU waits for {1e3 * each - total:.2f} ms")
@@ -53,14 +68,16 @@ def main():
 def profiled(step, steps=3):
     """{kind: (ms, launches)} of one step."""
     from torch.profiler import ProfilerActivity, profile
+
     with profile(activities=[ProfilerActivity.CUDA]) as record:
         for _ in range(steps):
             step()
     found = {kind: [0.0, 0] for kind in KINDS}
     for event in record.key_averages():
         if event.device_type.name == "CUDA" and "Optimizer" not in event.key:
-            kind = next(kind for kind, words in KINDS.items()
-                        if any(word in event.key for word in words))
+            kind = next(
+                kind for kind, words in KINDS.items() if any(word in event.key for word in words)
+            )
             found[kind][0] += event.self_device_time_total / 1e3 / steps
             found[kind][1] += event.count // steps
     return found

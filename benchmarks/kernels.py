@@ -45,8 +45,10 @@ def main():
 
 def report(what, theirs, ours):
     low, middle, high = statistics.quantiles([a / b for a, b in zip(theirs, ours, strict=True)])
-    print(f"{what:44} {1e6 * statistics.median(theirs):10.0f} {1e6 * statistics.median(ours):8.0f}"
-          f"   {middle:.2f} ({low:.2f}-{high:.2f})")
+    print(
+        f"{what:44} {1e6 * statistics.median(theirs):10.0f} {1e6 * statistics.median(ours):8.0f}"
+        f"   {middle:.2f} ({low:.2f}-{high:.2f})"
+    )
 
 
 def images(*shape, dtype=torch.float32):
@@ -60,24 +62,37 @@ def label(dtype, *sizes):
 def weight_gradients():
     """The gradient of 3 x 3 weights: oneDNN's, and as a matrix product."""
     for dtype in BOTH:
-        for count, channels, side in ((8, 512, 7), (32, 512, 7), (8, 384, 8), (8, 512, 14),
-                                      (8, 256, 14), (8, 128, 14), (8, 192, 17), (8, 128, 28),
-                                      (128, 64, 8)):
+        for count, channels, side in (
+            (8, 512, 7),
+            (32, 512, 7),
+            (8, 384, 8),
+            (8, 512, 14),
+            (8, 256, 14),
+            (8, 128, 14),
+            (8, 192, 17),
+            (8, 128, 28),
+            (128, 64, 8),
+        ):
             x, dy = (images(count, channels, side, side, dtype=dtype) for _ in range(2))
             weight = images(channels, channels, 3, 3, dtype=dtype)
-            yield (label(dtype, count, channels, side, side),
-                   lambda x=x, dy=dy, w=weight: aten.convolution_backward(
-                       dy, x, w, None, *SAME, (False, True, False)),
-                   lambda x=x, dy=dy: products.weight_gradient(dy, x, (3, 3), (1, 1)))
+            yield (
+                label(dtype, count, channels, side, side),
+                lambda x=x, dy=dy, w=weight: aten.convolution_backward(
+                    dy, x, w, None, *SAME, (False, True, False)
+                ),
+                lambda x=x, dy=dy: products.weight_gradient(dy, x, (3, 3), (1, 1)),
+            )
 
 
 def inner_products():
     """The gradient of an InnerProduct's weights in fp32, from bf16: rounded, and not."""
     for rows in (8, 32, 64):
         x, dy = (torch.randn(rows, size).bfloat16() for size in (2048, 1024))
-        yield (f"{rows} rows, 1024 x 2048",
-               lambda x=x, dy=dy: torch.empty(1024, 2048).copy_(dy.T @ x),
-               lambda x=x, dy=dy: dy.float().T @ x.float())
+        yield (
+            f"{rows} rows, 1024 x 2048",
+            lambda x=x, dy=dy: torch.empty(1024, 2048).copy_(dy.T @ x),
+            lambda x=x, dy=dy: dy.float().T @ x.float(),
+        )
 
 
 def small_convolutions():
@@ -86,12 +101,17 @@ def small_convolutions():
         for channels, side in ((16, 32), (32, 16), (64, 8)):
             x, dy = (images(count, channels, side, side) for _ in range(2))
             weight = images(channels, channels, 3, 3)
-            yield (label(x.dtype, count, channels, side, side),
-                   lambda x=x, dy=dy, w=weight: (
-                       torch.convolution(x, w, None, *SAME),
-                       aten.convolution_backward(dy, x, w, None, *SAME, (True, True, False))),
-                   lambda x=x, dy=dy, w=weight: (cpu.convolve_3x3(x, w),
-                                                 cpu.convolve_3x3_backward(dy, x, w, (True, True))))
+            yield (
+                label(x.dtype, count, channels, side, side),
+                lambda x=x, dy=dy, w=weight: (
+                    torch.convolution(x, w, None, *SAME),
+                    aten.convolution_backward(dy, x, w, None, *SAME, (True, True, False)),
+                ),
+                lambda x=x, dy=dy, w=weight: (
+                    cpu.convolve_3x3(x, w),
+                    cpu.convolve_3x3_backward(dy, x, w, (True, True)),
+                ),
+            )
 
 
 def max_pools():
@@ -102,13 +122,17 @@ def max_pools():
             y, places = aten.max_pool2d_with_indices(x, *rule, (1, 1), True)
             sizes, dy = tuple(y.shape[2:]), images(*y.shape, dtype=dtype)
             own = cpu.max_pool(x, *rule, sizes)[1]
-            yield (label(dtype, *shape) + f", {kernel} by {stride}",
-                   lambda x=x, dy=dy, rule=rule, places=places: (
-                       aten.max_pool2d_with_indices(x, *rule, (1, 1), True),
-                       aten.max_pool2d_with_indices_backward(dy, x, *rule, (1, 1), True, places)),
-                   lambda x=x, dy=dy, rule=rule, sizes=sizes, own=own: (
-                       cpu.max_pool(x, *rule, sizes),
-                       cpu.max_pool_backward(dy, own, *rule, x.shape[2:])))
+            yield (
+                label(dtype, *shape) + f", {kernel} by {stride}",
+                lambda x=x, dy=dy, rule=rule, places=places: (
+                    aten.max_pool2d_with_indices(x, *rule, (1, 1), True),
+                    aten.max_pool2d_with_indices_backward(dy, x, *rule, (1, 1), True, places),
+                ),
+                lambda x=x, dy=dy, rule=rule, sizes=sizes, own=own: (
+                    cpu.max_pool(x, *rule, sizes),
+                    cpu.max_pool_backward(dy, own, *rule, x.shape[2:]),
+                ),
+            )
 
 
 def average_pools():
@@ -118,29 +142,40 @@ def average_pools():
             x, rule = images(*shape, dtype=dtype), ((kernel,) * 2, (stride,) * 2, (pad,) * 2)
             y = aten.avg_pool2d(x, *rule, True)
             sizes, dy = tuple(y.shape[2:]), images(*y.shape, dtype=dtype)
-            yield (label(dtype, *shape) + f", {kernel} by {stride}",
-                   lambda x=x, dy=dy, rule=rule: (
-                       aten.avg_pool2d(x, *rule, True),
-                       aten.avg_pool2d_backward(dy, x, *rule, True, True, None)),
-                   lambda x=x, dy=dy, rule=rule, sizes=sizes: (
-                       cpu.average_pool(x, *rule, sizes),
-                       cpu.average_pool_backward(dy, *rule, x.shape[2:])))
+            yield (
+                label(dtype, *shape) + f", {kernel} by {stride}",
+                lambda x=x, dy=dy, rule=rule: (
+                    aten.avg_pool2d(x, *rule, True),
+                    aten.avg_pool2d_backward(dy, x, *rule, True, True, None),
+                ),
+                lambda x=x, dy=dy, rule=rule, sizes=sizes: (
+                    cpu.average_pool(x, *rule, sizes),
+                    cpu.average_pool_backward(dy, *rule, x.shape[2:]),
+                ),
+            )
 
 
-POOLS = (((8, 64, 112, 112), 3, 2, 0), ((8, 1024, 14, 14), 5, 3, 0), ((8, 192, 35, 35), 3, 1, 1),
-         ((4, 512, 14, 14), 2, 2, 0))
+POOLS = (
+    ((8, 64, 112, 112), 3, 2, 0),
+    ((8, 1024, 14, 14), 5, 3, 0),
+    ((8, 192, 35, 35), 3, 1, 1),
+    ((4, 512, 14, 14), 2, 2, 0),
+)
 
 
 def split_diffs():
     """Below a residual block: two diffs added first, and within the normalization's backward."""
-    yield from _normalizations(lambda one, two: ([(one + two, None, True)],),
-                               lambda one, two: ([(one, two, True)],))
+    yield from _normalizations(
+        lambda one, two: ([(one + two, None, True)],), lambda one, two: ([(one, two, True)],)
+    )
 
 
 def flow_pairs():
     """Two flows through a residual block's end: one after the other, and in one pass."""
-    yield from _normalizations(lambda one, two: ([(one, None, True)], [(two, None, True)]),
-                               lambda one, two: ([(one, None, True), (two, None, True)],))
+    yield from _normalizations(
+        lambda one, two: ([(one, None, True)], [(two, None, True)]),
+        lambda one, two: ([(one, None, True), (two, None, True)],),
+    )
 
 
 def _normalizations(theirs, ours):
@@ -153,12 +188,22 @@ def _normalizations(theirs, ours):
             def run(calls, x=x, y=y, one=one, two=two, scale=scale, mean=mean, saved=saved):
                 for flows in calls(one, two):
                     cpu.normalize_backward(flows, x, scale, mean, saved, own_statistics=True, top=y)
+
             yield (label(dtype, *shape), lambda run=run: run(theirs), lambda run=run: run(ours))
 
 
-FAMILIES = {each.__name__: each for each in (
-    weight_gradients, inner_products, small_convolutions, max_pools, average_pools, split_diffs,
-    flow_pairs)}
+FAMILIES = {
+    each.__name__: each
+    for each in (
+        weight_gradients,
+        inner_products,
+        small_convolutions,
+        max_pools,
+        average_pools,
+        split_diffs,
+        flow_pairs,
+    )
+}
 
 
 if __name__ == "__main__":

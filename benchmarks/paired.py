@@ -45,16 +45,21 @@ def timed(steps, first):
 
 
 def report(args, pairs):
-    print(f"{args.model}, batch {args.batch}, {args.size}x{args.size}, {args.precision}, "
-          f"{len(pairs)} pairs; {train_step.hardware(args.gpu)}")
+    print(
+        f"{args.model}, batch {args.batch}, {args.size}x{args.size}, {args.precision}, "
+        f"{len(pairs)} pairs; {train_step.hardware(args.gpu)}"
+    )
     for name, seconds in zip(args.variants, zip(*pairs, strict=True), strict=True):
-        print(f"{name:20} {1e3 * statistics.median(seconds):8.1f} ms, least "
-              f"{1e3 * min(seconds):8.1f}")
+        print(
+            f"{name:20} {1e3 * statistics.median(seconds):8.1f} ms, least {1e3 * min(seconds):8.1f}"
+        )
     ratios = [second / first for first, second in pairs]
     medians = [statistics.median(random.choices(ratios, k=len(ratios))) for _ in range(1000)]
     low, _, high = statistics.quantiles(ratios, n=4)
-    print(f"second / first, time: {statistics.median(ratios):.3f} "
-          f"+- {statistics.stdev(medians):.3f}, quartiles {low:.3f}-{high:.3f}")
+    print(
+        f"second / first, time: {statistics.median(ratios):.3f} "
+        f"+- {statistics.stdev(medians):.3f}, quartiles {low:.3f}-{high:.3f}"
+    )
 
 
 if __name__ == "__main__":

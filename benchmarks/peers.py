@@ -41,8 +41,9 @@ class Peer(nn.Module):
             bottoms = [blobs[name] for name in layer.bottom]
             if layer.type == "SoftmaxWithLoss":
                 weight = layer.loss_weight[0] if layer.loss_weight else 1.0
-                losses[layer.top[0]] = weight * F.cross_entropy(bottoms[0].float().flatten(1),
-                                                                labels)
+                losses[layer.top[0]] = weight * F.cross_entropy(
+                    bottoms[0].float().flatten(1), labels
+                )
             elif key in self.parts:
                 x = bottoms[0].flatten(1) if layer.type == "InnerProduct" else bottoms[0]
                 blobs[layer.top[0]] = self.parts[key](x)
@@ -73,10 +74,15 @@ def _part(layer, shapes):
     """A module for the layers that have parameters or state."""
     if layer.type == "Convolution":
         options = layer.convolution_param
-        return nn.Conv2d(shapes[layer.bottom[0]][1], options.num_output,
-                         _pair(options, "kernel", 0), _pair(options, "stride", 1),
-                         _pair(options, "pad", 0), groups=options.group,
-                         bias=options.bias_term)
+        return nn.Conv2d(
+            shapes[layer.bottom[0]][1],
+            options.num_output,
+            _pair(options, "kernel", 0),
+            _pair(options, "stride", 1),
+            _pair(options, "pad", 0),
+            groups=options.group,
+            bias=options.bias_term,
+        )
     if layer.type == "BatchNorm":
         return nn.BatchNorm2d(shapes[layer.bottom[0]][1], eps=layer.batch_norm_param.eps)
     if layer.type == "InnerProduct":
@@ -97,20 +103,26 @@ def _pool(layer, bottoms):
         pool = F.adaptive_avg_pool2d if options.pool == AVE else F.adaptive_max_pool2d
         return pool(x, 1)
     pool = F.avg_pool2d if options.pool == AVE else F.max_pool2d
-    return pool(x, _pair(options, "kernel", 0), _pair(options, "stride", 1),
-                _pair(options, "pad", 0), ceil_mode=True)
+    return pool(
+        x,
+        _pair(options, "kernel", 0),
+        _pair(options, "stride", 1),
+        _pair(options, "pad", 0),
+        ceil_mode=True,
+    )
 
 
 def _lrn(layer, bottoms):
     options = layer.lrn_param
-    return F.local_response_norm(bottoms[0], options.local_size, options.alpha, options.beta,
-                                 options.k)
+    return F.local_response_norm(
+        bottoms[0], options.local_size, options.alpha, options.beta, options.k
+    )
 
 
 def _power(layer, bottoms):
     options = layer.power_param
     y = bottoms[0] * options.scale + options.shift
-    return y if options.power == 1 else y ** options.power
+    return y if options.power == 1 else y**options.power
 
 
 _FUNCTIONS = {
@@ -135,9 +147,11 @@ def train_step(module, optimizer, images, labels, flows, autocast):
         sum(losses.values()).backward()
     else:
         for index, (loss, parameters) in enumerate(flows):
-            gradients = torch.autograd.grad(losses[loss], parameters,
-                                            retain_graph=index < len(flows) - 1)
+            gradients = torch.autograd.grad(
+                losses[loss], parameters, retain_graph=index < len(flows) - 1
+            )
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = (gradient if parameter.grad is None
-                                  else parameter.grad.add_(gradient))
+                parameter.grad = (
+                    gradient if parameter.grad is None else parameter.grad.add_(gradient)
+                )
     optimizer.step()

@@ -51,11 +51,17 @@ def places2_labels():
 def write_database(path):
     """An LMDB with one-pixel records of these labels under the keys of convert_imageset."""
     from caffe.proto import caffe_pb2
-    records = [caffe_pb2.Datum(channels=1, height=1, width=1, data=b"x", label=label)
-               .SerializeToString() for label in range(CLASSES)]
+
+    records = [
+        caffe_pb2.Datum(channels=1, height=1, width=1, data=b"x", label=label).SerializeToString()
+        for label in range(CLASSES)
+    ]
     items = ((b"%08d_x.jpg" % k, records[label]) for k, label in enumerate(places2_labels()))
-    with lmdb.open(path, map_size=1 << 31, sync=False) as environment, \
-            environment.begin(write=True) as transaction, transaction.cursor() as cursor:
+    with (
+        lmdb.open(path, map_size=1 << 31, sync=False) as environment,
+        environment.begin(write=True) as transaction,
+        transaction.cursor() as cursor,
+    ):
         cursor.putmulti(items, append=True)
 
 
@@ -90,8 +96,12 @@ def make_index(db):
 
 
 def in_new_process(function, db):
-    done = subprocess.run([sys.executable, __file__, "--only", function, db], check=True,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, __file__, "--only", function, db],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return json.loads(done.stdout)
 
 
@@ -101,15 +111,21 @@ def report(rounds):
     for name, what in MEANING.items():
         found = [result[name] for result in rounds if name in result]
         limit = LIMITS.get(name)
-        verdict = "" if limit is None else (
-            f"   limit {limit}: {'kept' if statistics.median(found) < limit else 'MISSED'}")
-        yield (f"  {what:76} {statistics.median(found):8.3f}   "
-               f"({min(found):.3f} to {max(found):.3f}){verdict}")
+        verdict = (
+            ""
+            if limit is None
+            else (f"   limit {limit}: {'kept' if statistics.median(found) < limit else 'MISSED'}")
+        )
+        yield (
+            f"  {what:76} {statistics.median(found):8.3f}   "
+            f"({min(found):.3f} to {max(found):.3f}){verdict}"
+        )
 
 
 def main():
-    flags = argparse.ArgumentParser(description=__doc__,
-                                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     flags.add_argument("--rounds", type=int, default=5, help="processes (default: 5)")
     flags.add_argument("--out", help="file for the table, besides the screen")
     flags.add_argument("--only", nargs=2, metavar=("FUNCTION", "DB"), help=argparse.SUPPRESS)
@@ -119,6 +135,7 @@ def main():
         print(json.dumps({"make_index": make_index, "measure": measure}[function](db)))
         return
     from benchmarks.data import hardware
+
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         write_database(folder)
         rounds = [in_new_process("make_index", folder)]

@@ -36,13 +36,21 @@ def main():
         print("RESULT " + json.dumps(child(args)))
         return
     rounds = [run_child() for _ in range(args.rounds)]
-    lines = [f"command: python {' '.join(sys.argv)}", hardware(args.gpu),
-             f"{args.model}, batch {args.batch}, {args.size} x {args.size}, {args.rounds} rounds"]
+    lines = [
+        f"command: python {' '.join(sys.argv)}",
+        hardware(args.gpu),
+        f"{args.model}, batch {args.batch}, {args.size} x {args.size}, {args.rounds} rounds",
+    ]
     for what in rounds[0]:
         values = [found[what] for found in rounds]
         target = TARGETS.get(what)
-        reached = "" if target is None else "   target {:g} s: {}".format(
-            target, "reached" if statistics.median(values) <= target else "missed")
+        reached = (
+            ""
+            if target is None
+            else "   target {:g} s: {}".format(
+                target, "reached" if statistics.median(values) <= target else "missed"
+            )
+        )
         lines.append(f"  {what:20} {spread(values):>20} s{reached}")
     text = "\n".join(lines) + "\n"
     print(text, end="")
@@ -59,13 +67,16 @@ def run_child():
 def child(args):
     """{what: seconds} of one process."""
     from relaybp import engine
+
     found, clock = {}, Clock()
     import torch  # noqa: F401
+
     found["import torch"] = clock.lap()
     caffe = engine.load()
     found["import caffe"] = clock.lap()
     import relay_cases
     from relaybp import backward, flows
+
     engine.use_device(caffe, args.gpu)
     folder = os.path.join(ROOT, "build", "benchmark")
     os.makedirs(folder, exist_ok=True)

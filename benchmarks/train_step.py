@@ -49,8 +49,9 @@ def main():
     if args.child:
         print("RESULT " + json.dumps(child(args, *args.child.split(":"))))
         return
-    variants = [(peer, method) for peer in args.peers.split(",")
-                for method in args.methods.split(",")]
+    variants = [
+        (peer, method) for peer in args.peers.split(",") for method in args.methods.split(",")
+    ]
     results = {variant: [] for variant in variants}
     for _ in range(args.rounds):
         for variant in variants:
@@ -61,8 +62,9 @@ def main():
 def run_child(args, peer, method):
     prefix = shlex.split(args.bvlc) + ["python3"] if peer == "bvlc" else [sys.executable]
     command = [*prefix, os.path.abspath(__file__), *sys.argv[1:], "--child", f"{peer}:{method}"]
-    environment = {key: value for key, value in os.environ.items()
-                   if peer != "bvlc" or key != "PYTHONPATH"}  # which may lead to this Caffe
+    environment = {
+        key: value for key, value in os.environ.items() if peer != "bvlc" or key != "PYTHONPATH"
+    }  # which may lead to this Caffe
     return result_of(command, environment, f"{peer} {method}")
 
 
@@ -102,9 +104,11 @@ def caffe_step(args, peer, method):
     """A step of the project's driver, on this engine or on BVLC Caffe."""
     import relay_cases
     from relaybp import backward, engine, flows
+
     if peer == "bvlc":  # the Caffe that this Python finds by itself
-        os.environ["CAFFE_ROOT"] = os.path.dirname(os.path.dirname(
-            importlib.util.find_spec("caffe").origin))
+        os.environ["CAFFE_ROOT"] = os.path.dirname(
+            os.path.dirname(importlib.util.find_spec("caffe").origin)
+        )
     caffe = engine.load()
     device = engine.use_device(caffe, args.gpu, args.precision if peer == "caffe" else "fp32")
     if peer == "caffe":
@@ -126,6 +130,7 @@ def caffe_step(args, peer, method):
         run()
         solver.apply_update()
         synchronize(device)
+
     return step, peak_memory(device)
 
 
@@ -136,12 +141,14 @@ def torch_step(args, peer, method):
     import relay_cases
     from peers import Peer, train_step
     from relaybp import engine, flows
+
     caffe = engine.load()
     if peer == "eager_tuned":
         caffe.keep_freed_memory()
         torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = (
-        args.precision == "tf32")
+        args.precision == "tf32"
+    )
     folder = os.path.join(ROOT, "build", "benchmark")
     os.makedirs(folder, exist_ok=True)
     relay_cases.CASES["benchmark"] = (args.model + METHODS[method], None)
@@ -153,25 +160,37 @@ def torch_step(args, peer, method):
     ranges = None
     if relay is not None:
         planned = flows.plan(net, relay, flows.frozen_layers(param))
-        ranges = [(flow.loss, [p for key, part in module.parts.items() for p in part.parameters()
-                               if net._layer_names.index(module.layer_of[key]) in flow.layers])
-                  for flow in planned]
+        ranges = [
+            (
+                flow.loss,
+                [
+                    p
+                    for key, part in module.parts.items()
+                    for p in part.parameters()
+                    if net._layer_names.index(module.layer_of[key]) in flow.layers
+                ],
+            )
+            for flow in planned
+        ]
     del net
     run = torch.compile(module) if peer == "compile" else module
     optimizer = torch.optim.SGD(module.parameters(), 0.01, momentum=0.9, weight_decay=2e-4)
     images = torch.randn(args.batch, 3, args.size, args.size, device=place).contiguous(
-        memory_format=torch.channels_last)
+        memory_format=torch.channels_last
+    )
     labels = torch.randint(0, 5, (args.batch,), device=place)
 
     def step():
         train_step(run, optimizer, images, labels, ranges, args.precision == "bf16")
         synchronize(place)
+
     return step, peak_memory(place)
 
 
 def synchronize(device):
     if str(device) not in ("cpu", "CPU"):
         import torch
+
         torch.cuda.synchronize()
 
 
@@ -180,24 +199,30 @@ def peak_memory(device):
     if str(device) in ("cpu", "CPU"):
         return lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     import torch
+
     return torch.cuda.max_memory_allocated
 
 
 def report(args, results):
-    print(f"{args.model}, batch {args.batch}, {args.size}x{args.size}, {args.precision}, "
-          f"{args.rounds} rounds of {args.steps} steps; {hardware(args.gpu)}")
+    print(
+        f"{args.model}, batch {args.batch}, {args.size}x{args.size}, {args.precision}, "
+        f"{args.rounds} rounds of {args.steps} steps; {hardware(args.gpu)}"
+    )
     print(f"{'':24} {'images/s':>20} {'caffe is':>16} {'peak MB':>9}")
     for (peer, method), rounds in results.items():
         speeds = [each["images_per_s"] for each in rounds]
         ours = [each["images_per_s"] for each in results.get(("caffe", method), rounds)]
         ratios = [a / b for a, b in zip(ours, speeds)]
         peak = max(each["peak_bytes"] for each in rounds) / 1e6
-        print(f"{peer + ' ' + method:24} {spread(speeds):>20} {spread(ratios) + ' x':>16} "
-              f"{peak:9.0f}")
+        print(
+            f"{peer + ' ' + method:24} {spread(speeds):>20} {spread(ratios) + ' x':>16} {peak:9.0f}"
+        )
     for peer in args.peers.split(","):
         if (peer, "relay") in results and (peer, "standard") in results:
-            cost = [b["images_per_s"] / a["images_per_s"] for a, b in
-                    zip(results[peer, "relay"], results[peer, "standard"])]
+            cost = [
+                b["images_per_s"] / a["images_per_s"]
+                for a, b in zip(results[peer, "relay"], results[peer, "standard"])
+            ]
             print(f"relay / standard, time, {peer}: {spread(cost)}")
 
 
@@ -208,12 +233,15 @@ def spread(values):
 
 def hardware(gpu="none"):
     import torch
+
     if gpu != "none":
         return f"{torch.cuda.get_device_name(int(gpu))}, torch {torch.__version__}"
     with open("/proc/cpuinfo") as file:
         names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
-    return (f"{os.cpu_count()} cores {names[0] if names else platform.processor()}, "
-            f"torch {torch.__version__}")
+    return (
+        f"{os.cpu_count()} cores {names[0] if names else platform.processor()}, "
+        f"torch {torch.__version__}"
+    )
 
 
 if __name__ == "__main__":

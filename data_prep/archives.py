@@ -96,8 +96,10 @@ def _named(path):
         yield
     except _BROKEN as error:
         why = str(error).partition("\n")[0].rstrip(":")
-        raise PrepError(f"{path}: {why}; the archive is damaged or cut off: download it again "
-                        "(md5sum tells whether it is whole)") from error
+        raise PrepError(
+            f"{path}: {why}; the archive is damaged or cut off: download it again "
+            "(md5sum tells whether it is whole)"
+        ) from error
 
 
 def _read(content, where):
@@ -106,5 +108,7 @@ def _read(content, where):
 
 
 def _no_space(folder, error):
-    return (f"cannot write {folder} ({shutil.disk_usage(folder).free // 10**6} MB free on that "
-            f"disk): {error}; free some space and give the same command again")
+    return (
+        f"cannot write {folder} ({shutil.disk_usage(folder).free // 10**6} MB free on that "
+        f"disk): {error}; free some space and give the same command again"
+    )

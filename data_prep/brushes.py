@@ -10,8 +10,10 @@ SIZE = 128  # pixels a side of a picture
 CANVAS = 160  # of what is painted, before the camera tilts and crops
 
 SKIES = {  # top and bottom, BGR
-    "day": ((205, 140, 70), (235, 210, 175)), "overcast": ((165, 160, 155), (205, 205, 200)),
-    "sunset": ((120, 70, 80), (90, 150, 240)), "dusk": ((90, 50, 40), (150, 110, 140)),
+    "day": ((205, 140, 70), (235, 210, 175)),
+    "overcast": ((165, 160, 155), (205, 205, 200)),
+    "sunset": ((120, 70, 80), (90, 150, 240)),
+    "dusk": ((90, 50, 40), (150, 110, 140)),
     "night": ((35, 18, 10), (75, 45, 35)),
 }
 
@@ -37,9 +39,11 @@ def sky(canvas, rng, moods, height):
 
 def clouds(rng):
     """Smooth noise in [0, 1] over the canvas, stretched sideways."""
-    layers = [cv2.resize(rng.rand(2 * cells, cells), (CANVAS, CANVAS),
-                         interpolation=cv2.INTER_CUBIC) / (k + 1)
-              for k, cells in enumerate((4, 8, 16, 32))]
+    layers = [
+        cv2.resize(rng.rand(2 * cells, cells), (CANVAS, CANVAS), interpolation=cv2.INTER_CUBIC)
+        / (k + 1)
+        for k, cells in enumerate((4, 8, 16, 32))
+    ]
     total = sum(layers)
     return (total - total.min()) / np.ptp(total)
 
@@ -60,7 +64,7 @@ def gradient(canvas, top, bottom, first, last):
     """Fill the rows from `top` to `bottom`, from one colour to the other."""
     t = np.linspace(0, 1, max(bottom - top, 1))[:, None, None]
     colors = np.array(first) * (1 - t) + np.array(last) * t
-    canvas[top:bottom] = colors.clip(0, 255)[:bottom - top]
+    canvas[top:bottom] = colors.clip(0, 255)[: bottom - top]
 
 
 def ground(canvas, skyline, color):
@@ -96,8 +100,9 @@ def photograph(canvas, rng):
     zoom = rng.uniform(1.0, 1.8) * SIZE / 125
     view = cv2.getRotationMatrix2D((CANVAS / 2, CANVAS / 2), rng.normal(0, 5), zoom)
     view[:, 2] += rng.uniform(-30, 30, 2) * (zoom - 0.8) - (CANVAS - SIZE) / 2
-    picture = cv2.warpAffine(canvas, view, (SIZE, SIZE), flags=cv2.INTER_LINEAR,
-                             borderMode=cv2.BORDER_REFLECT).astype(np.float32)
+    picture = cv2.warpAffine(
+        canvas, view, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    ).astype(np.float32)
     if rng.rand() < 0.5:
         picture = picture[:, ::-1]
     haze = rng.uniform(0, 0.5) * rng.rand()

@@ -78,8 +78,9 @@ class SideFiles:
         for line in self._counts or []:
             label, count = map(int, line.split("\t"))
             if labels[label] != count:
-                yield (f"class_index.tsv says {count} records of label {label}, found "
-                       f"{labels[label]}")
+                yield (
+                    f"class_index.tsv says {count} records of label {label}, found {labels[label]}"
+                )
 
 
 def _says_else(rows, number, value):
@@ -96,8 +97,10 @@ def _array(path):
     try:
         return np.load(path, mmap_mode="r")
     except (ValueError, EOFError) as error:
-        raise PrepError(f"{path}: {error}; delete it: record_index.npy is made anew when it is "
-                        "needed, checksums.npy only by converting again") from error
+        raise PrepError(
+            f"{path}: {error}; delete it: record_index.npy is made anew when it is "
+            "needed, checksums.npy only by converting again"
+        ) from error
 
 
 def check(db, workers=1, bad=lambda key, reason: None):
@@ -143,15 +146,25 @@ def _sizes(shapes):
         return f"all of {' x '.join(map(str, known[0]))} (channels x height x width)"
     short = [min(shape[1:]) for shape in known]
     channels = sorted({shape[0] for shape in known})
-    return (f"of {len(known)} sizes, shorter side {min(short)} to {max(short)}, "
-            f"{' and '.join(map(str, channels))} channels") if known else "of no size"
+    return (
+        (
+            f"of {len(known)} sizes, shorter side {min(short)} to {max(short)}, "
+            f"{' and '.join(map(str, channels))} channels"
+        )
+        if known
+        else "of no size"
+    )
 
 
 def main(args=None):
     options = parser().parse_args(sys.argv[1:] if args is None else args)
-    report = check(options.db, options.workers,
-                   lambda key, reason: print(f"bad record {key.decode('utf-8', 'replace')!r}: "
-                                             f"{reason}", flush=True))
+    report = check(
+        options.db,
+        options.workers,
+        lambda key, reason: print(
+            f"bad record {key.decode('utf-8', 'replace')!r}: {reason}", flush=True
+        ),
+    )
     names = _lines(Path(options.db) / "classes.txt") or []
     labels = sorted(label for label in report.labels if label is not None)
     for label in labels:
@@ -159,9 +172,11 @@ def main(args=None):
         print(f"label {label}: {report.labels[label]} records {name}".rstrip())
     for problem in report.problems:
         print(f"problem: {problem}")
-    print(f"{options.db}: {report.records} records {_sizes(report.shapes)}, "
-          f"{len(labels)} classes; {report.bad} bad records, "
-          f"{len(report.problems)} problems of the whole")
+    print(
+        f"{options.db}: {report.records} records {_sizes(report.shapes)}, "
+        f"{len(labels)} classes; {report.bad} bad records, "
+        f"{len(report.problems)} problems of the whole"
+    )
     return 1 if report.bad or report.problems else 0
 
 

@@ -18,8 +18,10 @@ def check_run(source, run):
     first, count = run
     with _environment(source).begin(buffers=True) as transaction, transaction.cursor() as cursor:
         cursor.set_range(first)
-        return [Checked(bytes(key), *check_record(record))
-                for _, (key, record) in zip(range(count), cursor, strict=False)]
+        return [
+            Checked(bytes(key), *check_record(record))
+            for _, (key, record) in zip(range(count), cursor, strict=False)
+        ]
 
 
 def check_record(record):
@@ -42,6 +44,7 @@ def _shape(datum, record):
     if datum.float_data:
         from caffe.datum import decode_datum  # here, for few databases hold floats
         from caffe.errors import DataError
+
         try:
             return decode_datum(bytes(record), b"").shape
         except DataError as error:

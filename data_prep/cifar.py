@@ -39,8 +39,12 @@ Version = namedtuple("Version", "train val names read_names read")
 
 def parser():
     flags = FlagParser(__doc__)
-    flags.add_argument("archive", metavar="ARCHIVE", help="cifar-10-binary.tar.gz, "
-                       "cifar-10-python.tar.gz, cifar-100-..., or what they hold, unpacked")
+    flags.add_argument(
+        "archive",
+        metavar="ARCHIVE",
+        help="cifar-10-binary.tar.gz, "
+        "cifar-10-python.tar.gz, cifar-100-..., or what they hold, unpacked",
+    )
     flags.add_argument("out", metavar="OUT", help="folder to make")
     flags.flag("lmdb", False, "write LMDBs instead of images")
     flags.flag("labels", "fine", "CIFAR-100's 100 fine or 20 coarse labels", ("fine", "coarse"))
@@ -54,8 +58,10 @@ def prepare(archive, out, lmdb=False, labels="fine"):
     with unpacked(archive) as folder:
         folder, version = _find(folder, labels, archive)
         names = version.read_names(folder / version.names)
-        splits = {split: [_read_split(folder, files, version, names)]
-                  for split, files in (("train", version.train), ("val", version.val))}
+        splits = {
+            split: [_read_split(folder, files, version, names)]
+            for split, files in (("train", version.train), ("val", version.val))
+        }
     write_set(out, splits, names, lmdb, b"%05d")
     return *(len(splits[split][0][1]) for split in splits), len(names)
 
@@ -64,14 +70,35 @@ def _versions(labels):
     """The four archives, CIFAR-100's with these labels."""
     batches = [f"data_batch_{k}" for k in range(1, 6)]
     return [
-        Version([f"{name}.bin" for name in batches], ["test_batch.bin"], "batches.meta.txt",
-                _names_in_text, partial(_read_binary, 1, 0)),
-        Version(["train.bin"], ["test.bin"], f"{labels}_label_names.txt", _names_in_text,
-                partial(_read_binary, 2, ("coarse", "fine").index(labels))),
-        Version(batches, ["test_batch"], "batches.meta", partial(_names_in_pickle, "label_names"),
-                partial(_read_pickled, "labels")),
-        Version(["train"], ["test"], "meta", partial(_names_in_pickle, f"{labels}_label_names"),
-                partial(_read_pickled, f"{labels}_labels"))]
+        Version(
+            [f"{name}.bin" for name in batches],
+            ["test_batch.bin"],
+            "batches.meta.txt",
+            _names_in_text,
+            partial(_read_binary, 1, 0),
+        ),
+        Version(
+            ["train.bin"],
+            ["test.bin"],
+            f"{labels}_label_names.txt",
+            _names_in_text,
+            partial(_read_binary, 2, ("coarse", "fine").index(labels)),
+        ),
+        Version(
+            batches,
+            ["test_batch"],
+            "batches.meta",
+            partial(_names_in_pickle, "label_names"),
+            partial(_read_pickled, "labels"),
+        ),
+        Version(
+            ["train"],
+            ["test"],
+            "meta",
+            partial(_names_in_pickle, f"{labels}_label_names"),
+            partial(_read_pickled, f"{labels}_labels"),
+        ),
+    ]
 
 
 def _find(folder, labels, archive):
@@ -81,10 +108,12 @@ def _find(folder, labels, archive):
         for version in versions:
             if (place / version.names).is_file():
                 return place, version
-    raise PrepError(f"{archive} is not CIFAR: expected in it {versions[0].names} or "
-                    f"{versions[2].names} (CIFAR-10), {versions[1].names} or {versions[3].names} "
-                    "(CIFAR-100); take the binary or the python version from "
-                    "https://www.cs.toronto.edu/~kriz/cifar.html")
+    raise PrepError(
+        f"{archive} is not CIFAR: expected in it {versions[0].names} or "
+        f"{versions[2].names} (CIFAR-10), {versions[1].names} or {versions[3].names} "
+        "(CIFAR-100); take the binary or the python version from "
+        "https://www.cs.toronto.edu/~kriz/cifar.html"
+    )
 
 
 def _read_split(folder, files, version, names):
@@ -96,8 +125,10 @@ def _read_split(folder, files, version, names):
         pixels, labels = version.read(path)
         wrong = np.flatnonzero((labels < 0) | (labels >= len(names)))
         if wrong.size:
-            raise PrepError(f"{path}: image {wrong[0]} has label {labels[wrong[0]]}, but "
-                            f"{version.names} names {len(names)} classes: unpack the archive again")
+            raise PrepError(
+                f"{path}: image {wrong[0]} has label {labels[wrong[0]]}, but "
+                f"{version.names} names {len(names)} classes: unpack the archive again"
+            )
         found.append((pixels.reshape(-1, *SHAPE), labels))
     return tuple(map(np.concatenate, zip(*found, strict=True)))
 
@@ -110,8 +141,10 @@ def _read_binary(label_bytes, label, path):
     """Rows of `label_bytes` labels, of which number `label` counts, and the pixels."""
     data, size = np.fromfile(path, np.uint8), label_bytes + PIXELS
     if data.size == 0 or data.size % size:
-        raise PrepError(f"{path} is truncated: expected a multiple of {size} bytes, found "
-                        f"{data.size}: unpack the archive again")
+        raise PrepError(
+            f"{path} is truncated: expected a multiple of {size} bytes, found "
+            f"{data.size}: unpack the archive again"
+        )
     rows = data.reshape(-1, size)
     return rows[:, label_bytes:], rows[:, label]
 
@@ -124,9 +157,11 @@ def _read_pickled(key, path):
     """A dict with the pixels under "data" and the labels under `key`."""
     pixels, labels = read_pickle(path, ["data", key])
     if getattr(pixels, "dtype", None) != np.uint8 or pixels.shape != (len(labels), PIXELS):
-        raise PrepError(f"{path}: expected an array of {len(labels)} x {PIXELS} bytes under "
-                        f"'data', found {getattr(pixels, 'shape', type(pixels).__name__)}: unpack "
-                        "the archive again")
+        raise PrepError(
+            f"{path}: expected an array of {len(labels)} x {PIXELS} bytes under "
+            f"'data', found {getattr(pixels, 'shape', type(pixels).__name__)}: unpack "
+            "the archive again"
+        )
     return pixels, np.array(labels)
 
 

@@ -57,8 +57,10 @@ def color_pca(db, every=1, workers=1, say=lambda line: None):
 def write_color(path, values, vectors):
     """Write the file that color_file expects."""
     lines = ["# eigenvalue, eigenvector (in the order of the channels), of pixels in [0, 1]"]
-    lines += [" ".join(f"{number:.9g}" for number in (value, *vector))
-              for value, vector in zip(values, vectors, strict=True)]
+    lines += [
+        " ".join(f"{number:.9g}" for number in (value, *vector))
+        for value, vector in zip(values, vectors, strict=True)
+    ]
     write_atomically(path, "\n".join(lines) + "\n")
 
 
@@ -67,16 +69,22 @@ def _moments(item):
     key, record = item
     image = decode_datum(record, key, color=True)
     if len(image) != 3:
-        raise PrepError(f"record {key.decode('utf-8', 'replace')!r} has {len(image)} channels; "
-                        "colours have three: convert without -gray")
+        raise PrepError(
+            f"record {key.decode('utf-8', 'replace')!r} has {len(image)} channels; "
+            "colours have three: convert without -gray"
+        )
     pixels = image.reshape(3, -1) / 255
     return pixels.shape[1], pixels.sum(axis=1), pixels @ pixels.T
 
 
 def main(args=None):
     options = parser().parse_args(sys.argv[1:] if args is None else args)
-    values, vectors, count = color_pca(options.db, options.every, options.workers,
-                                       lambda line: print(line, file=sys.stderr, flush=True))
+    values, vectors, count = color_pca(
+        options.db,
+        options.every,
+        options.workers,
+        lambda line: print(line, file=sys.stderr, flush=True),
+    )
     if options.output:
         write_color(options.output, values, vectors)
     print(f"{count} images" + (f", components in {options.output}" if options.output else ""))

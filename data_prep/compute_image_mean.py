@@ -29,8 +29,12 @@ def parser():
     flags.add_argument("db", metavar="INPUT_DB")
     flags.add_argument("output", metavar="OUTPUT_FILE", nargs="?")
     flags.flag("backend", "lmdb", "only lmdb: leveldb is not read by this engine")
-    flags.flag("center_crop", 0, "the mean of the central square of this side; for images of "
-               "different sizes (0: whole images)")
+    flags.flag(
+        "center_crop",
+        0,
+        "the mean of the central square of this side; for images of "
+        "different sizes (0: whole images)",
+    )
     flags.flag("workers", default_workers(), "threads that decode images")
     return flags
 
@@ -69,8 +73,9 @@ def read_records(db):
         with lmdb.open(str(db), readonly=True, lock=False) as env, env.begin() as txn:
             yield from txn.cursor()
     except lmdb.Error as error:
-        raise PrepError(f"cannot read {db}: {error}; the database is damaged: convert it again"
-                        ) from error
+        raise PrepError(
+            f"cannot read {db}: {error}; the database is damaged: convert it again"
+        ) from error
 
 
 def _pixels(center_crop, item):
@@ -80,33 +85,47 @@ def _pixels(center_crop, item):
     if center_crop:
         _, height, width = image.shape
         if min(height, width) < center_crop:
-            raise PrepError(f"record {key.decode()!r}: {height} x {width} is smaller than "
-                            f"-center_crop={center_crop}")
+            raise PrepError(
+                f"record {key.decode()!r}: {height} x {width} is smaller than "
+                f"-center_crop={center_crop}"
+            )
         top, left = (height - center_crop) // 2, (width - center_crop) // 2
-        image = image[:, top:top + center_crop, left:left + center_crop]
+        image = image[:, top : top + center_crop, left : left + center_crop]
     return key, image
 
 
 def _size_problem(db, key, shape, expected, center_crop):
     found, first = (" x ".join(map(str, size)) for size in (shape, expected))
-    cure = ("convert them all with or all without -gray" if center_crop else
-            "convert with -resize_width and -resize_height, or take the mean of the central "
-            "square with --center_crop")
-    return (f"{db}, record {key.decode()!r}: {found} (channels x height x width), but the images "
-            f"before it are {first}; a mean needs one size: {cure}")
+    cure = (
+        "convert them all with or all without -gray"
+        if center_crop
+        else "convert with -resize_width and -resize_height, or take the mean of the central "
+        "square with --center_crop"
+    )
+    return (
+        f"{db}, record {key.decode()!r}: {found} (channels x height x width), but the images "
+        f"before it are {first}; a mean needs one size: {cure}"
+    )
 
 
 def main(args=None):
     options = parser().parse_args(sys.argv[1:] if args is None else args)
     if options.backend != "lmdb":
-        raise PrepError(f"-backend={options.backend}: expected lmdb, the one format that the "
-                        "engine reads")
-    mean, count = mean_of(options.db, options.center_crop, options.workers,
-                          lambda line: print(line, file=sys.stderr, flush=True))
+        raise PrepError(
+            f"-backend={options.backend}: expected lmdb, the one format that the engine reads"
+        )
+    mean, count = mean_of(
+        options.db,
+        options.center_crop,
+        options.workers,
+        lambda line: print(line, file=sys.stderr, flush=True),
+    )
     if options.output:
         write_mean(options.output, mean)
-    print(f"{count} images of {' x '.join(map(str, mean.shape))} (channels x height x width)"
-          + (f", mean in {options.output}" if options.output else ""))
+    print(
+        f"{count} images of {' x '.join(map(str, mean.shape))} (channels x height x width)"
+        + (f", mean in {options.output}" if options.output else "")
+    )
     for channel, value in enumerate(mean.mean(axis=(1, 2))):
         print(f"mean_value channel [{channel}]: {value:.6g}")
 

@@ -46,18 +46,40 @@ def parser():
     flags.flag("workers", default_workers(), "processes that read images")
     flags.flag("seed", 0, "of -shuffle")
     flags.flag("skip_bad", False, "leave bad records out and list them, instead of stopping")
-    flags.flag("keep_damaged", False,
-               "store what the decoder makes of a damaged JPEG, as the original does")
+    flags.flag(
+        "keep_damaged",
+        False,
+        "store what the decoder makes of a damaged JPEG, as the original does",
+    )
     flags.flag("shard", "", "I/N: only part I (from 0) of N, as DB_NAME.shard-I-of-N")
     flags.flag("classes", "", "file of class names, one a line, in the order of the labels")
     return flags
 
 
-def convert(root, list_file, db, *, gray=False, shuffle=False, resize_width=0, resize_height=0,
-            resize_short=0, check_size=False, encoded=False, encode_type="", workers=1, seed=0,
-            skip_bad=False, keep_damaged=False, classes="", shard="", say=lambda line: None):
+def convert(
+    root,
+    list_file,
+    db,
+    *,
+    gray=False,
+    shuffle=False,
+    resize_width=0,
+    resize_height=0,
+    resize_short=0,
+    check_size=False,
+    encoded=False,
+    encode_type="",
+    workers=1,
+    seed=0,
+    skip_bad=False,
+    keep_damaged=False,
+    classes="",
+    shard="",
+    say=lambda line: None,
+):
     """Convert as the command does; returns (records written, records left out, their folder)."""
     from data_prep.datum_db import DatumDB  # here: workers import this file, but need no caffe
+
     encoding = encode_type if encoded or encode_type else None
     options = Options(gray, resize_height, resize_width, resize_short, encoding, keep_damaged)
     _check_options(options, workers)
@@ -67,22 +89,29 @@ def convert(root, list_file, db, *, gray=False, shuffle=False, resize_width=0, r
     order = np.arange(len(images))
     if shuffle:
         order = np.random.RandomState(seed).permutation(order)  # its stream is frozen by numpy
-    settings = {"list": _digest(list_file), "root": root, "shuffle": seed if shuffle else None,
-                "check_size": check_size, "classes": names, **options._asdict()}
+    settings = {
+        "list": _digest(list_file),
+        "root": root,
+        "shuffle": seed if shuffle else None,
+        "check_size": check_size,
+        "classes": names,
+        **options._asdict(),
+    }
     del settings["keep_damaged"]  # as skip_bad: up to the first bad record, it changes nothing
     say(f"A total of {part.end - part.start} images.")
     with DatumDB(part.folder(db), {**settings, **part.settings}) as out:
         first = max(out.next_record, part.start)
         if out.next_record:
             say(f"Continuing after {first - part.start} of them.")
-        todo = order[first:part.end]
+        todo = order[first : part.end]
         if not skip_bad:
             _check_files(root, images, todo)
         with closing(_read(root, images, todo, options, workers)) as results:
             checked = _of_one_size(results, _first_shape(out)) if check_size else results
-            _write(out, images, enumerate(checked, first), part, encoding is not None, skip_bad,
-                   say)
-        return (*_finish(out, images, order[part.start:part.end], part, names), part.folder(db))
+            _write(
+                out, images, enumerate(checked, first), part, encoding is not None, skip_bad, say
+            )
+        return (*_finish(out, images, order[part.start : part.end], part, names), part.folder(db))
 
 
 def _read(root, images, todo, options, workers):
@@ -106,22 +135,28 @@ def _of_one_size(results, expected):
 def _write(out, images, results, part, encoded, skip_bad, say):
     """Put the images into `out`; note or raise the reason where there is none."""
     from data_prep.datum_db import encoded_datum, key_of, raw_datum
+
     for position, (record, image) in results:
         where, done = images.where(record), position - part.start
         if not isinstance(image, str):
             label = int(images.labels[record])
-            datum = (encoded_datum(image.data, label) if encoded else
-                     raw_datum(image.data, image.shape, label, encoded=False))
+            datum = (
+                encoded_datum(image.data, label)
+                if encoded
+                else raw_datum(image.data, image.shape, label, encoded=False)
+            )
             out.put(key_of(position, images.name(record), where), datum)
         elif skip_bad:
             out.skip(position, where, image)
             say(f"Left out: {where}: {image}")
         else:
             out.flush()
-            raise PrepError(f"{where}: {image}\n{done} of {part.end - part.start} records before "
-                            "it are done: mend the file and give the same command again, or add "
-                            "--skip_bad to leave bad records out, or --keep_damaged for those "
-                            "that the decoder reads in part")
+            raise PrepError(
+                f"{where}: {image}\n{done} of {part.end - part.start} records before "
+                "it are done: mend the file and give the same command again, or add "
+                "--skip_bad to leave bad records out, or --keep_damaged for those "
+                "that the decoder reads in part"
+            )
         if (done + 1) % 1000 == 0:
             say(f"Processed {done + 1} files.")
 
@@ -146,28 +181,36 @@ def _check_options(options, workers):
     if min(width, height, short) < 0:
         raise PrepError("a size to resize to cannot be negative: 0 means no resizing")
     if bool(width) != bool(height):
-        raise PrepError(f"-resize_width={width} -resize_height={height}: give both, or "
-                        "--resize_short for the shorter side")
+        raise PrepError(
+            f"-resize_width={width} -resize_height={height}: give both, or "
+            "--resize_short for the shorter side"
+        )
     if width and short:
         raise PrepError("give either -resize_width and -resize_height, or --resize_short")
     if workers < 1:
         raise PrepError(f"--workers={workers}: expected 1 or more")
     if options.encoding:
         import cv2
+
         if not cv2.haveImageWriter("." + options.encoding):
-            raise PrepError(f"-encode_type={options.encoding}: OpenCV cannot encode that; use jpg "
-                            "or png")
+            raise PrepError(
+                f"-encode_type={options.encoding}: OpenCV cannot encode that; use jpg or png"
+            )
 
 
 def _check_files(root, images, todo):
     """Stop before the work if files are missing, rather than hours into it."""
     missing = [record for record in todo if not os.path.isfile(_path(root, images.name(record)))]
     if missing:
-        found = [f"{images.where(record)}: {_path(root, images.name(record))}"
-                 for record in sorted(missing)[:5]]
-        raise PrepError(f"{len(missing)} of {len(images)} files are missing:\n"
-                        f"{some(found)}\ncorrect ROOTFOLDER ({root}) or the list, or leave them "
-                        "out with --skip_bad")
+        found = [
+            f"{images.where(record)}: {_path(root, images.name(record))}"
+            for record in sorted(missing)[:5]
+        ]
+        raise PrepError(
+            f"{len(missing)} of {len(images)} files are missing:\n"
+            f"{some(found)}\ncorrect ROOTFOLDER ({root}) or the list, or leave them "
+            "out with --skip_bad"
+        )
 
 
 def _read_classes(path):
@@ -191,13 +234,16 @@ def _path(root, name):
 
 def _first_shape(out):
     from caffe.datum import decode_datum
+
     first = out.first_record()
     return None if first is None else decode_datum(first, "0").shape
 
 
 def _size_problem(shape, expected):
-    return (f"-check_size: expected {' x '.join(map(str, expected))} (channels x height x width) "
-            f"as the first image, found {' x '.join(map(str, shape))}")
+    return (
+        f"-check_size: expected {' x '.join(map(str, expected))} (channels x height x width) "
+        f"as the first image, found {' x '.join(map(str, shape))}"
+    )
 
 
 def _digest(path):
@@ -210,8 +256,9 @@ def main(args=None):
     backend = options.pop("backend")
     if backend != "lmdb":
         raise PrepError(f"-backend={backend}: expected lmdb, the one format that the engine reads")
-    written, skipped, made = convert(root, list_file, db, **options,
-                                     say=lambda line: print(line, file=sys.stderr, flush=True))
+    written, skipped, made = convert(
+        root, list_file, db, **options, say=lambda line: print(line, file=sys.stderr, flush=True)
+    )
     classes = len((Path(made) / "classes.txt").read_text().splitlines())
     left_out = f"; {skipped} left out, see {made}/skipped.tsv" if skipped else ""
     print(f"{made}: {written} records, {classes} classes{left_out}")

@@ -35,9 +35,11 @@ def key_of(record, name, where):
     """The original's key: the record's number in eight digits, an underscore, the file name."""
     key = b"%08d_%s" % (record, name)
     if len(key) > LARGEST_KEY_BYTES or record >= 10**8:
-        raise PrepError(f"{where}: key {key!r} does not fit: an LMDB key has {LARGEST_KEY_BYTES} "
-                        "bytes at most, a record's number 8 digits; use a longer ROOTFOLDER and "
-                        "shorter names, or several databases")
+        raise PrepError(
+            f"{where}: key {key!r} does not fit: an LMDB key has {LARGEST_KEY_BYTES} "
+            "bytes at most, a record's number 8 digits; use a longer ROOTFOLDER and "
+            "shorter names, or several databases"
+        )
     return key
 
 
@@ -159,15 +161,19 @@ class DatumDB:
         self.flush()
         found, expected = self._env.stat()["entries"], sum(counts)
         if found != expected:
-            raise PrepError(f"{self.partial} holds {found} records instead of {expected}: delete "
-                            "it and convert again")
+            raise PrepError(
+                f"{self.partial} holds {found} records instead of {expected}: delete "
+                "it and convert again"
+            )
         try:
             classes = "".join(f"{name}\n" for name in names)
             write_atomically(self.partial / "classes.txt", classes)
             if self.folder.name == TRAINING:
                 write_atomically(self.folder.with_name("classes.txt"), classes)
-            write_atomically(self.partial / "class_index.tsv", "".join(
-                f"{label}\t{count}\n" for label, count in enumerate(counts)))
+            write_atomically(
+                self.partial / "class_index.tsv",
+                "".join(f"{label}\t{count}\n" for label, count in enumerate(counts)),
+            )
             self._write_index()
             self._env.sync(True)
             self._env.close()
@@ -200,11 +206,15 @@ class DatumDB:
             return
         before = json.loads(path.read_text())
         if before != settings:
-            changes = [f"{name} was {before.get(name)!r}, is now {settings.get(name)!r}"
-                       for name in {**before, **settings}
-                       if before.get(name) != settings.get(name)]
-            raise PrepError(f"{self.partial} was begun with other settings ({'; '.join(changes)}): "
-                            "continue with the same ones, or delete it to begin again")
+            changes = [
+                f"{name} was {before.get(name)!r}, is now {settings.get(name)!r}"
+                for name in {**before, **settings}
+                if before.get(name) != settings.get(name)
+            ]
+            raise PrepError(
+                f"{self.partial} was begun with other settings ({'; '.join(changes)}): "
+                "continue with the same ones, or delete it to begin again"
+            )
 
     def _find_next(self):
         with self._env.begin() as txn, txn.cursor() as cursor:
@@ -273,9 +283,11 @@ class DatumDB:
 
     def _write_error(self, error):
         free = shutil.disk_usage(self.partial.parent).free // 10**6
-        return PrepError(f"cannot write {self.partial} ({free} MB free on that disk): {error}; "
-                         "nothing that looks complete is left: free some space and give the same "
-                         "command again to continue, or delete that folder")
+        return PrepError(
+            f"cannot write {self.partial} ({free} MB free on that disk): {error}; "
+            "nothing that looks complete is left: free some space and give the same "
+            "command again to continue, or delete that folder"
+        )
 
 
 def _sync_folder(folder):

@@ -42,11 +42,14 @@ def parser():
 def make_demo(out, train=1600, val=400, seed=0, workers=1):
     """Make the set; returns the number of images of each kind as {split: [...]}."""
     from data_prep.compute_image_mean import mean_of, write_mean  # here: workers need no caffe
+
     even = [1 / len(KINDS)] * len(KINDS)
     counts = {"train": _shares(train, TRAIN_SHARES), "val": _shares(val, even)}
     if min(map(min, counts.values())) < 1 or max(train, val) > FIRST_SEED["val"]:
-        raise PrepError(f"--train={train} --val={val}: expected 25 to 500000 images to train with "
-                        "and 8 to 500000 to validate with, so that no kind is empty")
+        raise PrepError(
+            f"--train={train} --val={val}: expected 25 to 500000 images to train with "
+            "and 8 to 500000 to validate with, so that no kind is empty"
+        )
     with complete_folder(out) as partial_out:
         for split, numbers in counts.items():
             first_seed = seed * 1_000_000 + FIRST_SEED[split]
@@ -73,6 +76,7 @@ def _shares(total, shares):
 
 def _write_split(db, numbers, first_seed, workers):
     from data_prep.datum_db import DatumDB, key_of, raw_datum  # here: workers need no caffe
+
     kinds = list(KINDS)
     labels = np.repeat(np.arange(len(kinds)), numbers)
     labels = np.random.RandomState(first_seed % 2**32).permutation(labels).tolist()
@@ -87,8 +91,13 @@ def _write_split(db, numbers, first_seed, workers):
 
 def _samples(first_seed, columns=10):
     """A page with a row of pictures of each kind."""
-    rows = [[draw(kind, np.random.RandomState((first_seed + 100 * k + j + 900_000) % 2**32))
-             for j in range(columns)] for k, kind in enumerate(KINDS)]
+    rows = [
+        [
+            draw(kind, np.random.RandomState((first_seed + 100 * k + j + 900_000) % 2**32))
+            for j in range(columns)
+        ]
+        for k, kind in enumerate(KINDS)
+    ]
     return np.vstack([np.hstack(row) for row in rows])
 
 

@@ -27,6 +27,8 @@ def complete_folder(folder):
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError):
             free = shutil.disk_usage(folder.parent).free // 10**6
-            raise PrepError(f"cannot make {folder} ({free} MB free on that disk): {error}; nothing "
-                            "is left of it") from error
+            raise PrepError(
+                f"cannot make {folder} ({free} MB free on that disk): {error}; nothing "
+                "is left of it"
+            ) from error
         raise

@@ -48,7 +48,7 @@ class ImageList:
     def name(self, record):
         """The file name of a record, as bytes."""
         start = self._starts[record]
-        return self._text[start:start + self._lengths[record]]
+        return self._text[start : start + self._lengths[record]]
 
     def where(self, record):
         """The record for people: its line and its file."""
@@ -72,8 +72,10 @@ class ImageList:
         if not 0 <= label <= _LARGEST:
             return name, f"label {shown} is not between 0 and {_LARGEST}"
         if self._classes is not None and label >= len(self._classes):
-            return name, (f"label {shown} has no name: the class file has "
-                          f"{len(self._classes)} lines, for labels 0 to {len(self._classes) - 1}")
+            return name, (
+                f"label {shown} has no name: the class file has "
+                f"{len(self._classes)} lines, for labels 0 to {len(self._classes) - 1}"
+            )
         return name, label
 
     def _check(self, skip_bad):
@@ -81,13 +83,16 @@ class ImageList:
             raise PrepError(f"{self.path}: no images in this list: expected lines 'FILE LABEL'")
         if len(self.problems) == len(self):
             first = next(iter(self.problems))
-            raise PrepError(f"no line has a valid label; the first: {self.where(first)}: "
-                            f"{self.problems[first]}")
+            raise PrepError(
+                f"no line has a valid label; the first: {self.where(first)}: {self.problems[first]}"
+            )
         if self.problems and not skip_bad:
             found = [f"{self.where(record)}: {why}" for record, why in self.problems.items()]
-            raise PrepError(f"{len(found)} of {len(self)} lines have no valid label:\n"
-                            f"{some(found)}\ncorrect the list, or leave these lines out with "
-                            "--skip_bad")
+            raise PrepError(
+                f"{len(found)} of {len(self)} lines have no valid label:\n"
+                f"{some(found)}\ncorrect the list, or leave these lines out with "
+                "--skip_bad"
+            )
 
 
 def _read(path):

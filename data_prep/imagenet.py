@@ -54,8 +54,11 @@ def prepare(train, val, out, labels="", subset=False, say=lambda line: None):
     train_root = _train_folder(Path(train), out / "train", say)
     synsets = _synset_folders(train_root)
     number = {synset: label for label, synset in enumerate(synsets)}
-    train_files = [(file, synset) for synset in synsets
-                   for file in images_below(train_root / synset, train_root)]
+    train_files = [
+        (file, synset)
+        for synset in synsets
+        for file in images_below(train_root / synset, train_root)
+    ]
     if not subset:
         _check_sizes(train_files, truth.train_images)
     val_root = _val_folder(Path(val), out / "val", say)
@@ -63,8 +66,10 @@ def prepare(train, val, out, labels="", subset=False, say=lambda line: None):
     for name, files in (("train", train_files), ("val", val_files)):
         lines = "".join(f"{file} {number[synset]}\n" for file, synset in files)
         write_atomically(out / f"{name}.txt", lines)
-    write_atomically(out / "classes.txt", "".join(
-        f"{synset} {truth.words.get(synset, '')}".strip() + "\n" for synset in synsets))
+    write_atomically(
+        out / "classes.txt",
+        "".join(f"{synset} {truth.words.get(synset, '')}".strip() + "\n" for synset in synsets),
+    )
     return Prepared(train_root, val_root, len(train_files), len(val_files), len(synsets))
 
 
@@ -100,11 +105,13 @@ def _val_folder(source, out, say):
 def _synset_folders(folder):
     """The names of the synsets that have a folder in `folder`, in alphabetical order."""
     try:
-        return sorted(path.name for path in folder.iterdir()
-                      if SYNSET.fullmatch(path.name) and path.is_dir())
+        return sorted(
+            path.name for path in folder.iterdir() if SYNSET.fullmatch(path.name) and path.is_dir()
+        )
     except OSError as error:
-        raise PrepError(f"cannot read {folder}: {error.strerror}; expected a tar or a folder"
-                        ) from error
+        raise PrepError(
+            f"cannot read {folder}: {error.strerror}; expected a tar or a folder"
+        ) from error
 
 
 def _check_sizes(files, expected):
@@ -112,11 +119,16 @@ def _check_sizes(files, expected):
     found = dict.fromkeys(expected, 0)
     for _, synset in files:
         found[synset] = found.get(synset, 0) + 1
-    wrong = [f"{synset}: {count} images instead of {expected[synset]}"
-             for synset, count in found.items() if expected and count != expected.get(synset)]
+    wrong = [
+        f"{synset}: {count} images instead of {expected[synset]}"
+        for synset, count in found.items()
+        if expected and count != expected.get(synset)
+    ]
     if wrong:
-        raise PrepError(f"{len(wrong)} synsets have not the images that the development kit says:\n"
-                        f"{some(wrong)}\nunpack their tars again, or add --subset if this is meant")
+        raise PrepError(
+            f"{len(wrong)} synsets have not the images that the development kit says:\n"
+            f"{some(wrong)}\nunpack their tars again, or add --subset if this is meant"
+        )
 
 
 def _val_files(root, synsets, synset_of, subset):
@@ -124,15 +136,19 @@ def _val_files(root, synsets, synset_of, subset):
     if _synset_folders(root):
         files = [(file, file.partition("/")[0]) for file in images_below(root, root)]
     elif not synset_of:
-        raise PrepError(f"{root} has no synset folders: say with --labels which synset each image "
-                        "shows (development kit, val.txt or LOC_val_solution.csv)")
+        raise PrepError(
+            f"{root} has no synset folders: say with --labels which synset each image "
+            "shows (development kit, val.txt or LOC_val_solution.csv)"
+        )
     else:
         files = _labelled(root, synsets, synset_of, subset)
     known = set(synsets)
     unknown = [f"{file}: {synset}" for file, synset in files if synset not in known]
     if unknown and not subset:
-        raise PrepError(f"{len(unknown)} validation images are of synsets that TRAIN lacks:\n"
-                        f"{some(unknown)}\ncomplete TRAIN, or leave these images out with --subset")
+        raise PrepError(
+            f"{len(unknown)} validation images are of synsets that TRAIN lacks:\n"
+            f"{some(unknown)}\ncomplete TRAIN, or leave these images out with --subset"
+        )
     return [row for row in files if row[1] in known]
 
 
@@ -142,17 +158,25 @@ def _labelled(root, synsets, synset_of, subset):
     without = sorted(set(files) - set(synset_of))
     missing = sorted(set(synset_of) - set(files))
     if without or missing and not subset:
-        raise PrepError(f"{root}: {len(missing)} validation images are missing, {len(without)} "
-                        f"have no label:\n{some(missing + without)}\nunpack the images again, or "
-                        "take the ground truth that belongs to them")
+        raise PrepError(
+            f"{root}: {len(missing)} validation images are missing, {len(without)} "
+            f"have no label:\n{some(missing + without)}\nunpack the images again, or "
+            "take the ground truth that belongs to them"
+        )
     names = {file: synset_of[file] for file in files}
-    wrong = [f"{file}: {name}" for file, name in names.items()
-             if isinstance(name, int) and name >= len(synsets)]
+    wrong = [
+        f"{file}: {name}"
+        for file, name in names.items()
+        if isinstance(name, int) and name >= len(synsets)
+    ]
     if wrong:
-        raise PrepError(f"labels beyond the {len(synsets)} synsets of TRAIN:\n{some(wrong)}\n"
-                        "a list of numbers needs all of TRAIN; for a part give the development kit")
-    return [(file, synsets[name] if isinstance(name, int) else name)
-            for file, name in names.items()]
+        raise PrepError(
+            f"labels beyond the {len(synsets)} synsets of TRAIN:\n{some(wrong)}\n"
+            "a list of numbers needs all of TRAIN; for a part give the development kit"
+        )
+    return [
+        (file, synsets[name] if isinstance(name, int) else name) for file, name in names.items()
+    ]
 
 
 def main(args=None):

@@ -23,10 +23,13 @@ def read_truth(path):
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error
-        raise PrepError(f"cannot read {path}: {why}; expected the development kit, val.txt or "
-                        "LOC_val_solution.csv") from error
-    return Truth(_read_csv(path, text) if text.startswith("ImageId") else _read_list(path, text),
-                 {}, {})
+        raise PrepError(
+            f"cannot read {path}: {why}; expected the development kit, val.txt or "
+            "LOC_val_solution.csv"
+        ) from error
+    return Truth(
+        _read_csv(path, text) if text.startswith("ImageId") else _read_list(path, text), {}, {}
+    )
 
 
 def _read_kit(folder, path):
@@ -34,30 +37,44 @@ def _read_kit(folder, path):
     meta = next(folder.rglob("meta.mat"), None)
     ids = next(folder.rglob("ILSVRC2012_validation_ground_truth.txt"), None)
     if not meta or not ids:
-        raise PrepError(f"{path}: no meta.mat or no ILSVRC2012_validation_ground_truth.txt in it: "
-                        "give the development kit of ImageNet 2012, tasks 1 and 2")
-    rows = [{name: row[name].item() for name in (
-        "ILSVRC2012_ID", "WNID", "words", "num_children", "num_train_images")}
-        for row in read_matlab(meta, ["synsets"])[0].ravel()]
+        raise PrepError(
+            f"{path}: no meta.mat or no ILSVRC2012_validation_ground_truth.txt in it: "
+            "give the development kit of ImageNet 2012, tasks 1 and 2"
+        )
+    rows = [
+        {
+            name: row[name].item()
+            for name in ("ILSVRC2012_ID", "WNID", "words", "num_children", "num_train_images")
+        }
+        for row in read_matlab(meta, ["synsets"])[0].ravel()
+    ]
     rows = {int(row["ILSVRC2012_ID"]): row for row in rows if row["num_children"] == 0}
     try:
         synsets = [rows[int(line)]["WNID"] for line in ids.read_text().split()]
     except (KeyError, ValueError) as error:
-        raise PrepError(f"{path}: {ids.name} holds {error}, which is the ID of no synset in "
-                        "meta.mat: download it again") from error
-    return Truth({f"ILSVRC2012_val_{k:08d}.JPEG": synset for k, synset in enumerate(synsets, 1)},
-                 {row["WNID"]: row["words"] for row in rows.values()},
-                 {row["WNID"]: int(row["num_train_images"]) for row in rows.values()})
+        raise PrepError(
+            f"{path}: {ids.name} holds {error}, which is the ID of no synset in "
+            "meta.mat: download it again"
+        ) from error
+    return Truth(
+        {f"ILSVRC2012_val_{k:08d}.JPEG": synset for k, synset in enumerate(synsets, 1)},
+        {row["WNID"]: row["words"] for row in rows.values()},
+        {row["WNID"]: int(row["num_train_images"]) for row in rows.values()},
+    )
 
 
 def _read_csv(path, text):
     """ILSVRC2012_val_00048981,n03995372 85 1 499 272"""
     try:
-        return {f"{row['ImageId']}.JPEG": row["PredictionString"].split()[0]
-                for row in csv.DictReader(text.splitlines())}
+        return {
+            f"{row['ImageId']}.JPEG": row["PredictionString"].split()[0]
+            for row in csv.DictReader(text.splitlines())
+        }
     except (KeyError, IndexError, AttributeError) as error:
-        raise PrepError(f"{path}: expected columns ImageId, PredictionString, and a synset in each "
-                        f"line ({error!r}): download it again") from error
+        raise PrepError(
+            f"{path}: expected columns ImageId, PredictionString, and a synset in each "
+            f"line ({error!r}): download it again"
+        ) from error
 
 
 def _read_list(path, text):
@@ -67,8 +84,10 @@ def _read_list(path, text):
         name, _, label = line.strip().rpartition(" ")
         if line.strip():
             if not name or not label.isdecimal():
-                raise PrepError(f"{path}, line {number}: expected 'FILE LABEL', found {line!r}; "
-                                "where only IDs of synsets stand in it, give the folder or archive "
-                                "of the development kit, which says what they mean")
+                raise PrepError(
+                    f"{path}, line {number}: expected 'FILE LABEL', found {line!r}; "
+                    "where only IDs of synsets stand in it, give the folder or archive "
+                    "of the development kit, which says what they mean"
+                )
             found[name] = int(label)
     return found

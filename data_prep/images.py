@@ -106,8 +106,7 @@ def _resize_short(pixels, short):
     if scale == 1:
         return pixels
     size = (max(short, round(width * scale)), max(short, round(height * scale)))
-    return cv2.resize(pixels, size,
-                      interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
 def _encode(pixels, extension):
@@ -136,6 +135,7 @@ def _decoder_messages():
     def messages():
         os.lseek(scratch, 0, os.SEEK_SET)
         return os.read(scratch, 1 << 16).decode("utf-8", "replace")
+
     try:
         yield messages
     finally:

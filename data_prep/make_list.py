@@ -43,14 +43,16 @@ def make_lists(folder, out, val_fraction=0.1, seed=0):
     lists, counts = {"train": [], "val": []}, []
     for label, name in enumerate(classes):
         files = images_below(os.path.join(folder, name), folder)
-        in_val = set(rng.permutation(len(files))[:round(len(files) * val_fraction)].tolist())
+        in_val = set(rng.permutation(len(files))[: round(len(files) * val_fraction)].tolist())
         for k, file in enumerate(files):
             lists["val" if k in in_val else "train"].append(f"{file} {label}\n")
         counts.append((name, len(files) - len(in_val), len(in_val)))
     empty = [name for name, train, _ in counts if not train]
     if empty:
-        raise PrepError(f"{len(empty)} of {len(classes)} classes have no training image:\n"
-                        f"{some(empty)}\nadd images or remove the folders")
+        raise PrepError(
+            f"{len(empty)} of {len(classes)} classes have no training image:\n"
+            f"{some(empty)}\nadd images or remove the folders"
+        )
     with complete_folder(out) as partial:
         for split, lines in lists.items():
             (partial / f"{split}.txt").write_text("".join(lines), "utf-8", "surrogateescape")
@@ -67,13 +69,17 @@ def _classes(folder):
     if not names:
         raise PrepError(f"{folder} has no subfolders: expected one subfolder per class")
     if set(map(str.lower, names)) <= SPLITS:
-        raise PrepError(f"{folder} holds {', '.join(names)}: these look like splits, not classes; "
-                        f"call this once for each, as in {os.path.join(folder, names[0])}, with "
-                        "--val_fraction=0")
+        raise PrepError(
+            f"{folder} holds {', '.join(names)}: these look like splits, not classes; "
+            f"call this once for each, as in {os.path.join(folder, names[0])}, with "
+            "--val_fraction=0"
+        )
     loose = [entry.name for entry in entries if _is_image(entry.name) and entry.is_file()]
     if loose:
-        raise PrepError(f"{folder} has {len(loose)} images outside the class folders:\n"
-                        f"{some(loose)}\nmove them into a class or away")
+        raise PrepError(
+            f"{folder} has {len(loose)} images outside the class folders:\n"
+            f"{some(loose)}\nmove them into a class or away"
+        )
     return names
 
 
@@ -99,8 +105,10 @@ def main(args=None):
     counts = make_lists(options.images, options.out, options.val_fraction, options.seed)
     for name, train, val in counts if len(counts) <= 20 else []:
         print(f"{name}: {train} train, {val} val")
-    print(f"{options.out}: {len(counts)} classes, {sum(row[1] for row in counts)} train, "
-          f"{sum(row[2] for row in counts)} val")
+    print(
+        f"{options.out}: {len(counts)} classes, {sum(row[1] for row in counts)} train, "
+        f"{sum(row[2] for row in counts)} val"
+    )
 
 
 if __name__ == "__main__":

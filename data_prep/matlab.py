@@ -9,6 +9,7 @@ from data_prep.errors import PrepError
 def read_matlab(path, names):
     """The variables `names` of a .mat file, as arrays with MATLAB's order of axes."""
     from scipy import io  # here, for few tools need it
+
     try:
         if h5py.is_hdf5(path):
             with h5py.File(path, "r") as file:
@@ -20,5 +21,6 @@ def read_matlab(path, names):
     except KeyError as error:
         raise PrepError(f"{path} holds no variable {error}: expected {', '.join(names)}") from error
     except Exception as error:  # whatever the readers stumble over in a damaged file
-        raise PrepError(f"{path}: not a readable MATLAB file ({error}): download it again"
-                        ) from error
+        raise PrepError(
+            f"{path}: not a readable MATLAB file ({error}): download it again"
+        ) from error

@@ -56,13 +56,16 @@ def _common_settings(parts):
         settings = json.loads((part / "settings.json").read_text())
         shard = settings.pop("shard", None)
         if shard != [index, len(parts)]:
-            raise PrepError(f"{part} was made as part {shard}, not {[index, len(parts)]}: it has "
-                            "been renamed")
+            raise PrepError(
+                f"{part} was made as part {shard}, not {[index, len(parts)]}: it has been renamed"
+            )
         found.append(settings)
         if settings != found[0]:
             changed = [name for name in settings if settings[name] != found[0].get(name)]
-            raise PrepError(f"{part} was made with other settings than {parts[0]} "
-                            f"({', '.join(changed)}): convert it again with the same ones")
+            raise PrepError(
+                f"{part} was made with other settings than {parts[0]} "
+                f"({', '.join(changed)}): convert it again with the same ones"
+            )
     return found[0]
 
 
@@ -74,18 +77,24 @@ def _check_sizes(parts):
             cursor.first()
             shapes.setdefault(decode_datum(cursor.value(), cursor.key()).shape, part)
     if len(shapes) > 1:
-        found = " and ".join(f"{' x '.join(map(str, shape))} in {part}"
-                             for shape, part in shapes.items())
-        raise PrepError(f"-check_size: records of {found} (channels x height x width): convert "
-                        "again with -resize_width and -resize_height, or without -check_size")
+        found = " and ".join(
+            f"{' x '.join(map(str, shape))} in {part}" for shape, part in shapes.items()
+        )
+        raise PrepError(
+            f"-check_size: records of {found} (channels x height x width): convert "
+            "again with -resize_width and -resize_height, or without -check_size"
+        )
 
 
 @contextmanager
 def _reading(part):
     """A cursor over the records of a part."""
     try:
-        with lmdb.open(str(part), readonly=True, lock=False) as environment, \
-                environment.begin() as transaction, transaction.cursor() as cursor:
+        with (
+            lmdb.open(str(part), readonly=True, lock=False) as environment,
+            environment.begin() as transaction,
+            transaction.cursor() as cursor,
+        ):
             yield cursor
     except lmdb.Error as error:
         raise PrepError(f"cannot read {part}: {error}; convert this part again") from error
@@ -105,8 +114,11 @@ def _copy(part, first, out):
 
 def _counts(parts):
     """The records of each label, over all parts."""
-    rows = [line.split("\t") for part in parts
-            for line in (part / "class_index.tsv").read_text().splitlines()]
+    rows = [
+        line.split("\t")
+        for part in parts
+        for line in (part / "class_index.tsv").read_text().splitlines()
+    ]
     counts = np.zeros(1 + max(int(label) for label, _ in rows), int)
     for label, count in rows:
         counts[int(label)] += int(count)

@@ -11,13 +11,15 @@ import numpy as np
 from data_prep.errors import PrepError
 
 _ARRAY = np.empty(0).__reduce__()[0]  # numpy's _reconstruct: its module depends on the version
-_ALLOWED = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype,
-            ("numpy.core.multiarray", "_reconstruct"): _ARRAY,
-            ("numpy._core.multiarray", "_reconstruct"): _ARRAY}
+_ALLOWED = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _ARRAY,
+    ("numpy._core.multiarray", "_reconstruct"): _ARRAY,
+}
 
 
 class _Unpickler(pickle.Unpickler):
-
     def find_class(self, module, name):
         if (module, name) in _ALLOWED:
             return _ALLOWED[module, name]

@@ -46,14 +46,18 @@ def prepare(categories, train, val, out):
     sizes = np.bincount(lists["train"].labels, minlength=len(names))
     empty = [names[label] for label in np.flatnonzero(sizes == 0)]
     if empty:
-        raise PrepError(f"{train}: {len(empty)} of {len(names)} classes have no image:\n"
-                        f"{some(empty)}\ntake the list and the categories of the same set")
+        raise PrepError(
+            f"{train}: {len(empty)} of {len(names)} classes have no image:\n"
+            f"{some(empty)}\ntake the list and the categories of the same set"
+        )
     with complete_folder(out) as partial:
         (partial / "classes.txt").write_text("".join(f"{name}\n" for name in names))
         for split, images in lists.items():
             with open(partial / f"{split}.txt", "wb") as file:
-                file.writelines(b"%s %d\n" % (images.name(k).lstrip(b"/"), label)
-                                for k, label in enumerate(images.labels.tolist()))
+                file.writelines(
+                    b"%s %d\n" % (images.name(k).lstrip(b"/"), label)
+                    for k, label in enumerate(images.labels.tolist())
+                )
     return Counts(len(lists["train"]), len(lists["val"]), len(names), sizes.min(), sizes.max())
 
 
@@ -70,8 +74,10 @@ def read_categories(path):
 def main(args=None):
     options = vars(parser().parse_args(sys.argv[1:] if args is None else args))
     found = prepare(**options)
-    print(f"{options['out']}: {found.train} train, {found.val} val, {found.classes} classes of "
-          f"{found.smallest} to {found.largest}")
+    print(
+        f"{options['out']}: {found.train} train, {found.val} val, {found.classes} classes of "
+        f"{found.smallest} to {found.largest}"
+    )
 
 
 if __name__ == "__main__":

@@ -67,8 +67,11 @@ def desert(canvas, rng):
         dune = horizon + level * 70 + ridge(rng, 14, octaves=2)
         ground(canvas, dune, shade(sand, 0.7 + 0.4 * level))
         if rng.rand() < 0.7:
-            ground(canvas, dune + rng.randint(6, 14) + ridge(rng, 6, octaves=1),
-                    shade(sand, 0.85 + 0.4 * level))
+            ground(
+                canvas,
+                dune + rng.randint(6, 14) + ridge(rng, 6, octaves=1),
+                shade(sand, 0.85 + 0.4 * level),
+            )
     for _ in range(rng.randint(0, 4)):
         _cactus(canvas, rng, rng.randint(100, 150))
 
@@ -76,17 +79,30 @@ def desert(canvas, rng):
 @_scene
 def forest(canvas, rng):
     season = rng.choice(["summer", "autumn", "winter", "dark"])
-    leaf = {"summer": (50, 120, 60), "autumn": (40, 110, 190), "winter": (200, 200, 195),
-            "dark": (35, 60, 30)}[season]
+    leaf = {
+        "summer": (50, 120, 60),
+        "autumn": (40, 110, 190),
+        "winter": (200, 200, 195),
+        "dark": (35, 60, 30),
+    }[season]
     gradient(canvas, 0, CANVAS, jitter(rng, shade(leaf, 1.3)), shade(leaf, 0.5))
-    ground(canvas, rng.randint(110, 135) + ridge(rng, 6),
-            jitter(rng, (225, 225, 225) if season == "winter" else (40, 75, 85)))
+    ground(
+        canvas,
+        rng.randint(110, 135) + ridge(rng, 6),
+        jitter(rng, (225, 225, 225) if season == "winter" else (40, 75, 85)),
+    )
     for depth in np.sort(rng.rand(rng.randint(8, 22))):
         x, foot = rng.randint(CANVAS), int(110 + 45 * depth)
         bark = shade(jitter(rng, (70, 85, 105)), 0.4 + 0.6 * depth)
         lean = int(rng.randint(-6, 7) * depth)
-        cv2.line(canvas, (x, foot), (x + lean, rng.randint(-10, 30)), bark,
-                 int(2 + 8 * depth), cv2.LINE_AA)
+        cv2.line(
+            canvas,
+            (x, foot),
+            (x + lean, rng.randint(-10, 30)),
+            bark,
+            int(2 + 8 * depth),
+            cv2.LINE_AA,
+        )
         for _ in range(rng.randint(2, 9)):
             _leaves(canvas, rng, x, rng.randint(0, 85), shade(leaf, rng.uniform(0.5, 1.4)), depth)
 
@@ -105,7 +121,7 @@ def mountains(canvas, rng):
     bottom = rng.choice(["lake", "meadow", "pines", "none"])
     if bottom == "lake":
         shore = rng.randint(110, 130)
-        mirror = canvas[shore:2 * shore - CANVAS:-1]
+        mirror = canvas[shore : 2 * shore - CANVAS : -1]
         canvas[shore:] = (0.6 * mirror + 0.4 * np.array(jitter(rng, (140, 110, 60)))).astype("u1")
     elif bottom == "meadow":
         ground(canvas, 120 + ridge(rng, 8), shade(jitter(rng, (60, 140, 100)), light))
@@ -124,13 +140,27 @@ def road(canvas, rng):
     vanish, near = rng.randint(55, 105), rng.randint(55, 105)
     width = rng.randint(40, 75)
     asphalt = shade(jitter(rng, (95, 92, 90)), light)
-    polygon(canvas, [(vanish - 2, horizon), (vanish + 2, horizon), (near + width, CANVAS),
-                      (near - width, CANVAS)], asphalt)
+    polygon(
+        canvas,
+        [
+            (vanish - 2, horizon),
+            (vanish + 2, horizon),
+            (near + width, CANVAS),
+            (near - width, CANVAS),
+        ],
+        asphalt,
+    )
     paint = shade([(235, 235, 235), (60, 190, 230)][rng.randint(2)], max(light, 0.6))
     for step in range(rng.randint(5, 9)):
-        far, close = (0.75 ** (step + 0.45)), 0.75 ** step
-        polygon(canvas, [_along(vanish, horizon, near, t, side)
-                          for t, side in ((far, -2), (far, 2), (close, 2), (close, -2))], paint)
+        far, close = (0.75 ** (step + 0.45)), 0.75**step
+        polygon(
+            canvas,
+            [
+                _along(vanish, horizon, near, t, side)
+                for t, side in ((far, -2), (far, 2), (close, 2), (close, -2))
+            ],
+            paint,
+        )
     for _ in range(rng.randint(0, 3)):
         _car(canvas, rng, vanish, horizon, near, mood)
     for _ in range(rng.randint(0, 4)):
@@ -143,8 +173,14 @@ def city_night(canvas, rng):
     street = rng.randint(118, 150)
     sky(canvas, rng, ("night", "night", "dusk"), street)
     if rng.rand() < 0.4:
-        cv2.circle(canvas, (rng.randint(CANVAS), rng.randint(10, 45)), rng.randint(4, 9),
-                   (205, 225, 230), -1, cv2.LINE_AA)
+        cv2.circle(
+            canvas,
+            (rng.randint(CANVAS), rng.randint(10, 45)),
+            rng.randint(4, 9),
+            (205, 225, 230),
+            -1,
+            cv2.LINE_AA,
+        )
     for depth in (0.35, 0.7, 1.0):
         x = rng.randint(-10, 5)
         while x < CANVAS:
@@ -152,7 +188,7 @@ def city_night(canvas, rng):
             _tower(canvas, rng, x, street - height, width, street, depth)
             x += width + rng.randint(-3, 8)
     if rng.rand() < 0.5:  # water below
-        mirror = cv2.blur(canvas[2 * street - CANVAS:street][::-1], (1, 7))
+        mirror = cv2.blur(canvas[2 * street - CANVAS : street][::-1], (1, 7))
         canvas[street:] = (mirror * 0.6).astype(np.uint8)
     else:
         gradient(canvas, street, CANVAS, (45, 42, 40), (25, 22, 20))
@@ -164,15 +200,18 @@ def city_night(canvas, rng):
 @_scene
 def room(canvas, rng):
     floor = rng.randint(95, 125)
-    wall = np.array(jitter(rng, [(190, 200, 210), (150, 170, 190), (140, 120, 90),
-                                  (120, 160, 130)][rng.randint(4)]))
+    wall = np.array(
+        jitter(
+            rng, [(190, 200, 210), (150, 170, 190), (140, 120, 90), (120, 160, 130)][rng.randint(4)]
+        )
+    )
     gradient(canvas, 0, floor, wall, shade(wall, 0.8))
     gradient(canvas, floor, CANVAS, jitter(rng, (70, 100, 140)), jitter(rng, (50, 75, 110)))
     if rng.rand() < 0.7:  # a window, and what can be seen through it
         x, y, w, h = rng.randint(10, 100), rng.randint(10, 30), rng.randint(30, 50), 45
         view = np.zeros((CANVAS, CANVAS, 3), np.uint8)
         sky(view, rng, ("day", "overcast", "dusk", "night"), CANVAS)
-        canvas[y:y + h, x:x + w] = view[:h, :w]
+        canvas[y : y + h, x : x + w] = view[:h, :w]
         for left, right in ((x, x + w), (x, x + w // 2)):
             cv2.rectangle(canvas, (left, y), (right, y + h), (225, 230, 232), 2)
     for _ in range(rng.randint(0, 4)):  # pictures
@@ -195,8 +234,7 @@ def underwater(canvas, rng):
     rays = np.zeros_like(canvas)
     for _ in range(rng.randint(0, 7)):
         x, spread = rng.randint(CANVAS), rng.randint(10, 30)
-        polygon(rays, [(x, 0), (x + 8, 0), (x + spread + 25, 130), (x + spread, 130)],
-                 (60, 60, 45))
+        polygon(rays, [(x, 0), (x + 8, 0), (x + spread + 25, 130), (x + spread, 130)], (60, 60, 45))
     cv2.add(canvas, cv2.GaussianBlur(rays, (0, 0), 4), canvas)
     if rng.rand() < 0.7:
         bed = rng.randint(115, 145) + ridge(rng, 10)
@@ -206,11 +244,18 @@ def underwater(canvas, rng):
     for _ in range(rng.randint(1, 9)):
         _fish(canvas, rng)
     for _ in range(rng.randint(0, 20)):
-        cv2.circle(canvas, (rng.randint(CANVAS), rng.randint(CANVAS)), rng.randint(1, 4),
-                   shade(top, 1.4), 1, cv2.LINE_AA)
+        cv2.circle(
+            canvas,
+            (rng.randint(CANVAS), rng.randint(CANVAS)),
+            rng.randint(1, 4),
+            shade(top, 1.4),
+            1,
+            cv2.LINE_AA,
+        )
 
 
 # Things that stand in scenes
+
 
 def _snow(canvas, peaks, rng, light):
     """White above a ragged line, on the mountain that was drawn last."""
@@ -222,8 +267,14 @@ def _snow(canvas, peaks, rng, light):
 def _leaves(canvas, rng, x, y, color, depth):
     for _ in range(5):
         spot = (int(x + rng.randint(-14, 15)), int(y + rng.randint(-9, 10)))
-        cv2.circle(canvas, spot, int(2 + rng.randint(2, 8) * (0.5 + depth / 2)),
-                   jitter(rng, color), -1, cv2.LINE_AA)
+        cv2.circle(
+            canvas,
+            spot,
+            int(2 + rng.randint(2, 8) * (0.5 + depth / 2)),
+            jitter(rng, color),
+            -1,
+            cv2.LINE_AA,
+        )
 
 
 def _pine(canvas, rng, foot, light, x=None):
@@ -232,8 +283,9 @@ def _pine(canvas, rng, foot, light, x=None):
     color = shade(jitter(rng, (45, 75, 40)), light)
     for tier in range(3):
         top, half = foot - height + tier * height // 4, (tier + 2) * height // 14
-        polygon(canvas, [(x, top), (x - half, top + height // 2), (x + half, top + height // 2)],
-                 color)
+        polygon(
+            canvas, [(x, top), (x - half, top + height // 2), (x + half, top + height // 2)], color
+        )
 
 
 def _palm(canvas, rng):
@@ -241,8 +293,9 @@ def _palm(canvas, rng):
     head = (x + rng.randint(-15, 16), top)
     cv2.line(canvas, (x, foot), head, (50, 75, 95), 3, cv2.LINE_AA)
     for angle in range(0, 360, 45):
-        cv2.ellipse(canvas, head, (20, 6), angle + rng.randint(20), 0, 150, (45, 110, 50), 2,
-                    cv2.LINE_AA)
+        cv2.ellipse(
+            canvas, head, (20, 6), angle + rng.randint(20), 0, 150, (45, 110, 50), 2, cv2.LINE_AA
+        )
 
 
 def _cactus(canvas, rng, foot):
@@ -277,11 +330,21 @@ def _car(canvas, rng, vanish, horizon, near, mood):
     x += int(rng.choice([-1, 1]) * 30 * t)
     color = shade(any_color(rng), 0.4 if mood == "night" else 1)
     cv2.rectangle(canvas, (x - size, y - size), (x + size, y), color, -1)
-    cv2.rectangle(canvas, (x - size * 2 // 3, y - size * 8 // 5), (x + size * 2 // 3, y - size),
-                  shade(color, 0.6), -1)
+    cv2.rectangle(
+        canvas,
+        (x - size * 2 // 3, y - size * 8 // 5),
+        (x + size * 2 // 3, y - size),
+        shade(color, 0.6),
+        -1,
+    )
     for side in (-1, 1):
-        cv2.circle(canvas, (x + side * size * 3 // 4, y - size // 2), max(1, size // 5),
-                   [(60, 60, 240), (220, 245, 250)][rng.randint(2)], -1)
+        cv2.circle(
+            canvas,
+            (x + side * size * 3 // 4, y - size // 2),
+            max(1, size // 5),
+            [(60, 60, 240), (220, 245, 250)][rng.randint(2)],
+            -1,
+        )
 
 
 def _furniture(canvas, rng, floor):
@@ -301,8 +364,15 @@ def _fish(canvas, rng):
     color, side = any_color(rng), rng.choice([-1, 1])
     cv2.ellipse(canvas, (x, y), (size, max(2, size // 2)), 0, 0, 360, color, -1, cv2.LINE_AA)
     tail = x - side * size
-    polygon(canvas, [(tail + side * 2, y), (tail - side * size * 0.6, y - size * 0.5),
-                      (tail - side * size * 0.6, y + size * 0.5)], color)
+    polygon(
+        canvas,
+        [
+            (tail + side * 2, y),
+            (tail - side * size * 0.6, y - size * 0.5),
+            (tail - side * size * 0.6, y + size * 0.5),
+        ],
+        color,
+    )
 
 
 def _coral(canvas, rng):

@@ -44,17 +44,21 @@ def find_shards(db):
     """The folders of the parts of `db`, in order; all of one division must be there."""
     found = {}
     for path in sorted(db.parent.iterdir()) if db.parent.is_dir() else ():
-        match = path.name.startswith(db.name) and _NAME.fullmatch(path.name[len(db.name):])
+        match = path.name.startswith(db.name) and _NAME.fullmatch(path.name[len(db.name) :])
         if match:
             found.setdefault(int(match[2]), {})[int(match[1])] = path
     if not found:
         raise PrepError(f"no {db}.shard-I-of-N: make them with convert_imageset.py --shard=I/N")
     if len(found) > 1:
-        raise PrepError(f"{db} has parts of several divisions, into "
-                        f"{' and '.join(map(str, sorted(found)))}: delete those of all but one")
+        raise PrepError(
+            f"{db} has parts of several divisions, into "
+            f"{' and '.join(map(str, sorted(found)))}: delete those of all but one"
+        )
     count, parts = found.popitem()
     missing = [index for index in range(count) if index not in parts]
     if missing:
-        raise PrepError(f"{len(missing)} of {count} parts of {db} are missing or not complete: "
-                        f"{', '.join(map(str, missing[:20]))}; convert them with --shard=I/{count}")
+        raise PrepError(
+            f"{len(missing)} of {count} parts of {db} are missing or not complete: "
+            f"{', '.join(map(str, missing[:20]))}; convert them with --shard=I/{count}"
+        )
     return [parts[index] for index in range(count)]

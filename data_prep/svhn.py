@@ -44,10 +44,13 @@ def prepare(folder, out, lmdb=False, extra=False):
     files = [Path(folder) / name for name in [*train, "test_32x32.mat"]]
     missing = [path.name for path in files if not path.is_file()]
     if missing:
-        raise PrepError(f"{folder} lacks {', '.join(missing)}: take them (format 2, cropped "
-                        "digits) from http://ufldl.stanford.edu/housenumbers")
-    return write_set(out, {"train": map(_read, files[:-1]), "val": map(_read, files[-1:])}, NAMES,
-                     lmdb)
+        raise PrepError(
+            f"{folder} lacks {', '.join(missing)}: take them (format 2, cropped "
+            "digits) from http://ufldl.stanford.edu/housenumbers"
+        )
+    return write_set(
+        out, {"train": map(_read, files[:-1]), "val": map(_read, files[-1:])}, NAMES, lmdb
+    )
 
 
 def _read(path):
@@ -55,13 +58,17 @@ def _read(path):
     pixels, labels = read_matlab(path, ["X", "y"])
     labels = labels.ravel()
     if pixels.dtype != np.uint8 or pixels.shape != (32, 32, 3, len(labels)):
-        raise PrepError(f"{path}: expected X of bytes, 32 x 32 x 3 x {len(labels)} as y says; "
-                        f"found {pixels.dtype}, {' x '.join(map(str, pixels.shape))}: download it "
-                        "again")
+        raise PrepError(
+            f"{path}: expected X of bytes, 32 x 32 x 3 x {len(labels)} as y says; "
+            f"found {pixels.dtype}, {' x '.join(map(str, pixels.shape))}: download it "
+            "again"
+        )
     wrong = np.flatnonzero((labels < 1) | (labels > 10))
     if wrong.size:
-        raise PrepError(f"{path}: digit {wrong[0]} has label {labels[wrong[0]]}, expected 1 to 10: "
-                        "download it again")
+        raise PrepError(
+            f"{path}: digit {wrong[0]} has label {labels[wrong[0]]}, expected 1 to 10: "
+            "download it again"
+        )
     return pixels.transpose(3, 2, 0, 1), labels.astype(int) % 10
 
 

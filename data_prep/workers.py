@@ -31,8 +31,9 @@ def process_map(function, items, workers):
     try:
         yield from _bounded_map(executor, function, items, workers)
     except BrokenProcessPool as error:
-        raise PrepError("a worker process died; most often memory ran out: use fewer --workers"
-                        ) from error
+        raise PrepError(
+            "a worker process died; most often memory ran out: use fewer --workers"
+        ) from error
 
 
 def thread_map(function, items, workers):
@@ -65,6 +66,7 @@ def _call_each(function, items):
 def _start_worker():
     """Leave Ctrl-C to the parent, use one core, and end when the parent ends."""
     import cv2  # here, for a worker may have no need of images
+
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

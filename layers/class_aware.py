@@ -97,7 +97,7 @@ class ClassAware:
             if number != self._passes[index]:
                 start, size = self._starts[index], self.sizes[index]
                 order = self._shuffles.permutation(size, _IMAGES, index, number)
-                self._lists[start:start + size] = self._members[start:start + size][order]
+                self._lists[start : start + size] = self._members[start : start + size][order]
                 self._passes[index] = number
 
 
@@ -105,7 +105,7 @@ class _Shuffles:
     """Permutations that a seed and a few numbers decide."""
 
     def __init__(self, seed):
-        self._seed = [seed & 0xffffffff, seed >> 32 & 0xffffffff]
+        self._seed = [seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF]
         self._random = np.random.RandomState()
 
     def permutation(self, count, *numbers):
@@ -118,12 +118,12 @@ def _by_class(labels):
     """The record numbers (int32) class by class, each in ascending order, and the counts."""
     sizes = np.zeros(int(labels.max()) + 1, np.int64)
     for start in range(0, len(labels), _CHUNK):
-        sizes += np.bincount(labels[start:start + _CHUNK], minlength=len(sizes))
+        sizes += np.bincount(labels[start : start + _CHUNK], minlength=len(sizes))
     free = np.cumsum(sizes) - sizes  # where the next record of each class goes
     members = np.empty(len(labels), np.int32)
     narrow = np.uint16 if len(sizes) <= 1 << 16 else labels.dtype  # sorts in linear time
     for start in range(0, len(labels), _CHUNK):
-        chunk = labels[start:start + _CHUNK].astype(narrow)
+        chunk = labels[start : start + _CHUNK].astype(narrow)
         order = np.argsort(chunk, kind="stable")
         chunk, counts = chunk[order], np.bincount(chunk, minlength=len(sizes))
         within = np.arange(len(chunk)) - (np.cumsum(counts) - counts)[chunk]

@@ -6,8 +6,16 @@ Needs neither protobuf nor Caffe, so that worker processes start in no time.
 from collections import namedtuple
 
 # 8 * the field's number + the kind of value that it holds; floats come packed or one by one
-_FIELDS = {8: "channels", 16: "height", 24: "width", 34: "data", 40: "label", 50: "float_data",
-           53: "float_data", 56: "encoded"}
+_FIELDS = {
+    8: "channels",
+    16: "height",
+    24: "width",
+    34: "data",
+    40: "label",
+    50: "float_data",
+    53: "float_data",
+    56: "encoded",
+}
 
 # data: a view of the pixels or of the encoded image; float_data: only whether there is any
 Datum = namedtuple("Datum", "channels height width data label float_data encoded")
@@ -43,12 +51,12 @@ def read_datum(record):
 
 
 def raw_shape(datum):
-    """The shape (C, H, W) of a Datum of raw pixels; ValueError if it holds another number of them.
-    """
+    """The shape (C, H, W) of a Datum of raw pixels; ValueError if it holds more or fewer."""
     shape = (datum.channels, datum.height, datum.width)
     if min(shape) < 1 or len(datum.data) != shape[0] * shape[1] * shape[2]:
-        raise ValueError(f"channels, height, width say {shape}, but it holds {len(datum.data)} "
-                         "values")
+        raise ValueError(
+            f"channels, height, width say {shape}, but it holds {len(datum.data)} values"
+        )
     return shape
 
 

@@ -7,8 +7,9 @@ Flood, 2014).
 
 import numpy as np
 
-_GOLDEN, _FIRST, _SECOND = (np.uint64(number) for number in (
-    0x9e3779b97f4a7c15, 0xbf58476d1ce4e5b9, 0x94d049bb133111eb))
+_GOLDEN, _FIRST, _SECOND = (
+    np.uint64(number) for number in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)
 
 
 def uniform(seed, positions, columns):
@@ -16,7 +17,7 @@ def uniform(seed, positions, columns):
     at = np.asarray(positions, np.uint64)[:, None]
     start = _mix(np.array([seed % (1 << 64)], np.uint64) + _GOLDEN)
     words = _mix(_mix(start + at * _GOLDEN) + np.arange(1, columns + 1, dtype=np.uint64) * _GOLDEN)
-    return (words >> np.uint64(11)).astype(np.float64) * 2.0 ** -53
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def normal(seed, positions, columns):

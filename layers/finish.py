@@ -13,7 +13,7 @@ from .errors import SceneError
 from .native.finish import open_finish
 
 _finish_images = open_finish()  # None where it has not been built
-COLOR_SEED = 0x636f6c6f72  # keeps the colour draws apart from those of the crops
+COLOR_SEED = 0x636F6C6F72  # keeps the colour draws apart from those of the crops
 
 
 class Finisher:
@@ -42,17 +42,21 @@ class Finisher:
         """The mean as what is subtracted from rows of width * channels values."""
         size = mean.shape[1:]
         if mean.shape[0] not in (1, self.channels) or (
-                size not in ((1, 1), self.cutter.out_size, self.record_size)):
+            size not in ((1, 1), self.cutter.out_size, self.record_size)
+        ):
             raise SceneError(
                 f"the mean has (channels, height, width) {mean.shape}, the records "
                 f"{(self.channels, *self.record_size)}, the crop {self.cutter.out_size}; give a "
-                "mean_file of the size of the one or the other, or one mean_value per channel")
+                "mean_file of the size of the one or the other, or one mean_value per channel"
+            )
         mean = np.broadcast_to(mean.transpose(1, 2, 0), (*size, self.channels))
         self.cut_mean = size not in ((1, 1), self.cutter.out_size)
         if self.cut_mean and self.cutter.scaled:
-            raise SceneError("a mean_file of the size of the records has no meaning where they are "
-                             f"resized: give one of the crop's size {self.cutter.out_size}, or "
-                             "mean_value")
+            raise SceneError(
+                "a mean_file of the size of the records has no meaning where they are "
+                f"resized: give one of the crop's size {self.cutter.out_size}, or "
+                "mean_value"
+            )
         if size == (1, 1):
             mean = np.broadcast_to(mean, (1, self.width, self.channels))
         if self.cut_mean:
@@ -70,8 +74,11 @@ class Finisher:
         hand_over = self.host() if _finish_images else None
         if hand_over:
             means = (self._mean_at(self._mean, place) for place in places.tolist())
-            rows = hand_over(_finish_images(pixels.reshape(len(pixels), self.height, -1), means,
-                                            shift, self.options.scale))
+            rows = hand_over(
+                _finish_images(
+                    pixels.reshape(len(pixels), self.height, -1), means, shift, self.options.scale
+                )
+            )
         else:
             rows = self._finish(pixels, places, shift)
         if self.cutter.pad:
@@ -98,7 +105,8 @@ class Finisher:
         """AlexNet's shift of each channel (N, 3): eigenvectors times eigenvalues times draws."""
         values, vectors = self.color
         alphas = self.options.color_deviation * draws.normal(
-            self.seed ^ COLOR_SEED, positions, len(values))
+            self.seed ^ COLOR_SEED, positions, len(values)
+        )
         return 255 * (alphas * values) @ vectors
 
     def _mean_at(self, mean, place):
@@ -110,13 +118,15 @@ class Finisher:
         if mirrored:
             left = self.record_size[1] + 2 * pad - self.width - left
         at = slice(left * self.channels, (left + self.width) * self.channels)
-        return mean[mirrored, top + pad:top + pad + self.height, at]
+        return mean[mirrored, top + pad : top + pad + self.height, at]
 
     def _inside(self, places):
         """1 where a crop shows the image and 0 where its padding, (N, h, w * C)."""
         inside = []
-        for side, full, start in ((self.height, self.record_size[0], places[:, 1]),
-                                  (self.width, self.record_size[1], places[:, 2])):
+        for side, full, start in (
+            (self.height, self.record_size[0], places[:, 1]),
+            (self.width, self.record_size[1], places[:, 2]),
+        ):
             at = np.arange(side) + start[:, None]
             inside.append((at >= 0) & (at < full))
         rows, columns = inside
@@ -138,8 +148,10 @@ def _read_mean(options):
         shape = tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
         return np.array(blob.data, np.float32).reshape(shape[-3:])
     except (OSError, ValueError, DecodeError) as error:
-        raise SceneError(f"mean_file {options.mean_file}: {error}; expected one image, as "
-                         "compute_image_mean makes it") from error
+        raise SceneError(
+            f"mean_file {options.mean_file}: {error}; expected one image, as "
+            "compute_image_mean makes it"
+        ) from error
 
 
 def _read_color(path, channels):
@@ -151,7 +163,9 @@ def _read_color(path, channels):
     except (OSError, ValueError) as error:
         raise SceneError(f"color_file {path}: {error}; make it with color_pca") from error
     if channels != 3 or rows.shape != (3, 4):
-        raise SceneError(f"color_file {path}: expected records of 3 channels and a file of 3 rows, "
-                         f"eigenvalue and eigenvector each; found {channels} channels and "
-                         f"{rows.shape}")
+        raise SceneError(
+            f"color_file {path}: expected records of 3 channels and a file of 3 rows, "
+            f"eigenvalue and eigenvector each; found {channels} channels and "
+            f"{rows.shape}"
+        )
     return rows[:, 0], rows[:, 1:]

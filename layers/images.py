@@ -8,6 +8,7 @@ from .native.jpeg import open_decoder
 
 try:
     import cv2
+
     cv2.setNumThreads(1)  # the workers are many
 except ImportError:  # as beside an original Caffe
     cv2 = None
@@ -15,7 +16,7 @@ except ImportError:  # as beside an original Caffe
 
 _decoder = open_decoder()  # None where it has not been built
 REDUCTIONS = (8, 4, 2)  # of the scale at which a JPEG can be decoded for less
-_FRAMES = {*range(0xc0, 0xd0)} - {0xc4, 0xc8, 0xcc}  # JPEG markers that state the size
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers that state the size
 
 
 class Whole:
@@ -25,7 +26,7 @@ class Whole:
         self.pixels, self.size = pixels, pixels.shape[:2]
 
     def part(self, top, left, height, width):
-        return self.pixels[top:top + height, left:left + width]
+        return self.pixels[top : top + height, left : left + width]
 
 
 class Undecoded:
@@ -69,7 +70,7 @@ def jpeg_size(data):
     at = 2
     if bytes(data[:2]) != b"\xff\xd8":
         return None
-    while at + 9 <= len(data) and data[at] == 0xff:
+    while at + 9 <= len(data) and data[at] == 0xFF:
         if data[at + 1] in _FRAMES:
             return data[at + 5] << 8 | data[at + 6], data[at + 7] << 8 | data[at + 8]
         at += 2 + (data[at + 2] << 8 | data[at + 3])
@@ -77,8 +78,12 @@ def jpeg_size(data):
 
 
 if cv2:
-    _COLOR = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
-              8: cv2.IMREAD_REDUCED_COLOR_8}
+    _COLOR = {
+        1: cv2.IMREAD_COLOR,
+        2: cv2.IMREAD_REDUCED_COLOR_2,
+        4: cv2.IMREAD_REDUCED_COLOR_4,
+        8: cv2.IMREAD_REDUCED_COLOR_8,
+    }
 
     def _decode(data, color, reduction):
         flags = _COLOR[reduction] if color else cv2.IMREAD_GRAYSCALE
@@ -100,12 +105,13 @@ if cv2:
     def put_planes(planes, mirrored, out):
         """Write (C, H, W) pixels into `out` (H, W, C), maybe mirrored."""
         if len(planes) > 4:
-            out[...] = planes.transpose(1, 2, 0)[:, ::-1 if mirrored else 1]
+            out[...] = planes.transpose(1, 2, 0)[:, :: -1 if mirrored else 1]
             return
         cv2.merge(list(planes), out)
         if mirrored:
             cv2.flip(out, 1, out)
 else:
+
     def _decode(data, color, reduction):
         try:
             image = Image.open(io.BytesIO(data))
@@ -118,13 +124,15 @@ else:
 
     def resize(image, size):
         """(H, W, C) at size = (height, width), linear."""
-        planes = [np.asarray(Image.fromarray(plane).resize(size[::-1], Image.BILINEAR))
-                  for plane in np.ascontiguousarray(image.transpose(2, 0, 1))]
+        planes = [
+            np.asarray(Image.fromarray(plane).resize(size[::-1], Image.BILINEAR))
+            for plane in np.ascontiguousarray(image.transpose(2, 0, 1))
+        ]
         return np.stack(planes, axis=2)
 
     def put(image, mirrored, out):
         """Write (H, W, C) pixels into `out`, maybe mirrored."""
-        out[...] = image[:, ::-1 if mirrored else 1]
+        out[...] = image[:, :: -1 if mirrored else 1]
 
     def put_planes(planes, mirrored, out):
         """Write (C, H, W) pixels into `out` (H, W, C), maybe mirrored."""

@@ -46,19 +46,24 @@ def open_lmdb(source):
     """The read-only LMDB at `source`: a folder that holds data.mdb, or the file itself."""
     file = _data_file(source)
     if not os.path.isfile(file):
-        raise SceneError(f"source {source}: no LMDB (no file {file}); the current folder is "
-                         f"{os.getcwd()}")
+        raise SceneError(
+            f"source {source}: no LMDB (no file {file}); the current folder is {os.getcwd()}"
+        )
     try:
         # readahead is for reading in order, and would throw out of memory what is needed next
         environment = lmdb.open(file, subdir=False, readonly=True, lock=False, readahead=False)
         needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
     except lmdb.Error as error:
-        raise SceneError(f"source {source}: not a readable LMDB ({error}); is it being written, or "
-                         "copied incompletely? make it again") from error
+        raise SceneError(
+            f"source {source}: not a readable LMDB ({error}); is it being written, or "
+            "copied incompletely? make it again"
+        ) from error
     if os.path.getsize(file) < needed:
         # LMDB would read behind the end of the file, and the process would die of it
-        raise SceneError(f"source {source}: data.mdb has {os.path.getsize(file)} bytes, its header "
-                         f"says {needed}; it was copied incompletely: copy or make it again")
+        raise SceneError(
+            f"source {source}: data.mdb has {os.path.getsize(file)} bytes, its header "
+            f"says {needed}; it was copied incompletely: copy or make it again"
+        )
     if not environment.stat()["entries"]:
         raise SceneError(f"source {source}: the LMDB is empty; make it again")
     return environment
@@ -89,8 +94,10 @@ def build_rows(environment, source):
             try:
                 labels.append(read_datum(record).label)
             except ValueError as error:
-                raise SceneError(f"{source}: record {key.decode('utf-8', 'replace')!r}: {error}; "
-                                 "convert it again") from error
+                raise SceneError(
+                    f"{source}: record {key.decode('utf-8', 'replace')!r}: {error}; "
+                    "convert it again"
+                ) from error
             keys.append(key_beginning(key, before))
             before = key
             if len(keys) == _CHUNK:
@@ -110,8 +117,10 @@ def key_beginning(key, before):
     while size < len(key) and key[size - 1] == 0:
         size += 1  # numpy drops zeros at the end
     if key[size - 1] == 0:
-        raise SceneError(f"key {key!r} ends with a zero byte, which the index cannot keep; read "
-                         "this LMDB with a Data layer, or convert it again")
+        raise SceneError(
+            f"key {key!r} ends with a zero byte, which the index cannot keep; read "
+            "this LMDB with a Data layer, or convert it again"
+        )
     return key[:size]
 
 
@@ -172,5 +181,6 @@ def _places(source):
     version = f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}".encode("utf-8", "surrogateescape")
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     beside = os.path.join(source, FILE) if os.path.isdir(source) else f"{source}.{FILE}"
-    return beside, os.path.join(cache, "caffe-relay", hashlib.sha256(version).hexdigest()[:32]
-                                + "." + FILE)
+    return beside, os.path.join(
+        cache, "caffe-relay", hashlib.sha256(version).hexdigest()[:32] + "." + FILE
+    )

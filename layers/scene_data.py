@@ -1,9 +1,9 @@
 """SceneData: the papers' data layer, in pycaffe's Python-layer protocol; see layers/README.md.
 
-    layer { name: "data" type: "Python" top: "data" top: "label"
-            python_param { module: "layers.scene_data" layer: "SceneData"
-              param_str: 'source: "DATA/train_lmdb" batch_size: 256 class_aware: true '
-                         'crop_size: 224 mirror: true mean_file: "DATA/mean.binaryproto"' } }
+layer { name: "data" type: "Python" top: "data" top: "label"
+        python_param { module: "layers.scene_data" layer: "SceneData"
+          param_str: 'source: "DATA/train_lmdb" batch_size: 256 class_aware: true '
+                     'crop_size: 224 mirror: true mean_file: "DATA/mean.binaryproto"' } }
 """
 
 import os
@@ -57,8 +57,9 @@ class SceneData(caffe.Layer):
         side = self.options.crop_size
         size = (side, side) if side else record_shape[1:]
         self.cutter = Cutter(self.options, self.training, size)
-        arrays = (_numpy_floats, np.asarray, _numpy_host) if device is None else (
-            _floats, _place, _host)
+        arrays = (
+            (_numpy_floats, np.asarray, _numpy_host) if device is None else (_floats, _place, _host)
+        )
         self.finisher = Finisher(self.options, self.cutter, record_shape, *arrays)
         self.shape = (*size, record_shape[0])
         self._order, self._position = None, 0
@@ -117,13 +118,22 @@ class SceneData(caffe.Layer):
         options, labels, seed = self.options, self.index.labels, self._seed()
         if self._order is None:
             self._order = (
-                KeyOrder(len(labels)) if not self.training else
-                ClassAware(labels, seed) if options.class_aware else
-                ShuffledOrder(len(labels), seed) if options.shuffle else KeyOrder(len(labels)))
+                KeyOrder(len(labels))
+                if not self.training
+                else ClassAware(labels, seed)
+                if options.class_aware
+                else ShuffledOrder(len(labels), seed)
+                if options.shuffle
+                else KeyOrder(len(labels))
+            )
         self.finisher.seed = seed
         share = (caffe.solver_rank(), caffe.solver_count()) if self.training else (0, 1)
-        settings = {"options": self.param_str, "training": self.training, "shape": self.shape,
-                    "slots": options.ahead + HELD}
+        settings = {
+            "options": self.param_str,
+            "training": self.training,
+            "shape": self.shape,
+            "slots": options.ahead + HELD,
+        }
         workers = options.workers or max(1, _cores() // share[1])
         pool = Pool(workers, options.batch_size, settings, f"SceneData ({options.source})")
         _pin(pool)

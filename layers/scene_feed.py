@@ -39,8 +39,9 @@ class Feeder:
         self._held.append(slot)
         self.position += self._size * self._count
         slots = self.pool.slots
-        return Batch(slots.pixels[slot], slots.places[slot], self._labels[slots.records[slot]],
-                     positions)
+        return Batch(
+            slots.pixels[slot], slots.places[slot], self._labels[slots.records[slot]], positions
+        )
 
     def _submit(self, slot):
         first = self._submitted + self._rank

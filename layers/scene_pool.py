@@ -21,8 +21,12 @@ ITEMS = 16  # records a task: a few milliseconds, so that all workers share one 
 _LOOK_EVERY_S = 1.0  # whether a worker has died
 # One thread each; and glibc keeps freed memory, for mapping it anew at every image can cost half as
 # much as decoding it.
-_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_MMAP_MAX_": "0",
-                "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+}
 _REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -81,7 +85,7 @@ class Pool:
             end = RESULT.size + size
             if len(self._buffer) < end:
                 return
-            text = self._buffer[RESULT.size:end].decode("utf-8", "replace")
+            text = self._buffer[RESULT.size : end].decode("utf-8", "replace")
             self._buffer = self._buffer[end:]
             if done < 0:
                 self._problems[slot] = text
@@ -96,7 +100,8 @@ class Pool:
             if process.poll() is not None:
                 raise SceneError(
                     f"a worker process died (exit status {process.returncode}); most often memory "
-                    "ran out: use fewer workers, a smaller batch_size or less ahead")
+                    "ran out: use fewer workers, a smaller batch_size or less ahead"
+                )
 
 
 def _start(ends, settings):
@@ -107,7 +112,10 @@ def _start(ends, settings):
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     return subprocess.Popen(
         [sys.executable, "-m", "layers.scene_worker", *map(str, ends), json.dumps(settings)],
-        stdin=subprocess.DEVNULL, pass_fds=ends, env=environment)
+        stdin=subprocess.DEVNULL,
+        pass_fds=ends,
+        env=environment,
+    )
 
 
 def _shared_memory(size, where):
@@ -120,8 +128,10 @@ def _shared_memory(size, where):
                 handle = os.dup(file.fileno())
         os.ftruncate(handle, size)
     except OSError as error:
-        raise SceneError(f"{where}: cannot get {size} bytes of shared memory ({error}); use a "
-                         "smaller batch_size or less ahead") from error
+        raise SceneError(
+            f"{where}: cannot get {size} bytes of shared memory ({error}); use a "
+            "smaller batch_size or less ahead"
+        ) from error
     return handle
 
 

@@ -35,10 +35,12 @@ class Slots:
     """The arrays of the batches in shared memory; one row of each array per slot."""
 
     def __init__(self, memory, slots, batch_size, shape):
-        fields = [("records", np.int64, (batch_size,)),
-                  ("draws", np.float64, (batch_size, len(COLUMNS))),
-                  ("places", np.int32, (batch_size, 3)),
-                  ("pixels", np.uint8, (batch_size, *shape))]
+        fields = [
+            ("records", np.int64, (batch_size,)),
+            ("draws", np.float64, (batch_size, len(COLUMNS))),
+            ("places", np.int32, (batch_size, 3)),
+            ("pixels", np.uint8, (batch_size, *shape)),
+        ]
         at = 0
         for name, dtype, tail in fields:
             size = int(np.prod((slots, *tail))) * np.dtype(dtype).itemsize
@@ -92,8 +94,10 @@ class Reader:
             raise ValueError("it is not there; the index is out of date: delete record_index.npy")
         datum = read_datum(cursor.value())
         if datum.label != self.index.labels[record]:
-            raise ValueError(f"its label is {datum.label}, in the index "
-                             f"{self.index.labels[record]}; delete record_index.npy")
+            raise ValueError(
+                f"its label is {datum.label}, in the index "
+                f"{self.index.labels[record]}; delete record_index.npy"
+            )
         if not datum.encoded:
             return self.cutter.planes(pixels_of(datum), draw, out)
         place = self.cutter.encoded(datum.data, out.shape[2] == 3, draw, out)

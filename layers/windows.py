@@ -39,17 +39,24 @@ class Cutter:
         else:
             tall, wide = self.out_size
         if self.whole and (height, width) != self.out_size:
-            raise ValueError(f"its size is {height} x {width} (height x width), that of the first "
-                             f"record {tall} x {wide}; resize all to one size, or give crop_size")
+            raise ValueError(
+                f"its size is {height} x {width} (height x width), that of the first "
+                f"record {tall} x {wide}; resize all to one size, or give crop_size"
+            )
         pad = self.pad
         room = (height + 2 * pad - tall, width + 2 * pad - wide)
         if min(room) < 0:
-            raise ValueError(f"{height} x {width} (height x width) is smaller than the crop of "
-                             f"{tall} x {wide}")
+            raise ValueError(
+                f"{height} x {width} (height x width) is smaller than the crop of {tall} x {wide}"
+            )
         if not self.training:
             return room[0] // 2, room[1] // 2, tall, wide
-        return (int(draw[TOP] * (room[0] + 1)) - pad, int(draw[LEFT] * (room[1] + 1)) - pad,
-                tall, wide)
+        return (
+            int(draw[TOP] * (room[0] + 1)) - pad,
+            int(draw[LEFT] * (room[1] + 1)) - pad,
+            tall,
+            wide,
+        )
 
     def _of_area(self, height, width, draw):
         """A window of a drawn share of the area and a drawn shape, made to fit."""
@@ -91,7 +98,7 @@ class Cutter:
         if self.pad:
             self._padded(images.Whole(pixels.transpose(1, 2, 0)), top, left, mirrored, out)
         else:
-            cut = pixels[:, top:top + tall, left:left + wide]
+            cut = pixels[:, top : top + tall, left : left + wide]
             if (tall, wide) == self.out_size:
                 images.put_planes(cut, mirrored, out)
             else:
@@ -107,13 +114,14 @@ class Cutter:
         """The window of an image with zeros around it."""
         height, width = self.out_size
         above, before = max(-top, 0), max(-left, 0)
-        bottom, right = (min(end, side) for end, side in zip((top + height, left + width),
-                                                             image.size))
+        bottom, right = (
+            min(end, side) for end, side in zip((top + height, left + width), image.size)
+        )
         cut = image.part(top + above, left + before, bottom - top - above, right - left - before)
         out[...] = 0
         if mirrored:
             before, cut = width - before - cut.shape[1], cut[:, ::-1]
-        out[above:above + cut.shape[0], before:before + cut.shape[1]] = cut
+        out[above : above + cut.shape[0], before : before + cut.shape[1]] = cut
 
     def _reduction(self, data, draw):
         """The largest reduction at which the window still has the pixels of the crop."""

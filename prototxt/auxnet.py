@@ -41,20 +41,39 @@ def auxnet(depth, outputs, widths=(16, 32, 64), project=False, notes="", expecte
     blocks = (depth - 2) // 6
     weights = {layer: max((layer / outputs[-1]) ** 2, 0.01) for layer in outputs}
     names = {layer: _block_at(layer, blocks) for layer in outputs}
-    rows = "".join(f"| `aux{layer}_loss` | `{names[layer]}` | {weights[layer]:.2f} |\n"
-                   for layer in outputs)
-    about = ABOUT.format(
-        depth=depth, layers="layers " + ", ".join(map(str, outputs)), rows=rows,
-        wide=f", {widths[0] // 16} times as wide," if widths[0] > 16 else "",
-        last=outputs[-1], notes=notes) + cifar.PIXEL_SCALE + cifar.BATCH_NORM + cifar.DATA
+    rows = "".join(
+        f"| `aux{layer}_loss` | `{names[layer]}` | {weights[layer]:.2f} |\n" for layer in outputs
+    )
+    about = (
+        ABOUT.format(
+            depth=depth,
+            layers="layers " + ", ".join(map(str, outputs)),
+            rows=rows,
+            wide=f", {widths[0] // 16} times as wide," if widths[0] > 16 else "",
+            last=outputs[-1],
+            notes=notes,
+        )
+        + cifar.PIXEL_SCALE
+        + cifar.BATCH_NORM
+        + cifar.DATA
+    )
     return Model(
-        title=f"AuxNet-{depth}-{len(outputs) + 1}", about=about, expected=expected,
+        title=f"AuxNet-{depth}-{len(outputs) + 1}",
+        about=about,
+        expected=expected,
         scores=partial(preact_resnet, blocks=blocks, widths=widths, project=project),
         branches={names[layer]: _output(layer, weights[layer]) for layer in outputs},
         flows={"loss": "conv1", **{f"aux{layer}_loss": "conv1" for layer in reversed(outputs)}},
-        crop_size=32, batch_size=128, test_batch_size=100, scale=0.017,
-        solver=SOLVER, schedule="MULTI_WAY", relay_options=RELAY_OPTIONS, test_branches=True,
-        depths={"loss": depth, **{f"aux{layer}_loss": layer for layer in outputs}})
+        crop_size=32,
+        batch_size=128,
+        test_batch_size=100,
+        scale=0.017,
+        solver=SOLVER,
+        schedule="MULTI_WAY",
+        relay_options=RELAY_OPTIONS,
+        test_branches=True,
+        depths={"loss": depth, **{f"aux{layer}_loss": layer for layer in outputs}},
+    )
 
 
 def _block_at(layer, blocks):

@@ -8,13 +8,28 @@ from prototxt.resnet import block_name, conv_bn, stack
 
 # 391 iterations of 128 images are an epoch of 50,000; 100 tests of 100 see all 10,000
 SOLVER = {
-    "test_iter": [100], "test_interval": 1000, "test_initialization": False,
-    "base_lr": 0.1, "lr_policy": "multistep", "gamma": 0.1, "stepvalue": [32000, 48000],
-    "max_iter": 64000, "momentum": 0.9, "weight_decay": 0.0001,
-    "display": 100, "average_loss": 100, "snapshot": 16000,
+    "test_iter": [100],
+    "test_interval": 1000,
+    "test_initialization": False,
+    "base_lr": 0.1,
+    "lr_policy": "multistep",
+    "gamma": 0.1,
+    "stepvalue": [32000, 48000],
+    "max_iter": 64000,
+    "momentum": 0.9,
+    "weight_decay": 0.0001,
+    "display": 100,
+    "average_loss": 100,
+    "snapshot": 16000,
 }
-WIDE_SOLVER = {**SOLVER, "type": "Nesterov", "gamma": 0.2, "stepvalue": [23460, 46920, 62560],
-               "max_iter": 78200, "weight_decay": 0.0005}
+WIDE_SOLVER = {
+    **SOLVER,
+    "type": "Nesterov",
+    "gamma": 0.2,
+    "stepvalue": [23460, 46920, 62560],
+    "max_iter": 78200,
+    "weight_decay": 0.0005,
+}
 DATA = """
 The LMDBs hold CIFAR's images: as they are, 32x32, or padded by 4 zero pixels to 40x40, of which
 `crop_size` 32 and `mirror` then make the usual augmentation (the mean image, padded too, leaves the
@@ -72,22 +87,41 @@ def one_branch(title, about, expected, scores, blocks, solver=SOLVER, scale=1, n
     """The Model of a residual CIFAR network with a branch two thirds up its middle stage."""
     lowest = block_name(3, 0, blocks)
     highest = block_name(3, -(-2 * blocks // 3) - 1, blocks)
-    about += f"""
+    about += (
+        f"""
 One auxiliary branch hangs on `{highest}`, two thirds up the 16x16 stage. Its loss trains everything
 below it, the primary loss everything from the top down to `{lowest}`; both train `{lowest}` to
 `{highest}`. Relay Backpropagation was not published for CIFAR: this follows its ResNet-50.
 
 Chosen here:
 
-""" + HEAD.format(norm=", BatchNorm") + notes + BATCH_NORM + DATA
-    return Model(title=title, about=about, expected=expected, scores=scores,
-                 branches={highest: head("aux")}, flows={"loss": lowest, "aux_loss": "conv1"},
-                 crop_size=32, batch_size=128, test_batch_size=100, scale=scale, solver=solver)
+"""
+        + HEAD.format(norm=", BatchNorm")
+        + notes
+        + BATCH_NORM
+        + DATA
+    )
+    return Model(
+        title=title,
+        about=about,
+        expected=expected,
+        scores=scores,
+        branches={highest: head("aux")},
+        flows={"loss": lowest, "aux_loss": "conv1"},
+        crop_size=32,
+        batch_size=128,
+        test_batch_size=100,
+        scale=scale,
+        solver=solver,
+    )
 
 
 def published(error10, error100=None):
     """What to expect of standard BP, by whom."""
-    return f"CIFAR-10 test error with standard BP: {error10}." + (
-        f" CIFAR-100: {error100}." if error100 else "") + """
+    return (
+        f"CIFAR-10 test error with standard BP: {error10}."
+        + (f" CIFAR-100: {error100}." if error100 else "")
+        + """
 No figure is published for the other two methods. `accuracy_top1` is one minus this error.
 """
+    )

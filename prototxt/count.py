@@ -36,14 +36,19 @@ def multiply_adds(rows):
 def blob_bytes(net, rows):
     """Bytes of data and diff of every blob in fp32; layers in place share their bottom's."""
     tops = {layer.name: (layer.top, layer.bottom) for layer in net.layer}
-    return 8 * sum(prod(shape) for row in rows for top, shape in zip(tops[row.name][0], row.shapes)
-                   if top not in tops[row.name][1])
+    return 8 * sum(
+        prod(shape)
+        for row in rows
+        for top, shape in zip(tops[row.name][0], row.shapes)
+        if top not in tops[row.name][1]
+    )
 
 
 def _present(layer, phase, stage):
     return not layer.include or any(
         (not rule.HasField("phase") or rule.phase == phase) and stage not in rule.not_stage
-        for rule in layer.include)
+        for rule in layer.include
+    )
 
 
 def _data(layer, bottoms):
@@ -83,8 +88,11 @@ def _convolution(layer, bottoms):
     batch, channels, *size = bottoms[0]
     size = [(s + 2 * pad[i] - kernel[i]) // stride[i] + 1 for i, s in enumerate(size)]
     weights = p.num_output * channels // p.group * prod(kernel)
-    return ([(batch, p.num_output, *size)], weights + p.bias_term * p.num_output,
-            batch * weights * prod(size))
+    return (
+        [(batch, p.num_output, *size)],
+        weights + p.bias_term * p.num_output,
+        batch * weights * prod(size),
+    )
 
 
 def _pooling(layer, bottoms):
@@ -116,8 +124,20 @@ def _flatten(layer, bottoms):
 
 
 RULES = {
-    "Data": _data, "Input": _input, "Convolution": _convolution, "Pooling": _pooling,
-    "InnerProduct": _inner_product, "Scale": _scale, "Concat": _concat, "Flatten": _flatten,
-    "BatchNorm": _same, "ReLU": _same, "Eltwise": _same, "Dropout": _same, "Power": _same,
-    "Softmax": _same, "SoftmaxWithLoss": _scalar, "Accuracy": _scalar,
+    "Data": _data,
+    "Input": _input,
+    "Convolution": _convolution,
+    "Pooling": _pooling,
+    "InnerProduct": _inner_product,
+    "Scale": _scale,
+    "Concat": _concat,
+    "Flatten": _flatten,
+    "BatchNorm": _same,
+    "ReLU": _same,
+    "Eltwise": _same,
+    "Dropout": _same,
+    "Power": _same,
+    "Softmax": _same,
+    "SoftmaxWithLoss": _scalar,
+    "Accuracy": _scalar,
 }

@@ -19,38 +19,44 @@ STAGE_NOTE = 'The stage "standard" leaves out the auxiliary branch: the baseline
 class Model:
     """A network, its data, its auxiliary outputs, the reach of its losses and its solver."""
 
-    title: str           # the net's name
-    about: str           # the readme's first part: what it is, and each choice made
-    expected: str        # the readme's last part: what a run should give, and who says so
-    scores: Callable     # scores(n, x, branches) adds the trunk to a NetSpec, returns its scores
+    title: str  # the net's name
+    about: str  # the readme's first part: what it is, and each choice made
+    expected: str  # the readme's last part: what a run should give, and who says so
+    scores: Callable  # scores(n, x, branches) adds the trunk to a NetSpec, returns its scores
     crop_size: int
-    batch_size: int      # images per forward pass
-    solver: dict         # fields of SolverParameter
-    flows: dict          # loss: the lowest layer that it trains
+    batch_size: int  # images per forward pass
+    solver: dict  # fields of SolverParameter
+    flows: dict  # loss: the lowest layer that it trains
     branches: dict = field(default_factory=dict)  # block of the trunk: what to hang on its top
     schedule: str = "RELAY"
-    relay_options: str = ""      # further lines of relay.prototxt
-    depths: dict = field(default_factory=dict)    # loss: how many layers lead to it
+    relay_options: str = ""  # further lines of relay.prototxt
+    depths: dict = field(default_factory=dict)  # loss: how many layers lead to it
     test_branches: bool = False  # whether the branches are outputs too, and tested
     test_batch_size: int = 50
-    scale: float = 1     # of the pixels, after the mean is subtracted
+    scale: float = 1  # of the pixels, after the mean is subtracted
 
     def files(self, folder):
         """The text of each file of the model's folder, by file name."""
-        return {"train_val.prototxt": _text(self.train_val(), WRITTEN, STAGE_NOTE),
-                "deploy.prototxt": _text(self.deploy(), WRITTEN),
-                **{f"deploy_{loss[:-len('_loss')]}.prototxt": _text(self.deploy(loss), WRITTEN)
-                   for loss in self.flows if self.test_branches and loss != "loss"},
-                "solver.prototxt": self._solver(folder),
-                "relay.prototxt": self._relay(),
-                "README.md": readme(self, folder)}
+        return {
+            "train_val.prototxt": _text(self.train_val(), WRITTEN, STAGE_NOTE),
+            "deploy.prototxt": _text(self.deploy(), WRITTEN),
+            **{
+                f"deploy_{loss[: -len('_loss')]}.prototxt": _text(self.deploy(loss), WRITTEN)
+                for loss in self.flows
+                if self.test_branches and loss != "loss"
+            },
+            "solver.prototxt": self._solver(folder),
+            "relay.prototxt": self._relay(),
+            "README.md": readme(self, folder),
+        }
 
     def train_val(self):
         """The NetParameter of training and testing; branches stand only where they are needed."""
         train, n = NetSpec(), NetSpec()
         pixels = {"crop_size": self.crop_size, **({} if self.scale == 1 else {"scale": self.scale})}
-        train.data, train.label = parts.data("data/train_lmdb", self.batch_size, parts.TRAIN,
-                                             mirror=True, **pixels)
+        train.data, train.label = parts.data(
+            "data/train_lmdb", self.batch_size, parts.TRAIN, mirror=True, **pixels
+        )
         n.data, n.label = parts.data("data/val_lmdb", self.test_batch_size, parts.TEST, **pixels)
         parts.loss_and_accuracy(n, self.scores(n, n.data, self.branches))
         net = caffe_pb2.NetParameter(name=self.title)
@@ -83,17 +89,27 @@ class Model:
 
     def _solver(self, folder):
         solver = caffe_pb2.SolverParameter(
-            net=f"prototxt/{folder}/train_val.prototxt", snapshot_prefix=f"runs/{folder}",
-            **self.solver)
-        return _text(solver, WRITTEN, f"A mini-batch: {self.batch_size} images x iter_size "
-                                      f"{solver.iter_size} = {self.batch_size * solver.iter_size}.")
+            net=f"prototxt/{folder}/train_val.prototxt",
+            snapshot_prefix=f"runs/{folder}",
+            **self.solver,
+        )
+        return _text(
+            solver,
+            WRITTEN,
+            f"A mini-batch: {self.batch_size} images x iter_size "
+            f"{solver.iter_size} = {self.batch_size * solver.iter_size}.",
+        )
 
     def _relay(self):
         depths = {loss: f" depth: {depth}" for loss, depth in self.depths.items()}
-        flows = [f'flow {{ loss: "{loss}" to: "{to}"{depths.get(loss, "")} }}\n'
-                 for loss, to in self.flows.items()]
-        return (f"# {WRITTEN}\n# to: the lowest layer, or block of layers, that the loss trains.\n"
-                f"schedule: {self.schedule}\n" + "".join(flows) + self.relay_options)
+        flows = [
+            f'flow {{ loss: "{loss}" to: "{to}"{depths.get(loss, "")} }}\n'
+            for loss, to in self.flows.items()
+        ]
+        return (
+            f"# {WRITTEN}\n# to: the lowest layer, or block of layers, that the loss trains.\n"
+            f"schedule: {self.schedule}\n" + "".join(flows) + self.relay_options
+        )
 
 
 def _for_prediction(layer):

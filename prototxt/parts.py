@@ -26,15 +26,21 @@ def relu(n, name, x):
 
 def conv_relu(n, name, x, num_output, kernel_size, **shape):
     """Convolution with bias, then ReLU."""
-    n[name] = L.Convolution(x, num_output=num_output, kernel_size=kernel_size, **shape,
-                            param=WEIGHT_AND_BIAS, weight_filler=MSRA, bias_filler=ZERO)
+    n[name] = L.Convolution(
+        x,
+        num_output=num_output,
+        kernel_size=kernel_size,
+        **shape,
+        param=WEIGHT_AND_BIAS,
+        weight_filler=MSRA,
+        bias_filler=ZERO,
+    )
     return relu(n, f"{name}_relu", n[name])
 
 
 def conv(n, name, x, num_output, **shape):
     """Convolution without bias, as before a BatchNorm."""
-    n[name] = L.Convolution(x, num_output=num_output, bias_term=False, **shape,
-                            weight_filler=MSRA)
+    n[name] = L.Convolution(x, num_output=num_output, bias_term=False, **shape, weight_filler=MSRA)
     return n[name]
 
 
@@ -44,8 +50,9 @@ def batch_norm(n, name, scale_name, x, in_place=True, eps=1e-5):
     The running statistics keep 0.95 of themselves per batch (Caffe's default is 0.999), so that a
     test after a few hundred iterations already sees the statistics of the present weights.
     """
-    n[name] = L.BatchNorm(x, in_place=in_place, param=[FROZEN] * 3,
-                          moving_average_fraction=0.95, eps=eps)
+    n[name] = L.BatchNorm(
+        x, in_place=in_place, param=[FROZEN] * 3, moving_average_fraction=0.95, eps=eps
+    )
     n[scale_name] = L.Scale(n[name], in_place=True, bias_term=True)
     return n[scale_name]
 
@@ -58,8 +65,13 @@ def conv_bn_relu(n, name, x, num_output, eps=1e-5, **shape):
 
 def fc(n, name, x, num_output, weight_filler=MSRA):
     """Fully connected layer."""
-    n[name] = L.InnerProduct(x, num_output=num_output, param=WEIGHT_AND_BIAS,
-                             weight_filler=weight_filler, bias_filler=ZERO)
+    n[name] = L.InnerProduct(
+        x,
+        num_output=num_output,
+        param=WEIGHT_AND_BIAS,
+        weight_filler=weight_filler,
+        bias_filler=ZERO,
+    )
     return n[name]
 
 
@@ -90,9 +102,14 @@ def spp(n, x, side=14, bins=(1, 2, 3, 7)):
 
 def data(source, batch_size, phase, **transform):
     """The tops `data` and `label` of an LMDB."""
-    return L.Data(ntop=2, include=phase,
-                  transform_param={"mean_file": "data/mean.binaryproto", **transform},
-                  source=source, batch_size=batch_size, backend=P.Data.LMDB)
+    return L.Data(
+        ntop=2,
+        include=phase,
+        transform_param={"mean_file": "data/mean.binaryproto", **transform},
+        source=source,
+        batch_size=batch_size,
+        backend=P.Data.LMDB,
+    )
 
 
 def loss_and_accuracy(n, scores, prefix="", **weight):

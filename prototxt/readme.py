@@ -37,10 +37,14 @@ The nets look for `train_lmdb`, `val_lmdb` and `mean.binaryproto` in `data/`, or
 """
 
 SCHEDULES = {
-    "RELAY": ("multi-loss + standard BP: every loss reaches the bottom",
-              "Relay BP: each loss reaches the layer that `relay.prototxt` names"),
-    "MULTI_WAY": ("joint: one backward pass of the weighted sum of the losses",
-                  "the schedule of `relay.prototxt`, `MULTI_WAY` (or `PAIR_WISE`)"),
+    "RELAY": (
+        "multi-loss + standard BP: every loss reaches the bottom",
+        "Relay BP: each loss reaches the layer that `relay.prototxt` names",
+    ),
+    "MULTI_WAY": (
+        "joint: one backward pass of the weighted sum of the losses",
+        "the schedule of `relay.prototxt`, `MULTI_WAY` (or `PAIR_WISE`)",
+    ),
 }
 
 
@@ -48,17 +52,25 @@ def readme(model, folder):
     """The text of the folder's README.md."""
     base = folder.replace("_relay", "")
     joint, schedule = SCHEDULES[model.schedule]
-    return PAGE.format(title=model.title, about=model.about.strip(), base=base, joint=joint,
-                       schedule=schedule, expected=model.expected.strip(),
-                       **_figures("deploy", model.deploy(), 1, 1, 1),
-                       **_figures("train", model.train_val(), 0, model.batch_size, 3))
+    return PAGE.format(
+        title=model.title,
+        about=model.about.strip(),
+        base=base,
+        joint=joint,
+        schedule=schedule,
+        expected=model.expected.strip(),
+        **_figures("deploy", model.deploy(), 1, 1, 1),
+        **_figures("train", model.train_val(), 0, model.batch_size, 3),
+    )
 
 
 def _figures(prefix, net, phase, batch_size, copies):
     rows = count.walk(net, phase)
     parameters = count.parameters(rows)
-    return {f"{prefix}_depth": sum(row.multiply_adds > 0 for row in rows),
-            f"{prefix}_parameters": parameters,
-            f"{prefix}_macs": count.multiply_adds(rows) / batch_size / 1e9,
-            f"{prefix}_mb": 4 * copies * parameters / 1e6,
-            f"{prefix}_blobs": count.blob_bytes(net, rows) / batch_size / 1e6}
+    return {
+        f"{prefix}_depth": sum(row.multiply_adds > 0 for row in rows),
+        f"{prefix}_parameters": parameters,
+        f"{prefix}_macs": count.multiply_adds(rows) / batch_size / 1e9,
+        f"{prefix}_mb": 4 * copies * parameters / 1e6,
+        f"{prefix}_blobs": count.blob_bytes(net, rows) / batch_size / 1e6,
+    }

@@ -55,5 +55,5 @@ def bottleneck(n, name, x, width, stride, first):
 def conv_bn(n, name, x, num_output, **shape):
     """Convolution res2a_branch1, BatchNorm bn2a_branch1 and Scale scale2a_branch1."""
     x = conv(n, name, x, num_output, **shape)
-    suffix = name[len("res"):]
+    suffix = name[len("res") :]
     return batch_norm(n, f"bn{suffix}", f"scale{suffix}", x)

@@ -11,8 +11,11 @@ def relay(counts, overlap):
     The first branch stands a third up, the others evenly above it. Each loss trains down to
     `overlap` blocks below the branch of the next lower loss, whose loss trains them as well.
     """
-    names = [block_name(stage, index, count)
-             for stage, count in enumerate(counts, 2) for index in range(count)]
+    names = [
+        block_name(stage, index, count)
+        for stage, count in enumerate(counts, 2)
+        for index in range(count)
+    ]
     ends = [round(len(names) * (1 / 3 + 2 / 3 * k / BRANCHES)) for k in range(BRANCHES)]
     hung = [names[end - 1] for end in ends]
     losses = [f"aux{k}_loss" for k in range(1, BRANCHES + 1)] + ["loss"]
@@ -23,6 +26,8 @@ def relay(counts, overlap):
 def table(hung, flows):
     """The readme's table of the losses and their reach."""
     where = ["the top"] + [f"`{block}`" for block in reversed(hung)]
-    rows = [f"| `{loss}` | {place} | `{lowest}` |\n"
-            for place, (loss, lowest) in zip(where, flows.items())]
+    rows = [
+        f"| `{loss}` | {place} | `{lowest}` |\n"
+        for place, (loss, lowest) in zip(where, flows.items())
+    ]
     return "| loss | hangs on | trains down to |\n|---|---|---|\n" + "".join(rows)

@@ -41,13 +41,19 @@ def vgg(n, x, branches, depths, classes, widths=WIDTHS, last_pool=None):
 
 def one_branch(title, what, depths, dataset, error, more=""):
     """The Model of a VGG network with Model A's branch and flows; `error` is Table 1's."""
-    classes, solver = {"ImageNet": (1000, settings.IMAGENET),
-                       "Places2": (401, settings.PLACES2)}[dataset]
+    classes, solver = {"ImageNet": (1000, settings.IMAGENET), "Places2": (401, settings.PLACES2)}[
+        dataset
+    ]
     about = ABOUT.format(what=what, dataset=dataset, classes=classes, more=more)
     return Model(
-        title=title, about=about + settings.HEAD.format(classes=classes) + settings.PLAIN,
+        title=title,
+        about=about + settings.HEAD.format(classes=classes) + settings.PLAIN,
         expected=settings.TABLE_1.format(dataset=dataset, error=error) + settings.MULTI_SCALE,
         scores=partial(vgg, depths=depths, classes=classes),
         branches={"pool4": googlenet_head("aux", classes=classes)},
         flows={"loss": "conv4_1", "aux_loss": "conv1_1"},
-        crop_size=224, batch_size=32, scale=0.017, solver=solver)
+        crop_size=224,
+        batch_size=32,
+        scale=0.017,
+        solver=solver,
+    )

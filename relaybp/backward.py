@@ -32,9 +32,13 @@ class Ranges:
         self.net, self.flows = net, flows
         graph = Graph(net)
         self.splits = [
-            [(net.layers[index], graph.passed_tops(flow.layers, index))
-             for index in sorted(flow.layers) if graph.types[index] == "Split"]
-            for flow in flows]
+            [
+                (net.layers[index], graph.passed_tops(flow.layers, index))
+                for index in sorted(flow.layers)
+                if graph.types[index] == "Split"
+            ]
+            for flow in flows
+        ]
 
     def __call__(self):
         for flow, splits in zip(self.flows, self.splits):
@@ -64,12 +68,19 @@ class Passes:
         self.passes = []
         reached = len(graph.names)
         for lowest in sorted({min(flow.layers) for flow in flows}, reverse=True):
-            layers = frozenset().union(*(
-                (i for i in flow.layers if i >= lowest) for flow in flows
-                if min(flow.layers) <= lowest))
-            avoided = [blob for index in sorted(layers)
-                       for i, blob in enumerate(graph.tops[index])
-                       if i not in graph.passed_tops(layers, index)]
+            layers = frozenset().union(
+                *(
+                    (i for i in flow.layers if i >= lowest)
+                    for flow in flows
+                    if min(flow.layers) <= lowest
+                )
+            )
+            avoided = [
+                blob
+                for index in sorted(layers)
+                for i, blob in enumerate(graph.tops[index])
+                if i not in graph.passed_tops(layers, index)
+            ]
             done = {i for i in layers if i >= reached and len(net.layers[i].blobs)}
             self.passes.append((avoided, _pieces(layers, done)))
             reached = lowest
@@ -97,9 +108,12 @@ def _refuse_shared_params(graph):
     """Parameters shared by layers would be reset where another layer has added to them."""
     for _, layers in graph.parameters():
         if len(set(layers)) > 1:
-            raise RelayError("layers {!r} and {!r} share parameters: relay on an original Caffe "
-                             "cannot keep their diffs apart; use this repository's engine".format(
-                                 *[graph.names[index] for index in layers[:2]]))
+            raise RelayError(
+                "layers {!r} and {!r} share parameters: relay on an original Caffe "
+                "cannot keep their diffs apart; use this repository's engine".format(
+                    *[graph.names[index] for index in layers[:2]]
+                )
+            )
 
 
 def refuse_in_place_scale(graph, flows, what):
@@ -109,12 +123,17 @@ def refuse_in_place_scale(graph, flows, what):
     is wrong from the second backward pass after a forward on.
     """
     for index, kind in enumerate(graph.types):
-        if (kind == "Scale" and graph.tops[index][0] == graph.bottoms[index][0]
-                and len(graph.layers[index].blobs)
-                and sum(index in flow.layers for flow in flows) > 1):
-            raise RelayError(f"{what}: layer {graph.names[index]!r} (Scale) runs in place, and an "
-                             "original Caffe can run its backward only once after a forward; give "
-                             "its top another name, or use this repository's engine")
+        if (
+            kind == "Scale"
+            and graph.tops[index][0] == graph.bottoms[index][0]
+            and len(graph.layers[index].blobs)
+            and sum(index in flow.layers for flow in flows) > 1
+        ):
+            raise RelayError(
+                f"{what}: layer {graph.names[index]!r} (Scale) runs in place, and an "
+                "original Caffe can run its backward only once after a forward; give "
+                "its top another name, or use this repository's engine"
+            )
 
 
 class Whole:

@@ -16,8 +16,7 @@ class BvlcSolver:
         self.caffe, pb = caffe, caffe.proto.caffe_pb2
         self.param = read(path, pb.SolverParameter())
         if self.param.snapshot_format == pb.SolverParameter.HDF5:
-            raise RelayError(f"{path}: on BVLC Caffe the driver needs "
-                             "snapshot_format: BINARYPROTO")
+            raise RelayError(f"{path}: on BVLC Caffe the driver needs snapshot_format: BINARYPROTO")
         self._solver = caffe.get_solver(path)
         self.net, self.test_nets = self._solver.net, self._solver.test_nets
 
@@ -67,8 +66,9 @@ class BvlcStep:
         for name in [graph.names[index] for index in sorted(flow.layers)]:
             for index, blob in enumerate(solver.net.params.get(name, ())):
                 mult = specs[name][index].decay_mult if index < len(specs[name]) else 1.0
-                self.blobs.append((blob, self.inner.net.params[name][index],
-                                   solver.param.weight_decay * mult))
+                self.blobs.append(
+                    (blob, self.inner.net.params[name][index], solver.param.weight_decay * mult)
+                )
 
     def __call__(self, iteration, factor):
         for blob, twin, decay in self.blobs:
@@ -98,11 +98,16 @@ class BvlcStep:
 
 def check_scalable(param):
     """Refuse settings under which BVLC's update cannot be scaled from outside."""
-    if (param.type not in ("SGD", "Nesterov") or param.clip_gradients >= 0
-            or param.regularization_type != "L2"):
-        raise RelayError("step: normalize, loss_ratio_guard: on an original Caffe they need a "
-                         "solver of type SGD or Nesterov with L2 decay and without "
-                         "clip_gradients; use this repository's engine")
+    if (
+        param.type not in ("SGD", "Nesterov")
+        or param.clip_gradients >= 0
+        or param.regularization_type != "L2"
+    ):
+        raise RelayError(
+            "step: normalize, loss_ratio_guard: on an original Caffe they need a "
+            "solver of type SGD or Nesterov with L2 decay and without "
+            "clip_gradients; use this repository's engine"
+        )
 
 
 def step_net(graph, flow, net):

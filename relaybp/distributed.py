@@ -44,10 +44,12 @@ class Group(Alone):
 
     def __init__(self, caffe, uses_gpu):
         import torch.distributed
+
         self._distributed, self._uses_gpu = torch.distributed, uses_gpu
         # the first process tests and saves while the others wait
-        self._distributed.init_process_group("nccl" if uses_gpu else "gloo",
-                                             timeout=timedelta(hours=6))
+        self._distributed.init_process_group(
+            "nccl" if uses_gpu else "gloo", timeout=timedelta(hours=6)
+        )
         self.rank, self.size = self._distributed.get_rank(), self._distributed.get_world_size()
         caffe.set_solver_count(self.size)
         caffe.set_solver_rank(self.rank)
@@ -64,12 +66,14 @@ class Group(Alone):
 
     def average(self, values):
         import torch
+
         mean = torch.tensor(values, device="cuda" if self._uses_gpu else "cpu")
         self._distributed.all_reduce(mean)
         return (mean / self.size).tolist()
 
     def average_gradients(self, net):
         import torch
+
         diffs = [param.blob.diff_tensor for param in net.learnable]
         flat = torch.cat([diff.reshape(-1) for diff in diffs])
         self._distributed.all_reduce(flat)

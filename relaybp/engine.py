@@ -16,11 +16,14 @@ def load(root=None):
     candidates = [os.path.join(root, "python"), root]
     found = [path for path in candidates if os.path.isdir(os.path.join(path, "caffe"))]
     if not found:
-        raise RelayError(f"CAFFE_ROOT={root}: no pycaffe there; expected a folder caffe in one of: "
-                         + ", ".join(candidates))
+        raise RelayError(
+            f"CAFFE_ROOT={root}: no pycaffe there; expected a folder caffe in one of: "
+            + ", ".join(candidates)
+        )
     sys.path.insert(0, found[0])
     import caffe
     import layers
+
     layers.register(caffe)
     return caffe
 
@@ -53,6 +56,7 @@ def make_solver(caffe, path):
     if is_native(caffe):
         return caffe.get_solver(path)
     from .bvlc import BvlcSolver
+
     return BvlcSolver(caffe, path)
 
 

@@ -44,8 +44,9 @@ def frozen_by(graph, relay, source="relay.prototxt"):
     """The names of the layers that a relay file freezes; it names layers or blocks of them."""
     for name in relay.frozen:
         if not graph.named(name):
-            raise RelayError(f"{source}: frozen layer {name!r} does not exist; "
-                             + nearest(name, graph.names))
+            raise RelayError(
+                f"{source}: frozen layer {name!r} does not exist; " + nearest(name, graph.names)
+            )
     return [graph.names[index] for name in relay.frozen for index in graph.named(name)]
 
 
@@ -53,25 +54,36 @@ def _flow(graph, loss, to, source):
     """The Flow of one loss, with the weight that the net gives it."""
     loss_names = [graph.names[index] for index in graph.losses]
     if loss not in graph.index:
-        raise RelayError(f"{source}: flow of loss {loss!r}: the train net has no such layer; "
-                         + nearest(loss, loss_names))
+        raise RelayError(
+            f"{source}: flow of loss {loss!r}: the train net has no such layer; "
+            + nearest(loss, loss_names)
+        )
     top = graph.index[loss]
     if top not in graph.losses and not graph.types[top].endswith("Loss"):
-        raise RelayError(f"{source}: flow of loss {loss!r}: that layer is no loss "
-                         f"(loss_weight 0); losses are: {', '.join(loss_names)}")
+        raise RelayError(
+            f"{source}: flow of loss {loss!r}: that layer is no loss "
+            f"(loss_weight 0); losses are: {', '.join(loss_names)}"
+        )
     lowest = [0] if to is BOTTOM else graph.named(to)
     if not lowest:
-        raise RelayError(f"{source}: flow of loss {loss!r}: to: {to!r} is neither a layer nor the "
-                         f"prefix of a block; {nearest(to, graph.names)}")
+        raise RelayError(
+            f"{source}: flow of loss {loss!r}: to: {to!r} is neither a layer nor the "
+            f"prefix of a block; {nearest(to, graph.names)}"
+        )
     leading = graph.ancestors(top)
     if to is not BOTTOM and not leading.intersection(lowest):
-        raise RelayError(f"{source}: flow of loss {loss!r}: to: {to!r} does not lead to that loss; "
-                         "name a layer below it")
+        raise RelayError(
+            f"{source}: flow of loss {loss!r}: to: {to!r} does not lead to that loss; "
+            "name a layer below it"
+        )
     layers = frozenset(index for index in leading if index >= min(lowest))
     # a loss that also feeds a Split (a loss and a consumer) begins at the Split
-    layers |= {consumer for blob in graph.tops[top]
-               for consumer in graph.consumers.get((top, blob), ())
-               if graph.types[consumer] == "Split"}
+    layers |= {
+        consumer
+        for blob in graph.tops[top]
+        for consumer in graph.consumers.get((top, blob), ())
+        if graph.types[consumer] == "Split"
+    }
     blobs = tuple(graph.loss_blobs(top))
     weight = graph.weights[blobs[0]] if blobs else 0
     return Flow(loss, to, layers, ranges(layers), blobs, weight, graph.depth(top))
@@ -92,8 +104,10 @@ def _check_losses(graph, used, source):
     for index in graph.losses:
         name = graph.names[index]
         if name not in used:
-            raise RelayError(f"{source}: loss {name!r} is used by no flow; add "
-                             f'flow {{ loss: "{name}" to: ... }}, or give it loss_weight 0')
+            raise RelayError(
+                f"{source}: loss {name!r} is used by no flow; add "
+                f'flow {{ loss: "{name}" to: ... }}, or give it loss_weight 0'
+            )
 
 
 def _check_parameters(graph, flows, frozen, source):
@@ -105,12 +119,18 @@ def _check_parameters(graph, flows, frozen, source):
         if name not in frozen and len(graph.layers[index].blobs):
             raise RelayError(
                 f"{source}: no flow reaches layer {name!r}, so it would never learn; lower a "
-                f'flow\'s `to`, or freeze the layer: frozen: "{name}" (or lr_mult: 0 in the net)')
+                f'flow\'s `to`, or freeze the layer: frozen: "{name}" (or lr_mult: 0 in the net)'
+            )
 
 
 def frozen_layers(net_param):
     """Layers of a NetParameter that do not learn: BatchNorm, and those with every lr_mult 0."""
-    return [layer.name for layer in net_param.layer
-            if layer.type == "BatchNorm"
-            or (layer.param and all(spec.HasField("lr_mult") and spec.lr_mult == 0
-                                    for spec in layer.param))]
+    return [
+        layer.name
+        for layer in net_param.layer
+        if layer.type == "BatchNorm"
+        or (
+            layer.param
+            and all(spec.HasField("lr_mult") and spec.lr_mult == 0 for spec in layer.param)
+        )
+    ]

@@ -24,16 +24,23 @@ class Graph:
                 self.consumers.setdefault((writer[blob], blob), []).append(index)
             writer.update((blob, index) for blob in self.tops[index])
         self.weights = dict(net.blob_loss_weights)
-        self.losses = [index for index in range(len(self.names))
-                       if self.types[index] != "Split" and self.loss_blobs(index)]
+        self.losses = [
+            index
+            for index in range(len(self.names))
+            if self.types[index] != "Split" and self.loss_blobs(index)
+        ]
         self.levels = self._levels()
 
     def loss_blobs(self, index):
         """The tops of a layer that have a loss weight; where a Split copies one, the copies."""
         found = []
         for blob in self.tops[index]:
-            handed_on = [top for consumer in self.consumers.get((index, blob), ())
-                         if self.types[consumer] == "Split" for top in self.tops[consumer]]
+            handed_on = [
+                top
+                for consumer in self.consumers.get((index, blob), ())
+                if self.types[consumer] == "Split"
+                for top in self.tops[consumer]
+            ]
             found.extend(name for name in [blob, *handed_on] if self.weights.get(name))
         return found
 
@@ -83,15 +90,20 @@ class Graph:
 
         "res4a" is res4a_branch1, res4a_branch2a, ..., and the layer res4a itself.
         """
-        return [index for index, layer in enumerate(self.names)
-                if layer == name or layer.startswith(name) and layer[len(name)] in "_/-."]
+        return [
+            index
+            for index, layer in enumerate(self.names)
+            if layer == name or layer.startswith(name) and layer[len(name)] in "_/-."
+        ]
 
     def passed_tops(self, layers, index):
         """The positions of layer `index`'s tops that lead on within `layers`, or are losses."""
         return frozenset(
-            i for i, blob in enumerate(self.tops[index])
+            i
+            for i, blob in enumerate(self.tops[index])
             if self.weights.get(blob)
-            or any(consumer in layers for consumer in self.consumers.get((index, blob), ())))
+            or any(consumer in layers for consumer in self.consumers.get((index, blob), ()))
+        )
 
     def parameters(self):
         """[(blob, the layers that use it)] of every parameter blob, shared ones once."""

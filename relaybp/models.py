@@ -12,7 +12,7 @@ def find(name, root=None):
     """(folder, method) of a model name; the suffix picks the method, the folder is shared."""
     root = root or os.path.join(REPOSITORY, "prototxt")
     suffix = next(s for s in METHODS if name.endswith(s))
-    base = name[:len(name) - len(suffix)]
+    base = name[: len(name) - len(suffix)]
     for folder in (base, base + "_relay"):
         path = os.path.join(root, folder)
         if os.path.exists(os.path.join(path, "train_val.prototxt")):
@@ -27,7 +27,7 @@ def names(root=None):
     for folder in sorted(os.listdir(root)):
         path = os.path.join(root, folder)
         if os.path.exists(os.path.join(path, "train_val.prototxt")):
-            base = folder[:-len("_relay")] if folder.endswith("_relay") else folder
+            base = folder[: -len("_relay")] if folder.endswith("_relay") else folder
             found.append(base)
             if os.path.exists(os.path.join(path, "relay.prototxt")):
                 found += [base + "_multiloss", base + "_relay"]

@@ -38,11 +38,18 @@ class Probe:
         if any(isinstance(run, backward.Passes) for run in self.backwards):
             # the passes that measure come on top of those that train
             backward.refuse_in_place_scale(graph, self.flows * 2, "--probe")
-        self.layers = [index for index, kind in enumerate(graph.types)
-                       if kind in DEEP and len(graph.layers[index].blobs)]
+        self.layers = [
+            index
+            for index, kind in enumerate(graph.types)
+            if kind in DEEP and len(graph.layers[index].blobs)
+        ]
         self.names = graph.names
-        self.parts = {index: graph.names[loss] for loss in graph.losses if loss != graph.final
-                      for index in graph.head(loss)}
+        self.parts = {
+            index: graph.names[loss]
+            for loss in graph.losses
+            if loss != graph.final
+            for index in graph.head(loss)
+        }
         self.weights = {index: graph.layers[index].blobs[0] for index in self.layers}
         self.decay = solver.param.weight_decay
         self.steps_apart = schedule.steps_apart
@@ -55,8 +62,10 @@ class Probe:
         for index in self.layers:
             weight = np.asarray(self.weights[index].data, np.float64)
             where = self.parts.get(index, "trunk"), self.names[index]
-            rows.extend((*where, *row) for row in measures(
-                weight, found[index], self.decay, self.steps_apart))
+            rows.extend(
+                (*where, *row)
+                for row in measures(weight, found[index], self.decay, self.steps_apart)
+            )
         with open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if not file.tell():

@@ -20,23 +20,39 @@ REFERENCES = ("FINAL", "DEEPEST_AUXILIARY")
 
 # message: rows of (number, field, type, default; None: a field without one, [] a repeated one)
 _MESSAGES = {
-    "Flow": [(1, "loss", "string", None), (2, "to", "string", None),
-             (3, "depth", "uint32", None), (4, "weight", "double", None)],
-    "WeightLaw": [(1, "gamma", "double", None), (2, "floor", "double", 0.0),
-                  (3, "drop_below", "double", 0.0), (4, "reference", REFERENCES, "FINAL"),
-                  (5, "spare_scores", "bool", "false")],
-    "Step": [(1, "normalize", "bool", "false"), (2, "own_momentum", "bool", "true"),
-             (3, "loss_ratio_guard", "double", 0.0)],
-    "RelayParameter": [(1, "schedule", SCHEDULES, "RELAY"), (2, "flow", "Flow", []),
-                       (3, "frozen", "string", []), (4, "weight_law", "WeightLaw", None),
-                       (5, "step", "Step", None)],
+    "Flow": [
+        (1, "loss", "string", None),
+        (2, "to", "string", None),
+        (3, "depth", "uint32", None),
+        (4, "weight", "double", None),
+    ],
+    "WeightLaw": [
+        (1, "gamma", "double", None),
+        (2, "floor", "double", 0.0),
+        (3, "drop_below", "double", 0.0),
+        (4, "reference", REFERENCES, "FINAL"),
+        (5, "spare_scores", "bool", "false"),
+    ],
+    "Step": [
+        (1, "normalize", "bool", "false"),
+        (2, "own_momentum", "bool", "true"),
+        (3, "loss_ratio_guard", "double", 0.0),
+    ],
+    "RelayParameter": [
+        (1, "schedule", SCHEDULES, "RELAY"),
+        (2, "flow", "Flow", []),
+        (3, "frozen", "string", []),
+        (4, "weight_law", "WeightLaw", None),
+        (5, "step", "Step", None),
+    ],
 }
 
 
 def _message_class():
     """The class of RelayParameter."""
     file = descriptor_pb2.FileDescriptorProto(
-        name="relaybp/relay.proto", package="relaybp", syntax="proto2")
+        name="relaybp/relay.proto", package="relaybp", syntax="proto2"
+    )
     for name, rows in _MESSAGES.items():
         message = file.message_type.add(name=name)
         for row in rows:
@@ -101,20 +117,25 @@ def _problems(relay):
     losses = [flow.loss for flow in relay.flow]
     for flow in relay.flow:
         if not (flow.HasField("loss") and flow.HasField("to")):
-            yield ('a flow needs a loss and the lowest layer that it trains, as in '
-                   'flow { loss: "loss" to: "conv1" }')
+            yield (
+                "a flow needs a loss and the lowest layer that it trains, as in "
+                'flow { loss: "loss" to: "conv1" }'
+            )
         if losses.count(flow.loss) > 1:
             yield f"loss {flow.loss!r} has {losses.count(flow.loss)} flows; give it one"
         if flow.weight < 0:
             yield f"flow of loss {flow.loss!r}: weight {flow.weight:g}; expected 0 or more"
     if name == "RELAY" and not relay.flow:
-        yield ('schedule RELAY needs a flow for every loss, as in '
-               'flow { loss: "loss" to: "conv1" }')
+        yield (
+            'schedule RELAY needs a flow for every loss, as in flow { loss: "loss" to: "conv1" }'
+        )
     if name == "STANDARD":
         for field in ("flow", "weight_law", "step"):
             if len(relay.flow) if field == "flow" else relay.HasField(field):
-                yield (f"schedule STANDARD has one loss, which trains every layer; "
-                       f"delete the {field}{'s' * (field == 'flow')}")
+                yield (
+                    f"schedule STANDARD has one loss, which trains every layer; "
+                    f"delete the {field}{'s' * (field == 'flow')}"
+                )
     for field in ("gamma", "floor", "drop_below"):
         if getattr(law, field) < 0:
             yield f"weight_law: {field} {getattr(law, field):g}; expected 0 or more"
@@ -125,11 +146,15 @@ def _problems(relay):
     if name not in ONE_STEP_PER_LOSS:
         for field in ("own_momentum", "loss_ratio_guard"):
             if step.HasField(field):
-                yield (f"step: {field}: schedule {name} takes one step for all losses; delete it, "
-                       f"or use {' or '.join(ONE_STEP_PER_LOSS)}")
+                yield (
+                    f"step: {field}: schedule {name} takes one step for all losses; delete it, "
+                    f"or use {' or '.join(ONE_STEP_PER_LOSS)}"
+                )
     if step.HasField("loss_ratio_guard") and step.loss_ratio_guard < 1:
-        yield (f"step: loss_ratio_guard {step.loss_ratio_guard:g}; expected 1 or more: how many "
-               "times the final loss a loss may be before its step is scaled down")
+        yield (
+            f"step: loss_ratio_guard {step.loss_ratio_guard:g}; expected 1 or more: how many "
+            "times the final loss a loss may be before its step is scaled down"
+        )
 
 
 def _hint(error):

@@ -34,7 +34,8 @@ class Report:
         self.quiet = quiet
         self.log = self._open_log()
         self._csv = open(  # noqa: SIM115, closed by close()
-            os.path.join(run, "metrics.csv"), "a", newline="", encoding="utf-8")
+            os.path.join(run, "metrics.csv"), "a", newline="", encoding="utf-8"
+        )
         self._rows = csv.writer(self._csv)
         if not self._csv.tell():
             self._rows.writerow(["iteration", "kind", "name", "value"])
@@ -67,27 +68,40 @@ class Report:
         self._speed.start(iteration)
         if Console and sys.stdout.isatty() and not self.quiet:
             self._live = Progress(
-                TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(),
-                TextColumn("{task.fields[numbers]}"), TimeRemainingColumn(),
-                console=Console(), refresh_per_second=4)
-            self._task = self._live.add_task(self.title, total=self.total, completed=iteration,
-                                             numbers="")
+                TextColumn("[bold]{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[numbers]}"),
+                TimeRemainingColumn(),
+                console=Console(),
+                refresh_per_second=4,
+            )
+            self._task = self._live.add_task(
+                self.title, total=self.total, completed=iteration, numbers=""
+            )
             self._live.start()
 
     def iteration(self, done, images, losses, rate):
         """After `done` iterations: what the last one's losses were, {name: value}."""
         self._speed.count(images)
         if self._live:
-            self._live.update(self._task, completed=done,
-                              numbers=self._numbers(losses, rate))
+            self._live.update(self._task, completed=done, numbers=self._numbers(losses, rate))
         if done % self.display and done != self.total:
             return
         speed = round(self._speed.images_per_s, 2)
         self._write(done, "train", {**losses, "lr": rate, "images/s": speed})
         if not self._live and not self.quiet:
-            print("%s  %d/%d  %s  %s left" % (
-                self.title, done, self.total, self._numbers(losses, rate),
-                clock(self._speed.seconds_left(done, self.total))), flush=True)
+            print(
+                "%s  %d/%d  %s  %s left"
+                % (
+                    self.title,
+                    done,
+                    self.total,
+                    self._numbers(losses, rate),
+                    clock(self._speed.seconds_left(done, self.total)),
+                ),
+                flush=True,
+            )
 
     def _numbers(self, losses, rate):
         shown = "  ".join("{} {:.4f}".format(*pair) for pair in losses.items())

@@ -69,14 +69,18 @@ def point_at(net, data):
     for layer in data_layers(net):
         source = os.path.join(data, os.path.basename(layer.data_param.source))
         if not os.path.exists(os.path.join(source, "data.mdb")):
-            raise RelayError(f"DATA={data}: layer {layer.name!r} needs the database {source}; "
-                             "make it with data_prep/convert_imageset.py")
+            raise RelayError(
+                f"DATA={data}: layer {layer.name!r} needs the database {source}; "
+                "make it with data_prep/convert_imageset.py"
+            )
         layer.data_param.source = source
         if layer.transform_param.mean_file:
             mean = os.path.join(data, os.path.basename(layer.transform_param.mean_file))
             if not os.path.exists(mean):
-                raise RelayError(f"DATA={data}: layer {layer.name!r} needs {mean}; make it with "
-                                 "data_prep/compute_image_mean.py")
+                raise RelayError(
+                    f"DATA={data}: layer {layer.name!r} needs {mean}; make it with "
+                    "data_prep/compute_image_mean.py"
+                )
             layer.transform_param.mean_file = mean
 
 
@@ -117,8 +121,10 @@ def set_classes(net, classes):
 def set_test_length(pb, solver, net):
     """Let a test pass see every record of the validation database about once."""
     import lmdb
-    tests = [layer for layer in data_layers(net)
-             if any(rule.phase == pb.TEST for rule in layer.include)]
+
+    tests = [
+        layer for layer in data_layers(net) if any(rule.phase == pb.TEST for rule in layer.include)
+    ]
     if len(tests) != 1 or len(solver.test_iter) != 1:
         return
     with lmdb.open(tests[0].data_param.source, readonly=True, lock=False) as environment:
@@ -138,8 +144,10 @@ def apply_setting(solver, setting):
     name, equals, value = setting.partition("=")
     fields = solver.DESCRIPTOR.fields_by_name
     if not equals or name not in fields:
-        raise RelayError(f"--set {setting}: expected FIELD=VALUE with a field of SolverParameter; "
-                         + nearest(name, list(fields)))
+        raise RelayError(
+            f"--set {setting}: expected FIELD=VALUE with a field of SolverParameter; "
+            + nearest(name, list(fields))
+        )
     solver.ClearField(name)
     quote = '"' if fields[name].cpp_type == fields[name].CPPTYPE_STRING else ""
     try:

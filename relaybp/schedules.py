@@ -25,7 +25,7 @@ class OneStep:
         self.backward = backward.choose(self.net, self.flows_to_run, fused)
         self.factors = weights.joint_factors(Graph(self.net), flows, relay)
         weights.set_loss_weights(self.net, flows)
-        self.group = Alone()       # the processes that train together
+        self.group = Alone()  # the processes that train together
         self.after_forward = None  # called after the first forward pass of an iteration
 
     @property
@@ -74,9 +74,11 @@ class Standard(Joint):
     def __init__(self, solver, relay, flows, fused):
         if len(flows) > 1:
             names = ", ".join(repr(flow.loss) for flow in flows)
-            raise RelayError(f"schedule STANDARD trains one loss, and the net has {names}; leave "
-                             "the auxiliary layers out: in the net, include { not_stage: "
-                             '"standard" }, in the solver, train_state { stage: "standard" }')
+            raise RelayError(
+                f"schedule STANDARD trains one loss, and the net has {names}; leave "
+                "the auxiliary layers out: in the net, include { not_stage: "
+                '"standard" }, in the solver, train_state { stage: "standard" }'
+            )
         super().__init__(solver, relay, flows, fused)
 
 
@@ -93,9 +95,11 @@ class StepPerLoss:
         self.solver, self.net = solver, solver.net
         self.name = schedule_name(relay)
         if solver.param.iter_size > 1:
-            raise RelayError(f"schedule {self.name} updates after each loss, while the features of "
-                             f"its one batch last: iter_size {solver.param.iter_size} cannot be; "
-                             "set iter_size: 1 and a larger batch")
+            raise RelayError(
+                f"schedule {self.name} updates after each loss, while the features of "
+                f"its one batch last: iter_size {solver.param.iter_size} cannot be; "
+                "set iter_size: 1 and a larger batch"
+            )
         self.flows = sorted(flows, key=lambda flow: (flow.depth, max(flow.layers)))
         graph = Graph(self.net)
         self.backwards = [backward.choose(self.net, [flow], fused) for flow in self.flows]
@@ -103,8 +107,9 @@ class StepPerLoss:
         self.own_factors = [weights.own_factors(graph, flow, relay) for flow in self.flows]
         self.step_factors = weights.step_factors(self.flows, relay)
         self.guard = relay.step.loss_ratio_guard
-        self.steps = make_steps(solver, self.flows, relay.step.own_momentum,
-                                relay.step.normalize or self.guard > 0)
+        self.steps = make_steps(
+            solver, self.flows, relay.step.own_momentum, relay.step.normalize or self.guard > 0
+        )
         weights.set_loss_weights(self.net, self.flows)
         self.group, self.after_forward = Alone(), None  # as in OneStep
 
@@ -135,7 +140,8 @@ class StepPerLoss:
         factor = self.step_factors[number]
         if self.guard:
             loss, final = self.group.average(
-                [self._loss(flow) for flow in (self.flows[number], self.flows[-1])])
+                [self._loss(flow) for flow in (self.flows[number], self.flows[-1])]
+            )
             if loss > self.guard * final:
                 factor *= final / loss
         return factor
@@ -159,22 +165,28 @@ class StepPerLoss:
 
     def describe(self):
         return "one step for each loss: " + "; ".join(
-            f"{flow.loss} (weight {flow.weight:.3g}) down to {flow.to}" for flow in self.flows)
+            f"{flow.loss} (weight {flow.weight:.3g}) down to {flow.to}" for flow in self.flows
+        )
 
 
 class PairWise(StepPerLoss):
     """Each loss in turn: a forward pass over the batch, its backward pass, its update."""
 
     def check(self, graph):
-        sources = [index for index, bottoms in enumerate(graph.bottoms)
-                   if not bottoms and not len(graph.layers[index].blobs)]
+        sources = [
+            index
+            for index, bottoms in enumerate(graph.bottoms)
+            if not bottoms and not len(graph.layers[index].blobs)
+        ]
         batch = {blob for index in sources for blob in graph.tops[index]}
         self.ranges = backward.ranges(set(range(len(graph.names))).difference(sources))
         for index, tops in enumerate(graph.tops):
             if index not in sources and batch.intersection(tops):
-                raise RelayError(f"schedule {self.name}: layer {graph.names[index]!r} changes the "
-                                 f"batch {tops[0]!r} in place, so that a second forward pass would "
-                                 "change it twice; give its top another name")
+                raise RelayError(
+                    f"schedule {self.name}: layer {graph.names[index]!r} changes the "
+                    f"batch {tops[0]!r} in place, so that a second forward pass would "
+                    "change it twice; give its top another name"
+                )
 
     def forward_again(self):
         for end, start in reversed(self.ranges):
@@ -192,8 +204,13 @@ class MultiWay(StepPerLoss):
             backward.refuse_in_place_scale(graph, self.flows, "schedule MULTI_WAY")
 
 
-SCHEDULES = {"STANDARD": Standard, "JOINT": Joint, "RELAY": Relay, "PAIR_WISE": PairWise,
-             "MULTI_WAY": MultiWay}
+SCHEDULES = {
+    "STANDARD": Standard,
+    "JOINT": Joint,
+    "RELAY": Relay,
+    "PAIR_WISE": PairWise,
+    "MULTI_WAY": MultiWay,
+}
 
 
 def make_schedule(solver, net_param, relay=None, fused=True, source="relay.prototxt"):

@@ -14,12 +14,14 @@ def make_steps(solver, flows, own_momentum, scaled):
     whether factors other than 1 will come.
     """
     if hasattr(solver, "new_history"):
-        return [NativeStep(solver, flow, own_momentum and flow is not flows[-1])
-                for flow in flows]
+        return [NativeStep(solver, flow, own_momentum and flow is not flows[-1]) for flow in flows]
     from . import bvlc
+
     if not own_momentum:
-        raise RelayError("own_momentum: false: an original Caffe cannot update some parameters "
-                         "with a momentum that others share; use this repository's engine")
+        raise RelayError(
+            "own_momentum: false: an original Caffe cannot update some parameters "
+            "with a momentum that others share; use this repository's engine"
+        )
     if scaled:
         bvlc.check_scalable(solver.param)
     prefix = solver.param.snapshot_prefix
@@ -35,11 +37,17 @@ class NativeStep:
     def __init__(self, solver, flow, own_momentum):
         self.solver, self.loss, self.own_momentum = solver, flow.loss, own_momentum
         users = {address(blob): layers for blob, layers in Graph(solver.net).parameters()}
-        chosen = [index for index, record in enumerate(solver.net.learnable)
-                  if record.lr_mult and flow.layers.intersection(users[address(record.blob)])]
+        chosen = [
+            index
+            for index, record in enumerate(solver.net.learnable)
+            if record.lr_mult and flow.layers.intersection(users[address(record.blob)])
+        ]
         self.learnable = [solver.net.learnable[index] for index in chosen]
-        self.history = solver.new_history(self.learnable) if own_momentum else [
-            [kept[index] for index in chosen] for kept in solver.history]
+        self.history = (
+            solver.new_history(self.learnable)
+            if own_momentum
+            else [[kept[index] for index in chosen] for kept in solver.history]
+        )
 
     def __call__(self, iteration, factor):
         self.solver.iter = iteration
@@ -48,6 +56,7 @@ class NativeStep:
     def save(self, path):
         """Write the momentum, as a .solverstate without weights."""
         from caffe.proto import weights
+
         arrays = [kept.cpu().numpy() for kept_list in self.history for kept in kept_list]
         weights.write_state(path, self.solver.iter, "", 0, arrays)
 
@@ -56,11 +65,14 @@ class NativeStep:
         import torch
 
         from caffe.proto import weights
+
         saved = weights.read_state(path).history
         mine = [kept for kept_list in self.history for kept in kept_list]
         if [array.size for array in saved] != [kept.numel() for kept in mine]:
-            raise RelayError(f"{path}: its {len(saved)} history blobs do not fit the {len(mine)} "
-                             f"of the flow of {self.loss!r}: another net, relay file or solver")
+            raise RelayError(
+                f"{path}: its {len(saved)} history blobs do not fit the {len(mine)} "
+                f"of the flow of {self.loss!r}: another net, relay file or solver"
+            )
         for kept, array in zip(mine, saved):
             kept.copy_(torch.from_numpy(array.reshape(tuple(kept.shape))))
 
@@ -74,8 +86,10 @@ def beside(state, loss):
 def existing(path):
     """`path`, which must exist."""
     if not os.path.exists(path):
-        raise RelayError(f"{path}: no such file; it holds the momentum of one loss and lies beside "
-                         "the snapshot of a run with the same schedule")
+        raise RelayError(
+            f"{path}: no such file; it holds the momentum of one loss and lies beside "
+            "the snapshot of a run with the same schedule"
+        )
     return path
 
 
@@ -87,8 +101,10 @@ def freeze(net, relay, frozen, source="relay.prototxt"):
         return
     if not hasattr(net, "learnable"):
         name = min(names)
-        raise RelayError(f"{source}: frozen layer {name!r} learns in the net; for an original "
-                         f"Caffe give it {len(net.params[name])} times param {{ lr_mult: 0 }}")
+        raise RelayError(
+            f"{source}: frozen layer {name!r} learns in the net; for an original "
+            f"Caffe give it {len(net.params[name])} times param {{ lr_mult: 0 }}"
+        )
     still = {address(blob) for name in names for blob in net.params[name]}
     for record in net.learnable:
         if address(record.blob) in still:

@@ -20,7 +20,7 @@ class Trainer:
         self.losses = [name for name, weight in self.net.blob_loss_weights.items() if weight]
         self.images = next(iter(self.net.blobs.values())).shape[0] * param.iter_size
         self.log = plain_module("solver_log").SolverLog(param)
-        self.wanted = set()   # signals that wait to be served
+        self.wanted = set()  # signals that wait to be served
         self.last_test = None
         self.last_state = None
 
@@ -66,15 +66,22 @@ class Trainer:
             self.log.test_outputs(net, means)
             self.last_test.update((name, float(mean.mean())) for name, mean in means.items())
         self.report.test(self.solver.iter, self.last_test)
-        self.report.say("Test at iteration %d: %s" % (self.solver.iter, ", ".join(
-            "{} {:.4f}".format(*item) for item in self.last_test.items())))
+        self.report.say(
+            "Test at iteration %d: %s"
+            % (
+                self.solver.iter,
+                ", ".join("{} {:.4f}".format(*item) for item in self.last_test.items()),
+            )
+        )
         self.report.pause()
 
     @property
     def images_tested(self):
         """How many images a test of all test nets looks at."""
-        return sum(batches * next(iter(net.blobs.values())).shape[0]
-                   for net, batches in zip(self.solver.test_nets, self.param.test_iter))
+        return sum(
+            batches * next(iter(net.blobs.values())).shape[0]
+            for net, batches in zip(self.solver.test_nets, self.param.test_iter)
+        )
 
     def restore(self, path):
         """Continue from a snapshot."""
@@ -112,8 +119,12 @@ def summary(title, seconds, iteration, errors, images, run):
     """The closing lines of a run: error rates and where everything lies."""
     rates = ", ".join("top-%d error %.2f %%" % item for item in sorted(errors.items()))
     return "%s: %d iterations in %s; %s\nEverything lies in %s" % (
-        title, iteration, clock(seconds),
-        rates + " on %d images" % images if rates else "not tested", run)
+        title,
+        iteration,
+        clock(seconds),
+        rates + " on %d images" % images if rates else "not tested",
+        run,
+    )
 
 
 class _Signals:
@@ -123,8 +134,9 @@ class _Signals:
         self.wanted = wanted
 
     def __enter__(self):
-        self.before = {number: signal.signal(number, self._note)
-                       for number in (signal.SIGINT, signal.SIGHUP)}
+        self.before = {
+            number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGHUP)
+        }
 
     def __exit__(self, *_):
         for number, handler in self.before.items():

@@ -10,18 +10,30 @@ def weigh(graph, flows, relay):
     A flow's own `weight` counts first, then the weight law, then the loss_weight in the net.
     """
     given = {flow.loss: flow for flow in relay.flow}
-    flows = [flow._replace(depth=given[flow.loss].depth)
-             if flow.loss in given and given[flow.loss].HasField("depth") else flow
-             for flow in flows]
+    flows = [
+        flow._replace(depth=given[flow.loss].depth)
+        if flow.loss in given and given[flow.loss].HasField("depth")
+        else flow
+        for flow in flows
+    ]
     law, final = relay.weight_law, graph.names[graph.final] if graph.losses else None
-    reference = max((flow.depth for flow in flows if flow.weight and (
-        flow.loss == final) == (REFERENCES[law.reference] == "FINAL")), default=1)
+    reference = max(
+        (
+            flow.depth
+            for flow in flows
+            if flow.weight and (flow.loss == final) == (REFERENCES[law.reference] == "FINAL")
+        ),
+        default=1,
+    )
     weighed = []
     for flow in flows:
         weight = flow.weight
         if weight and law.HasField("gamma"):
-            weight = 1.0 if flow.loss == final else (
-                max((flow.depth / reference) ** law.gamma, law.floor))
+            weight = (
+                1.0
+                if flow.loss == final
+                else (max((flow.depth / reference) ** law.gamma, law.floor))
+            )
         if flow.loss in given and given[flow.loss].HasField("weight"):
             weight = given[flow.loss].weight if flow.blobs else 0
         weighed.append(flow._replace(weight=weight if weight >= law.drop_below else 0))
@@ -45,7 +57,8 @@ def joint_factors(graph, flows, relay):
         if own and len(here) > 1:
             raise RelayError(
                 f"spare_scores: layer {graph.names[layers[0]]!r} makes scores of "
-                f"{own[0].loss!r}, and is also trained by another loss; use PAIR_WISE or MULTI_WAY")
+                f"{own[0].loss!r}, and is also trained by another loss; use PAIR_WISE or MULTI_WAY"
+            )
         if own:
             factors.append((blob, 1 / own[0].weight))
         elif here and relay.step.normalize:
@@ -63,8 +76,9 @@ def step_factors(flows, relay):
     """What each flow's step is multiplied by: 1 over the sum of its weight and the deeper ones'."""
     if not relay.step.normalize:
         return [1.0] * len(flows)
-    return [1 / sum(deeper.weight for deeper in flows if deeper.depth >= flow.depth)
-            for flow in flows]
+    return [
+        1 / sum(deeper.weight for deeper in flows if deeper.depth >= flow.depth) for flow in flows
+    ]
 
 
 def scale_diff(blob, factor):

@@ -34,8 +34,10 @@ def tar(files, compression=""):
 
 def synset_tars():
     """{synset: the bytes of its tar}, as in ILSVRC2012_img_train.tar."""
-    return {synset: tar({f"{synset}_{10 * k}.JPEG": jpeg(k) for k in range(count)})
-            for synset, count in SYNSETS.items()}
+    return {
+        synset: tar({f"{synset}_{10 * k}.JPEG": jpeg(k) for k in range(count)})
+        for synset, count in SYNSETS.items()
+    }
 
 
 def val_name(k):
@@ -45,8 +47,10 @@ def val_name(k):
 def development_kit():
     """The bytes of ILSVRC2012_devkit_t12.tar.gz: three synsets, and one above them."""
     fields = ("ILSVRC2012_ID", "WNID", "words", "num_children", "num_train_images")
-    rows = [(IDS[synset], synset, WORDS[synset], 0, SYNSETS[synset])
-            for synset in sorted(IDS, key=IDS.get)] + [(4, "n00001740", "entity", 3, 0)]
+    rows = [
+        (IDS[synset], synset, WORDS[synset], 0, SYNSETS[synset])
+        for synset in sorted(IDS, key=IDS.get)
+    ] + [(4, "n00001740", "entity", 3, 0)]
     synsets = np.zeros((len(rows), 1), [(name, object) for name in fields])
     for at, row in enumerate(rows):
         synsets[at, 0] = row
@@ -54,8 +58,14 @@ def development_kit():
     matlab.savemat(meta, {"synsets": synsets}, do_compression=True)
     truth = "".join(f"{IDS[synset]}\n" for synset in VAL)
     folder = "ILSVRC2012_devkit_t12/data/"
-    return tar({folder + "meta.mat": meta.getvalue(), folder + "readme.txt": b"",
-                folder + "ILSVRC2012_validation_ground_truth.txt": truth.encode()}, "gz")
+    return tar(
+        {
+            folder + "meta.mat": meta.getvalue(),
+            folder + "readme.txt": b"",
+            folder + "ILSVRC2012_validation_ground_truth.txt": truth.encode(),
+        },
+        "gz",
+    )
 
 
 class Python2Pickler(pickle._Pickler):
@@ -80,10 +90,17 @@ def python2_pickle(content):
 def cifar10_python(rows, names):
     """{file: bytes} of the python version; rows: (6, N, 3073) as in the binary version's files."""
     files = [f"data_batch_{k}" for k in range(1, 6)] + ["test_batch"]
-    content = {name: python2_pickle({
-        "batch_label": "one of six", "labels": part[:, 0].tolist(),
-        "data": np.ascontiguousarray(part[:, 1:]), "filenames": ["a.png"] * len(part)})
-        for name, part in zip(files, rows, strict=True)}
+    content = {
+        name: python2_pickle(
+            {
+                "batch_label": "one of six",
+                "labels": part[:, 0].tolist(),
+                "data": np.ascontiguousarray(part[:, 1:]),
+                "filenames": ["a.png"] * len(part),
+            }
+        )
+        for name, part in zip(files, rows, strict=True)
+    }
     content["batches.meta"] = python2_pickle({"label_names": names, "num_vis": 3072})
     return {f"cifar-10-batches-py/{name}": data for name, data in content.items()}
 
@@ -91,6 +108,9 @@ def cifar10_python(rows, names):
 def svhn(folder, name, labels, seed):
     """Write a .mat file of cropped digits; returns its pixels (N, 32, 32, 3)."""
     pixels = np.random.RandomState(seed).randint(0, 256, (len(labels), 32, 32, 3), dtype=np.uint8)
-    matlab.savemat(folder / name, {"X": pixels.transpose(1, 2, 3, 0),
-                                   "y": np.array(labels, np.uint8)[:, None]}, do_compression=True)
+    matlab.savemat(
+        folder / name,
+        {"X": pixels.transpose(1, 2, 3, 0), "y": np.array(labels, np.uint8)[:, None]},
+        do_compression=True,
+    )
     return pixels

@@ -56,6 +56,7 @@ def compare(case, golden, in_place=False, tolerance=0):
         expected = golden[f"{case.key}/{seed}"]
         found = catalogue_cases.run(make_net(case, in_place), case, seed, in_place)
         assert {what: array.shape for what, array in found.items()} == {
-            what: array.shape for what, array in expected.items()}
+            what: array.shape for what, array in expected.items()
+        }
         errors = {what: error(found[what], expected[what]) for what in expected}
         assert all(e <= tolerance for e in errors.values()), f"seed {seed}: {errors}"

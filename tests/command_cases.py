@@ -55,24 +55,55 @@ layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
 COMMANDS = {
     "train": ["caffe", "train", "-solver", "solver.prototxt"],
     "resume": ["caffe", "train", "--solver=solver.prototxt", "-snapshot=snap_iter_4.solverstate"],
-    "finetune": ["caffe", "train", "-solver=solver.prototxt", "-weights",
-                 "snap_iter_4.caffemodel,snap_iter_6.caffemodel", "-stage=extra"],
-    "test": ["caffe", "test", "-model", "net.prototxt", "-weights", "snap_iter_6.caffemodel",
-             "-iterations", "2"],
+    "finetune": [
+        "caffe",
+        "train",
+        "-solver=solver.prototxt",
+        "-weights",
+        "snap_iter_4.caffemodel,snap_iter_6.caffemodel",
+        "-stage=extra",
+    ],
+    "test": [
+        "caffe",
+        "test",
+        "-model",
+        "net.prototxt",
+        "-weights",
+        "snap_iter_6.caffemodel",
+        "-iterations",
+        "2",
+    ],
     "time": ["caffe", "time", "--model", "net.prototxt", "--iterations=2"],
     "time_test": ["caffe", "time", "-model", "net.prototxt", "-phase", "TEST", "-iterations", "1"],
-    "classification": ["classification", "deploy.prototxt", "deploy.caffemodel",
-                       "mean.binaryproto", "labels.txt", "image.png"],
-    "extract_features": ["extract_features", "features.caffemodel", "features.prototxt", "pool,fc",
-                         "pool_lmdb,fc_lmdb", "2", "lmdb"],
+    "classification": [
+        "classification",
+        "deploy.prototxt",
+        "deploy.caffemodel",
+        "mean.binaryproto",
+        "labels.txt",
+        "image.png",
+    ],
+    "extract_features": [
+        "extract_features",
+        "features.caffemodel",
+        "features.prototxt",
+        "pool,fc",
+        "pool_lmdb,fc_lmdb",
+        "2",
+        "lmdb",
+    ],
 }
 
 
 def write_files(folder, caffe):
     """Everything that COMMANDS read, made with `caffe`."""
-    for name, text in (("net.prototxt", NET), ("solver.prototxt", SOLVER),
-                       ("deploy.prototxt", DEPLOY), ("features.prototxt", FEATURES),
-                       ("labels.txt", "\n".join(LABELS) + "\n")):
+    for name, text in (
+        ("net.prototxt", NET),
+        ("solver.prototxt", SOLVER),
+        ("deploy.prototxt", DEPLOY),
+        ("features.prototxt", FEATURES),
+        ("labels.txt", "\n".join(LABELS) + "\n"),
+    ):
         with open(os.path.join(folder, name), "w") as file:
             file.write(text)
     net = caffe.Net(os.path.join(folder, "deploy.prototxt"), caffe.TEST)
@@ -82,7 +113,8 @@ def write_files(folder, caffe):
             blob.data[...] = random.randn(*blob.shape) * 0.01
     net.save(os.path.join(folder, "deploy.caffemodel"))
     caffe.Net(os.path.join(folder, "features.prototxt"), caffe.TEST).save(
-        os.path.join(folder, "features.caffemodel"))
+        os.path.join(folder, "features.caffemodel")
+    )
     mean = np.stack([np.full((9, 7), value) for value in (100, 110, 120)])[np.newaxis]
     with open(os.path.join(folder, "mean.binaryproto"), "wb") as file:
         file.write(caffe.io.array_to_blobproto(mean).SerializeToString())
@@ -101,15 +133,19 @@ def write_png(path, pixels):
     import zlib
 
     def chunk(kind, data):
-        return (struct.pack(">I", len(data)) + kind + data
-                + struct.pack(">I", zlib.crc32(kind + data)))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     height, width = pixels.shape[:2]
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
     with open(path, "wb") as file:
-        file.write(b"\x89PNG\r\n\x1a\n"
-                   + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-                   + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+        file.write(
+            b"\x89PNG\r\n\x1a\n"
+            + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+            + chunk(b"IDAT", zlib.compress(rows))
+            + chunk(b"IEND", b"")
+        )
 
 
 def plain(text):
@@ -129,6 +165,7 @@ def features(folder):
     import lmdb
 
     from caffe.proto import caffe_pb2
+
     found = {}
     for name in ("pool_lmdb", "fc_lmdb"):
         path = os.path.join(folder, name)
@@ -136,5 +173,7 @@ def features(folder):
             for key, value in records.cursor():
                 datum = caffe_pb2.Datum.FromString(value)
                 found["%s/%s" % (name, key.decode())] = [
-                    [datum.channels, datum.height, datum.width], list(datum.float_data)]
+                    [datum.channels, datum.height, datum.width],
+                    list(datum.float_data),
+                ]
     return found

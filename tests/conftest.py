@@ -18,8 +18,9 @@ def pytest_configure(config):
     gpu = config.getoption("--gpu")
     if gpu is not None:
         if gpu >= caffe.gpu_count():
-            raise pytest.UsageError(f"--gpu {gpu}: PyTorch {torch.__version__} sees "
-                                    f"{caffe.gpu_count()} GPUs")
+            raise pytest.UsageError(
+                f"--gpu {gpu}: PyTorch {torch.__version__} sees {caffe.gpu_count()} GPUs"
+            )
         torch.use_deterministic_algorithms(True, warn_only=True)  # CUDA has not all of them
         config.addinivalue_line("filterwarnings", "ignore:.*deterministic:UserWarning")
 

@@ -22,14 +22,22 @@ def pixels(shape, seed=0):
 
 def png(image):
     """The PNG file of an image (H, W) or (H, W, 3) in RGB order: lossless, so any reader agrees."""
+
     def chunk(kind, body):
-        return (struct.pack(">I", len(body)) + kind + body
-                + struct.pack(">I", zlib.crc32(kind + body)))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
     rows = b"".join(b"\0" + row.tobytes() for row in image)
-    header = struct.pack(">IIBBBBB", image.shape[1], image.shape[0], 8,
-                         0 if image.ndim == 2 else 2, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows))
-            + chunk(b"IEND", b""))
+    header = struct.pack(
+        ">IIBBBBB", image.shape[1], image.shape[0], 8, 0 if image.ndim == 2 else 2, 0, 0, 0
+    )
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 def datum(pb, kind, index):
@@ -65,8 +73,9 @@ def write_mean(pb, path, shape):
 def write_files(pb, folder):
     """All files that the nets below read; `pb` is caffe.proto.caffe_pb2."""
     for kind in ("raw", "float", "color", "gray", "sizes"):
-        write_lmdb(os.path.join(folder, kind),
-                   [datum(pb, kind, i).SerializeToString() for i in range(10)])
+        write_lmdb(
+            os.path.join(folder, kind), [datum(pb, kind, i).SerializeToString() for i in range(10)]
+        )
     write_mean(pb, os.path.join(folder, "mean.binaryproto"), (3, 8, 10))
     write_mean(pb, os.path.join(folder, "large_mean.binaryproto"), (3, 12, 12))
     lines = []
@@ -95,20 +104,30 @@ def write_text(folder, name, text):
 
 
 def data(kind, transform="", options="batch_size: 4", tops=("data", "label")):
-    return _layer("Data", tops, f'data_param {{ source: "FOLDER/{kind}" backend: LMDB {options} }} '
-                  f"transform_param {{ {transform} }}")
+    return _layer(
+        "Data",
+        tops,
+        f'data_param {{ source: "FOLDER/{kind}" backend: LMDB {options} }} '
+        f"transform_param {{ {transform} }}",
+    )
 
 
 def images(options="", transform=""):
-    return _layer("ImageData", ("data", "label"),
-                  'image_data_param { source: "FOLDER/images.txt" root_folder: "FOLDER/" '
-                  f"batch_size: 3 {options} }} transform_param {{ {transform} }}")
+    return _layer(
+        "ImageData",
+        ("data", "label"),
+        'image_data_param { source: "FOLDER/images.txt" root_folder: "FOLDER/" '
+        f"batch_size: 3 {options} }} transform_param {{ {transform} }}",
+    )
 
 
 def windows(options="", transform="crop_size: 6"):
-    return _layer("WindowData", ("data", "label"),
-                  'window_data_param { source: "FOLDER/windows.txt" root_folder: "FOLDER/" '
-                  f"batch_size: 4 fg_fraction: 0.5 {options} }} transform_param {{ {transform} }}")
+    return _layer(
+        "WindowData",
+        ("data", "label"),
+        'window_data_param { source: "FOLDER/windows.txt" root_folder: "FOLDER/" '
+        f"batch_size: 4 fg_fraction: 0.5 {options} }} transform_param {{ {transform} }}",
+    )
 
 
 def hdf5(*tops):
@@ -120,8 +139,11 @@ def dummy(options, tops=("data",)):
 
 
 def _layer(type, tops, options):
-    return (f'layer {{ name: "source" type: "{type}" '
-            + " ".join(f'top: "{top}"' for top in tops) + f" {options} }}")
+    return (
+        f'layer {{ name: "source" type: "{type}" '
+        + " ".join(f'top: "{top}"' for top in tops)
+        + f" {options} }}"
+    )
 
 
 MEAN = 'mean_file: "FOLDER/mean.binaryproto"'
@@ -145,8 +167,10 @@ CASES = {
     "crop": (data("raw", "crop_size: 5"), "TEST"),
     "crop_even": (data("color", "crop_size: 6"), "TEST"),
     "crop_mean_file": (data("raw", f"crop_size: 5 {MEAN} scale: 2"), "TEST"),
-    "crop_mean_values": (data("float", "crop_size: 7 mean_value: 1 mean_value: 2 mean_value: 3"),
-                         "TEST"),
+    "crop_mean_values": (
+        data("float", "crop_size: 7 mean_value: 1 mean_value: 2 mean_value: 3"),
+        "TEST",
+    ),
     "crop_of_sizes": (data("sizes", "crop_size: 7"), "TEST"),
     "sizes_one_by_one": (data("sizes", options="batch_size: 1"), "TEST"),
     "images": (images(), "TEST"),
@@ -159,21 +183,34 @@ CASES = {
     "windows_padded": (windows("context_pad: 1", "crop_size: 9"), "TRAIN"),
     "windows_padded_2": (windows("context_pad: 2", "crop_size: 8"), "TRAIN"),
     "windows_square": (windows('crop_mode: "square"'), "TRAIN"),
-    "windows_square_padded": (windows('crop_mode: "square" context_pad: 2', "crop_size: 11"),
-                              "TRAIN"),
+    "windows_square_padded": (
+        windows('crop_mode: "square" context_pad: 2', "crop_size: 11"),
+        "TRAIN",
+    ),
     "windows_cached": (windows("cache_images: true"), "TRAIN"),
     "windows_mean_values": (
         windows("context_pad: 2", "crop_size: 9 mean_value: 10 mean_value: 20 mean_value: 30"),
-        "TRAIN"),
-    "windows_mean_file": (windows("context_pad: 1 scale: 0.5", "crop_size: 9 " + LARGE_MEAN),
-                          "TRAIN"),
+        "TRAIN",
+    ),
+    "windows_mean_file": (
+        windows("context_pad: 1 scale: 0.5", "crop_size: 9 " + LARGE_MEAN),
+        "TRAIN",
+    ),
     "hdf5": (hdf5("data", "label"), "TRAIN"),
     "hdf5_other_tops": (hdf5("count", "data"), "TEST"),
     "dummy_zeros": (dummy("shape { dim: 2 dim: 3 }"), "TRAIN"),
-    "dummy_constants": (dummy("shape { dim: 2 } shape { dim: 1 dim: 2 } data_filler { value: 3 } "
-                              "data_filler { value: -1 }", ("data", "label")), "TRAIN"),
-    "dummy_old_form": (dummy("num: 2 channels: 1 height: 3 width: 2 data_filler { value: 7 }",
-                             ("data", "label")), "TEST"),
+    "dummy_constants": (
+        dummy(
+            "shape { dim: 2 } shape { dim: 1 dim: 2 } data_filler { value: 3 } "
+            "data_filler { value: -1 }",
+            ("data", "label"),
+        ),
+        "TRAIN",
+    ),
+    "dummy_old_form": (
+        dummy("num: 2 channels: 1 height: 3 width: 2 data_filler { value: 7 }", ("data", "label")),
+        "TEST",
+    ),
 }
 
 

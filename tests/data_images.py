@@ -15,8 +15,14 @@ from data_prep import convert_imageset
 from tests.oracle import record_data_prep as cases
 
 ROOT = Path(__file__).resolve().parents[1]
-SIDE_FILES = ("skipped.tsv", "class_index.tsv", "classes.txt", "settings.json", "record_index.npy",
-              "checksums.npy")
+SIDE_FILES = (
+    "skipped.tsv",
+    "class_index.tsv",
+    "classes.txt",
+    "settings.json",
+    "record_index.npy",
+    "checksums.npy",
+)
 
 
 @lru_cache
@@ -28,8 +34,9 @@ def golden():
 
 def golden_records(name):
     """The original's records of one of the recorded databases: key -> bytes."""
-    return {key[len(name) + 1:]: value for key, value in golden().items()
-            if key.startswith(name + "/")}
+    return {
+        key[len(name) + 1 :]: value for key, value in golden().items() if key.startswith(name + "/")
+    }
 
 
 def write_images(folder):
@@ -51,8 +58,9 @@ def records(db):
 
 def convert(folder, *flags, db="db", list_file="list.txt"):
     """convert_imageset on folder/images; returns the database's folder."""
-    convert_imageset.main(["--workers=1", *flags, f"{folder}/images/", str(folder / list_file),
-                           str(folder / db)])
+    convert_imageset.main(
+        ["--workers=1", *flags, f"{folder}/images/", str(folder / list_file), str(folder / db)]
+    )
     return folder / db
 
 
@@ -80,8 +88,11 @@ if __name__ == "__main__":
 def script(folder, tool, before, *args):
     """The command of a data tool in a process of its own, with transactions of 50 records."""
     path = folder / f"{tool}_script.py"
-    path.write_text(SCRIPT.format(path=[str(ROOT), str(ROOT / "python")], tool=tool, before=before,
-                                  args=list(args)))
+    path.write_text(
+        SCRIPT.format(
+            path=[str(ROOT), str(ROOT / "python")], tool=tool, before=before, args=list(args)
+        )
+    )
     return [sys.executable, str(path)]
 
 

@@ -29,13 +29,28 @@ from caffe.proto import caffe_pb2
 GOLDEN = Path(__file__).parent / "golden"
 MEMORY_BYTES = 1 << 30
 CASE_SECONDS = 20
-NUMBERS = [["0", "1", "2", "3", "4", "5", "6", "8"], ["-1", "-2", "0.5", "-3.5", "1e-30"],
-           ["17", "300", "4096", "20000", "65536", "2147483647", "2147483648", "4294967295",
-            "-2147483648", "9223372036854775807", "1e30"],
-           ["nan", "inf", "true", '"x"', "MAX"]]
+NUMBERS = [
+    ["0", "1", "2", "3", "4", "5", "6", "8"],
+    ["-1", "-2", "0.5", "-3.5", "1e-30"],
+    [
+        "17",
+        "300",
+        "4096",
+        "20000",
+        "65536",
+        "2147483647",
+        "2147483648",
+        "4294967295",
+        "-2147483648",
+        "9223372036854775807",
+        "1e30",
+    ],
+    ["nan", "inf", "true", '"x"', "MAX"],
+]
 
 
 # ---- prototxts -----------------------------------------------------------------------------------
+
 
 def nets(rng, count):
     """Every layer type, old nets too: other numbers, lost and doubled fields, random bytes."""
@@ -126,6 +141,7 @@ def weights(rng, count):
         write("model", data)
         net.copy_from("model")
         net.forward()
+
     for index in range(count):
         name = ("model.bin", "model.h5")[index % 2]
         yield mutations.mutate(rng, (GOLDEN / "files" / name).read_bytes()), load
@@ -146,6 +162,7 @@ def states(rng, count):
         write("state", data)
         solver.restore("state")
         solver.step(1)
+
     for index in range(count):
         yield mutations.mutate(rng, sources[index % 2]), restore
 
@@ -160,11 +177,14 @@ def records(rng, count):
 
 def read_record(data):
     path = Path("record")
-    with (lmdb.open(str(path), map_size=1 << 20, sync=False) as environment,
-          environment.begin(write=True) as transaction):
+    with (
+        lmdb.open(str(path), map_size=1 << 20, sync=False) as environment,
+        environment.begin(write=True) as transaction,
+    ):
         transaction.put(b"0", data)
     text = data_cases.data(path, options="batch_size: 2", transform="scale: 0.5").replace(
-        "FOLDER", ".")
+        "FOLDER", "."
+    )
     net = caffe.Net(text_format.Parse(text, caffe_pb2.NetParameter()), caffe.TEST)
     net.forward()
 

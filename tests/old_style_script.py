@@ -39,7 +39,7 @@ class EuclideanLossLayer(caffe.Layer):
 
     def forward(self, bottom, top):
         self.difference[...] = bottom[0].data - bottom[1].data
-        top[0].data[...] = self.factor * np.sum(self.difference ** 2) / bottom[0].num / 2.
+        top[0].data[...] = self.factor * np.sum(self.difference**2) / bottom[0].num / 2.0
 
     def backward(self, top, propagate_down, bottom):
         for i in range(2):
@@ -66,8 +66,14 @@ def write_nets(folder):
     n.target = L.Input(shape=dict(dim=[4, 3]))
     trunk(n, 1)
     n.score = L.InnerProduct(n.relu1, num_output=3)
-    n.loss = L.Python(n.score, n.target, module="old_style_script", layer="EuclideanLossLayer",
-                      param_str=str(dict(factor=0.5)), loss_weight=1)
+    n.loss = L.Python(
+        n.score,
+        n.target,
+        module="old_style_script",
+        layer="EuclideanLossLayer",
+        param_str=str(dict(factor=0.5)),
+        loss_weight=1,
+    )
     write(folder, "train.prototxt", n.to_proto())
 
     n = caffe.NetSpec()
@@ -138,8 +144,9 @@ def train(folder, random, found):
         train_loss[it] = solver.net.blobs["loss"].data
     found["train_loss"] = train_loss
     solver.net.save(os.path.join(folder, "trained.caffemodel"))
-    found["sizes"] = np.array([[np.prod(v[0].data.shape), np.prod(v[1].data.shape)]
-                               for k, v in solver.net.params.items()])
+    found["sizes"] = np.array(
+        [[np.prod(v[0].data.shape), np.prod(v[1].data.shape)] for k, v in solver.net.params.items()]
+    )
 
 
 def fine_tune(folder, random, found):
@@ -166,24 +173,30 @@ def vis_square(data):
     """Filters (n, height, width) as one normalised square picture."""
     data = (data - data.min()) / (data.max() - data.min())
     n = int(np.ceil(np.sqrt(data.shape[0])))
-    padding = ((0, n ** 2 - data.shape[0]), (0, 1), (0, 1))
+    padding = ((0, n**2 - data.shape[0]), (0, 1), (0, 1))
     data = np.pad(data, padding, mode="constant", constant_values=1)
-    data = data.reshape((n, n) + data.shape[1:]).transpose((0, 2, 1, 3) + tuple(
-        range(4, data.ndim + 1)))
+    data = data.reshape((n, n) + data.shape[1:]).transpose(
+        (0, 2, 1, 3) + tuple(range(4, data.ndim + 1))
+    )
     return data.reshape((n * data.shape[1], n * data.shape[3]) + data.shape[4:])
 
 
 def surgery(folder, random, found):
-    net = caffe.Net(os.path.join(folder, "deploy.prototxt"),
-                    os.path.join(folder, "fine.caffemodel"), caffe.TEST)
+    net = caffe.Net(
+        os.path.join(folder, "deploy.prototxt"), os.path.join(folder, "fine.caffemodel"), caffe.TEST
+    )
     found["filters"] = vis_square(net.params["conv1"][0].data[:, 0])
     params = ["fc1", "score_fine"]
     fc_params = {pr: (net.params[pr][0].data, net.params[pr][1].data) for pr in params}
-    full_conv = caffe.Net(os.path.join(folder, "full_conv.prototxt"),
-                          os.path.join(folder, "fine.caffemodel"), caffe.TEST)
+    full_conv = caffe.Net(
+        os.path.join(folder, "full_conv.prototxt"),
+        os.path.join(folder, "fine.caffemodel"),
+        caffe.TEST,
+    )
     params_full_conv = ["fc1-conv", "score_fine-conv"]
-    conv_params = {pr: (full_conv.params[pr][0].data, full_conv.params[pr][1].data)
-                   for pr in params_full_conv}
+    conv_params = {
+        pr: (full_conv.params[pr][0].data, full_conv.params[pr][1].data) for pr in params_full_conv
+    }
     for pr, pr_conv in zip(params, params_full_conv):
         conv_params[pr_conv][0].flat = fc_params[pr][0].flat  # flat unrolls the arrays
         conv_params[pr_conv][1][...] = fc_params[pr][1]
@@ -203,8 +216,11 @@ def surgery(folder, random, found):
 
 
 def dream(folder, random, found):
-    net = caffe.Classifier(os.path.join(folder, "deploy.prototxt"),
-                           os.path.join(folder, "fine.caffemodel"), image_dims=(24, 24))
+    net = caffe.Classifier(
+        os.path.join(folder, "deploy.prototxt"),
+        os.path.join(folder, "fine.caffemodel"),
+        image_dims=(24, 24),
+    )
     found["scores"] = net.predict([random.rand(24, 24, 1).astype(np.float32)], oversample=True)
     src = net.blobs["data"]
     src.reshape(1, 1, 20, 20)

@@ -25,8 +25,9 @@ def fcn(conv_pad=1, deconv=None, extra=None):
     relu = L.ReLU(conv, in_place=True)
     pool = L.Pooling(relu, pool=P.Pooling.MAX, kernel_size=2, stride=2)
     score = L.Convolution(pool, convolution_param={"num_output": 2, "kernel_size": 1})
-    up = L.Deconvolution(score, convolution_param=deconv or {
-        "num_output": 2, "kernel_size": 8, "stride": 4})
+    up = L.Deconvolution(
+        score, convolution_param=deconv or {"num_output": 2, "kernel_size": 8, "stride": 4}
+    )
     return data, extra(up) if extra else up
 
 
@@ -35,8 +36,9 @@ TOPS = {
     "pad": lambda: fcn(conv_pad=40),
     "half": lambda: fcn(deconv={"num_output": 2, "kernel_size": 4, "stride": 2}),
     "cropped": lambda: fcn(extra=lambda up: L.Crop(up, L.Input(), axis=2, offset=3)),
-    "dilated": lambda: fcn(extra=lambda up: L.Convolution(
-        up, num_output=1, kernel_size=3, dilation=2, pad=0)),
+    "dilated": lambda: fcn(
+        extra=lambda up: L.Convolution(up, num_output=1, kernel_size=3, dilation=2, pad=0)
+    ),
     "product": lambda: fcn(extra=lambda up: L.Eltwise(up, L.Sigmoid(up))),
 }
 
@@ -61,12 +63,12 @@ def crop_text():
 
 LAYERS = [
     'name: "c" type: "Convolution" convolution_param { num_output: 3 kernel_size: 3 stride: 2 '
-    'pad: 1 } param { lr_mult: 1 } param { lr_mult: 2 }',
+    "pad: 1 } param { lr_mult: 1 } param { lr_mult: 2 }",
     'name: "d" type: "Deconvolution" convolution_param { num_output: 5 kernel_size: 4 } '
-    'param { lr_mult: 0 }',
+    "param { lr_mult: 0 }",
     'name: "p" type: "Pooling" pooling_param { pool: AVE kernel_size: 3 stride: 2 }',
     'name: "i" type: "InnerProduct" inner_product_param { num_output: 10 } param { lr_mult: 0 } '
-    'param { lr_mult: 0 }',
+    "param { lr_mult: 0 }",
     'name: "data" type: "Data" data_param { batch_size: 32 }',
     'name: "r" type: "ReLU"',
 ]
@@ -77,8 +79,13 @@ def labels(draw):
     found = []
     for text in LAYERS:
         layer = text_format.Merge(text, caffe_pb2.LayerParameter())
-        found.append([draw.get_layer_label(layer, rankdir, lrm)
-                      for rankdir in ("LR", "TB") for lrm in (False, True)])
+        found.append(
+            [
+                draw.get_layer_label(layer, rankdir, lrm)
+                for rankdir in ("LR", "TB")
+                for lrm in (False, True)
+            ]
+        )
         found[-1].append(draw.choose_color_by_layertype(layer.type))
     for text in LAYERS[:2] + LAYERS[3:5]:
         layer = text_format.Merge(text, caffe_pb2.LayerParameter())
@@ -153,8 +160,11 @@ def classify(folder):
     plain = caffe.Classifier(*model)
     scaled = caffe.Classifier(*model, image_dims=(12, 14), **settings)
     images = [image(0), image(1, 30, 16), image(2, 12, 14)]
-    return {"plain": plain.predict(images, oversample=False),
-            "ten_crops": scaled.predict(images), "centre": scaled.predict(images, False)}
+    return {
+        "plain": plain.predict(images, oversample=False),
+        "ten_crops": scaled.predict(images),
+        "centre": scaled.predict(images, False),
+    }
 
 
 def detect(folder):
@@ -181,15 +191,19 @@ def write_png(path, pixels):
     import zlib
 
     def chunk(kind, data):
-        return (struct.pack(">I", len(data)) + kind + data
-                + struct.pack(">I", zlib.crc32(kind + data)))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     height, width = pixels.shape[:2]
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
     with open(path, "wb") as file:
-        file.write(b"\x89PNG\r\n\x1a\n"
-                   + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-                   + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+        file.write(
+            b"\x89PNG\r\n\x1a\n"
+            + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+            + chunk(b"IDAT", zlib.compress(rows))
+            + chunk(b"IEND", b"")
+        )
 
 
 # ---- batches -------------------------------------------------------------------------------------
@@ -212,8 +226,9 @@ def batched(folder):
     net.params["fc"][0].data[...] = [[1, 2, 3], [-1, 0, 1]]
     data = np.arange(15.0).reshape(5, 3)
     forward = net.forward_all(blobs=["fc"], data=data)
-    outs, diffs = net.forward_backward_all(blobs=["fc"], diffs=["fc"], data=data,
-                                           square=np.arange(10.0).reshape(5, 2))
+    outs, diffs = net.forward_backward_all(
+        blobs=["fc"], diffs=["fc"], data=data, square=np.arange(10.0).reshape(5, 2)
+    )
     found = {}
     for kind, arrays in (("forward", forward), ("outs", outs), ("diffs", diffs)):
         found.update(("%s/%s" % (kind, name), array) for name, array in arrays.items())

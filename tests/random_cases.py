@@ -20,9 +20,11 @@ DRAWERS = {}  # layer type: what draws one row
 
 def drawer(*types, **more):
     """Decorator: `draw(random, type)` draws rows of these types."""
+
     def register(draw):
         DRAWERS.update((type, (draw, more)) for type in types)
         return draw
+
     return register
 
 
@@ -33,9 +35,16 @@ def rows(type, seed, count=ROWS):
     made = []
     for index in range(count):
         options, bottoms, *own = draw(random, type)
-        made.append(Case(type, f"random_{seed}_{index}", options, *bottoms,
-                         tolerance=1e-5 if type in CANCELLING else 1e-6,
-                         **dict(more, **(own[0] if own else {}))))
+        made.append(
+            Case(
+                type,
+                f"random_{seed}_{index}",
+                options,
+                *bottoms,
+                tolerance=1e-5 if type in CANCELLING else 1e-6,
+                **dict(more, **(own[0] if own else {})),
+            )
+        )
     return made
 
 
@@ -58,6 +67,7 @@ def run_row(net, case):
 
 
 # ---- what drawers draw with ----------------------------------------------------------------------
+
 
 def shape(random, axes, most=5):
     return [int(size) for size in random.randint(1, most + 1, axes)]
@@ -92,6 +102,7 @@ def signed(random, axis, axes):
 
 # ---- activation ----------------------------------------------------------------------------------
 
+
 @drawer("AbsVal", "BNLL", "Sigmoid", "TanH")
 def _plain(random, type):
     return "", [text(shape(random, random.randint(1, 6))) + pick(random, "", " uniform")]
@@ -105,67 +116,98 @@ def _activation(random, type):
         "ELU": (f"alpha: {number(random, -1, 2)}", ""),
         "Swish": (f"beta: {number(random, -2, 2)}", ""),
         "Clip": (f"min: {low} max: {float(low) + random.uniform(0.01, 2):.3g}", ""),
-        "Power": (f"power: {number(random, -2, 3)} scale: {number(random, 0.2, 2)} "
-                  f"shift: {number(random, 0, 1)}", " positive"),
-        "Exp": (f"base: {pick(random, '-1', number(random, 0.3, 4))} "
-                f"scale: {number(random, -1, 1)} shift: {number(random, -1, 1)}", ""),
-        "Log": (f"base: {pick(random, '-1', number(random, 1.2, 5))} "
-                f"scale: {number(random, 0.5, 2)} shift: {number(random, 0, 1)}", " positive"),
+        "Power": (
+            f"power: {number(random, -2, 3)} scale: {number(random, 0.2, 2)} "
+            f"shift: {number(random, 0, 1)}",
+            " positive",
+        ),
+        "Exp": (
+            f"base: {pick(random, '-1', number(random, 0.3, 4))} "
+            f"scale: {number(random, -1, 1)} shift: {number(random, -1, 1)}",
+            "",
+        ),
+        "Log": (
+            f"base: {pick(random, '-1', number(random, 1.2, 5))} "
+            f"scale: {number(random, 0.5, 2)} shift: {number(random, 0, 1)}",
+            " positive",
+        ),
     }[type]
-    return (f"{type.lower()}_param {{ {field} }}",
-            [text(shape(random, random.randint(1, 6))) + kind])
+    return (
+        f"{type.lower()}_param {{ {field} }}",
+        [text(shape(random, random.randint(1, 6))) + kind],
+    )
 
 
 @drawer("Threshold", backward=None)
 def _threshold(random, type):
-    return (f"threshold_param {{ threshold: {number(random, -1, 1)} }}",
-            [text(shape(random, random.randint(1, 6)))])
+    return (
+        f"threshold_param {{ threshold: {number(random, -1, 1)} }}",
+        [text(shape(random, random.randint(1, 6)))],
+    )
 
 
 @drawer("PReLU")
 def _prelu(random, type):
-    return (f"prelu_param {{ channel_shared: {flag(random)} }}",
-            [text(shape(random, random.randint(2, 5)))])
+    return (
+        f"prelu_param {{ channel_shared: {flag(random)} }}",
+        [text(shape(random, random.randint(2, 5)))],
+    )
 
 
 @drawer("Dropout", phase="TEST")
 def _dropout(random, type):
-    return (f"dropout_param {{ dropout_ratio: {number(random, 0.01, 0.99)} }}",
-            [text(shape(random, random.randint(1, 6)))])
+    return (
+        f"dropout_param {{ dropout_ratio: {number(random, 0.01, 0.99)} }}",
+        [text(shape(random, random.randint(1, 6)))],
+    )
 
 
 # ---- normalization -------------------------------------------------------------------------------
 
+
 @drawer("Softmax")
 def _softmax(random, type):
     axes = random.randint(1, 6)
-    return (f"softmax_param {{ axis: {signed(random, random.randint(axes), axes)} }}",
-            [text(shape(random, axes))])
+    return (
+        f"softmax_param {{ axis: {signed(random, random.randint(axes), axes)} }}",
+        [text(shape(random, axes))],
+    )
 
 
 @drawer("LRN")
 def _lrn(random, type):
-    return (f"lrn_param {{ local_size: {2 * random.randint(4) + 1} alpha: {number(random, 0, 1)} "
-            f"beta: {number(random, 0.2, 1.5)} k: {number(random, 1, 3)} "
-            f"norm_region: {pick(random, 'ACROSS_CHANNELS', 'WITHIN_CHANNEL')} }}",
-            [text(shape(random, 4, 6))])
+    return (
+        f"lrn_param {{ local_size: {2 * random.randint(4) + 1} alpha: {number(random, 0, 1)} "
+        f"beta: {number(random, 0.2, 1.5)} k: {number(random, 1, 3)} "
+        f"norm_region: {pick(random, 'ACROSS_CHANNELS', 'WITHIN_CHANNEL')} }}",
+        [text(shape(random, 4, 6))],
+    )
 
 
 @drawer("MVN")
 def _mvn(random, type):
     sizes = [*shape(random, 2, 3), *shape(random, 2, 4)]
-    return ("mvn_param { " + maybe(random, "normalize_variance: false", "across_channels: true")
-            + " }", [text([*sizes[:3], sizes[3] + 2])])
+    return (
+        "mvn_param { " + maybe(random, "normalize_variance: false", "across_channels: true") + " }",
+        [text([*sizes[:3], sizes[3] + 2])],
+    )
 
 
 @drawer("BatchNorm", params=("normal", "positive", "positive"))
 def _batch_norm(random, type):
     sizes = shape(random, random.randint(2, 6), 4)
     sizes[0] += 2
-    options = maybe(random, f"use_global_stats: {flag(random)}", f"eps: {number(random, 0.01, 1)}",
-                    f"moving_average_fraction: {number(random, 0.1, 0.99)}")
-    return (f"batch_norm_param {{ {options} }}", [text(sizes)],
-            {"phase": pick(random, "TRAIN", "TEST"), "passes": random.randint(1, 4)})
+    options = maybe(
+        random,
+        f"use_global_stats: {flag(random)}",
+        f"eps: {number(random, 0.01, 1)}",
+        f"moving_average_fraction: {number(random, 0.1, 0.99)}",
+    )
+    return (
+        f"batch_norm_param {{ {options} }}",
+        [text(sizes)],
+        {"phase": pick(random, "TRAIN", "TEST"), "passes": random.randint(1, 4)},
+    )
 
 
 @drawer("Scale", "Bias")
@@ -176,7 +218,7 @@ def _scale(random, type):
     options = f"axis: {signed(random, axis, axes)}"
     bottoms = [text(sizes)]
     if random.randint(2):
-        bottoms.append(text(sizes[axis:axis + count]))
+        bottoms.append(text(sizes[axis : axis + count]))
     else:
         options += f" num_axes: {pick(random, count, -1)}"
     if type == "Scale":
@@ -186,22 +228,28 @@ def _scale(random, type):
 
 # ---- common --------------------------------------------------------------------------------------
 
+
 @drawer("InnerProduct")
 def _inner_product(random, type):
     axes = random.randint(1, 5)
     axis = random.randint(axes)
-    return (f"inner_product_param {{ num_output: {random.randint(1, 7)} "
-            f"axis: {signed(random, axis, axes)} bias_term: {flag(random)} "
-            f"transpose: {flag(random)} }}", [text(shape(random, axes))],
-            {"passes": random.randint(1, 3)})
+    return (
+        f"inner_product_param {{ num_output: {random.randint(1, 7)} "
+        f"axis: {signed(random, axis, axes)} bias_term: {flag(random)} "
+        f"transpose: {flag(random)} }}",
+        [text(shape(random, axes))],
+        {"passes": random.randint(1, 3)},
+    )
 
 
 @drawer("Embed", backward="driven")
 def _embed(random, type):
     inputs = random.randint(1, 9)
-    return (f"embed_param {{ num_output: {random.randint(1, 5)} input_dim: {inputs} "
-            f"bias_term: {flag(random)} }} loss_weight: 1",
-            [f"{text(shape(random, random.randint(1, 5)))} labels {inputs}"])
+    return (
+        f"embed_param {{ num_output: {random.randint(1, 5)} input_dim: {inputs} "
+        f"bias_term: {flag(random)} }} loss_weight: 1",
+        [f"{text(shape(random, random.randint(1, 5)))} labels {inputs}"],
+    )
 
 
 @drawer("Parameter", backward="driven")
@@ -214,14 +262,18 @@ def _parameter(random, type):
 def _recurrent(random, type):
     steps, batch, outputs = random.randint(1, 6), random.randint(1, 4), random.randint(1, 5)
     states = {"RNN": 1, "LSTM": 2}[type] if random.randint(2) else 0
-    bottoms = [text([steps, batch, *shape(random, random.randint(1, 3), 3)]),
-               f"{steps}x{batch} flags"]
+    bottoms = [
+        text([steps, batch, *shape(random, random.randint(1, 3), 3)]),
+        f"{steps}x{batch} flags",
+    ]
     if random.randint(2):
         bottoms.append(text([batch, *shape(random, random.randint(1, 3), 3)]))
-    return (f"recurrent_param {{ num_output: {outputs} "
-            f"expose_hidden: {'true' if states else 'false'} }}",
-            bottoms + [f"1x{batch}x{outputs}"] * states,
-            {"tops": 1 + states, "passes": random.randint(1, 3)})
+    return (
+        f"recurrent_param {{ num_output: {outputs} "
+        f"expose_hidden: {'true' if states else 'false'} }}",
+        bottoms + [f"1x{batch}x{outputs}"] * states,
+        {"tops": 1 + states, "passes": random.randint(1, 3)},
+    )
 
 
 @drawer("LSTMUnit", tops=2)
@@ -232,17 +284,22 @@ def _lstm_unit(random, type):
 
 # ---- vision --------------------------------------------------------------------------------------
 
+
 def _geometry(random, axes, forms=True):
     """(the fields, then for each axis kernel, stride, pad, dilation) of a sliding window."""
-    kernel, stride, pad, dilation = (random.randint(low, high, axes) for low, high in
-                                     ((1, 4), (1, 4), (0, 3), (1, 3)))
+    kernel, stride, pad, dilation = (
+        random.randint(low, high, axes) for low, high in ((1, 4), (1, 4), (0, 3), (1, 3))
+    )
     if axes == 2 and random.randint(2) and forms:
         names = [f"{name}_{side}" for name in ("kernel", "stride", "pad") for side in "hw"]
         fields = dict(zip(names, [*kernel, *stride, *pad]))  # noqa: B905 (Python 3.9 reads this)
         lines = [f"{name}: {value}" for name, value in fields.items()]
     else:
-        lines = [f"{name}: {value}" for name, values in (
-            ("kernel_size", kernel), ("stride", stride), ("pad", pad)) for value in values]
+        lines = [
+            f"{name}: {value}"
+            for name, values in (("kernel_size", kernel), ("stride", stride), ("pad", pad))
+            for value in values
+        ]
     lines += [f"dilation: {value}" for value in dilation]
     return " ".join(lines), list(zip(kernel, stride, pad, dilation))  # noqa: B905
 
@@ -261,8 +318,9 @@ def _convolution(random, type):
     group = random.randint(1, 3)
     sizes = [*shape(random, before, 2), group * random.randint(1, 3), *sizes]
     if type != "Im2col":
-        fields += (f" num_output: {group * random.randint(1, 3)} group: {group} "
-                   f"bias_term: {flag(random)}")
+        fields += (
+            f" num_output: {group * random.randint(1, 3)} group: {group} bias_term: {flag(random)}"
+        )
     if before == 2 or random.randint(2):
         fields += f" axis: {signed(random, before, len(sizes))}"
     return f"convolution_param {{ {fields} }}", [text(sizes)]
@@ -272,29 +330,41 @@ def _convolution(random, type):
 def _pooling(random, type):
     method = pick(random, "MAX", "AVE")
     if random.randint(5) == 0:
-        return (f"pooling_param {{ pool: {method} global_pooling: true }}",
-                [text(shape(random, 4))])
+        return (
+            f"pooling_param {{ pool: {method} global_pooling: true }}",
+            [text(shape(random, 4))],
+        )
     kernel = random.randint(1, 5, 2)
     stride, pad = [random.randint(1, k + 1) for k in kernel], [random.randint(k) for k in kernel]
-    fields = " ".join(f"{name}_{side}: {value}" for name, values in (
-        ("kernel", kernel), ("stride", stride), ("pad", pad))
-        for side, value in zip("hw", values))  # noqa: B905
-    sizes = [*shape(random, 2, 3), *(max(1, k - 2 * p) + random.randint(5)
-                                     for k, p in zip(kernel, pad))]  # noqa: B905
-    return (f"pooling_param {{ pool: {method} {fields} round_mode: {pick(random, 'CEIL', 'FLOOR')} "
-            "}", [text(sizes)], {"tops": 1 + (method == "MAX" and random.randint(2))})
+    fields = " ".join(
+        f"{name}_{side}: {value}"
+        for name, values in (("kernel", kernel), ("stride", stride), ("pad", pad))
+        for side, value in zip("hw", values, strict=True)
+    )
+    sizes = [
+        *shape(random, 2, 3),
+        *(max(1, k - 2 * p) + random.randint(5) for k, p in zip(kernel, pad, strict=True)),
+    ]
+    return (
+        f"pooling_param {{ pool: {method} {fields} round_mode: {pick(random, 'CEIL', 'FLOOR')} }}",
+        [text(sizes)],
+        {"tops": 1 + (method == "MAX" and random.randint(2))},
+    )
 
 
 @drawer("SPP")
 def _spp(random, type):
     while True:
         height, sizes = random.randint(1, 4), [*shape(random, 2, 3), *shape(random, 2, 12)]
-        ends = [(-(-size // 2 ** level), size, 2 ** level)
-                for level in range(height) for size in sizes[2:]]
+        ends = [
+            (-(-size // 2**level), size, 2**level) for level in range(height) for size in sizes[2:]
+        ]
         if all((kernel * count - size + 1) // 2 < kernel for kernel, size, count in ends):
             break
-    return (f"spp_param {{ pyramid_height: {height} pool: {pick(random, 'MAX', 'AVE')} }}",
-            [text(sizes)])
+    return (
+        f"spp_param {{ pyramid_height: {height} pool: {pick(random, 'MAX', 'AVE')} }}",
+        [text(sizes)],
+    )
 
 
 @drawer("Crop")
@@ -306,11 +376,14 @@ def _crop(random, type):
         other[index] = random.randint(1, sizes[index] + 1)
         offsets.append(random.randint(sizes[index] - other[index] + 1))
     fields = " ".join(f"offset: {offset}" for offset in offsets)
-    return (f"crop_param {{ axis: {signed(random, axis, axes)} {fields} }}",
-            [text(sizes), text(other)])
+    return (
+        f"crop_param {{ axis: {signed(random, axis, axes)} {fields} }}",
+        [text(sizes), text(other)],
+    )
 
 
 # ---- losses --------------------------------------------------------------------------------------
+
 
 def _classes(random, labels_axis=False):
     """(axis, bottoms) of scores and labels."""
@@ -318,39 +391,56 @@ def _classes(random, labels_axis=False):
     axis = random.randint(0 if labels_axis else 1, axes)
     sizes = shape(random, axes, 4)
     sizes[axis] += 1
-    labels = sizes[:axis] + sizes[axis + 1:]
+    labels = sizes[:axis] + sizes[axis + 1 :]
     return axis, sizes, [text(sizes), f"{text(labels)} labels {sizes[axis]}"]
 
 
 def _normalization(random, classes):
-    return "loss_param { " + maybe(
-        random, f"ignore_label: {random.randint(classes)}",
-        "normalization: " + pick(random, "FULL", "VALID", "BATCH_SIZE", "NONE")) + " }"
+    return (
+        "loss_param { "
+        + maybe(
+            random,
+            f"ignore_label: {random.randint(classes)}",
+            "normalization: " + pick(random, "FULL", "VALID", "BATCH_SIZE", "NONE"),
+        )
+        + " }"
+    )
 
 
 @drawer("SoftmaxWithLoss")
 def _softmax_loss(random, type):
     axis, sizes, bottoms = _classes(random)
-    return (f"softmax_param {{ axis: {signed(random, axis, len(sizes))} }} "
-            f"{_normalization(random, sizes[axis])} loss_weight: {number(random, -2, 2)}", bottoms)
+    return (
+        f"softmax_param {{ axis: {signed(random, axis, len(sizes))} }} "
+        f"{_normalization(random, sizes[axis])} loss_weight: {number(random, -2, 2)}",
+        bottoms,
+    )
 
 
 @drawer("InfogainLoss", backward="given")
 def _infogain(random, type):
     axis, sizes, bottoms = _classes(random)
-    return ("propagate_down: true propagate_down: false propagate_down: false "
-            f"infogain_loss_param {{ axis: {signed(random, axis, len(sizes))} }} "
-            f"{_normalization(random, sizes[axis])} loss_weight: {number(random, 0.1, 2)}",
-            [*bottoms, f"{sizes[axis]}x{sizes[axis]} positive"])
+    return (
+        "propagate_down: true propagate_down: false propagate_down: false "
+        f"infogain_loss_param {{ axis: {signed(random, axis, len(sizes))} }} "
+        f"{_normalization(random, sizes[axis])} loss_weight: {number(random, 0.1, 2)}",
+        [*bottoms, f"{sizes[axis]}x{sizes[axis]} positive"],
+    )
 
 
 @drawer("Accuracy", backward=None)
 def _accuracy(random, type):
     axis, sizes, bottoms = _classes(random, labels_axis=True)
-    fields = maybe(random, f"ignore_label: {random.randint(sizes[axis])}",
-                   f"top_k: {random.randint(1, sizes[axis] + 1)}")
-    return (f"accuracy_param {{ axis: {signed(random, axis, len(sizes))} {fields} }}", bottoms,
-            {"tops": random.randint(1, 3)})
+    fields = maybe(
+        random,
+        f"ignore_label: {random.randint(sizes[axis])}",
+        f"top_k: {random.randint(1, sizes[axis] + 1)}",
+    )
+    return (
+        f"accuracy_param {{ axis: {signed(random, axis, len(sizes))} {fields} }}",
+        bottoms,
+        {"tops": random.randint(1, 3)},
+    )
 
 
 @drawer("EuclideanLoss")
@@ -375,27 +465,35 @@ def _label_loss(random, type):
 def _sigmoid_loss(random, type):
     sizes = text(shape(random, random.randint(1, 5)))
     kind = pick(random, "unit", "flags", "labels 3")
-    return (f"{_normalization(random, 3)} loss_weight: {number(random, 0.1, 2)}",
-            [sizes, f"{sizes} {kind}"])
+    return (
+        f"{_normalization(random, 3)} loss_weight: {number(random, 0.1, 2)}",
+        [sizes, f"{sizes} {kind}"],
+    )
 
 
 @drawer("ContrastiveLoss")
 def _contrastive(random, type):
     batch, channels = shape(random, 2, 6)
     sizes = text([batch, channels, *pick(random, [], [1, 1])])
-    return (f"contrastive_loss_param {{ margin: {number(random, 0.3, 5)} "
-            f"legacy_version: {flag(random)} }} loss_weight: {number(random, 0.1, 2)}",
-            [sizes, sizes, f"{batch} flags"])
+    return (
+        f"contrastive_loss_param {{ margin: {number(random, 0.3, 5)} "
+        f"legacy_version: {flag(random)} }} loss_weight: {number(random, 0.1, 2)}",
+        [sizes, sizes, f"{batch} flags"],
+    )
 
 
 # ---- utility -------------------------------------------------------------------------------------
 
+
 @drawer("Reduction")
 def _reduction(random, type):
     axes = random.randint(1, 6)
-    return (f"reduction_param {{ operation: {pick(random, 'SUM', 'ASUM', 'SUMSQ', 'MEAN')} "
-            f"axis: {signed(random, random.randint(axes), axes)} "
-            f"coeff: {number(random, -2, 2)} }}", [text(shape(random, axes))])
+    return (
+        f"reduction_param {{ operation: {pick(random, 'SUM', 'ASUM', 'SUMSQ', 'MEAN')} "
+        f"axis: {signed(random, random.randint(axes), axes)} "
+        f"coeff: {number(random, -2, 2)} }}",
+        [text(shape(random, axes))],
+    )
 
 
 @drawer("ArgMax", backward=None)
@@ -405,31 +503,43 @@ def _argmax(random, type):
     options, size = f"out_max_val: {flag(random)}", int(np.prod(sizes[1:]))
     if random.randint(2):
         options, size = f"{options} axis: {signed(random, axis, axes)}", sizes[axis]
-    return (f"argmax_param {{ {options} top_k: {random.randint(1, size + 1)} }}",
-            [text(sizes) + pick(random, "", " flags")])
+    return (
+        f"argmax_param {{ {options} top_k: {random.randint(1, size + 1)} }}",
+        [text(sizes) + pick(random, "", " flags")],
+    )
 
 
 @drawer("Tile")
 def _tile(random, type):
     axes = random.randint(1, 6)
-    return (f"tile_param {{ axis: {signed(random, random.randint(axes), axes)} "
-            f"tiles: {random.randint(1, 5)} }}", [text(shape(random, axes, 4))])
+    return (
+        f"tile_param {{ axis: {signed(random, random.randint(axes), axes)} "
+        f"tiles: {random.randint(1, 5)} }}",
+        [text(shape(random, axes, 4))],
+    )
 
 
 @drawer("Filter", backward="both")
 def _filter(random, type):
     batch, count = random.randint(8, 12), random.randint(1, 4)
     bottoms = [text([batch, *shape(random, random.randint(4), 3)]) for _ in range(count)]
-    return ("propagate_down: true " * count + "propagate_down: false " + "loss_weight: 1 " * count,
-            [*bottoms, f"{batch} {pick(random, 'flags', 'labels 3')}"], {"tops": count})
+    return (
+        "propagate_down: true " * count + "propagate_down: false " + "loss_weight: 1 " * count,
+        [*bottoms, f"{batch} {pick(random, 'flags', 'labels 3')}"],
+        {"tops": count},
+    )
 
 
 @drawer("BatchReindex", backward="both")
 def _reindex(random, type):
     batch = random.randint(1, 6)
-    return ("propagate_down: true propagate_down: false loss_weight: 1",
-            [text([batch, *shape(random, random.randint(4), 3)]),
-             f"{random.randint(1, 9)} labels {batch}"])
+    return (
+        "propagate_down: true propagate_down: false loss_weight: 1",
+        [
+            text([batch, *shape(random, random.randint(4), 3)]),
+            f"{random.randint(1, 9)} labels {batch}",
+        ],
+    )
 
 
 @drawer("Eltwise")
@@ -439,8 +549,10 @@ def _eltwise(random, type):
     if operation == "SUM" and random.randint(2):
         options += "".join(f" coeff: {number(random, -2, 2)}" for _ in range(count))
     kind = " positive" if operation == "PROD" else ""
-    return (f"eltwise_param {{ {options} }}",
-            [text(shape(random, random.randint(1, 6), 4)) + kind] * count)
+    return (
+        f"eltwise_param {{ {options} }}",
+        [text(shape(random, random.randint(1, 6), 4)) + kind] * count,
+    )
 
 
 @drawer("Concat")
@@ -460,7 +572,7 @@ def _slice(random, type):
     options = f"axis: {signed(random, axis, axes)}"
     if random.randint(2) and count > 1:
         sizes[axis] = count + random.randint(4)
-        points = sorted(random.permutation(sizes[axis] - 1)[:count - 1] + 1)
+        points = sorted(random.permutation(sizes[axis] - 1)[: count - 1] + 1)
         options += "".join(f" slice_point: {point}" for point in points)
     else:
         sizes[axis] = count * random.randint(1, 4)
@@ -471,8 +583,11 @@ def _slice(random, type):
 def _flatten(random, type):
     axes = random.randint(1, 6)
     start, end = sorted(random.randint(axes, size=2))
-    return (f"flatten_param {{ axis: {signed(random, start, axes)} "
-            f"end_axis: {signed(random, end, axes)} }}", [text(shape(random, axes))])
+    return (
+        f"flatten_param {{ axis: {signed(random, start, axes)} "
+        f"end_axis: {signed(random, end, axes)} }}",
+        [text(shape(random, axes))],
+    )
 
 
 @drawer("Reshape")
@@ -481,7 +596,7 @@ def _reshape(random, type):
     sizes = shape(random, axes)
     start = random.randint(axes + 1)
     count = random.randint(axes - start + 1)
-    inside = [int(size) for size in sizes[start:start + count]]
+    inside = [int(size) for size in sizes[start : start + count]]
     random.shuffle(inside)
     if inside and random.randint(2):
         inside[random.randint(len(inside))] = -1
@@ -492,8 +607,7 @@ def _reshape(random, type):
             inside[index] = 0
     dims = " ".join(f"dim: {dim}" for dim in inside)
     axis = pick(random, start, start - axes - 1)
-    return (f"reshape_param {{ shape {{ {dims} }} axis: {axis} num_axes: {count} }}",
-            [text(sizes)])
+    return (f"reshape_param {{ shape {{ {dims} }} axis: {axis} num_axes: {count} }}", [text(sizes)])
 
 
 @drawer("Split")
@@ -512,5 +626,8 @@ def _python(random, type):
     sizes = shape(random, 2 if layer == "Affine" else random.randint(1, 6))
     value = number(random, -2, 2)
     param = value if layer == "Times" else f'{{"bias": {value}}}'
-    return (f'python_param {{ module: "user_layers" layer: "{layer}" param_str: \'{param}\' }}',
-            [text(sizes)], {"passes": random.randint(1, 3)})
+    return (
+        f'python_param {{ module: "user_layers" layer: "{layer}" param_str: \'{param}\' }}',
+        [text(sizes)],
+        {"passes": random.randint(1, 3)},
+    )

@@ -37,12 +37,15 @@ def run_row(caffe, folder, name, text, phase):
         net.blobs[top].data[...] = random.normal(size=tuple(net.blobs[top].data.shape))
     if "MemoryData" in text:
         items = (2 * net.blobs["data"].data.shape[0], *net.blobs["data"].data.shape[1:])
-        net.set_input_arrays(random.normal(size=items).astype(np.float32),
-                             random.normal(size=items[0]).astype(np.float32))
+        net.set_input_arrays(
+            random.normal(size=items).astype(np.float32),
+            random.normal(size=items[0]).astype(np.float32),
+        )
     # BVLC Caffe writes HDF5Output's datasets once
     found = data_cases.forwards(net, 1 if "HDF5Output" in text else FORWARDS)
-    arrays = {f"{top}.{index}": values for index, tops in enumerate(found)
-              for top, values in tops.items()}
+    arrays = {
+        f"{top}.{index}": values for index, tops in enumerate(found) for top, values in tops.items()
+    }
     if "HDF5Output" in text:
         del net  # BVLC Caffe closes the file only now
         with h5py.File(os.path.join(folder, "out.h5"), "r") as file:
@@ -56,8 +59,9 @@ def _transform(random, channels, height, width, crop=None, mean=True):
     if random.randint(2):
         fields.append(f"crop_size: {random.randint(1, min(height, width) + 1)}")
     if random.randint(2):
-        fields += [f"mean_value: {number(random, 0, 200)}"
-                   for _ in range(pick(random, 1, channels))]
+        fields += [
+            f"mean_value: {number(random, 0, 200)}" for _ in range(pick(random, 1, channels))
+        ]
     elif mean and (channels, height, width) == (3, 8, 10) and random.randint(2):
         fields.append(data_cases.MEAN)
     return " ".join(fields)
@@ -74,8 +78,9 @@ def Data(random):
         color = ""
     options = f"batch_size: {random.randint(1, 14)} prefetch: {random.randint(1, 6)}"
     tops = pick(random, ("data",), ("data", "label"))
-    return data_cases.data(kind, f"{_transform(random, channels, *PIXELS[kind][1:])} {color}",
-                           options, tops), "TEST"
+    return data_cases.data(
+        kind, f"{_transform(random, channels, *PIXELS[kind][1:])} {color}", options, tops
+    ), "TEST"
 
 
 @drawer
@@ -95,47 +100,59 @@ def WindowData(random):
     pad, batch = random.randint(0, 4), random.randint(2, 9)
     crop = 2 * pad + random.randint(1, 10)
     options = f"context_pad: {pad} " + maybe(
-        random, 'crop_mode: "square"', "cache_images: true", f"scale: {number(random, 0.1, 2)}")
+        random, 'crop_mode: "square"', "cache_images: true", f"scale: {number(random, 0.1, 2)}"
+    )
     transform = f"crop_size: {crop} "
     if random.randint(2):
         transform += " ".join(f" mean_value: {number(random, 0, 200)}" for _ in range(3))
     elif crop <= 12 and random.randint(2):
         transform += " " + data_cases.LARGE_MEAN
     text = data_cases.windows(options, transform)
-    return text.replace("batch_size: 4 fg_fraction: 0.5", f"batch_size: {batch} fg_fraction: "
-                        + number(random, 0, 1)), pick(random, "TRAIN", "TEST")
+    return text.replace(
+        "batch_size: 4 fg_fraction: 0.5",
+        f"batch_size: {batch} fg_fraction: " + number(random, 0, 1),
+    ), pick(random, "TRAIN", "TEST")
 
 
 @drawer
 def HDF5Data(random):
     tops = [str(top) for top in random.permutation(["data", "label", "count"])]
-    text = data_cases.hdf5(*tops[:random.randint(1, 4)])
-    return (text.replace("batch_size: 4", f"batch_size: {random.randint(1, 12)}"),
-            pick(random, "TRAIN", "TEST"))
+    text = data_cases.hdf5(*tops[: random.randint(1, 4)])
+    return (
+        text.replace("batch_size: 4", f"batch_size: {random.randint(1, 12)}"),
+        pick(random, "TRAIN", "TEST"),
+    )
 
 
 def _shapes(random, count):
-    return " ".join("shape { " + " ".join(f"dim: {size}" for size in shape(
-        random, random.randint(1, 6))) + " }" for _ in range(count))
+    return " ".join(
+        "shape { " + " ".join(f"dim: {size}" for size in shape(random, random.randint(1, 6))) + " }"
+        for _ in range(count)
+    )
 
 
 @drawer
 def DummyData(random):
-    tops = ["data", "label", "more"][:random.randint(1, 4)]
+    tops = ["data", "label", "more"][: random.randint(1, 4)]
     if random.randint(2):
         options = _shapes(random, pick(random, 1, len(tops)))
     else:
         count = pick(random, 1, len(tops))
-        options = " ".join(f"{side}: {random.randint(1, 6)}" for _ in range(count)
-                           for side in ("num", "channels", "height", "width"))
-    options += "".join(f" data_filler {{ value: {number(random, -9, 9)} }}"
-                       for _ in range(pick(random, 0, 1, len(tops))))
+        options = " ".join(
+            f"{side}: {random.randint(1, 6)}"
+            for _ in range(count)
+            for side in ("num", "channels", "height", "width")
+        )
+    options += "".join(
+        f" data_filler {{ value: {number(random, -9, 9)} }}"
+        for _ in range(pick(random, 0, 1, len(tops)))
+    )
     return data_cases.dummy(options, tops), pick(random, "TRAIN", "TEST")
 
 
 @drawer
 def Input(random):
-    tops = ["data", "label", "more"][:random.randint(1, 4)]
+    tops = ["data", "label", "more"][: random.randint(1, 4)]
     shapes = _shapes(random, pick(random, 1, len(tops)))
     blobs = " ".join(f'top: "{top}"' for top in tops)
     return f'layer {{ name: "in" type: "Input" {blobs} input_param {{ {shapes} }} }}', "TEST"
@@ -144,17 +161,23 @@ def Input(random):
 @drawer
 def MemoryData(random):
     batch, channels, height, width = shape(random, 4)
-    return (f'layer {{ name: "in" type: "MemoryData" top: "data" top: "label" memory_data_param {{ '
-            f"batch_size: {batch} channels: {channels} height: {height} width: {width} }} }}",
-            pick(random, "TRAIN", "TEST"))
+    return (
+        f'layer {{ name: "in" type: "MemoryData" top: "data" top: "label" memory_data_param {{ '
+        f"batch_size: {batch} channels: {channels} height: {height} width: {width} }} }}",
+        pick(random, "TRAIN", "TEST"),
+    )
 
 
 @drawer
 def HDF5Output(random):
     batch = random.randint(1, 5)
     sizes = [[batch, *shape(random, 3)] for _ in range(2)]
-    shapes = " ".join("shape { " + " ".join(f"dim: {size}" for size in dims) + " }"
-                      for dims in sizes)
-    return (f'layer {{ name: "in" type: "Input" top: "data" top: "label" input_param {{ {shapes} }}'
-            ' } layer { name: "out" type: "HDF5Output" bottom: "data" bottom: "label" '
-            'hdf5_output_param { file_name: "FOLDER/out.h5" } }', "TEST")
+    shapes = " ".join(
+        "shape { " + " ".join(f"dim: {size}" for size in dims) + " }" for dims in sizes
+    )
+    return (
+        f'layer {{ name: "in" type: "Input" top: "data" top: "label" input_param {{ {shapes} }}'
+        ' } layer { name: "out" type: "HDF5Output" bottom: "data" bottom: "label" '
+        'hdf5_output_param { file_name: "FOLDER/out.h5" } }',
+        "TEST",
+    )

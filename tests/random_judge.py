@@ -22,8 +22,10 @@ def load(path=GOLDEN):
     """{row: {what: (shape, projections)}} of a recording."""
     with np.load(path) as file:
         values, count = file["values"].reshape(-1, random_cases.PROJECTIONS), iter(range(1 << 30))
-        return {name: {what: (tuple(shape), values[next(count)]) for what, shape in shapes.items()}
-                for name, shapes in json.loads(str(file["index"])).items()}
+        return {
+            name: {what: (tuple(shape), values[next(count)]) for what, shape in shapes.items()}
+            for name, shapes in json.loads(str(file["index"])).items()
+        }
 
 
 def digests(type, seed, folder):
@@ -54,13 +56,17 @@ def failures(golden, digests, tolerance=0, small=catalogue_judge.SMALL):
     for name, own, text, found in digests:
         expected, rows = golden[name], rows + 1
         if {what: shape for what, (shape, _) in found.items()} != {
-                what: shape for what, (shape, _) in expected.items()}:
-            shapes = [{what: shape for what, (shape, _) in one.items()}
-                      for one in (found, expected)]
+            what: shape for what, (shape, _) in expected.items()
+        }:
+            shapes = [
+                {what: shape for what, (shape, _) in one.items()} for one in (found, expected)
+            ]
             lines.append(f"{name}: {text}: shapes {shapes[0]} against {shapes[1]}")
             continue
-        errors = {what: catalogue_judge.error(found[what][1], expected[what][1], small)
-                  for what in expected}
+        errors = {
+            what: catalogue_judge.error(found[what][1], expected[what][1], small)
+            for what in expected
+        }
         if max(errors.values(), default=0) > max(own, tolerance):
             lines.append(f"{name}: {text}: {errors}")
     return rows, lines

@@ -15,18 +15,37 @@ from random_cases import digest
 NETS = 40
 BATCH = 2
 IMAGE = (BATCH, 4, 8, 8)
-INPUT = ('layer { name: "in" type: "Input" top: "x" top: "labels" input_param '
-         "{ shape { dim: 2 dim: 4 dim: 8 dim: 8 } shape { dim: 2 } } }")
-ANY = ["ReLU", "Sigmoid", "Power", "Softmax", "Scale", "Bias", "PReLU", "BatchNorm", "Tile",
-       "Flatten", "Reshape", "InnerProduct", "Eltwise", "Concat", "Slice", "Silence"]
+INPUT = (
+    'layer { name: "in" type: "Input" top: "x" top: "labels" input_param '
+    "{ shape { dim: 2 dim: 4 dim: 8 dim: 8 } shape { dim: 2 } } }"
+)
+ANY = [
+    "ReLU",
+    "Sigmoid",
+    "Power",
+    "Softmax",
+    "Scale",
+    "Bias",
+    "PReLU",
+    "BatchNorm",
+    "Tile",
+    "Flatten",
+    "Reshape",
+    "InnerProduct",
+    "Eltwise",
+    "Concat",
+    "Slice",
+    "Silence",
+]
 OF_IMAGES = ["Convolution", "Convolution", "Deconvolution", "Pooling", "LRN", "MVN"]
 IN_PLACE = ("ReLU", "Sigmoid", "Softmax", "Scale", "Bias", "PReLU", "BatchNorm")
 
 
 def texts(seed):
     """{name: text} of NETS nets."""
-    return {f"net/{number}": RandomNet(number).text
-            for number in range(seed * 1000, seed * 1000 + NETS)}
+    return {
+        f"net/{number}": RandomNet(number).text for number in range(seed * 1000, seed * 1000 + NETS)
+    }
 
 
 class RandomNet:
@@ -51,8 +70,13 @@ class RandomNet:
 
     def blob(self, like=None):
         """One of the blobs there are, of the shape of `like`."""
-        return self.pick(*sorted(name for name, shape in self.shapes.items()
-                                 if like is None or shape == self.shapes[like]))
+        return self.pick(
+            *sorted(
+                name
+                for name, shape in self.shapes.items()
+                if like is None or shape == self.shapes[like]
+            )
+        )
 
     def add_layer(self):
         bottom = self.blob()
@@ -65,7 +89,7 @@ class RandomNet:
             return
         draw = getattr(self, type.lower(), None)
         bottoms, shapes, options = draw(bottom, shape) if draw else ([bottom], [shape], "")
-        in_place = (type in IN_PLACE and bottom in self.untouched and self.random.rand() < 0.6)
+        in_place = type in IN_PLACE and bottom in self.untouched and self.random.rand() < 0.6
         tops = [bottom] if in_place else [f"blob{len(self.lines)}_{i}" for i in range(len(shapes))]
         weighted = self.random.rand() < 0.1
         if weighted:
@@ -78,8 +102,9 @@ class RandomNet:
 
     def put(self, type, bottoms, tops, shapes, options):
         blobs = [f'bottom: "{name}"' for name in bottoms] + [f'top: "{name}"' for name in tops]
-        self.lines.append(f'layer {{ name: "layer{len(self.lines)}" type: "{type}" '
-                          f"{' '.join(blobs)} {options} }}")
+        self.lines.append(
+            f'layer {{ name: "layer{len(self.lines)}" type: "{type}" {" ".join(blobs)} {options} }}'
+        )
         self.untouched.difference_update(bottoms)
         self.shapes.update(zip(tops, shapes))  # noqa: B905 (Python 3.9 reads this)
 
@@ -89,8 +114,13 @@ class RandomNet:
         if self.random.randint(2):
             self.put("EuclideanLoss", [bottom, self.blob(bottom)], [top], [()], weight)
         else:
-            self.put("InnerProduct", [bottom], [f"scores{top}"], [()],
-                     "inner_product_param { num_output: 3 }")
+            self.put(
+                "InnerProduct",
+                [bottom],
+                [f"scores{top}"],
+                [()],
+                "inner_product_param { num_output: 3 }",
+            )
             self.put("SoftmaxWithLoss", [f"scores{top}", "labels"], [top], [()], weight)
             del self.shapes[f"scores{top}"]
         del self.shapes[top]
@@ -131,27 +161,43 @@ class RandomNet:
 
     def innerproduct(self, bottom, shape):
         outputs = self.pick(3, 5)
-        return [bottom], [(BATCH, outputs)], (
-            f"inner_product_param {{ num_output: {outputs} }} "
-            + self.rates("product", outputs, int(np.prod(shape[1:]))))
+        return (
+            [bottom],
+            [(BATCH, outputs)],
+            (
+                f"inner_product_param {{ num_output: {outputs} }} "
+                + self.rates("product", outputs, int(np.prod(shape[1:])))
+            ),
+        )
 
     def convolution(self, bottom, shape, name="convolution"):
         kernel, outputs = self.pick(1, 3), self.pick(2, 4)
-        return [bottom], [(BATCH, outputs, *shape[2:])], (
-            f"convolution_param {{ num_output: {outputs} kernel_size: {kernel} "
-            f"pad: {kernel // 2} }} {self.rates(name, outputs, shape[1], kernel)}")
+        return (
+            [bottom],
+            [(BATCH, outputs, *shape[2:])],
+            (
+                f"convolution_param {{ num_output: {outputs} kernel_size: {kernel} "
+                f"pad: {kernel // 2} }} {self.rates(name, outputs, shape[1], kernel)}"
+            ),
+        )
 
     def deconvolution(self, bottom, shape):
         return self.convolution(bottom, shape, "deconvolution")
 
     def pooling(self, bottom, shape):
-        return [bottom], [(*shape[:2], shape[2] // 2, shape[3] // 2)], (
-            f"pooling_param {{ pool: {self.pick('MAX', 'AVE')} kernel_size: 2 stride: 2 }}")
+        return (
+            [bottom],
+            [(*shape[:2], shape[2] // 2, shape[3] // 2)],
+            (f"pooling_param {{ pool: {self.pick('MAX', 'AVE')} kernel_size: 2 stride: 2 }}"),
+        )
 
     def eltwise(self, bottom, shape):
         bottoms = [bottom] + [self.blob(bottom) for _ in range(self.random.randint(1, 3))]
-        return bottoms, [shape], (
-            f"eltwise_param {{ operation: {self.pick('SUM', 'PROD', 'MAX')} }}")
+        return (
+            bottoms,
+            [shape],
+            (f"eltwise_param {{ operation: {self.pick('SUM', 'PROD', 'MAX')} }}"),
+        )
 
     def concat(self, bottom, shape):
         bottoms = [bottom] + [self.blob(bottom) for _ in range(self.random.randint(1, 3))]
@@ -179,6 +225,9 @@ def run(net, name):
         net.forward()
         found = {f"{blob}.data": net.blobs[blob].data.copy() for blob in net.blobs}
         net.backward()
-    found.update((f"{layer}[{index}].diff", blob.diff.copy())
-                 for layer, blobs in net.params.items() for index, blob in enumerate(blobs))
+    found.update(
+        (f"{layer}[{index}].diff", blob.diff.copy())
+        for layer, blobs in net.params.items()
+        for index, blob in enumerate(blobs)
+    )
     return digest(found, name)

@@ -35,8 +35,11 @@ class Recording(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if function.overloadpacket in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero):
             raise RuntimeError("operation not permitted when stream is capturing")
-        written = [value for value, argument in zip(args, function._schema.arguments, strict=False)
-                   if argument.alias_info is not None and argument.alias_info.is_write]
+        written = [
+            value
+            for value, argument in zip(args, function._schema.arguments, strict=False)
+            if argument.alias_info is not None and argument.alias_info.is_write
+        ]
         self._overwritten += [(x, x.clone()) for x in tree_leaves(written)]
         found = function(*args, **(kwargs or {}))
         results = [x for x in tree_leaves(found) if isinstance(x, torch.Tensor)]
@@ -45,8 +48,9 @@ class Recording(TorchDispatchMode):
 
     def replay(self):
         for function, args, kwargs, results in self._calls:
-            found = [x for x in tree_leaves(function(*args, **kwargs))
-                     if isinstance(x, torch.Tensor)]
+            found = [
+                x for x in tree_leaves(function(*args, **kwargs)) if isinstance(x, torch.Tensor)
+            ]
             for result, again in zip(results, found, strict=True):
                 if result.data_ptr() != again.data_ptr():
                     result.copy_(again)
@@ -57,4 +61,5 @@ _POISON = float("nan")
 
 def _shares(result, x):
     return isinstance(x, torch.Tensor) and (
-        result.untyped_storage().data_ptr() == x.untyped_storage().data_ptr())
+        result.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+    )

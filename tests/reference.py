@@ -34,16 +34,19 @@ def flow_gradients(param, inputs, weights, flows, loss_weights):
 
     flows: [(loss blob, set of layer names that it trains)].
     """
-    weights = {name: [w.clone().requires_grad_() for w in values]
-               for name, values in weights.items()}
+    weights = {
+        name: [w.clone().requires_grad_() for w in values] for name, values in weights.items()
+    }
     blobs = run(param, inputs, weights)
     total = {name: [torch.zeros_like(w) for w in values] for name, values in weights.items()}
     for loss, layers in flows:
-        keys = [(name, i) for name in weights if name in layers
-                for i in range(len(weights[name]))]
+        keys = [(name, i) for name in weights if name in layers for i in range(len(weights[name]))]
         gradients = torch.autograd.grad(
-            loss_weights[loss] * blobs[loss].sum(), [weights[name][i] for name, i in keys],
-            retain_graph=True, allow_unused=True)
+            loss_weights[loss] * blobs[loss].sum(),
+            [weights[name][i] for name, i in keys],
+            retain_graph=True,
+            allow_unused=True,
+        )
         for (name, i), gradient in zip(keys, gradients, strict=True):
             if gradient is not None:
                 total[name][i] += gradient
@@ -64,9 +67,15 @@ def _sizes(options, stem, default):
 def _convolution(layer, bottoms, weights):
     options = layer.convolution_param
     dilation = (list(options.dilation) or [1])[0]
-    return F.conv2d(bottoms[0], weights[0], weights[1] if options.bias_term else None,
-                    _sizes(options, "stride", 1), _sizes(options, "pad", 0), dilation,
-                    options.group)
+    return F.conv2d(
+        bottoms[0],
+        weights[0],
+        weights[1] if options.bias_term else None,
+        _sizes(options, "stride", 1),
+        _sizes(options, "pad", 0),
+        dilation,
+        options.group,
+    )
 
 
 def _pooling(layer, bottoms, weights):
@@ -74,8 +83,11 @@ def _pooling(layer, bottoms, weights):
     if options.global_pooling:
         kernel, stride, pad = tuple(x.shape[2:]), (1, 1), (0, 0)
     else:
-        kernel, stride, pad = (_sizes(options, "kernel", 0), _sizes(options, "stride", 1),
-                               _sizes(options, "pad", 0))
+        kernel, stride, pad = (
+            _sizes(options, "kernel", 0),
+            _sizes(options, "stride", 1),
+            _sizes(options, "pad", 0),
+        )
     ceil = options.round_mode == _POOL.CEIL
     if options.pool == _POOL.MAX:
         return F.max_pool2d(x, kernel, stride, pad, ceil_mode=ceil)
@@ -109,8 +121,9 @@ def _dropout(layer, bottoms, weights):
 
 def _lrn(layer, bottoms, weights):
     options = layer.lrn_param
-    return F.local_response_norm(bottoms[0], options.local_size, options.alpha, options.beta,
-                                 options.k)
+    return F.local_response_norm(
+        bottoms[0], options.local_size, options.alpha, options.beta, options.k
+    )
 
 
 def _power(layer, bottoms, weights):
@@ -132,5 +145,6 @@ _FUNCTIONS = {
     "Flatten": lambda layer, bottoms, weights: bottoms[0].flatten(1),
     "Concat": lambda layer, bottoms, weights: torch.cat(bottoms, layer.concat_param.axis),
     "SoftmaxWithLoss": lambda layer, bottoms, weights: F.cross_entropy(
-        bottoms[0].flatten(1), bottoms[1].flatten().long()),
+        bottoms[0].flatten(1), bottoms[1].flatten().long()
+    ),
 }

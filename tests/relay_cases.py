@@ -16,18 +16,22 @@ from relaybp import backward, engine, flows, models, relay_file, run_folder
 
 # The smallest inputs that fit the auxiliary branch. Small images keep their size.
 BATCH, SIZE, SIZES, SMALL = 4, 80, {"inception_v3": 267}, 64
-FC = 64       # outputs of a reduced network's fc6 and fc7
+FC = 64  # outputs of a reduced network's fc6 and fc7
 NARROWER = {"inception_v3": 4}  # how many times fewer channels, where maps are large
 # Seeds of batches in which no window of a max pooling holds two values as good as equal.
 SEEDS = {"inception_v3_relay": 7}
-SAMPLES = 8   # gradient values kept of each parameter blob
+SAMPLES = 8  # gradient values kept of each parameter blob
 
 # name -> (the net's text or a model name, relay file text or None)
 CASES = {
-    "branched_relay": (BRANCHED, 'flow { loss: "loss" to: "res2" } '
-                                 'flow { loss: "aux_loss" to: "conv1" }'),
-    "branched_inside_a_block": (BRANCHED, 'flow { loss: "loss" to: "res2_branch2b" } '
-                                          'flow { loss: "aux_loss" to: "conv1" }'),
+    "branched_relay": (
+        BRANCHED,
+        'flow { loss: "loss" to: "res2" } flow { loss: "aux_loss" to: "conv1" }',
+    ),
+    "branched_inside_a_block": (
+        BRANCHED,
+        'flow { loss: "loss" to: "res2_branch2b" } flow { loss: "aux_loss" to: "conv1" }',
+    ),
     "branched_multiloss": (BRANCHED, None),
     "resnet50_relay": ("resnet50_relay", None),
     "resnet50_multiloss": ("resnet50_multiloss", None),
@@ -45,8 +49,9 @@ def prepare(caffe, name, folder, batch=None, size=None):
     """
     pb = caffe.proto.caffe_pb2
     source, relay_text = CASES.get(name, (name, None))
-    solver = pb.SolverParameter(base_lr=0.01, lr_policy="fixed", momentum=0.9,
-                                weight_decay=2e-4, max_iter=10)
+    solver = pb.SolverParameter(
+        base_lr=0.01, lr_policy="fixed", momentum=0.9, weight_decay=2e-4, max_iter=10
+    )
     if source is BRANCHED:
         net = text_format.Merge(source, pb.NetParameter())
         relay = relay_file.parse_relay(relay_text) if relay_text else None
@@ -105,7 +110,7 @@ def fill(net, seed=0, decided=False):
     on the processor and the number of threads; every gradient below would move by 1e-3 and more.
     """
     for name, blobs in net.params.items():
-        random = np.random.RandomState(zlib.crc32(name.encode()) % 2 ** 31)
+        random = np.random.RandomState(zlib.crc32(name.encode()) % 2**31)
         kind = net.layers[list(net._layer_names).index(name)].type
         for index, blob in enumerate(blobs):
             blob.data[...] = initial(kind, name, index, tuple(blob.shape), random)
@@ -151,15 +156,21 @@ def gradients(caffe, name, folder, fused=True):
     net.clear_param_diffs()
     net._forward(0, len(net.layers) - 1)
     backward.choose(net, planned, fused)()
-    found = {"%s[%d]" % (layer, index): np.array(blob.diff)
-             for layer, blobs in net.params.items() for index, blob in enumerate(blobs)}
-    losses = {blob: float(net.blobs[blob].data)
-              for blob, weight in net.blob_loss_weights.items() if weight}
+    found = {
+        "%s[%d]" % (layer, index): np.array(blob.diff)
+        for layer, blobs in net.params.items()
+        for index, blob in enumerate(blobs)
+    }
+    losses = {
+        blob: float(net.blobs[blob].data)
+        for blob, weight in net.blob_loss_weights.items()
+        if weight
+    }
     return found, losses
 
 
 def digest(array):
     """The norm of a gradient, its largest value, and SAMPLES of its values at seeded places."""
     flat = np.ascontiguousarray(array, np.float64).ravel()
-    places = np.random.RandomState(flat.size % 2 ** 31).randint(0, flat.size, SAMPLES)
+    places = np.random.RandomState(flat.size % 2**31).randint(0, flat.size, SAMPLES)
     return np.concatenate([[np.linalg.norm(flat), np.abs(flat).max()], flat[places]])

@@ -20,8 +20,10 @@ def label(index):
 
 def write_lmdb(path, records):
     """An LMDB of serialized Datums under the keys that convert_imageset gives."""
-    with lmdb.open(str(path), map_size=1 << 26) as environment, \
-            environment.begin(write=True) as transaction:
+    with (
+        lmdb.open(str(path), map_size=1 << 26) as environment,
+        environment.begin(write=True) as transaction,
+    ):
         for index, record in enumerate(records):
             transaction.put(b"%08d_%d.jpg" % (index, index), record)
     return str(path)
@@ -43,10 +45,12 @@ def raw_lmdb(pb, path, count=30):
 
 
 def layer(source, options, tops=("data", "label")):
-    return ('layer { name: "data" type: "Python" '
-            + " ".join('top: "%s"' % top for top in tops)
-            + ' python_param { module: "layers.scene_data" layer: "SceneData" param_str: '
-            + "'source: \"%s\" %s' } }" % (source, options))
+    return (
+        'layer { name: "data" type: "Python" '
+        + " ".join('top: "%s"' % top for top in tops)
+        + ' python_param { module: "layers.scene_data" layer: "SceneData" param_str: '
+        + "'source: \"%s\" %s' } }" % (source, options)
+    )
 
 
 def make_net(caffe, folder, text, phase="TRAIN"):

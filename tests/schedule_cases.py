@@ -13,8 +13,10 @@ from nets import AUXILIARY, AUXILIARY_IN_PLACE
 from relaybp import engine, relay_file, run_folder, schedules
 
 LAW = "weight_law { gamma: 2 floor: 0.5 reference: DEEPEST_AUXILIARY } "
-FLOWS = ('flow { loss: "loss" to: "conv3" } flow { loss: "aux3_loss" to: "conv2" } '
-         'flow { loss: "aux2_loss" to: "conv1" } ')
+FLOWS = (
+    'flow { loss: "loss" to: "conv3" } flow { loss: "aux3_loss" to: "conv2" } '
+    'flow { loss: "aux2_loss" to: "conv1" } '
+)
 ALL = LAW.replace("}", "spare_scores: true }") + "step { normalize: true loss_ratio_guard: 1 }"
 
 # name: (relay file, net, solver settings); none needs what BVLC Caffe's API lacks
@@ -37,11 +39,21 @@ def make(caffe, folder, relay, net, fused=True, **settings):
     """(solver, schedule) on the net with seeded weights."""
     pb = caffe.proto.caffe_pb2
     param = text_format.Merge(net, pb.NetParameter())
-    values = {"base_lr": 0.0625, "lr_policy": "multistep", "gamma": 0.5, "stepvalue": [4],
-              "momentum": 0.875, "weight_decay": 0.0078125, "max_iter": 100}
+    values = {
+        "base_lr": 0.0625,
+        "lr_policy": "multistep",
+        "gamma": 0.5,
+        "stepvalue": [4],
+        "momentum": 0.875,
+        "weight_decay": 0.0078125,
+        "max_iter": 100,
+    }
     values.update(settings)
-    solver_param = pb.SolverParameter(net=os.path.join(folder, "net.prototxt"),
-                                      snapshot_prefix=os.path.join(folder, "a"), **values)
+    solver_param = pb.SolverParameter(
+        net=os.path.join(folder, "net.prototxt"),
+        snapshot_prefix=os.path.join(folder, "a"),
+        **values,
+    )
     run_folder.write(solver_param.net, param)
     path = os.path.join(folder, "solver.prototxt")
     run_folder.write(path, solver_param)
@@ -54,8 +66,9 @@ def make(caffe, folder, relay, net, fused=True, **settings):
         if name.startswith("bn"):
             for blob in blobs:
                 blob.data[...] = 0  # statistics, not weights
-    return solver, schedules.make_schedule(solver, param, relay_file.parse_relay(relay), fused,
-                                           "my.prototxt")
+    return solver, schedules.make_schedule(
+        solver, param, relay_file.parse_relay(relay), fused, "my.prototxt"
+    )
 
 
 def batches(shape=(6, 3, 8, 8)):
@@ -86,5 +99,8 @@ def result(caffe, name, folder):
         solver.restore(state)
         schedule.restore(state)
     run(solver, schedule, ITERATIONS - solver.iter, solver.iter)
-    return {"%s[%d]" % (layer, index): np.array(blob.data)
-            for layer, blobs in solver.net.params.items() for index, blob in enumerate(blobs)}
+    return {
+        "%s[%d]" % (layer, index): np.array(blob.data)
+        for layer, blobs in solver.net.params.items()
+        for index, blob in enumerate(blobs)
+    }

@@ -63,17 +63,27 @@ EXTRAS = {
     "all": 'weight_decay: 0.01 regularization_type: "L1" clip_gradients: 0.3 iter_size: 2',
 }
 # name -> the solver's settings
-CASES = {"%s_%s" % (kind, policy): '%s lr_policy: "%s" %s' % (settings, policy, more)
-         for kind, settings in TYPES.items() for policy, more in POLICIES.items()}
-CASES.update({"%s_%s" % (kind, extra): '%s lr_policy: "fixed" %s' % (settings, more)
-              for kind, settings in TYPES.items() for extra, more in EXTRAS.items()})
+CASES = {
+    "%s_%s" % (kind, policy): '%s lr_policy: "%s" %s' % (settings, policy, more)
+    for kind, settings in TYPES.items()
+    for policy, more in POLICIES.items()
+}
+CASES.update(
+    {
+        "%s_%s" % (kind, extra): '%s lr_policy: "fixed" %s' % (settings, more)
+        for kind, settings in TYPES.items()
+        for extra, more in EXTRAS.items()
+    }
+)
 CASES = {name: 'type: "%s" %s' % (name.split("_")[0], text) for name, text in CASES.items()}
 
 # Snapshots are taken halfway of these.
 SNAPSHOTS = {
     "%s_%s" % (kind, form): '%s lr_policy: "multistep" gamma: 0.5 stepvalue: 3 stepvalue: 5 '
     'stepvalue: 5 weight_decay: 0.01 type: "%s" snapshot_format: %s' % (settings, kind, form)
-    for kind, settings in TYPES.items() for form in ("BINARYPROTO", "HDF5")}
+    for kind, settings in TYPES.items()
+    for form in ("BINARYPROTO", "HDF5")
+}
 
 
 class Batches(caffe.Layer):
@@ -102,11 +112,13 @@ def make_solver(settings, folder, prefix="snapshot"):
     with open(net, "w") as file:
         file.write(NET)
     with open(path, "w") as file:
-        file.write('net: "%s" snapshot_prefix: "%s" max_iter: %d %s' % (
-            net, os.path.join(folder, prefix), STEPS, settings))
+        file.write(
+            'net: "%s" snapshot_prefix: "%s" max_iter: %d %s'
+            % (net, os.path.join(folder, prefix), STEPS, settings)
+        )
     solver = caffe.get_solver(path)
     for name, blobs in solver.net.params.items():
-        random = np.random.RandomState(zlib.crc32(name.encode()) % 2 ** 31)
+        random = np.random.RandomState(zlib.crc32(name.encode()) % 2**31)
         for blob in blobs:
             shape = tuple(blob.shape)
             blob.data[...] = random.randn(*shape) / np.sqrt(max(np.prod(shape[1:]), 4))
@@ -124,8 +136,11 @@ def train(solver, steps):
 
 def parameters(net):
     """{"layer[index]": array} of all parameters."""
-    return {"%s[%d]" % (name, index): np.array(blob.data)
-            for name, blobs in net.params.items() for index, blob in enumerate(blobs)}
+    return {
+        "%s[%d]" % (name, index): np.array(blob.data)
+        for name, blobs in net.params.items()
+        for index, blob in enumerate(blobs)
+    }
 
 
 def run(name, folder):

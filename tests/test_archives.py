@@ -55,8 +55,11 @@ def val_source(folder, form):
     return folder / "val"
 
 
-TRAIN_LINES = [f"{synset}/{synset}_{10 * k}.JPEG {label}"
-               for label, (synset, count) in enumerate(cases.SYNSETS.items()) for k in range(count)]
+TRAIN_LINES = [
+    f"{synset}/{synset}_{10 * k}.JPEG {label}"
+    for label, (synset, count) in enumerate(cases.SYNSETS.items())
+    for k in range(count)
+]
 VAL_LABELS = [2, 0, 0, 1]
 VAL_LINES = [f"{cases.val_name(k)} {label}" for k, label in enumerate(VAL_LABELS, 1)]
 
@@ -69,7 +72,8 @@ def test_imagenet(tmp_path, kit, train, val):
     assert (out / "train.txt").read_text().splitlines() == TRAIN_LINES
     assert (out / "val.txt").read_text().splitlines() == VAL_LINES
     assert (out / "classes.txt").read_text().splitlines() == [
-        f"{synset} {words}" for synset, words in cases.WORDS.items()]
+        f"{synset} {words}" for synset, words in cases.WORDS.items()
+    ]
     assert (made.train_root / TRAIN_LINES[0].split()[0]).read_bytes() == cases.jpeg(0)
     assert (made.val_root / cases.val_name(3)).read_bytes() == cases.jpeg(103)
 
@@ -77,12 +81,20 @@ def test_imagenet(tmp_path, kit, train, val):
 @pytest.mark.parametrize("labels", ["kit", "val.txt", "csv", None])
 def test_imagenets_ground_truth_in_all_its_forms(tmp_path, kit, labels):
     (tmp_path / "val.txt").write_text("\n".join(VAL_LINES) + "\n")
-    (tmp_path / "csv").write_text("ImageId,PredictionString\n" + "".join(
-        f"{cases.val_name(k)[:-5]},{synset} 1 2 30 40 {synset} 5 6 7 8\n"
-        for k, synset in enumerate(cases.VAL, 1)))
+    (tmp_path / "csv").write_text(
+        "ImageId,PredictionString\n"
+        + "".join(
+            f"{cases.val_name(k)[:-5]},{synset} 1 2 30 40 {synset} 5 6 7 8\n"
+            for k, synset in enumerate(cases.VAL, 1)
+        )
+    )
     val = val_source(tmp_path, "images" if labels else "synsets")
-    imagenet.prepare(train_source(tmp_path, "folders"), val, tmp_path / "out",
-                     kit if labels == "kit" else str(tmp_path / labels) if labels else "")
+    imagenet.prepare(
+        train_source(tmp_path, "folders"),
+        val,
+        tmp_path / "out",
+        kit if labels == "kit" else str(tmp_path / labels) if labels else "",
+    )
     lines = (tmp_path / "out" / "val.txt").read_text().splitlines()
     assert sorted(line.split("/")[-1] for line in lines) == VAL_LINES
 
@@ -90,7 +102,7 @@ def test_imagenets_ground_truth_in_all_its_forms(tmp_path, kit, labels):
 def test_imagenet_goes_on_with_the_next_synset_and_converts(tmp_path, kit, capsys):
     source = train_source(tmp_path, "tar")
     whole = source.read_bytes()
-    source.write_bytes(whole[:len(whole) * 2 // 3])  # as a kill, it ends in the middle
+    source.write_bytes(whole[: len(whole) * 2 // 3])  # as a kill, it ends in the middle
     args = [f"--labels={kit}", str(source), str(val_source(tmp_path, "tar")), str(tmp_path / "out")]
     with pytest.raises(PrepError, match="train.tar, n02084071.tar: .* cut off: download it again"):
         imagenet.main(args)
@@ -102,13 +114,20 @@ def test_imagenet_goes_on_with_the_next_synset_and_converts(tmp_path, kit, capsy
     imagenet.main(args)
     assert first.stat().st_mtime_ns == before
     printed = capsys.readouterr().out.splitlines()
-    assert printed == [f"{tmp_path}/out: 9 train, 4 val, 3 classes",
-                       "ImageNet 2012 has 1281167 train, 50000 val, 1000 classes",
-                       f"ROOTFOLDER of {tmp_path}/out/train.txt: {tmp_path}/out/train/",
-                       f"ROOTFOLDER of {tmp_path}/out/val.txt: {tmp_path}/out/val/"]
+    assert printed == [
+        f"{tmp_path}/out: 9 train, 4 val, 3 classes",
+        "ImageNet 2012 has 1281167 train, 50000 val, 1000 classes",
+        f"ROOTFOLDER of {tmp_path}/out/train.txt: {tmp_path}/out/train/",
+        f"ROOTFOLDER of {tmp_path}/out/val.txt: {tmp_path}/out/val/",
+    ]
     (tmp_path / "out" / "train").rename(tmp_path / "out" / "images")
-    db = convert(tmp_path / "out", "--resize_short=8", "--classes",
-                 str(tmp_path / "out" / "classes.txt"), list_file="train.txt")
+    db = convert(
+        tmp_path / "out",
+        "--resize_short=8",
+        "--classes",
+        str(tmp_path / "out" / "classes.txt"),
+        list_file="train.txt",
+    )
     assert (db / "class_index.tsv").read_text() == "0\t3\n1\t2\n2\t4\n"
     assert {parse_datum(value, key).height for key, value in records(db).items()} == {8}
 
@@ -120,13 +139,16 @@ def test_imagenet_errors(tmp_path, kit):
         with pytest.raises(PrepError, match=message):
             imagenet.prepare(train, val, tmp_path / "out", labels, subset)
         assert not (tmp_path / "out" / "val.txt").exists()
+
     refused("say with --labels which synset", "")
     refused("nowhere: No such file", train=tmp_path / "nowhere")
     refused("val holds no synsets", train=val)
     refused("cannot read .*kit.tar: No such", str(tmp_path / "kit.tar"))
     (tmp_path / "ids.txt").write_text("490\n361\n")
-    refused("ids.txt, line 1: expected 'FILE LABEL', found '490'; .*development kit",
-            str(tmp_path / "ids.txt"))
+    refused(
+        "ids.txt, line 1: expected 'FILE LABEL', found '490'; .*development kit",
+        str(tmp_path / "ids.txt"),
+    )
     (tmp_path / "val.txt").write_text("\n".join(VAL_LINES).replace(" 2", " 65"))
     refused("beyond the 3 synsets of TRAIN:\n  .*0001.JPEG: 65", str(tmp_path / "val.txt"))
     lost = val / cases.val_name(2)
@@ -137,8 +159,11 @@ def test_imagenet_errors(tmp_path, kit):
     refused("1 synsets have not .*\n  n01443537: 1 images instead of 2\n.*--subset")
     shutil.rmtree(train / "n01443537")
     refused("1 synsets have not")
-    refused("1 validation images are of synsets that TRAIN lacks:\n  .*0004.JPEG: n01443537",
-            val=val_source(tmp_path / "sorted", "synsets"), labels="")
+    refused(
+        "1 validation images are of synsets that TRAIN lacks:\n  .*0004.JPEG: n01443537",
+        val=val_source(tmp_path / "sorted", "synsets"),
+        labels="",
+    )
     made = imagenet.prepare(train, val, tmp_path / "part", kit, subset=True)
     assert made[2:] == (7, 3, 2)
 
@@ -155,8 +180,12 @@ def test_archives_write_nothing_outside_and_are_never_half(tmp_path):
     with pytest.raises(PrepError, match=r"evil.tar.gz holds two files x.txt"), unpacked(path):
         pass
     whole = cases.tar({"x.txt": np.random.RandomState(0).bytes(5000)}, "gz")
-    for damaged in (whole[:3000], whole[:-6], b"text" * 300,
-                    whole[:2000] + bytes([whole[2000] ^ 16]) + whole[2001:]):
+    for damaged in (
+        whole[:3000],
+        whole[:-6],
+        b"text" * 300,
+        whole[:2000] + bytes([whole[2000] ^ 16]) + whole[2001:],
+    ):
         path.write_bytes(damaged)
         with pytest.raises(PrepError, match="evil.tar.gz: .*damaged or cut off"), unpacked(path):
             pass
@@ -170,20 +199,29 @@ def test_archives_write_nothing_outside_and_are_never_half(tmp_path):
 
 # Places
 
+
 def test_places(tmp_path):
     (tmp_path / "categories").write_text(
-        "/a/airfield 0\n/a/apartment_building/outdoor 1\n/z/zen_garden 2\n")
+        "/a/airfield 0\n/a/apartment_building/outdoor 1\n/z/zen_garden 2\n"
+    )
     (tmp_path / "train").write_text(
         "".join(f"/a/airfield/{k:08d}.jpg 0\n" for k in range(3))
-        + "/z/zen_garden/1.jpg 2\n/a/apartment_building/outdoor/1.jpg 1")
+        + "/z/zen_garden/1.jpg 2\n/a/apartment_building/outdoor/1.jpg 1"
+    )
     (tmp_path / "val").write_text("Places365_val_00000001.jpg 2\nPlaces365_val_00000002.jpg 0\n")
     names = [str(tmp_path / name) for name in ("categories", "train", "val", "out")]
     assert places.prepare(*names) == (5, 2, 3, 1, 3)
     assert (tmp_path / "out" / "classes.txt").read_text().split() == [
-        "airfield", "apartment_building/outdoor", "zen_garden"]
+        "airfield",
+        "apartment_building/outdoor",
+        "zen_garden",
+    ]
     lines = (tmp_path / "out" / "train.txt").read_text().splitlines()
-    assert lines[2:] == ["a/airfield/00000002.jpg 0", "z/zen_garden/1.jpg 2",
-                         "a/apartment_building/outdoor/1.jpg 1"]
+    assert lines[2:] == [
+        "a/airfield/00000002.jpg 0",
+        "z/zen_garden/1.jpg 2",
+        "a/apartment_building/outdoor/1.jpg 1",
+    ]
     assert (tmp_path / "out" / "val.txt").read_text() == (tmp_path / "val").read_text()
     shutil.rmtree(tmp_path / "out")
     (tmp_path / "val").write_text("a.jpg 3\n")
@@ -208,8 +246,11 @@ def test_cifar_lmdbs_are_those_of_the_original(tmp_path):
     files = {name: rows.tobytes() for name, rows in zip(CIFAR10, cifar_rows(), strict=True)}
     files["batches.meta.txt"] = "\n".join("abcdefghij").encode() + b"\n\n"
     archive = tmp_path / "cifar-10-binary.tar.gz"
-    archive.write_bytes(cases.tar({f"cifar-10-batches-bin/{name}": content
-                                   for name, content in files.items()}, "gz"))
+    archive.write_bytes(
+        cases.tar(
+            {f"cifar-10-batches-bin/{name}": content for name, content in files.items()}, "gz"
+        )
+    )
     shutil.unpack_archive(archive, tmp_path)
     for number, source in enumerate((archive, tmp_path, tmp_path / "cifar-10-batches-bin")):
         out = tmp_path / f"out{number}"
@@ -233,15 +274,27 @@ def test_cifars_python_version_gives_the_same(tmp_path):
 def test_cifar_100_of_python(tmp_path):
     rows = np.random.RandomState(1).randint(0, 256, (5, 3072), dtype=np.uint8)
     for name, part in (("train", slice(0, 3)), ("test", slice(3, 5))):
-        (tmp_path / name).write_bytes(cases.python2_pickle({
-            "data": rows[part], "fine_labels": [2, 0, 1, 1, 2][part],
-            "coarse_labels": [1, 0, 0, 0, 1][part]}))
-    (tmp_path / "meta").write_bytes(cases.python2_pickle({
-        "fine_label_names": ["cat", "dog", "fox"], "coarse_label_names": ["pet", "wild"]}))
+        (tmp_path / name).write_bytes(
+            cases.python2_pickle(
+                {
+                    "data": rows[part],
+                    "fine_labels": [2, 0, 1, 1, 2][part],
+                    "coarse_labels": [1, 0, 0, 0, 1][part],
+                }
+            )
+        )
+    (tmp_path / "meta").write_bytes(
+        cases.python2_pickle(
+            {"fine_label_names": ["cat", "dog", "fox"], "coarse_label_names": ["pet", "wild"]}
+        )
+    )
     for labels, expected in (("fine", [2, 0, 1]), ("coarse", [1, 0, 0])):
         out = tmp_path / labels
         assert cifar.prepare(tmp_path, out, lmdb=True, labels=labels) == (
-            3, 2, 3 if labels == "fine" else 2)
+            3,
+            2,
+            3 if labels == "fine" else 2,
+        )
         found = [parse_datum(value, key) for key, value in records(out / "train_lmdb").items()]
         assert [datum.label for datum in found] == expected
         assert b"".join(datum.data for datum in found) == rows[:3].tobytes()
@@ -251,6 +304,7 @@ def test_a_pickle_can_call_nothing(tmp_path):
     class Evil:
         def __reduce__(self):
             return print, ("called",)
+
     path = tmp_path / "batches.meta"
     path.write_bytes(pickle.dumps({b"label_names": Evil()}))
     with pytest.raises(PrepError, match="batches.meta: .*wants to call builtins.print"):
@@ -274,12 +328,15 @@ def test_cifar_images_and_lists(tmp_path):
     (source / "coarse_label_names.txt").write_text("pet\nwild\n")
     cifar.main([str(tmp_path), str(tmp_path / "fine")])
     assert (tmp_path / "fine" / "train.txt").read_text() == (
-        "train/fox/00000.png 2\ntrain/cat/00001.png 0\ntrain/dog/00002.png 1\n")
+        "train/fox/00000.png 2\ntrain/cat/00001.png 0\ntrain/dog/00002.png 1\n"
+    )
     pixels = cv2.imread(str(tmp_path / "fine" / "val" / "cat" / "00001.png"))
     np.testing.assert_array_equal(pixels[:, :, ::-1].transpose(2, 0, 1).ravel(), rows[4, 2:])
     cifar.main([str(source), str(tmp_path / "coarse"), "--lmdb", "-labels=coarse"])
-    labels = [parse_datum(value, key).label
-              for key, value in records(tmp_path / "coarse" / "train_lmdb").items()]
+    labels = [
+        parse_datum(value, key).label
+        for key, value in records(tmp_path / "coarse" / "train_lmdb").items()
+    ]
     assert labels == [1, 0, 1]
     assert (tmp_path / "coarse" / "classes.txt").read_text() == "pet\nwild\n"
     assert (tmp_path / "coarse" / "mean.binaryproto").is_file()
@@ -303,8 +360,9 @@ def test_cifar_errors(tmp_path):
     (tmp_path / "batches.meta.txt").unlink()
     for name, content in cases.cifar10_python(cifar_rows(), list("abcdefghij")).items():
         (tmp_path / name.split("/")[1]).write_bytes(content)
-    (tmp_path / "test_batch").write_bytes(cases.python2_pickle(
-        {"data": np.zeros((2, 3072), np.uint8), "labels": [1]}))
+    (tmp_path / "test_batch").write_bytes(
+        cases.python2_pickle({"data": np.zeros((2, 3072), np.uint8), "labels": [1]})
+    )
     with pytest.raises(PrepError, match=r"test_batch: expected an array of 1 x 3072 .*\(2, 3072\)"):
         cifar.prepare(tmp_path, tmp_path / "out")
     assert not list(tmp_path.glob("out*"))
@@ -312,23 +370,31 @@ def test_cifar_errors(tmp_path):
 
 # SVHN
 
+
 def test_svhn(tmp_path):
     parts = {"train_32x32.mat": [10, 1, 9], "extra_32x32.mat": [1, 10], "test_32x32.mat": [5]}
-    pixels = {name: cases.svhn(tmp_path, name, labels, len(labels))
-              for name, labels in parts.items()}
+    pixels = {
+        name: cases.svhn(tmp_path, name, labels, len(labels)) for name, labels in parts.items()
+    }
     assert svhn.prepare(tmp_path, tmp_path / "out") == {
-        "train": [1, 1, 0, 0, 0, 0, 0, 0, 0, 1], "val": [0] * 5 + [1] + [0] * 4}
+        "train": [1, 1, 0, 0, 0, 0, 0, 0, 0, 1],
+        "val": [0] * 5 + [1] + [0] * 4,
+    }
     assert (tmp_path / "out" / "train.txt").read_text() == (
-        "train/0/00000.png 0\ntrain/1/00001.png 1\ntrain/9/00002.png 9\n")
+        "train/0/00000.png 0\ntrain/1/00001.png 1\ntrain/9/00002.png 9\n"
+    )
     image = cv2.imread(str(tmp_path / "out" / "train" / "9" / "00002.png"))[:, :, ::-1]
     np.testing.assert_array_equal(image, pixels["train_32x32.mat"][2])
     svhn.main([str(tmp_path), str(tmp_path / "data"), "--lmdb", "--extra"])
-    found = {key: parse_datum(value, key)
-             for key, value in records(tmp_path / "data" / "train_lmdb").items()}
+    found = {
+        key: parse_datum(value, key)
+        for key, value in records(tmp_path / "data" / "train_lmdb").items()
+    }
     assert list(found) == [f"{k:08d}" for k in range(5)]
     assert [datum.label for datum in found.values()] == [0, 1, 9, 1, 0]
-    np.testing.assert_array_equal(decode_datum(found["00000004"], "4"),
-                                  pixels["extra_32x32.mat"][1].transpose(2, 0, 1))
+    np.testing.assert_array_equal(
+        decode_datum(found["00000004"], "4"), pixels["extra_32x32.mat"][1].transpose(2, 0, 1)
+    )
     assert (tmp_path / "data" / "mean.binaryproto").is_file()
 
 
@@ -337,8 +403,9 @@ def test_svhn_in_matlabs_hdf5(tmp_path):
     with h5py.File(tmp_path / "train_32x32.mat", "w") as file:  # axes reversed
         file["X"], file["y"] = pixels.transpose(0, 3, 2, 1), np.array([[7]], np.uint8)
     svhn.prepare(tmp_path, tmp_path / "out", lmdb=True)
-    one, other = (next(iter(records(tmp_path / "out" / db).values()))
-                  for db in ("train_lmdb", "val_lmdb"))
+    one, other = (
+        next(iter(records(tmp_path / "out" / db).values())) for db in ("train_lmdb", "val_lmdb")
+    )
     assert parse_datum(one, "0").data == parse_datum(other, "0").data
     assert parse_datum(one, "0").label == 7
 
@@ -351,7 +418,7 @@ def test_svhn_errors(tmp_path):
     with pytest.raises(PrepError, match="train_32x32.mat: digit 1 has label 11, expected 1 to 10"):
         svhn.prepare(tmp_path, tmp_path / "out")
     good = (tmp_path / "train_32x32.mat").read_bytes()
-    (tmp_path / "train_32x32.mat").write_bytes(good[:len(good) // 2])
+    (tmp_path / "train_32x32.mat").write_bytes(good[: len(good) // 2])
     with pytest.raises(PrepError, match="train_32x32.mat: not a readable MATLAB file"):
         svhn.prepare(tmp_path, tmp_path / "out")
     cases.matlab.savemat(tmp_path / "train_32x32.mat", {"X": np.zeros((32, 32, 3, 2))})

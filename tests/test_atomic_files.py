@@ -21,8 +21,11 @@ def small_disk():
 
 BIG = np.ones(50_000, np.float32)
 WRITERS = {
-    "model": lambda path: weights.write_weights(path, caffe_pb2.NetParameter(
-        layer=[caffe_pb2.LayerParameter(name="fc")]), {"fc": [(BIG, None)]}),
+    "model": lambda path: weights.write_weights(
+        path,
+        caffe_pb2.NetParameter(layer=[caffe_pb2.LayerParameter(name="fc")]),
+        {"fc": [(BIG, None)]},
+    ),
     "model.h5": lambda path: WRITERS["model"](path),
     "state": lambda path: weights.write_state(path, 1, "model", 0, [BIG]),
     "state.h5": lambda path: WRITERS["state"](path),
@@ -35,16 +38,24 @@ WRITERS = {
 def test_a_full_disk_leaves_the_old_file(tmp_path, small_disk, name):
     path = tmp_path / name
     path.write_text("the old file")
-    with pytest.raises(DataError, match=rf"{name}: cannot write 20\d,\d+ bytes: File too large "
-                                        r"\([\d,]+ bytes are free in .*\); free some space"):
+    with pytest.raises(
+        DataError,
+        match=rf"{name}: cannot write 20\d,\d+ bytes: File too large "
+        r"\([\d,]+ bytes are free in .*\); free some space",
+    ):
         WRITERS[name](path)
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [
-        (name, "the old file")]
+        (name, "the old file")
+    ]
 
 
-@pytest.mark.parametrize("failure, raised", [
-    (KeyboardInterrupt(), KeyboardInterrupt),
-    (OSError(errno.ENOSPC, "No space left on device"), DataError)])
+@pytest.mark.parametrize(
+    "failure, raised",
+    [
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (OSError(errno.ENOSPC, "No space left on device"), DataError),
+    ],
+)
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, failure, raised):
     def pieces():
         yield b"half"
@@ -55,4 +66,5 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, failure, raised):
     with pytest.raises(raised):
         files.write_atomically(path, pieces(), 8)
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [
-        ("model", "the old file")]
+        ("model", "the old file")
+    ]

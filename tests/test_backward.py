@@ -16,16 +16,26 @@ pytestmark = pytest.mark.usefixtures("project_layers")
 
 FLOWS = [
     ("overlapping", 'flow { loss: "loss" to: "res2" } flow { loss: "aux_loss" to: "conv1" }'),
-    ("boundary inside a block",
-     'flow { loss: "loss" to: "res2_branch2b" } flow { loss: "aux_loss" to: "conv1" }'),
-    ("all to the bottom",
-     'flow { loss: "loss" to: "conv1" } flow { loss: "aux_loss" to: "conv1" }'),
-    ("auxiliary stops at its own head",
-     'flow { loss: "loss" to: "conv1" } flow { loss: "aux_loss" to: "aux_fc" }'),
-    ("primary is the long one",
-     'flow { loss: "loss" to: "conv1" } flow { loss: "aux_loss" to: "conv3" }'),
-    ("meeting in one layer",
-     'flow { loss: "loss" to: "conv3" } flow { loss: "aux_loss" to: "conv1" }'),
+    (
+        "boundary inside a block",
+        'flow { loss: "loss" to: "res2_branch2b" } flow { loss: "aux_loss" to: "conv1" }',
+    ),
+    (
+        "all to the bottom",
+        'flow { loss: "loss" to: "conv1" } flow { loss: "aux_loss" to: "conv1" }',
+    ),
+    (
+        "auxiliary stops at its own head",
+        'flow { loss: "loss" to: "conv1" } flow { loss: "aux_loss" to: "aux_fc" }',
+    ),
+    (
+        "primary is the long one",
+        'flow { loss: "loss" to: "conv1" } flow { loss: "aux_loss" to: "conv3" }',
+    ),
+    (
+        "meeting in one layer",
+        'flow { loss: "loss" to: "conv3" } flow { loss: "aux_loss" to: "conv1" }',
+    ),
 ]
 WAYS = [backward.Fused, backward.Ranges, backward.Passes]
 LOSS_WEIGHTS = {"loss": 1.0, "aux_loss": float(np.float32(0.3))}  # a protobuf float
@@ -51,8 +61,10 @@ def plan(net, text, frozen=("bn1",)):
 
 
 def tensors(net):
-    return {name: [torch.tensor(blob.data.copy()) for blob in blobs]
-            for name, blobs in net.params.items()}
+    return {
+        name: [torch.tensor(blob.data.copy()) for blob in blobs]
+        for name, blobs in net.params.items()
+    }
 
 
 def gradients(net, run):
@@ -79,9 +91,12 @@ def test_gradients_are_those_of_autograd_per_loss(double, text, way):
     planned = plan(net, text)
     weights = tensors(net)
     expected = reference.flow_gradients(
-        param, {name: torch.tensor(net.blobs[name].data.copy()) for name in net.inputs}, weights,
+        param,
+        {name: torch.tensor(net.blobs[name].data.copy()) for name in net.inputs},
+        weights,
         [(flow.loss, {net._layer_names[i] for i in flow.layers}) for flow in planned],
-        LOSS_WEIGHTS)
+        LOSS_WEIGHTS,
+    )
     assert largest_error(gradients(net, way(net, planned)), expected) < 1e-11
 
 
@@ -89,8 +104,12 @@ def test_joint_is_the_sum_of_both_losses_autograd(double):
     net, param = make_net()
     everything = set(net._layer_names)
     expected = reference.flow_gradients(
-        param, {name: torch.tensor(net.blobs[name].data.copy()) for name in net.inputs},
-        tensors(net), [("loss", everything), ("aux_loss", everything)], LOSS_WEIGHTS)
+        param,
+        {name: torch.tensor(net.blobs[name].data.copy()) for name in net.inputs},
+        tensors(net),
+        [("loss", everything), ("aux_loss", everything)],
+        LOSS_WEIGHTS,
+    )
     assert largest_error(gradients(net, backward.Whole(net)), expected) < 1e-11
 
 
@@ -161,11 +180,17 @@ def test_resnet50_relay_is_autograd_per_loss(double, tmp_path):
     planned = flows.plan(net, relay, flows.frozen_layers(param))
     inputs = {name: torch.tensor(net.blobs[name].data.copy()) for name in net.inputs}
     expected = reference.flow_gradients(
-        param, inputs, tensors(net),
+        param,
+        inputs,
+        tensors(net),
         [(flow.loss, {net._layer_names[i] for i in flow.layers}) for flow in planned],
-        LOSS_WEIGHTS)
-    learned = {name: values for name, values in expected.items()
-               if net.layer_dict[name].type != "BatchNorm"}
+        LOSS_WEIGHTS,
+    )
+    learned = {
+        name: values
+        for name, values in expected.items()
+        if net.layer_dict[name].type != "BatchNorm"
+    }
     assert largest_error(gradients(net, backward.Fused(net, planned)), learned) < 1e-7
 
 
@@ -226,53 +251,84 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "
 
 def expected_of(net, param, flows_by_name, loss_weights=LOSS_WEIGHTS):
     return reference.flow_gradients(
-        param, {name: torch.tensor(net.blobs[name].data.copy()) for name in net.inputs},
-        tensors(net), flows_by_name, loss_weights)
+        param,
+        {name: torch.tensor(net.blobs[name].data.copy()) for name in net.inputs},
+        tensors(net),
+        flows_by_name,
+        loss_weights,
+    )
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-@pytest.mark.parametrize("to, trained", [
-    ("mix", ["mix_1x1", "mix_3x3a", "mix_3x3b", "mix_5x5"]),
-    # the layers of the module that stand later in the file, whatever path they are on
-    ("mix_3x3a", ["mix_3x3a", "mix_3x3b", "mix_5x5"]),
-    ("mix_3x3b", ["mix_3x3b", "mix_5x5"]),
-    ("mix_5x5", ["mix_5x5"]),
-])
+@pytest.mark.parametrize(
+    "to, trained",
+    [
+        ("mix", ["mix_1x1", "mix_3x3a", "mix_3x3b", "mix_5x5"]),
+        # the layers of the module that stand later in the file, whatever path they are on
+        ("mix_3x3a", ["mix_3x3a", "mix_3x3b", "mix_5x5"]),
+        ("mix_3x3b", ["mix_3x3b", "mix_5x5"]),
+        ("mix_5x5", ["mix_5x5"]),
+    ],
+)
 def test_a_boundary_inside_an_inception_module(double, way, to, trained):
     net, param = make_net(MODULE)
-    planned = plan(net, f'flow {{ loss: "loss" to: "{to}" }} '
-                        'flow { loss: "aux_loss" to: "conv1" }', ())
-    expected = expected_of(net, param, [
-        ("loss", {*trained, "conv3", "fc"}),
-        ("aux_loss", {"conv1", "mix_1x1", "mix_3x3a", "mix_3x3b", "mix_5x5", "aux_fc"})])
+    planned = plan(
+        net, f'flow {{ loss: "loss" to: "{to}" }} flow {{ loss: "aux_loss" to: "conv1" }}', ()
+    )
+    expected = expected_of(
+        net,
+        param,
+        [
+            ("loss", {*trained, "conv3", "fc"}),
+            ("aux_loss", {"conv1", "mix_1x1", "mix_3x3a", "mix_3x3b", "mix_5x5", "aux_fc"}),
+        ],
+    )
     assert largest_error(gradients(net, way(net, planned)), expected) < 1e-11
 
 
 @pytest.mark.parametrize("way", WAYS[:2], ids=lambda way: way.__name__)
 def test_parameters_shared_by_two_flows_gain_from_both(double, way):
-    shared = ('name: "{}" type: "Convolution"', 'name: "{}" type: "Convolution" param {{ name: "w" '
-              '}} param {{ name: "b" }}')
-    net, param = make_net(BRANCHED.replace("num_output: 8 kernel_size: 3 stride: 2",
-                                           "num_output: 6 kernel_size: 3 pad: 1")
-                          .replace(shared[0].format("conv3"), shared[1].format("conv3"))
-                          .replace(shared[0].format("res2_branch2b"),
-                                   shared[1].format("res2_branch2b")))
+    shared = (
+        'name: "{}" type: "Convolution"',
+        'name: "{}" type: "Convolution" param {{ name: "w" }} param {{ name: "b" }}',
+    )
+    net, param = make_net(
+        BRANCHED.replace(
+            "num_output: 8 kernel_size: 3 stride: 2", "num_output: 6 kernel_size: 3 pad: 1"
+        )
+        .replace(shared[0].format("conv3"), shared[1].format("conv3"))
+        .replace(shared[0].format("res2_branch2b"), shared[1].format("res2_branch2b"))
+    )
     planned = plan(net, 'flow { loss: "loss" to: "conv3" } flow { loss: "aux_loss" to: "conv1" }')
-    apart = expected_of(net, param, [(flow.loss, {net._layer_names[i] for i in flow.layers})
-                                     for flow in planned])
+    apart = expected_of(
+        net, param, [(flow.loss, {net._layer_names[i] for i in flow.layers}) for flow in planned]
+    )
     found = gradients(net, way(net, planned))
     for index in range(2):  # by the chain rule, the sum over the uses
         total = apart["conv3"][index] + apart["res2_branch2b"][index]
         for name in ("conv3", "res2_branch2b"):
             np.testing.assert_allclose(found[name][index], total, rtol=1e-10, atol=1e-12)
-    assert largest_error(found, {name: values for name, values in apart.items()
-                                 if name not in ("conv3", "res2_branch2b")}) < 1e-11
+    assert (
+        largest_error(
+            found,
+            {
+                name: values
+                for name, values in apart.items()
+                if name not in ("conv3", "res2_branch2b")
+            },
+        )
+        < 1e-11
+    )
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-@pytest.mark.parametrize("text", [
-    'flow { loss: "loss" to: "conv1" } flow { loss: "aux_loss" to: "conv1" }',
-    'flow { loss: "loss" to: "conv1" }'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'flow { loss: "loss" to: "conv1" } flow { loss: "aux_loss" to: "conv1" }',
+        'flow { loss: "loss" to: "conv1" }',
+    ],
+)
 def test_a_loss_of_weight_0_trains_nothing(double, way, text):
     net, param = make_net(BRANCHED.replace("loss_weight: 0.3", "loss_weight: 0"))
     planned = plan(net, text)
@@ -288,16 +344,22 @@ def test_a_trunk_frozen_in_the_net_passes_gradients_where_they_are_wanted(double
     """conv3 is frozen; both losses train res2's layers below it, and conv1 is frozen too."""
     text = BRANCHED
     for name in ("conv1", "conv3"):
-        text = text.replace(f'name: "{name}" type: "Convolution"',
-                            f'name: "{name}" type: "Convolution" param {{ lr_mult: 0 }} '
-                            + ("" if name == "conv1" else "param { lr_mult: 0 }"))
+        text = text.replace(
+            f'name: "{name}" type: "Convolution"',
+            f'name: "{name}" type: "Convolution" param {{ lr_mult: 0 }} '
+            + ("" if name == "conv1" else "param { lr_mult: 0 }"),
+        )
     net, param = make_net(text)
     frozen = flows.frozen_layers(param)
     assert frozen == ["conv1", "bn1", "conv3"]
-    planned = plan(net, 'flow { loss: "loss" to: "res2_branch2b" } '
-                        'flow { loss: "aux_loss" to: "scale1" }', frozen)
-    expected = expected_of(net, param, [(flow.loss, {net._layer_names[i] for i in flow.layers})
-                                        for flow in planned])
+    planned = plan(
+        net,
+        'flow { loss: "loss" to: "res2_branch2b" } flow { loss: "aux_loss" to: "scale1" }',
+        frozen,
+    )
+    expected = expected_of(
+        net, param, [(flow.loss, {net._layer_names[i] for i in flow.layers}) for flow in planned]
+    )
     for name in frozen:
         expected[name] = [torch.zeros_like(value) for value in expected[name]]
     assert largest_error(gradients(net, way(net, planned)), expected) < 1e-11

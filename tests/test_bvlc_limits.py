@@ -23,26 +23,38 @@ def planned(text, relay, frozen=()):
 def test_parameters_that_layers_share():
     text = BRANCHED
     for name in ("res2_branch2b", "conv3"):
-        text = text.replace(f'name: "{name}" type: "Convolution"',
-                            f'name: "{name}" type: "Convolution" param {{ name: "w" }}')
+        text = text.replace(
+            f'name: "{name}" type: "Convolution"',
+            f'name: "{name}" type: "Convolution" param {{ name: "w" }}',
+        )
     text = text.replace("num_output: 8 kernel_size: 3 stride: 2", "num_output: 6 kernel_size: 3")
     net, found = planned(text, FLOWS, ("bn1",))
-    with pytest.raises(RelayError, match="layers 'res2_branch2b' and 'conv3' share parameters.*"
-                                         "use this repository's engine"):
+    with pytest.raises(
+        RelayError,
+        match="layers 'res2_branch2b' and 'conv3' share parameters.*use this repository's engine",
+    ):
         backward.Passes(net, found)
 
 
 def test_several_backward_passes_through_a_scale_in_place():
     net, found = planned(AUXILIARY_IN_PLACE, "schedule: MULTI_WAY")
-    with pytest.raises(RelayError, match=r"MULTI_WAY: layer 'scale2' \(Scale\) runs in place.*"
-                                         "give its top another name"):
+    with pytest.raises(
+        RelayError,
+        match=r"MULTI_WAY: layer 'scale2' \(Scale\) runs in place.*"
+        "give its top another name",
+    ):
         backward.refuse_in_place_scale(Graph(net), found, "schedule MULTI_WAY")
     backward.refuse_in_place_scale(Graph(net), found[:1], "one flow alone may")
 
 
-@pytest.mark.parametrize("settings", [
-    {"type": "Adam"}, {"type": "SGD", "clip_gradients": 1.0},
-    {"type": "SGD", "regularization_type": "L1"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"type": "Adam"},
+        {"type": "SGD", "clip_gradients": 1.0},
+        {"type": "SGD", "regularization_type": "L1"},
+    ],
+)
 def test_steps_that_cannot_be_scaled(settings):
     with pytest.raises(RelayError, match="SGD or Nesterov with L2 decay and without clip_grad"):
         bvlc.check_scalable(caffe_pb2.SolverParameter(**settings))
@@ -56,12 +68,26 @@ def test_a_momentum_that_losses_share():
 
 def test_layers_that_only_the_relay_file_freezes():
     net, _ = planned(BRANCHED, FLOWS, ("bn1",))
-    public = SimpleNamespace(**{name: getattr(net, name) for name in (
-        "params", "layers", "blobs", "_layer_names", "top_names", "bottom_names",
-        "blob_loss_weights")})
+    public = SimpleNamespace(
+        **{
+            name: getattr(net, name)
+            for name in (
+                "params",
+                "layers",
+                "blobs",
+                "_layer_names",
+                "top_names",
+                "bottom_names",
+                "blob_loss_weights",
+            )
+        }
+    )
     relay = relay_file.parse_relay('schedule: JOINT frozen: "conv1"')
-    with pytest.raises(RelayError, match=r"'conv1' learns in the net; for an original Caffe give "
-                                         r"it 1 times param \{ lr_mult: 0 \}"):
+    with pytest.raises(
+        RelayError,
+        match=r"'conv1' learns in the net; for an original Caffe give "
+        r"it 1 times param \{ lr_mult: 0 \}",
+    ):
         steps.freeze(public, relay, ())
     steps.freeze(public, relay, ("conv1",))
 

@@ -60,8 +60,13 @@ def test_half_precision_agrees_roughly(case, golden, precision):
             assert error(found[what], expected) < 0.06
 
 
-@over({case.type: case for case in JUDGED if case.backward and case.tops
-       and "loss_weight" not in case.options}.values())
+@over(
+    {
+        case.type: case
+        for case in JUDGED
+        if case.backward and case.tops and "loss_weight" not in case.options
+    }.values()
+)
 def test_any_top_may_have_a_loss_weight(case):
     """In half precision, too, where losses are computed in single precision."""
     case = copy.copy(case)
@@ -102,7 +107,8 @@ class Probe:
         catalogue_cases.fill_params(self.net, case, self.random)
         for i, spec in enumerate(case.bottoms):
             self.net.blobs[f"bottom{i}"].data[...] = catalogue_cases.draw(
-                spec.partition(" ")[2], catalogue_cases.shape_of(spec), self.random)
+                spec.partition(" ")[2], catalogue_cases.shape_of(spec), self.random
+            )
         self.node = self.net.nodes[-1]
         self.net.forward()
         self.forward()
@@ -110,7 +116,8 @@ class Probe:
 
     def direction(self, tensor):
         return torch.from_numpy(np.asarray(self.random.normal(0, 1, tuple(tensor.shape)))).to(
-            tensor)
+            tensor
+        )
 
     def forward(self):
         device.set_random_seed(1)  # the same dropout masks whenever it runs
@@ -157,8 +164,9 @@ def test_backward_is_linear_and_repeatable(probe):
     other = [probe.direction(diff) for diff in probe.diffs]
     first, second = probe.backward(probe.diffs), probe.backward(other)
     both = probe.backward([2 * a - b for a, b in zip(probe.diffs, other, strict=True)])
-    probe.assert_same(both, [None if a is None else 2 * a - b
-                             for a, b in zip(first, second, strict=True)])
+    probe.assert_same(
+        both, [None if a is None else 2 * a - b for a, b in zip(first, second, strict=True)]
+    )
     probe.assert_same(probe.backward(probe.diffs), first)
 
 
@@ -168,8 +176,13 @@ def test_a_missing_diff_counts_as_zero(probe):
         alone = [diff if j == i else None for j in range(len(probe.diffs))]
         zeros = [diff if j == i else torch.zeros_like(d) for j, d in enumerate(probe.diffs)]
         found, expected = probe.backward(alone), probe.backward(zeros)
-        probe.assert_same([torch.zeros_like(b) if a is None and b is not None else a
-                           for a, b in zip(found, expected, strict=True)], expected)
+        probe.assert_same(
+            [
+                torch.zeros_like(b) if a is None and b is not None else a
+                for a, b in zip(found, expected, strict=True)
+            ],
+            expected,
+        )
 
 
 @probing(BACKWARD)
@@ -182,7 +195,7 @@ def test_param_diffs_accumulate_and_blob_diffs_are_overwritten(probe):
     net.backward()
     once = [blob.diff.copy() for blob in node.bottoms + node.layer.blobs]
     net.backward()
-    below, params = once[:len(node.bottoms)], once[len(node.bottoms):]
+    below, params = once[: len(node.bottoms)], once[len(node.bottoms) :]
     probe.assert_same([blob.diff for blob in node.bottoms], below)
     probe.assert_same([blob.diff for blob in node.layer.blobs], [2 * diff for diff in params])
 
@@ -193,8 +206,10 @@ def test_backward_reads_only_what_it_declares(probe):
     expected = probe.backward(probe.diffs)
     bottoms, tops = probe.values
     layer = probe.node.layer
-    spoilt = [[x if kept else torch.full_like(x, torch.nan) for x in values]
-              for values, kept in ((bottoms, layer.reads_bottom), (tops, layer.reads_top))]
+    spoilt = [
+        [x if kept else torch.full_like(x, torch.nan) for x in values]
+        for values, kept in ((bottoms, layer.reads_bottom), (tops, layer.reads_top))
+    ]
     probe.assert_same(probe.backward(probe.diffs, spoilt), expected)
 
 
@@ -224,10 +239,13 @@ def test_gradient_is_the_derivative_of_forward(probe):
     blobs = node.bottoms + node.layer.blobs
     learnt = {id(param.blob): param.lr_mult != 0 for param in probe.net.learnable}
     wanted = node.propagate_down + [learnt[id(blob)] for blob in node.layer.blobs]
-    ways = [probe.direction(blob.tensor) if want else torch.zeros_like(blob.tensor)
-            for blob, want in zip(blobs, wanted, strict=True)]
-    expected = sum(float((diff * way).sum()) for diff, way in zip(diffs, ways, strict=True)
-                   if diff is not None)
+    ways = [
+        probe.direction(blob.tensor) if want else torch.zeros_like(blob.tensor)
+        for blob, want in zip(blobs, wanted, strict=True)
+    ]
+    expected = sum(
+        float((diff * way).sum()) for diff, way in zip(diffs, ways, strict=True) if diff is not None
+    )
     values = []
     for sign in (1, -1):
         for blob, way in zip(blobs, ways, strict=True):
@@ -235,16 +253,20 @@ def test_gradient_is_the_derivative_of_forward(probe):
         values.append(probe.forward())
         for blob, way in zip(blobs, ways, strict=True):
             blob.tensor.sub_(way, alpha=sign * step)
-    found = sum(float(((a - b) * dy).sum()) for a, b, dy in
-                zip(*values, probe.diffs, strict=True)) / (2 * step)
+    found = sum(
+        float(((a - b) * dy).sum()) for a, b, dy in zip(*values, probe.diffs, strict=True)
+    ) / (2 * step)
     assert found == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
 REFUSED = [row for rows in catalogue_cases.cases("REFUSED").values() for row in rows]
 
 
-@pytest.mark.parametrize("type, options, bottoms, pattern", REFUSED,
-                         ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    "type, options, bottoms, pattern",
+    REFUSED,
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_bad_options_are_refused_with_a_cure(type, options, bottoms, pattern):
     case = catalogue_cases.Case(type, "refused", options, *bottoms)
     with pytest.raises(caffe.CaffeError, match=pattern):

@@ -16,10 +16,13 @@ RANDOM = np.random.RandomState(5)
 
 def make_net(layer, *shapes, phase=caffe.TRAIN):
     """A net of Input layers "a", "b", ... of the shapes, and of the layer "y"."""
-    names = "abc"[:len(shapes)]
-    inputs = [f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ '
-              + " ".join(f"dim: {size}" for size in shape) + " } } }"
-              for name, shape in zip(names, shapes, strict=True)]
+    names = "abc"[: len(shapes)]
+    inputs = [
+        f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ '
+        + " ".join(f"dim: {size}" for size in shape)
+        + " } } }"
+        for name, shape in zip(names, shapes, strict=True)
+    ]
     bottoms = " ".join(f'bottom: "{name}"' for name in names)
     text = f'force_backward: true {" ".join(inputs)} layer {{ name: "y" {bottoms} {layer} }}'
     return caffe.Net(text_format.Parse(text, caffe_pb2.NetParameter()), phase)
@@ -29,11 +32,10 @@ def windows(image, kernel, stride, size):
     """(row, column, values) of each window of an (H, W) image, cut off at its border."""
     for row, column in np.ndindex(size):
         top, left = row * stride, column * stride
-        yield row, column, image[top:top + kernel, left:left + kernel]
+        yield row, column, image[top : top + kernel, left : left + kernel]
 
 
-STOCHASTIC = ('type: "Pooling" top: "y" pooling_param '
-              '{ pool: STOCHASTIC kernel_size: 3 stride: 2 }')
+STOCHASTIC = 'type: "Pooling" top: "y" pooling_param { pool: STOCHASTIC kernel_size: 3 stride: 2 }'
 
 
 def test_stochastic_pooling_gives_the_weighted_mean_in_test_phase():
@@ -42,7 +44,7 @@ def test_stochastic_pooling_gives_the_weighted_mean_in_test_phase():
     y = net.forward(a=image[None, None])["y"][0, 0]
     assert y.shape == (3, 2)  # (6 - 3) / 2 + 1, rounded up
     for row, column, values in windows(image, 3, 2, y.shape):
-        assert y[row, column] == pytest.approx((values ** 2).sum() / values.sum(), rel=1e-5)
+        assert y[row, column] == pytest.approx((values**2).sum() / values.sum(), rel=1e-5)
 
 
 def test_stochastic_pooling_draws_in_proportion_and_sends_the_diff_where_it_drew():
@@ -67,8 +69,9 @@ def test_stochastic_pooling_of_zeros_is_zero():
 
 
 def test_softmax_loss_hands_out_the_probabilities():
-    net = make_net('type: "SoftmaxWithLoss" top: "y" top: "p" softmax_param { axis: 1 }',
-                   (2, 3, 4), (2, 4))
+    net = make_net(
+        'type: "SoftmaxWithLoss" top: "y" top: "p" softmax_param { axis: 1 }', (2, 3, 4), (2, 4)
+    )
     scores, labels = RANDOM.normal(0, 1, (2, 3, 4)), RANDOM.randint(0, 3, (2, 4))
     tops = net.forward(a=scores, b=labels)
     p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
@@ -83,8 +86,12 @@ def test_infogain_loss_reads_its_matrix_from_a_file(tmp_path):
     matrix = RANDOM.normal(0, 1, (1, 1, 4, 4)).astype(np.float32)
     weights.write_blob(tmp_path / "h.binaryproto", matrix)
     scores, labels = RANDOM.normal(0, 1, (5, 4)), RANDOM.randint(0, 4, 5)
-    net = make_net('type: "InfogainLoss" top: "y" infogain_loss_param '
-                   f'{{ source: "{tmp_path / "h.binaryproto"}" }}', (5, 4), (5,))
+    net = make_net(
+        'type: "InfogainLoss" top: "y" infogain_loss_param '
+        f'{{ source: "{tmp_path / "h.binaryproto"}" }}',
+        (5, 4),
+        (5,),
+    )
     log_p = scores - np.log(np.exp(scores).sum(1, keepdims=True))
     expected = -(matrix[0, 0][labels] * log_p).sum() / 5
     assert net.forward(a=scores, b=labels)["y"] == pytest.approx(expected, rel=1e-5)

@@ -26,19 +26,23 @@ def test_loss_weights_follow_the_batch(tmp_path, axis):
         values = np.random.RandomState(batch).normal(size=(batch, 3)).astype(np.float32)
         net.blobs["x"].reshape(batch, 3)
         net.blobs["x"].data[...] = values
-        assert net._forward(0, 1) == pytest.approx(3 * (values ** 2).sum(), rel=1e-6)
+        assert net._forward(0, 1) == pytest.approx(3 * (values**2).sum(), rel=1e-6)
         net._backward(1, 0)
         np.testing.assert_allclose(net.blobs["x"].diff, 6 * values, rtol=1e-6)
 
 
 def test_a_filter_that_lets_through_more_and_less(tmp_path):
-    net = make_net(tmp_path, INPUT + """
+    net = make_net(
+        tmp_path,
+        INPUT
+        + """
         layer { name: "picks" type: "Input" top: "pick" input_param { shape { dim: 4 } } }
         layer { name: "fc" type: "InnerProduct" bottom: "x" top: "f"
                 inner_product_param { num_output: 2 weight_filler { type: "xavier" } } }
         layer { name: "filter" type: "Filter" bottom: "f" bottom: "pick" top: "kept"
-                propagate_down: true propagate_down: false }""".replace(
-                    "force_backward: true", "") + SQUARES % ("kept", 0))
+                propagate_down: true propagate_down: false }""".replace("force_backward: true", "")
+        + SQUARES % ("kept", 0),
+    )
     random = np.random.RandomState(0)
     weight = torch.tensor(net.params["fc"][0].data.copy(), requires_grad=True)
     for picked in ([1, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]):

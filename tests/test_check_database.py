@@ -59,10 +59,14 @@ def test_a_good_database(tmp_path, capsys):
     counts = [38, 38, 37, 37]
     for by_others in (False, True):
         names = [""] * 4 if by_others else list("abcd")
-        assert run(db, capsys) == (0, [
-            *(f"label {k}: {counts[k]} records {names[k]}".rstrip() for k in range(4)),
-            f"{db}: 150 records of 2 sizes, shorter side 10 to 60, 3 channels, 4 classes; 0 bad "
-            "records, 0 problems of the whole"])
+        assert run(db, capsys) == (
+            0,
+            [
+                *(f"label {k}: {counts[k]} records {names[k]}".rstrip() for k in range(4)),
+                f"{db}: 150 records of 2 sizes, shorter side 10 to 60, 3 channels, 4 classes; 0 "
+                "bad records, 0 problems of the whole",
+            ],
+        )
         for name in ("classes.txt", "class_index.tsv", FILE, "checksums.npy"):
             (db / name).unlink(missing_ok=True)
 
@@ -74,7 +78,7 @@ def test_it_finds_whatever_training_would_stop_at():
     for _ in range(600):
         data = marked
         for at in random.randint(20, len(data), random.randint(1, 3)):
-            data = data[:at] + bytes([data[at] ^ 1 << random.randint(8)]) + data[at + 1:]
+            data = data[:at] + bytes([data[at] ^ 1 << random.randint(8)]) + data[at + 1 :]
         reason = check_record(encoded_datum(data, 0))[3]
         try:
             image = open_image(data)
@@ -86,7 +90,7 @@ def test_it_finds_whatever_training_would_stop_at():
 
 
 def flipped(data, at):
-    return data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1:]
+    return data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :]
 
 
 WITH_ANY_BYTES = "not the bytes that were written"
@@ -165,12 +169,15 @@ def test_side_files_that_do_not_fit(tmp_path, capsys):
     status, lines = run(db, capsys)
     bad = [line.partition(": ")[2] for line in lines if line.startswith("bad")]
     assert status == 1
-    assert bad[:2] == ["its label is 0, in record_index.npy 2",
-                       "record_index.npy has another key there: b'7'"]
+    assert bad[:2] == [
+        "its label is 0, in record_index.npy 2",
+        "record_index.npy has another key there: b'7'",
+    ]
     assert set(bad[2:]) == {"label 3 has no name: classes.txt has 3 lines"} and len(bad) == 39
     assert [line for line in lines if line.startswith("problem")] == [
         "problem: checksums.npy has 149 rows for 150 records",
-        "problem: class_index.tsv says 40 records of label 3, found 37"]
+        "problem: class_index.tsv says 40 records of label 3, found 37",
+    ]
 
 
 def test_what_is_no_database(tmp_path):

@@ -20,9 +20,14 @@ def unequal_labels(classes, smallest, largest, seed=0):
 
 def by_definition(labels, seed, count):
     """The records that the two lists and their shuffles give, one draw after the other."""
+
     def shuffled(values, *numbers):
-        return iter(np.asarray(values)[np.random.RandomState([seed, 0, *numbers]).permutation(
-            len(values))].tolist())
+        return iter(
+            np.asarray(values)[
+                np.random.RandomState([seed, 0, *numbers]).permutation(len(values))
+            ].tolist()
+        )
+
     classes = np.unique(labels)
     images = {k: np.flatnonzero(labels == k) for k in classes}
     rounds, passes = 0, dict.fromkeys(classes, 0)
@@ -43,14 +48,23 @@ def by_definition(labels, seed, count):
         yield record
 
 
-@pytest.mark.parametrize("labels", [
-    unequal_labels(7, 1, 12), unequal_labels(1, 5, 5), np.array([4, 4, 9, 4, 0]),
-    np.full(3, 70000), unequal_labels(40, 1, 3)], ids=range(5))
+@pytest.mark.parametrize(
+    "labels",
+    [
+        unequal_labels(7, 1, 12),
+        unequal_labels(1, 5, 5),
+        np.array([4, 4, 9, 4, 0]),
+        np.full(3, 70000),
+        unequal_labels(40, 1, 3),
+    ],
+    ids=range(5),
+)
 @pytest.mark.parametrize("batch", [1, 8, 100])
 def test_it_is_the_definition_whatever_the_batch(labels, batch):
     order = ClassAware(labels, seed=11)
-    drawn = np.concatenate([order.draw(np.arange(start, start + batch))
-                            for start in range(0, 400, batch)])
+    drawn = np.concatenate(
+        [order.draw(np.arange(start, start + batch)) for start in range(0, 400, batch)]
+    )
     assert drawn.tolist() == list(by_definition(labels, 11, len(drawn)))
 
 
@@ -64,7 +78,7 @@ def test_every_class_once_a_round_and_every_image_once_a_pass():
     assert (by_round == np.arange(PLACES2_CLASSES)).all()
     for k, size in enumerate(sizes):
         mine = drawn[labels[drawn] == k]
-        passes = mine[:len(mine) // size * size].reshape(-1, size)
+        passes = mine[: len(mine) // size * size].reshape(-1, size)
         assert (np.sort(passes, axis=1) == np.flatnonzero(labels == k)).all()
         assert not (passes[0] == passes[1]).all()
 
@@ -72,18 +86,20 @@ def test_every_class_once_a_round_and_every_image_once_a_pass():
 def chi_square_limit(freedom, deviations=3.5):
     """What chi-square exceeds about twice in ten thousand times (Wilson and Hilferty)."""
     spread = 2 / (9 * freedom)
-    return freedom * (1 - spread + deviations * spread ** 0.5) ** 3
+    return freedom * (1 - spread + deviations * spread**0.5) ** 3
 
 
 def test_classes_and_images_are_uniform_at_every_place_of_their_lists():
     labels = unequal_labels(30, 20, 20)
     drawn = ClassAware(labels, 2).draw(np.arange(30 * 20 * 60))
     slots = np.arange(len(drawn)) % 30
-    for values, places, count in ((labels[drawn], slots, 30),
-                                  (drawn % 20, np.arange(len(drawn)) // 30 % 20, 20)):
+    for values, places, count in (
+        (labels[drawn], slots, 30),
+        (drawn % 20, np.arange(len(drawn)) // 30 % 20, 20),
+    ):
         table = np.zeros((count, count))
         np.add.at(table, (places, values), 1)
-        expected = table.sum() / count ** 2
+        expected = table.sum() / count**2
         # rows and columns are exact for the classes, so (count - 1)^2 degrees are free at least
         assert ((table - expected) ** 2 / expected).sum() < chi_square_limit(count * (count - 1))
 
@@ -98,8 +114,11 @@ def test_a_draw_in_the_middle_of_an_epoch_is_uniform_over_the_classes():
     assert chi_square < chi_square_limit(PLACES2_CLASSES - 1)
 
 
-ORDERS = {"keys": lambda: KeyOrder(23), "shuffled": lambda: ShuffledOrder(23, 5),
-          "class aware": lambda: ClassAware(unequal_labels(6, 2, 9), 5)}
+ORDERS = {
+    "keys": lambda: KeyOrder(23),
+    "shuffled": lambda: ShuffledOrder(23, 5),
+    "class aware": lambda: ClassAware(unequal_labels(6, 2, 9), 5),
+}
 
 
 @pytest.mark.parametrize("name", ORDERS)
@@ -118,8 +137,9 @@ def test_any_position_continues_and_processes_share(name):
     np.testing.assert_array_equal(shares, whole)
 
 
-@pytest.mark.parametrize("make", [lambda seed: ShuffledOrder(50, seed),
-                                  lambda seed: ClassAware(np.arange(50) % 5, seed)])
+@pytest.mark.parametrize(
+    "make", [lambda seed: ShuffledOrder(50, seed), lambda seed: ClassAware(np.arange(50) % 5, seed)]
+)
 def test_the_seed_decides(make):
     first = make(1).draw(np.arange(100))
     np.testing.assert_array_equal(make(1).draw(np.arange(100)), first)
@@ -141,8 +161,9 @@ def test_the_size_of_places2():
     assert sizes.min() >= 4_000 and sizes.max() <= 30_000
     tracemalloc.start()
     order = ClassAware(labels, 1)
-    drawn = np.concatenate([order.draw(np.arange(first, first + 401_000))
-                            for first in range(0, 4_010_000, 401_000)])
+    drawn = np.concatenate(
+        [order.draw(np.arange(first, first + 401_000)) for first in range(0, 4_010_000, 401_000)]
+    )
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes + labels.nbytes < 200e6

@@ -36,8 +36,11 @@ from caffe.proto.text import parse_text, read_net
 
 GOLDEN = Path(__file__).parent / "golden"
 RECORDED = json.loads((GOLDEN / "command.json").read_text())
-PROGRAMS = {"caffe": brew.main, "classification": classification.main,
-            "extract_features": extract_features.main}
+PROGRAMS = {
+    "caffe": brew.main,
+    "classification": classification.main,
+    "extract_features": extract_features.main,
+}
 # what only the original says: where it reads which definition, its factory, its database
 LEFT_OUT = re.compile("The NetState |Ignoring source layer extra|Opened lmdb")
 NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:e[-+]\d+)?")
@@ -62,11 +65,17 @@ def folder(tmp_path_factory):
 
 def lines_of(pairs, net_lines=True):
     """The comparable lines of a log as (words, numbers)."""
-    lines = [message for source, message in pairs
-             if (source or not pairs_are_log(pairs)) and source not in ("layer_factory", "db_lmdb")
-             and (net_lines or source != "net") and not LEFT_OUT.match(message)]
+    lines = [
+        message
+        for source, message in pairs
+        if (source or not pairs_are_log(pairs))
+        and source not in ("layer_factory", "db_lmdb")
+        and (net_lines or source != "net")
+        and not LEFT_OUT.match(message)
+    ]
     return [NUMBER.sub("#", line) for line in lines], [
-        float(number) for line in lines for number in NUMBER.findall(line)]
+        float(number) for line in lines for number in NUMBER.findall(line)
+    ]
 
 
 def pairs_are_log(pairs):
@@ -83,7 +92,7 @@ def test_commands_print_what_bvlcs_print(folder, monkeypatch, capfd, name):
     mine = command_cases.plain(captured.err + captured.out)
     theirs = RECORDED[name]
     if program == "classification":
-        theirs = theirs[theirs.index(mine[0]):]
+        theirs = theirs[theirs.index(mine[0]) :]
     texts, numbers = lines_of(mine, program == "caffe")
     their_texts, their_numbers = lines_of(theirs, program == "caffe")
     assert texts == their_texts
@@ -100,25 +109,35 @@ def test_extracted_features_are_bvlcs(folder):
 
 # ---- flags ---------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("words", [
-    ["train", "-solver", "s", "-gpu", "0", "-level=2"],
-    ["train", "--solver=s", "--gpu=0", "--level", "2"],
-    ["-solver=s", "--gpu", "0", "train", "-level", "2"],
-])
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "-solver", "s", "-gpu", "0", "-level=2"],
+        ["train", "--solver=s", "--gpu=0", "--level", "2"],
+        ["-solver=s", "--gpu", "0", "train", "-level", "2"],
+    ],
+)
 def test_flags_take_one_dash_or_two(words):
     options = brew.parser().parse_args(words)
     assert (options.command, options.solver, options.gpu, options.level) == ("train", "s", "0", 2)
 
 
-@pytest.mark.parametrize("words, on_stderr, in_file", [
-    ([], True, False), (["-log_dir=LOGS"], True, True),
-    (["--log_dir", "LOGS", "-noalsologtostderr"], False, True),
-    (["-log_dir", "LOGS", "--alsologtostderr=false"], False, True),
-    (["-logtostderr", "-log_dir=LOGS"], True, False),
-    (["--logtostderr=1", "-log_dir=LOGS"], True, False),
-    (["-log_dir=LOGS", "--minloglevel=3"], False, False)])
-def test_glogs_flags_say_where_the_log_goes(folder, tmp_path, monkeypatch, capfd, words, on_stderr,
-                                            in_file):
+@pytest.mark.parametrize(
+    "words, on_stderr, in_file",
+    [
+        ([], True, False),
+        (["-log_dir=LOGS"], True, True),
+        (["--log_dir", "LOGS", "-noalsologtostderr"], False, True),
+        (["-log_dir", "LOGS", "--alsologtostderr=false"], False, True),
+        (["-logtostderr", "-log_dir=LOGS"], True, False),
+        (["--logtostderr=1", "-log_dir=LOGS"], True, False),
+        (["-log_dir=LOGS", "--minloglevel=3"], False, False),
+    ],
+)
+def test_glogs_flags_say_where_the_log_goes(
+    folder, tmp_path, monkeypatch, capfd, words, on_stderr, in_file
+):
     monkeypatch.chdir(folder)
     words = [word.replace("LOGS", str(tmp_path)) for word in words]
     assert brew.main([*words, "time", "-model=net.prototxt", "-iterations=1"]) == 0
@@ -146,8 +165,10 @@ ERRORS = [
     (["train", "-solver", "solver.prototxt", "-set", "base_lr=x"], "-set base_lr=x"),
     (["test"], "test needs -model"),
     (["test", "-model", "net.prototxt"], "test needs -weights"),
-    (["test", "-model", "net.prototxt", "-weights", "deploy.caffemodel", "-iterations", "0"],
-     "-iterations 0: expected at least 1"),
+    (
+        ["test", "-model", "net.prototxt", "-weights", "deploy.caffemodel", "-iterations", "0"],
+        "-iterations 0: expected at least 1",
+    ),
     (["time"], "time needs -model"),
     (["time", "-model", "net.prototxt", "-phase", "X"], "-phase X: expected TRAIN or TEST"),
     (["device_query"], "no CUDA device"),
@@ -172,9 +193,25 @@ def test_bad_command_lines_end_with_status_1(capsys, words):
 
 
 def test_settings_and_stages_reach_the_solver(folder, monkeypatch):
-    options = brew.parser().parse_args([
-        "train", "-solver", str(folder / "solver.prototxt"), "-set", "stepvalue=7,8", "-set",
-        "type=Adam", "-set", "momentum=0.5", "-stage", "a,b", "-level", "3", "-weights", "x,y"])
+    options = brew.parser().parse_args(
+        [
+            "train",
+            "-solver",
+            str(folder / "solver.prototxt"),
+            "-set",
+            "stepvalue=7,8",
+            "-set",
+            "type=Adam",
+            "-set",
+            "momentum=0.5",
+            "-stage",
+            "a,b",
+            "-level",
+            "3",
+            "-weights",
+            "x,y",
+        ]
+    )
     param = train_command.solver_param(options)
     assert (param.type, param.momentum, list(param.stepvalue)) == ("Adam", 0.5, [7, 8])
     assert (list(param.train_state.stage), param.train_state.level) == (["a", "b"], 3)
@@ -194,6 +231,7 @@ def test_device_query_names_the_properties(monkeypatch, caplog):
     class Properties:
         def __getattr__(self, name):
             return name
+
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda index: Properties())
     monkeypatch.setattr("caffe.device.gpu_count", lambda: 1)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
@@ -203,6 +241,7 @@ def test_device_query_names_the_properties(monkeypatch, caplog):
 
 
 # ---- signals -------------------------------------------------------------------------------------
+
 
 def test_signals_become_requests_in_order():
     with Signals("stop", "snapshot") as signals:
@@ -225,10 +264,30 @@ def test_signals_can_be_ignored():
 def test_python_m_caffe_stops_at_sigint_with_a_snapshot(folder, tmp_path):
     environment = dict(os.environ, PYTHONPATH=str(Path(caffe.__file__).parent.parent))
     with subprocess.Popen(
-        [sys.executable, "-m", "caffe", "train", "-solver", str(folder / "solver.prototxt"),
-         "-set", "max_iter=100000000", "-set", "test_interval=0", "-set", "test_iter=",
-         "-set", "snapshot=0", "-set", "display=0", "-set", f"snapshot_prefix={tmp_path}/stop"],
-        env=environment, stderr=subprocess.PIPE, text=True) as process:
+        [
+            sys.executable,
+            "-m",
+            "caffe",
+            "train",
+            "-solver",
+            str(folder / "solver.prototxt"),
+            "-set",
+            "max_iter=100000000",
+            "-set",
+            "test_interval=0",
+            "-set",
+            "test_iter=",
+            "-set",
+            "snapshot=0",
+            "-set",
+            "display=0",
+            "-set",
+            f"snapshot_prefix={tmp_path}/stop",
+        ],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
         for line in process.stderr:
             if "Learning Rate Policy" in line:
                 process.send_signal(signal.SIGINT)
@@ -250,15 +309,25 @@ def test_two_processes_of_the_command_train_alike(folder, tmp_path):
         f"    param = read_solver({str(folder / 'solver.prototxt')!r})\n"
         f"    param.net, param.snapshot_prefix = {str(folder / 'net.prototxt')!r}, 'both'\n"
         "    with Signals() as signals:\n"
-        "        train.train_together(train.Job(param), [None, None], signals)\n")
-    environment = dict(os.environ, PYTHONPATH=str(Path(caffe.__file__).parent.parent),
-                       OMP_NUM_THREADS="1")
-    subprocess.run([sys.executable, str(script)], cwd=tmp_path, env=environment, check=True,
-                   stderr=subprocess.PIPE, timeout=120)
-    alone = caffe.Net(str(folder / "net.prototxt"), caffe.TRAIN,
-                      weights=str(folder / "snap_iter_4.caffemodel"))
-    both = caffe.Net(str(folder / "net.prototxt"), caffe.TRAIN,
-                     weights=str(tmp_path / "both_iter_4.caffemodel"))
+        "        train.train_together(train.Job(param), [None, None], signals)\n"
+    )
+    environment = dict(
+        os.environ, PYTHONPATH=str(Path(caffe.__file__).parent.parent), OMP_NUM_THREADS="1"
+    )
+    subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        stderr=subprocess.PIPE,
+        timeout=120,
+    )
+    alone = caffe.Net(
+        str(folder / "net.prototxt"), caffe.TRAIN, weights=str(folder / "snap_iter_4.caffemodel")
+    )
+    both = caffe.Net(
+        str(folder / "net.prototxt"), caffe.TRAIN, weights=str(tmp_path / "both_iter_4.caffemodel")
+    )
     # finetune has overwritten snap_iter_4; train it again from the start
     solver = caffe.get_solver(str(folder / "solver.prototxt"))
     solver.param.snapshot = 0
@@ -267,17 +336,21 @@ def test_two_processes_of_the_command_train_alike(folder, tmp_path):
     for mine, theirs in zip(alone.params["fc"], both.params["fc"], strict=True):
         np.testing.assert_allclose(mine.data, theirs.data, rtol=1e-6)
     assert sorted(path.name for path in tmp_path.glob("*.solverstate")) == [
-        "both_iter_4.solverstate", "both_iter_6.solverstate"]
+        "both_iter_4.solverstate",
+        "both_iter_6.solverstate",
+    ]
 
 
 # ---- companions ----------------------------------------------------------------------------------
+
 
 def test_upgrades_write_the_current_form(tmp_path):
     old = GOLDEN / "upgrade" / "v1_all_types.old.prototxt"
     new = tmp_path / "new.prototxt"
     assert upgrade.net_text([str(old), str(new)]) == 0
-    expected = parse_text(old.with_name("v1_all_types.new.prototxt").read_text(),
-                          caffe_pb2.NetParameter())
+    expected = parse_text(
+        old.with_name("v1_all_types.new.prototxt").read_text(), caffe_pb2.NetParameter()
+    )
     assert parse_text(new.read_text(), caffe_pb2.NetParameter()) == expected
     binary = tmp_path / "old.caffemodel"
     binary.write_bytes(parse_text(old.read_text(), caffe_pb2.NetParameter()).SerializeToString())
@@ -290,15 +363,19 @@ def test_solvers_are_upgraded_without_more(tmp_path):
     assert upgrade.solver_text([str(old), str(new)]) == 0
     expected = old.with_name("solver_adam.new.prototxt").read_text()
     assert parse_text(new.read_text(), caffe_pb2.SolverParameter()) == parse_text(
-        expected, caffe_pb2.SolverParameter())
+        expected, caffe_pb2.SolverParameter()
+    )
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({4: "pool_lmdb"}, "2 blobs for 1 databases"),
-    ({6: "leveldb"}, "'leveldb': expected lmdb"),
-    ({3: "pol,fc"}, "no blob 'pol'; did you mean 'pool'"),
-    ({4: ".,x"}, "is already there"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({4: "pool_lmdb"}, "2 blobs for 1 databases"),
+        ({6: "leveldb"}, "'leveldb': expected lmdb"),
+        ({3: "pol,fc"}, "no blob 'pol'; did you mean 'pool'"),
+        ({4: ".,x"}, "is already there"),
+    ],
+)
 def test_extract_features_says_what_is_wrong(folder, monkeypatch, capfd, changes, message):
     monkeypatch.chdir(folder)
     words = list(command_cases.COMMANDS["extract_features"])
@@ -318,8 +395,20 @@ def test_classification_counts_the_labels(folder, monkeypatch, capfd):
 
 def test_draw_net_writes_dot(folder, tmp_path):
     out = tmp_path / "net.dot"
-    assert draw_net.main([str(folder / "net.prototxt"), str(out), "--phase", "TRAIN",
-                          "-rankdir", "TB", "--display_lrm"]) == 0
+    assert (
+        draw_net.main(
+            [
+                str(folder / "net.prototxt"),
+                str(out),
+                "--phase",
+                "TRAIN",
+                "-rankdir",
+                "TB",
+                "--display_lrm",
+            ]
+        )
+        == 0
+    )
     text = out.read_text()
     assert "rankdir=TB" in text and "lr mult: 1.0, 2.0" in text and "layer:test" not in text
 
@@ -344,13 +433,20 @@ I0101 00:00:04.000000  1 solver.cpp:1]     Test net output #1: loss = 1 (* 1 = 1
 def test_parse_log_makes_two_tables(tmp_path, capsys):
     (tmp_path / "a.log").write_text(LOG)
     assert parse_log.main([str(tmp_path / "a.log"), str(tmp_path), "--verbose"]) == 0
-    train, test = (list(csv.reader((tmp_path / f"a.log.{kind}").read_text().splitlines()))
-                   for kind in ("train", "test"))
-    assert train == [["NumIters", "Seconds", "LearningRate", "loss"],
-                     ["0.0", "2.0", "0.01", "2.5"], ["20.0", "4.0", "0.001", "1e-05"]]
-    assert test == [["NumIters", "Seconds", "LearningRate", "accuracy", "loss"],
-                    ["0.0", "0.5", "0.01", "0.1", "2.3"],
-                    ["30.0", "5.0", "0.001", "nan", "1.0"]]
+    train, test = (
+        list(csv.reader((tmp_path / f"a.log.{kind}").read_text().splitlines()))
+        for kind in ("train", "test")
+    )
+    assert train == [
+        ["NumIters", "Seconds", "LearningRate", "loss"],
+        ["0.0", "2.0", "0.01", "2.5"],
+        ["20.0", "4.0", "0.001", "1e-05"],
+    ]
+    assert test == [
+        ["NumIters", "Seconds", "LearningRate", "accuracy", "loss"],
+        ["0.0", "0.5", "0.01", "0.1", "2.3"],
+        ["30.0", "5.0", "0.001", "nan", "1.0"],
+    ]
     assert "20.0,4.0,0.001,1e-05" in capsys.readouterr().out
 
 
@@ -367,7 +463,10 @@ def test_parse_log_reads_this_commands_log(folder, tmp_path, monkeypatch, capfd)
     assert parse_log.main([str(tmp_path / "log"), str(tmp_path)]) == 0
     rows = list(csv.DictReader((tmp_path / "log.train").read_text().splitlines()))
     assert [(row["NumIters"], row["LearningRate"]) for row in rows] == [
-        ("0.0", "0.1"), ("2.0", "0.1"), ("4.0", "0.05")]
+        ("0.0", "0.1"),
+        ("2.0", "0.1"),
+        ("4.0", "0.05"),
+    ]
     tests = csv.DictReader((tmp_path / "log.test").read_text().splitlines())
     assert [row["NumIters"] for row in tests] == ["0.0", "3.0", "6.0"]
 

@@ -16,9 +16,18 @@ GEOMETRY = ((1, 1), (1, 1), (1, 1), False, (0, 0), 1)
 TOLERANCE = 3e-6  # of the largest value
 # N, C, H, W, K: whole and broken pieces of a row, images higher than a piece that the cache holds,
 # fewer rows than threads, rows and columns of one pixel
-SHAPES = [(4, 16, 32, 32, 16), (3, 16, 5, 31, 32), (2, 32, 9, 7, 16), (2, 64, 8, 8, 64),
-          (1, 64, 3, 40, 16), (1, 32, 40, 33, 64), (5, 16, 1, 3, 16), (2, 16, 4, 1, 32),
-          (1, 16, 1, 1, 16), (1, 64, 2, 100, 64)]
+SHAPES = [
+    (4, 16, 32, 32, 16),
+    (3, 16, 5, 31, 32),
+    (2, 32, 9, 7, 16),
+    (2, 64, 8, 8, 64),
+    (1, 64, 3, 40, 16),
+    (1, 32, 40, 33, 64),
+    (5, 16, 1, 3, 16),
+    (2, 16, 4, 1, 32),
+    (1, 16, 1, 1, 16),
+    (1, 64, 2, 100, 64),
+]
 
 
 def last(*shape, seed):
@@ -43,10 +52,12 @@ def threads(request):
 @pytest.mark.parametrize("n, c, h, w, k", SHAPES)
 def test_convolution_and_its_gradients(n, c, h, w, k):
     x, weight, dy = (last(n, c, h, w, seed=0), last(k, c, 3, 3, seed=1), last(n, k, h, w, seed=2))
-    assert_close(cpu.convolve_3x3(x, weight),
-                 torch.convolution(x.double(), weight.double(), None, *GEOMETRY))
+    assert_close(
+        cpu.convolve_3x3(x, weight), torch.convolution(x.double(), weight.double(), None, *GEOMETRY)
+    )
     dx, dweight, _ = torch.ops.aten.convolution_backward(
-        dy.double(), x.double(), weight.double(), None, *GEOMETRY, (True, True, False))
+        dy.double(), x.double(), weight.double(), None, *GEOMETRY, (True, True, False)
+    )
     found = cpu.convolve_3x3_backward(dy, x, weight, (True, True))
     assert_close(found[0], dx)
     assert_close(found[1], dweight)
@@ -55,9 +66,11 @@ def test_convolution_and_its_gradients(n, c, h, w, k):
 
 def test_diffs_that_are_not_dense():
     x, weight, dy = last(2, 16, 6, 6, seed=0), last(16, 16, 3, 3, seed=1), last(2, 40, 6, 6, seed=2)
-    for found, dense in zip(cpu.convolve_3x3_backward(dy[:, 3:19], x, weight, (True, True)),
-                            cpu.convolve_3x3_backward(dy[:, 3:19].contiguous(), x, weight,
-                                                      (True, True)), strict=True):
+    for found, dense in zip(
+        cpu.convolve_3x3_backward(dy[:, 3:19], x, weight, (True, True)),
+        cpu.convolve_3x3_backward(dy[:, 3:19].contiguous(), x, weight, (True, True)),
+        strict=True,
+    ):
         assert torch.equal(found, dense)
 
 
@@ -84,27 +97,40 @@ layer {{ name: "loss" type: "Reduction" bottom: "conv" top: "loss" loss_weight: 
 """
 
 
-@pytest.mark.parametrize("options, taken", [
-    ("pad: 1 bias_term: false", True), ("pad_h: 1 pad_w: 1 bias_term: false", True),
-    ("pad: 1", False), ("bias_term: false", False), ("pad: 1 stride: 2 bias_term: false", False),
-    ("pad: 2 dilation: 2 bias_term: false", False), ("pad: 1 group: 2 bias_term: false", False)])
+@pytest.mark.parametrize(
+    "options, taken",
+    [
+        ("pad: 1 bias_term: false", True),
+        ("pad_h: 1 pad_w: 1 bias_term: false", True),
+        ("pad: 1", False),
+        ("bias_term: false", False),
+        ("pad: 1 stride: 2 bias_term: false", False),
+        ("pad: 2 dilation: 2 bias_term: false", False),
+        ("pad: 1 group: 2 bias_term: false", False),
+    ],
+)
 def test_layers_that_take_them(monkeypatch, options, taken):
     calls = []
     for name in ("convolve_3x3", "convolve_3x3_backward"):
         run = getattr(cpu, name)
-        monkeypatch.setattr(cpu, name, lambda *arguments, run=run, name=name: (
-            calls.append(name) or run(*arguments)))
+        monkeypatch.setattr(
+            cpu, name, lambda *arguments, run=run, name=name: calls.append(name) or run(*arguments)
+        )
 
     def run():
-        param = text_format.Parse("force_backward: true" + LAYER.format(options),
-                                  caffe_pb2.NetParameter())
+        param = text_format.Parse(
+            "force_backward: true" + LAYER.format(options), caffe_pb2.NetParameter()
+        )
         net, random = caffe.Net(param, caffe.TRAIN), np.random.RandomState(0)
         for blob in (net.blobs["data"], net.params["conv"][0]):
             blob.data[...] = random.randn(*blob.shape)
         net.forward()
         net.backward()
-        return [net.blobs["conv"].data.copy(), net.blobs["data"].diff.copy(),
-                net.params["conv"][0].diff.copy()]
+        return [
+            net.blobs["conv"].data.copy(),
+            net.blobs["data"].diff.copy(),
+            net.params["conv"][0].diff.copy(),
+        ]
 
     found = run()
     assert calls == (["convolve_3x3", "convolve_3x3_backward"] if taken else [])

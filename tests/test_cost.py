@@ -13,7 +13,7 @@ from relaybp.schedules import make_schedule
 
 pytestmark = pytest.mark.usefixtures("project_layers")
 
-NETWORKS = [name[:-len("_relay")] for name in models.names() if name.endswith("_relay")]
+NETWORKS = [name[: -len("_relay")] for name in models.names() if name.endswith("_relay")]
 
 
 def test_live_bytes_counts_what_lives():
@@ -44,9 +44,17 @@ def peak_of_a_step(name, folder, fused=True):
         return live.peak
 
 
-@pytest.mark.parametrize("network", [
-    "plain16", "resnet20", *(pytest.param(name, marks=pytest.mark.heavy) for name in
-                             ("resnet50", "model_a", "model_b", "vgg19", "inception_v3"))])
+@pytest.mark.parametrize(
+    "network",
+    [
+        "plain16",
+        "resnet20",
+        *(
+            pytest.param(name, marks=pytest.mark.heavy)
+            for name in ("resnet50", "model_a", "model_b", "vgg19", "inception_v3")
+        ),
+    ],
+)
 def test_relay_takes_no_more_memory_than_multi_loss(tmp_path, network):
     multi_loss = peak_of_a_step(network + "_multiloss", str(tmp_path))
     assert peak_of_a_step(network + "_relay", str(tmp_path)) == multi_loss
@@ -92,13 +100,19 @@ def test_the_test_net_is_the_plain_ones_layer_by_layer(network):
         assert trained == plain
     deploy = run_folder.read(f"{folder}/deploy.prototxt", caffe_pb2.NetParameter())
     kept = [layer.name for layer in deploy.layer if layer.type not in ("Input", "Softmax")]
-    assert kept == [name for name, kind in plain
-                    if kind not in ("Data", "Accuracy", "SoftmaxWithLoss")]
+    assert kept == [
+        name for name, kind in plain if kind not in ("Data", "Accuracy", "SoftmaxWithLoss")
+    ]
 
 
 def layers_of_test(net, stage):
     """(name, type) of the layers of a NetParameter that stand in its TEST net."""
-    return [(layer.name, layer.type) for layer in net.layer
-            if not layer.include or any(
-                (not rule.HasField("phase") or rule.phase == TEST)
-                and (stage not in rule.not_stage) for rule in layer.include)]
+    return [
+        (layer.name, layer.type)
+        for layer in net.layer
+        if not layer.include
+        or any(
+            (not rule.HasField("phase") or rule.phase == TEST) and (stage not in rule.not_stage)
+            for rule in layer.include
+        )
+    ]

@@ -25,8 +25,10 @@ REFUSED = [
     (data_cases.data("missing"), "no LMDB; there is nothing at that path; the current folder is"),
     (data_cases.data("raw").replace("LMDB", "LEVELDB"), "make an LMDB with convert_imageset"),
     (data_cases.data("raw", 'mean_file: "nothing.binaryproto"'), "mean_file: .*compute_image_mean"),
-    (data_cases.data("raw", 'mean_file: "FOLDER/large_mean.binaryproto"'),
-     r"'00000000' of .* has .*\(3, 8, 10\), the mean \(3, 12, 12\)"),
+    (
+        data_cases.data("raw", 'mean_file: "FOLDER/large_mean.binaryproto"'),
+        r"'00000000' of .* has .*\(3, 8, 10\), the mean \(3, 12, 12\)",
+    ),
     (data_cases.data("raw", "mean_value: 1 mean_value: 2"), "one mean_value, or one per channel"),
     (data_cases.data("raw", f"mean_value: 1 {MEAN}"), "exclude each other"),
     (data_cases.data("raw", "crop_size: 9"), "'00000000' .* 8 x 10; crop_size 9 must fit"),
@@ -37,14 +39,19 @@ REFUSED = [
     (data_cases.images().replace('"FOLDER/" ', '"nowhere/" '), "nowhere/0 .png does not exist"),
     (data_cases.hdf5("data", "weight"), r"no dataset 'weight'.*\['count', 'data', 'label'\]"),
     (data_cases.hdf5("data").replace("hdf5.txt", "images.txt"), "cannot read HDF5 file 0 .png"),
-    (data_cases.hdf5("data").replace("hdf5_data", "transform_param { scale: 2 } hdf5_data"),
-     "does not transform"),
+    (
+        data_cases.hdf5("data").replace("hdf5_data", "transform_param { scale: 2 } hdf5_data"),
+        "does not transform",
+    ),
     (data_cases.windows().replace("windows.txt", "images.txt"), "line 1 .*each image expected"),
     (data_cases.windows("fg_threshold: 2"), "has no foreground window"),
     (data_cases.windows("", ""), "crop_size must be given"),
-    (data_cases.dummy("shape { dim: 2 }", ("a", "b", "c")).replace("}", "} data_filler { } "
-                                                                   "data_filler { }", 1),
-     "data_filler has 2 values for 3 tops"),
+    (
+        data_cases.dummy("shape { dim: 2 }", ("a", "b", "c")).replace(
+            "}", "} data_filler { } data_filler { }", 1
+        ),
+        "data_filler has 2 values for 3 tops",
+    ),
 ]
 
 
@@ -60,14 +67,24 @@ def damaged(kind):
     records = [data_cases.datum(caffe_pb2, "raw", i).SerializeToString() for i in range(6)]
     return {
         "cut": (records[:4] + [records[4][:50]] + records[5:], "'00000004'.*not a Datum"),
-        "short": (records[:4] + [caffe_pb2.Datum(channels=3, height=9, width=9, data=b"x")
-                                 .SerializeToString()] + records[5:],
-                  r"'00000004'.*\(3, 9, 9\), but it holds 1"),
-        "image": (records[:4] + [caffe_pb2.Datum(encoded=True, data=b"JPEG")
-                                 .SerializeToString()] + records[5:],
-                  "'00000004'.*not an image"),
-        "size": (records[:4] + [data_cases.datum(caffe_pb2, "sizes", 1).SerializeToString()]
-                 + records[5:], r"'00000004' of .* has .*\(3, 9, 11\), but record '00000003'"),
+        "short": (
+            records[:4]
+            + [caffe_pb2.Datum(channels=3, height=9, width=9, data=b"x").SerializeToString()]
+            + records[5:],
+            r"'00000004'.*\(3, 9, 9\), but it holds 1",
+        ),
+        "image": (
+            records[:4]
+            + [caffe_pb2.Datum(encoded=True, data=b"JPEG").SerializeToString()]
+            + records[5:],
+            "'00000004'.*not an image",
+        ),
+        "size": (
+            records[:4]
+            + [data_cases.datum(caffe_pb2, "sizes", 1).SerializeToString()]
+            + records[5:],
+            r"'00000004' of .* has .*\(3, 9, 11\), but record '00000003'",
+        ),
     }[kind]
 
 
@@ -125,8 +142,10 @@ def test_an_lmdb_can_be_replaced_when_its_nets_are_gone(tmp_path):
         record = data_cases.datum(caffe_pb2, "raw", label).SerializeToString()
         path = tmp_path / "db"
         if path.exists():
-            with lmdb.open(str(path), map_size=1 << 24) as environment, \
-                    environment.begin(write=True) as db:
+            with (
+                lmdb.open(str(path), map_size=1 << 24) as environment,
+                environment.begin(write=True) as db,
+            ):
                 db.put(b"00000000", record)
         else:
             data_cases.write_lmdb(str(path), [record])

@@ -84,12 +84,13 @@ AUGMENTED = data_cases.data("color", f"crop_size: 6 mirror: true {MEAN} scale: 0
 def candidates(folder, record):
     """Every crop of a record, not mirrored and mirrored, as the definition gives it."""
     image = data_cases.pixels((8, 10, 3), record).transpose(2, 0, 1)[::-1].astype(np.float64)
-    mean = caffe.io.blobproto_to_array(caffe_pb2.BlobProto.FromString(
-        Path(folder, "mean.binaryproto").read_bytes()))[0]
+    mean = caffe.io.blobproto_to_array(
+        caffe_pb2.BlobProto.FromString(Path(folder, "mean.binaryproto").read_bytes())
+    )[0]
     image = (image - mean) * 0.5
     for top in range(3):
         for left in range(5):
-            crop = image[:, top:top + 6, left:left + 6]
+            crop = image[:, top : top + 6, left : left + 6]
             yield (top, left, False), crop
             yield (top, left, True), crop[:, :, ::-1]
 
@@ -100,8 +101,11 @@ def test_random_crops_and_mirrors_are_uniform(folder):
     seen = []
     for step, tops in enumerate(forwards(net, 150)):
         for item, values in enumerate(tops["data"]):
-            places = [place for place, crop in known[(4 * step + item) % 10]
-                      if np.allclose(crop, values, atol=1e-3)]
+            places = [
+                place
+                for place, crop in known[(4 * step + item) % 10]
+                if np.allclose(crop, values, atol=1e-3)
+            ]
             assert len(places) == 1
             seen += places
     counts = np.unique([repr(place) for place in seen], return_counts=True)[1]
@@ -116,8 +120,7 @@ def test_seed_decides_and_every_record_is_drawn_anew(folder):
     assert_equal(forwards(make_net(folder, AUGMENTED), 5), first)
     assert not np.array_equal(first[0]["data"], first[-1]["data"])  # records 0 to 3 both times
     caffe.set_random_seed(4)
-    assert not np.array_equal(forwards(make_net(folder, AUGMENTED), 1)[0]["data"],
-                              first[0]["data"])
+    assert not np.array_equal(forwards(make_net(folder, AUGMENTED), 1)[0]["data"], first[0]["data"])
 
 
 def test_crop_in_the_test_phase_is_mirrored_by_chance(folder):
@@ -132,14 +135,18 @@ def test_crop_in_the_test_phase_is_mirrored_by_chance(folder):
     assert 70 <= mirrored <= 130  # of 200: 4.2 standard deviations
 
 
-@pytest.mark.parametrize("text", [
-    data_cases.images("shuffle: true"),
-    data_cases.hdf5("data").replace("batch_size", "shuffle: true batch_size"),
-], ids=["ImageData", "HDF5Data"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        data_cases.images("shuffle: true"),
+        data_cases.hdf5("data").replace("batch_size", "shuffle: true batch_size"),
+    ],
+    ids=["ImageData", "HDF5Data"],
+)
 def test_shuffling_takes_every_record_once_per_epoch(folder, text):
     size, net = (5, make_net(folder, text)) if "Image" in text else (7, make_net(folder, text))
     rows = [row.tobytes() for tops in forwards(net, 4 * size) for row in tops["data"]]
-    epochs = [rows[i:i + size] for i in range(0, len(rows), size)]
+    epochs = [rows[i : i + size] for i in range(0, len(rows), size)]
     assert all(set(epoch) == set(epochs[0]) for epoch in epochs if len(epoch) == size)
     assert len(set(epochs[0])) == size
     assert epochs[0] != epochs[1]
@@ -175,17 +182,27 @@ def solvers():
     caffe.set_solver_rank(0)
 
 
-@pytest.mark.parametrize("text, size", [(data_cases.data("raw"), 10), (data_cases.images(), 5),
-                                        (data_cases.hdf5("count"), 7)])
+@pytest.mark.parametrize(
+    "text, size",
+    [(data_cases.data("raw"), 10), (data_cases.images(), 5), (data_cases.hdf5("count"), 7)],
+)
 def test_several_solvers_share_the_records(folder, text, size, solvers):
-    alone = [row.tobytes() for tops in forwards(make_net(folder, text), size * 3)
-             for row in tops[min(tops)]]
+    alone = [
+        row.tobytes()
+        for tops in forwards(make_net(folder, text), size * 3)
+        for row in tops[min(tops)]
+    ]
     caffe.set_solver_count(3)
     shares = []
     for rank in range(3):
         caffe.set_solver_rank(rank)
-        shares.append([row.tobytes() for tops in forwards(make_net(folder, text), size)
-                       for row in tops[min(tops)]])
+        shares.append(
+            [
+                row.tobytes()
+                for tops in forwards(make_net(folder, text), size)
+                for row in tops[min(tops)]
+            ]
+        )
     assert [row for rows in zip(*shares, strict=True) for row in rows] == alone
 
 
@@ -206,6 +223,7 @@ def test_rand_skip_starts_at_a_drawn_record(folder):
 
 
 # ---- threads and precision -----------------------------------------------------------------------
+
 
 def test_the_reading_thread_ends_with_its_net(folder):
     before = threading.active_count()
@@ -240,11 +258,18 @@ def test_a_prefetcher_may_be_freed_in_its_own_thread(ahead):
 
 def test_nothing_is_left_behind_when_the_interpreter_exits(folder):
     make_net(folder, data_cases.data("raw"))
-    script = (f"import caffe\nnet = caffe.Net({os.path.join(folder, 'net.prototxt')!r}, "
-              "caffe.TRAIN)\nnet.forward()\nprint(net.layers[0].position)")
-    done = subprocess.run([sys.executable, "-W", "error", "-X", "dev", "-c", script], timeout=100,
-                          capture_output=True, text=True, check=True,
-                          env={**os.environ, "PYTHONPATH": str(Path(caffe.__file__).parents[1])})
+    script = (
+        f"import caffe\nnet = caffe.Net({os.path.join(folder, 'net.prototxt')!r}, "
+        "caffe.TRAIN)\nnet.forward()\nprint(net.layers[0].position)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-X", "dev", "-c", script],
+        timeout=100,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(caffe.__file__).parents[1])},
+    )
     assert (done.stdout, done.stderr) == ("4\n", "")
 
 
@@ -260,13 +285,15 @@ def test_precision(folder, precision):
         device.set_precision("fp32")
     assert data.dtype == device.PRECISIONS[precision]
     assert label.dtype == (torch.float64 if precision == "fp64" else torch.float32)
-    np.testing.assert_allclose(data.double().numpy(), exact, rtol=2 ** -8)
+    np.testing.assert_allclose(data.double().numpy(), exact, rtol=2**-8)
 
 
 # ---- MemoryData ----------------------------------------------------------------------------------
 
-MEMORY = ('layer { name: "source" type: "MemoryData" top: "data" top: "label" memory_data_param '
-          "{ batch_size: 2 channels: 3 height: 2 width: 1 } }")
+MEMORY = (
+    'layer { name: "source" type: "MemoryData" top: "data" top: "label" memory_data_param '
+    "{ batch_size: 2 channels: 3 height: 2 width: 1 } }"
+)
 
 
 def test_memory_data_goes_round(folder):
@@ -275,14 +302,19 @@ def test_memory_data_goes_round(folder):
     net.layers[0].set_input_arrays(data, np.arange(6, dtype=np.float32))
     found = forwards(net, 4)
     for step, start in enumerate((0, 2, 4, 0)):
-        np.testing.assert_array_equal(found[step]["data"], data[start:start + 2])
+        np.testing.assert_array_equal(found[step]["data"], data[start : start + 2])
         assert found[step]["label"].ravel().tolist() == [start, start + 1]
 
 
-@pytest.mark.parametrize("shape, labels, pattern", [
-    ((4, 3, 2, 2), 4, r"expected data \(N, 3, 2, 1\)"), ((4, 3, 2, 1), 3, "and N labels; found"),
-    ((3, 3, 2, 1), 3, "multiple of the batch size 2; found 3"),
-    ((0, 3, 2, 1), 0, "multiple of the batch size 2; found 0")])
+@pytest.mark.parametrize(
+    "shape, labels, pattern",
+    [
+        ((4, 3, 2, 2), 4, r"expected data \(N, 3, 2, 1\)"),
+        ((4, 3, 2, 1), 3, "and N labels; found"),
+        ((3, 3, 2, 1), 3, "multiple of the batch size 2; found 3"),
+        ((0, 3, 2, 1), 0, "multiple of the batch size 2; found 0"),
+    ],
+)
 def test_memory_data_refuses(folder, shape, labels, pattern):
     net = make_net(folder, MEMORY)
     with pytest.raises(caffe.ShapeError, match=pattern):
@@ -302,6 +334,7 @@ def test_memory_data_warns_of_a_transformation(folder):
 
 # ---- DummyData -----------------------------------------------------------------------------------
 
+
 def test_window_data_warns_of_a_scale_without_effect(folder):
     text = data_cases.windows(transform="crop_size: 6 scale: 2")
     with pytest.warns(UserWarning, match="transform_param.scale has no effect, as in Caffe"):
@@ -311,9 +344,13 @@ def test_window_data_warns_of_a_scale_without_effect(folder):
 
 
 def test_dummy_data_refills_all_but_constants(folder):
-    net = make_net(folder, data_cases.dummy(
-        'shape { dim: 5 } data_filler { value: 2 } data_filler { type: "gaussian" }',
-        ("data", "label")))
+    net = make_net(
+        folder,
+        data_cases.dummy(
+            'shape { dim: 5 } data_filler { value: 2 } data_filler { type: "gaussian" }',
+            ("data", "label"),
+        ),
+    )
     assert net.blobs["data"].data.tolist() == [2] * 5  # before any forward
     first = net.forward()["label"].copy()
     net.blobs["data"].data[...] = 9

@@ -38,6 +38,7 @@ def images(tmp_path):
 
 # convert_imageset against the original
 
+
 @pytest.mark.parametrize("name", cases.CONVERSIONS)
 def test_records_are_those_of_the_original(images, name):
     expected = golden_records(name)
@@ -61,8 +62,9 @@ def oracle(folder, *command):
     return subprocess.run(["bash", str(ORACLE), *command], cwd=folder, capture_output=True)
 
 
-@pytest.mark.skipif(not ORACLE.exists() or oracle(ROOT, "true").returncode != 0,
-                    reason="needs BVLC Caffe")
+@pytest.mark.skipif(
+    not ORACLE.exists() or oracle(ROOT, "true").returncode != 0, reason="needs BVLC Caffe"
+)
 @pytest.mark.parametrize("encoded", [[], ["-encode_type=png"]])
 def test_the_originals_data_layer_reads_it(images, encoded):
     db = convert(images, "-resize_width=16", "-resize_height=12", *encoded)
@@ -76,6 +78,7 @@ def test_the_originals_data_layer_reads_it(images, encoded):
 
 # convert_imageset's own promises
 
+
 def test_any_number_of_workers_gives_the_same_database(tmp_path):
     many_images(tmp_path, 70)
     first = records(convert(tmp_path, "-shuffle", "--workers=1", db="one"))
@@ -88,8 +91,12 @@ def test_any_number_of_workers_gives_the_same_database(tmp_path):
 
 
 def test_resize_short_keeps_proportions(tmp_path):
-    for size, expected in (((40, 80), (20, 40)), ((50, 30), (33, 20)),
-                           ((10, 15), (20, 30)), ((20, 20), (20, 20))):
+    for size, expected in (
+        ((40, 80), (20, 40)),
+        ((50, 30), (33, 20)),
+        ((10, 15), (20, 30)),
+        ((20, 20), (20, 20)),
+    ):
         cv2.imwrite(str(tmp_path / "x.png"), np.full((*size, 3), 77, np.uint8))
         image = read_image(PLAIN._replace(short=20), str(tmp_path / "x.png"))
         assert image.shape == (3, *expected)
@@ -100,8 +107,9 @@ def test_the_map_grows(tmp_path, monkeypatch):
     monkeypatch.setattr(datum_db, "INITIAL_MAP_BYTES", 1 << 16)
     many_images(tmp_path, 3)
     convert(tmp_path, "-resize_width=200", "-resize_height=200")
-    assert [len(parse_datum(value, key).data) for key, value in records(tmp_path / "db").items()
-            ] == [3 * 200 * 200] * 3
+    assert [
+        len(parse_datum(value, key).data) for key, value in records(tmp_path / "db").items()
+    ] == [3 * 200 * 200] * 3
 
 
 def test_side_files(images):
@@ -116,11 +124,17 @@ def test_side_files(images):
     assert rows == [f"{k}\t{cases.LABELS.count(k)}" for k in range(9)]
 
 
-@pytest.mark.parametrize("flags, expected", [
-    (["-gray"], {"gray": True}), (["--gray=false"], {"gray": False}),
-    (["-shuffle", "-noshuffle"], {"shuffle": False}), (["-shuffle=1"], {"shuffle": True}),
-    (["-resize_width=3", "--resize_height", "4"], {"resize_width": 3, "resize_height": 4}),
-    (["--encode_type", "png"], {"encode_type": "png", "encoded": False})])
+@pytest.mark.parametrize(
+    "flags, expected",
+    [
+        (["-gray"], {"gray": True}),
+        (["--gray=false"], {"gray": False}),
+        (["-shuffle", "-noshuffle"], {"shuffle": False}),
+        (["-shuffle=1"], {"shuffle": True}),
+        (["-resize_width=3", "--resize_height", "4"], {"resize_width": 3, "resize_height": 4}),
+        (["--encode_type", "png"], {"encode_type": "png", "encoded": False}),
+    ],
+)
 def test_flags_are_read_as_gflags_reads_them(flags, expected):
     options = vars(convert_imageset.parser().parse_args([*flags, "root/", "list", "db"]))
     assert {name: options[name] for name in expected} == expected
@@ -188,11 +202,16 @@ def damage(data, kind):
     return {"empty": b"", "text": b"hello"}[kind]
 
 
-@pytest.mark.parametrize("name, kind, reason", [
-    ("a.jpg", "truncated", "damaged image: Premature end"),
-    ("sub dir/c.png", "truncated", "not an image that OpenCV can decode"),
-    ("sub dir/c.png", "bit flip", "not an image that OpenCV can decode"),
-    ("a.jpg", "empty", "the file is empty"), ("e.bmp", "text", "not an image that OpenCV can")])
+@pytest.mark.parametrize(
+    "name, kind, reason",
+    [
+        ("a.jpg", "truncated", "damaged image: Premature end"),
+        ("sub dir/c.png", "truncated", "not an image that OpenCV can decode"),
+        ("sub dir/c.png", "bit flip", "not an image that OpenCV can decode"),
+        ("a.jpg", "empty", "the file is empty"),
+        ("e.bmp", "text", "not an image that OpenCV can"),
+    ],
+)
 def test_a_bad_image_is_named_and_can_be_mended_or_left_out(images, name, kind, reason):
     path = images / "images" / name
     good = path.read_bytes()
@@ -217,8 +236,10 @@ def test_a_damaged_jpeg_can_be_kept_as_the_original_keeps_it(images):
     path = images / "images" / "a.jpg"
     path.write_bytes(damage(path.read_bytes(), "truncated"))
     image = read_image(PLAIN._replace(keep_damaged=True), str(path))
-    np.testing.assert_array_equal(np.frombuffer(image.data, np.uint8).reshape(image.shape),
-                                  cv2.imread(str(path)).transpose(2, 0, 1))
+    np.testing.assert_array_equal(
+        np.frombuffer(image.data, np.uint8).reshape(image.shape),
+        cv2.imread(str(path)).transpose(2, 0, 1),
+    )
 
 
 def test_wrong_labels_can_be_left_out(images):
@@ -266,8 +287,17 @@ def test_keys_that_do_not_fit():
 
 def conversion(folder, before="pass"):
     """A command that converts the images of `folder` in transactions of 50."""
-    return script(folder, "convert_imageset", before, "--workers=2", "-shuffle", "--skip_bad",
-                  f"{folder}/images/", str(folder / "list.txt"), str(folder / "db"))
+    return script(
+        folder,
+        "convert_imageset",
+        before,
+        "--workers=2",
+        "-shuffle",
+        "--skip_bad",
+        f"{folder}/images/",
+        str(folder / "list.txt"),
+        str(folder / "db"),
+    )
 
 
 def test_a_killed_conversion_goes_on_to_the_same_database(tmp_path):
@@ -294,8 +324,10 @@ def test_kills_at_random_moments_change_nothing(tmp_path, seed):
     for k in random.randint(0, 1200, 9):
         (tmp_path / "images" / f"{k}.bmp").write_bytes(b"")
     convert(tmp_path, "-shuffle", "--skip_bad", "--workers=1", db="undisturbed")
-    slowly = "put = datum_db.DatumDB.put; import time; datum_db.DatumDB.put = " \
+    slowly = (
+        "put = datum_db.DatumDB.put; import time; datum_db.DatumDB.put = "
         "lambda *args: (time.sleep(0.002), put(*args))"
+    )
     kills, reached = 0, set()
     while not (tmp_path / "db").exists():
         with subprocess.Popen(conversion(tmp_path, slowly), stderr=subprocess.PIPE) as child:
@@ -311,7 +343,8 @@ def test_kills_at_random_moments_change_nothing(tmp_path, seed):
     assert records(tmp_path / "db") == records(tmp_path / "undisturbed")
     for name in SIDE_FILES:
         assert (tmp_path / "db" / name).read_bytes() == (
-            tmp_path / "undisturbed" / name).read_bytes()
+            tmp_path / "undisturbed" / name
+        ).read_bytes()
 
 
 def test_a_full_disk_is_a_clear_error(tmp_path):
@@ -328,8 +361,13 @@ def test_a_full_disk_is_a_clear_error(tmp_path):
 def test_the_script_runs_without_a_python_path(images):
     args = [f"{images}/images/", str(images / "list.txt"), str(images / "db")]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run([sys.executable, str(ROOT / "data_prep" / "convert_imageset.py"), *args],
-                          capture_output=True, text=True, env=environment, cwd=images)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "data_prep" / "convert_imageset.py"), *args],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=images,
+    )
     assert done.returncode == 0
     assert "6 records, 8 classes" in done.stdout
 

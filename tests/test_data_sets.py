@@ -26,20 +26,28 @@ def images(tmp_path):
 
 # compute_image_mean
 
+
 @pytest.mark.parametrize("name", cases.MEANS)
 def test_mean_is_that_of_the_original(images, name):
     db = convert(images, *cases.CONVERSIONS[name])
     compute_image_mean.main([str(db), str(images / "mean.binaryproto")])
-    ours, theirs = (blobproto_to_array(caffe_pb2.BlobProto.FromString(data)) for data in (
-        (images / "mean.binaryproto").read_bytes(), golden()["mean/" + name]))
+    ours, theirs = (
+        blobproto_to_array(caffe_pb2.BlobProto.FromString(data))
+        for data in ((images / "mean.binaryproto").read_bytes(), golden()["mean/" + name])
+    )
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
 def test_mean_of_central_squares(images):
     db = convert(images)
-    expected = np.mean([decode_datum(value, key)[:, (h - 8) // 2:, (w - 8) // 2:][:, :8, :8]
-                        for key, value in records(db).items()
-                        for h, w in [decode_datum(value, key).shape[1:]]], axis=0)
+    expected = np.mean(
+        [
+            decode_datum(value, key)[:, (h - 8) // 2 :, (w - 8) // 2 :][:, :8, :8]
+            for key, value in records(db).items()
+            for h, w in [decode_datum(value, key).shape[1:]]
+        ],
+        axis=0,
+    )
     mean, count = compute_image_mean.mean_of(db, center_crop=8, workers=2)
     assert count == 6
     np.testing.assert_allclose(mean, expected, rtol=1e-12)
@@ -47,8 +55,11 @@ def test_mean_of_central_squares(images):
 
 def test_mean_errors(images):
     db = convert(images)
-    with pytest.raises(PrepError, match=r"'00000001_b.JPEG': 3 x 25 x 17.*before it are 3 x 20 x 26"
-                                        ".*-resize_width.*--center_crop"):
+    with pytest.raises(
+        PrepError,
+        match=r"'00000001_b.JPEG': 3 x 25 x 17.*before it are 3 x 20 x 26"
+        ".*-resize_width.*--center_crop",
+    ):
         compute_image_mean.main([str(db)])
     with pytest.raises(PrepError, match="gray.png': 16 x 14 is smaller|is smaller than"):
         compute_image_mean.main(["--center_crop=19", str(db)])
@@ -65,6 +76,7 @@ def test_mean_errors(images):
 
 # color_pca
 
+
 def test_color_pca_of_a_known_covariance(tmp_path):
     """Pixels at the eight corners of a box whose edges are 48, 24 and 12 long, in [0, 255]."""
     axes = np.array([[1, 2, 2], [2, 1, -2], [2, -2, 1]])  # each 3 long
@@ -77,7 +89,7 @@ def test_color_pca_of_a_known_covariance(tmp_path):
         db.finish([2], ["a"])
     color_pca.main([str(tmp_path / "db"), str(tmp_path / "color.txt")])
     values, vectors = finish._read_color(tmp_path / "color.txt", 3)  # as the layer does
-    np.testing.assert_allclose(values, np.array([24, 12, 6]) ** 2 / 255 ** 2, rtol=1e-8)
+    np.testing.assert_allclose(values, np.array([24, 12, 6]) ** 2 / 255**2, rtol=1e-8)
     np.testing.assert_allclose(vectors * np.sign(vectors[:, :1]), axes / 3, atol=1e-8)
 
 
@@ -85,8 +97,9 @@ def test_color_pca_is_numpys(images):
     db = convert(images, "-encode_type=png")
     for every in (1, 2):
         kept = list(records(db).items())[::every]
-        pixels = np.concatenate([decode_datum(value, key, color=True).reshape(3, -1)
-                                 for key, value in kept], axis=1)
+        pixels = np.concatenate(
+            [decode_datum(value, key, color=True).reshape(3, -1) for key, value in kept], axis=1
+        )
         covariance = np.cov(pixels / 255, bias=True)
         values, vectors, count = color_pca.color_pca(db, every, workers=2)
         assert count == len(kept)
@@ -105,6 +118,7 @@ def test_color_pca_errors(images):
 
 # make_list
 
+
 def test_make_list(tmp_path):
     for name, count in (("b dog", 20), ("a", 10)):
         (tmp_path / "in" / name / "deep").mkdir(parents=True)
@@ -112,23 +126,28 @@ def test_make_list(tmp_path):
             (tmp_path / "in" / name / ("deep" if k % 2 else "") / f"{k}.JPG").write_bytes(b"")
     (tmp_path / "in" / "a" / "notes.txt").write_text("no image")
     make_list.main(["--val_fraction=0.2", str(tmp_path / "in"), str(tmp_path / "out")])
-    lines = {split: (tmp_path / "out" / f"{split}.txt").read_text().splitlines()
-             for split in ("train", "val")}
+    lines = {
+        split: (tmp_path / "out" / f"{split}.txt").read_text().splitlines()
+        for split in ("train", "val")
+    }
     assert (tmp_path / "out" / "classes.txt").read_text() == "a\nb dog\n"
     assert [line[-1] for line in lines["val"]] == ["0"] * 2 + ["1"] * 4
     found = sorted(line.rsplit(" ", 1)[0] for line in lines["train"] + lines["val"])
-    assert found == sorted(str(path.relative_to(tmp_path / "in"))
-                           for path in (tmp_path / "in").rglob("*.JPG"))
+    assert found == sorted(
+        str(path.relative_to(tmp_path / "in")) for path in (tmp_path / "in").rglob("*.JPG")
+    )
     again = make_list.make_lists(tmp_path / "in", tmp_path / "again", 0.2)
     assert again == [("a", 8, 2), ("b dog", 16, 4)]
     assert (tmp_path / "again" / "val.txt").read_text().splitlines() == lines["val"]
 
 
 BAD_FOLDERS = [
-    ([], "has no subfolders"), (["train/a/1.jpg", "val/a/1.jpg"], "look like splits, not classes"),
+    ([], "has no subfolders"),
+    (["train/a/1.jpg", "val/a/1.jpg"], "look like splits, not classes"),
     (["a/1.jpg", "b/notes.txt"], r"1 of 2 classes have no training image:\n  b"),
     (["a/1.jpg", "2.jpg"], r"1 images outside the class folders:\n  2.jpg"),
-    (["a/1\n.jpg"], "a list file cannot hold such a name")]
+    (["a/1\n.jpg"], "a list file cannot hold such a name"),
+]
 
 
 @pytest.mark.parametrize("files, message", BAD_FOLDERS)
@@ -144,6 +163,7 @@ def test_make_list_errors(tmp_path, files, message):
 
 
 # demo_scenes
+
 
 def test_demo_scenes(tmp_path):
     small = partial(demo_scenes.make_demo, train=50, val=16)
@@ -161,8 +181,9 @@ def test_demo_scenes(tmp_path):
         assert {decode_datum(value, key).shape for key, value in one.items()} == {(3, 128, 128)}
     classes = (tmp_path / "one" / "classes.txt").read_text().split()
     assert len(classes) == 8
-    mean = blobproto_to_array(caffe_pb2.BlobProto.FromString(
-        (tmp_path / "one" / "mean.binaryproto").read_bytes()))
+    mean = blobproto_to_array(
+        caffe_pb2.BlobProto.FromString((tmp_path / "one" / "mean.binaryproto").read_bytes())
+    )
     assert mean.shape == (1, 3, 128, 128)
 
 
@@ -181,8 +202,10 @@ def test_demo_scenes_are_made_once(tmp_path, capsys):
 
 
 def test_a_folder_that_cannot_be_finished_leaves_nothing(tmp_path):
-    with pytest.raises(PrepError, match="cannot make .*out .* MB free.*: full; nothing is left"), \
-            complete_folder(tmp_path / "out"):
+    with (
+        pytest.raises(PrepError, match="cannot make .*out .* MB free.*: full; nothing is left"),
+        complete_folder(tmp_path / "out"),
+    ):
         raise OSError("full")
     with pytest.raises(KeyError), complete_folder(tmp_path / "out") as partial_folder:
         (partial_folder / "file").write_text("")

@@ -47,10 +47,12 @@ TOPS = {
         inner_product_param { num_output: 9 weight_filler { type: "msra" } } }
         layer { name: "relu6" type: "ReLU" bottom: "fc6" top: "fc6" }
         layer { name: "drop6" type: "Dropout" bottom: "fc6" top: "fc6" }
-        """ + TAIL.replace("BOTTOM", "fc6"),
+        """
+    + TAIL.replace("BOTTOM", "fc6"),
     "global pooling": """layer { name: "pool" type: "Pooling" bottom: "conv1" top: "pool"
         pooling_param { pool: AVE global_pooling: true } }
-        """ + TAIL.replace("BOTTOM", "pool"),
+        """
+    + TAIL.replace("BOTTOM", "pool"),
     "pyramid": """layer { name: "spp1" type: "Pooling" bottom: "conv1" top: "spp1"
         pooling_param { pool: MAX kernel_size: 6 stride: 6 } }
         layer { name: "flat1" type: "Flatten" bottom: "spp1" top: "flat1" }
@@ -58,32 +60,35 @@ TOPS = {
         pooling_param { pool: MAX kernel_size: 2 stride: 2 } }
         layer { name: "flat4" type: "Flatten" bottom: "spp4" top: "flat4" }
         layer { name: "spp" type: "Concat" bottom: "flat1" bottom: "flat4" top: "spp" }
-        """ + TAIL.replace("BOTTOM", "spp"),
+        """
+    + TAIL.replace("BOTTOM", "spp"),
 }
 
 
 def net_param(top="two", data="data"):
-    return text_format.Parse((HEAD + TOPS[top]).replace("DATA", str(data)),
-                             caffe_pb2.NetParameter())
+    return text_format.Parse(
+        (HEAD + TOPS[top]).replace("DATA", str(data)), caffe_pb2.NetParameter()
+    )
 
 
 @pytest.fixture
 def weights(tmp_path):
     """Makes a .caffemodel with seeded weights for a net."""
+
     def make(param):
         layers, _ = dense.prediction_layers(caffe_pb2, param)
         caffe.set_random_seed(5)
         net = dense._net(caffe, layers, "data", (1, 3, CROP, CROP), None)
         net.save(str(tmp_path / "a.caffemodel"))
         return str(tmp_path / "a.caffemodel")
+
     return make
 
 
 @pytest.mark.parametrize("step", [1, 2])
 @pytest.mark.parametrize("top", TOPS)
 def test_scores_are_the_mean_over_all_crops(weights, top, step):
-    """Without padding a position of the map is a crop: the plain net on each of them is the truth.
-    """
+    """Without padding a position of the map is a crop: the plain net on each is the truth."""
     param, image = net_param(top), np.random.RandomState(1).randn(3, 18, 21).astype(np.float32)
     path = weights(param)
     found = dense.Dense(caffe, param, path, CROP, step=step).scores(image)
@@ -92,7 +97,7 @@ def test_scores_are_the_mean_over_all_crops(weights, top, step):
     crops = []
     for y in range(0, 18 - CROP + 1, STRIDE * step):
         for x in range(0, 21 - CROP + 1, STRIDE * step):
-            plain.blobs["data"].data[...] = image[:, y:y + CROP, x:x + CROP]
+            plain.blobs["data"].data[...] = image[:, y : y + CROP, x : x + CROP]
             plain.forward()
             each = np.exp(plain.blobs[scores].data.ravel().astype(np.float64))
             crops.append(each / each.sum())
@@ -109,13 +114,22 @@ def test_the_training_crop_gives_one_position(weights):
         net.scores(np.zeros((3, 12, 20), np.float32))
 
 
-@pytest.mark.parametrize("model, blob", [
-    ("vgg19", "pool5"), ("model_a", "conv5_5"), ("model_b", "inception4d"),
-    ("resnet50_relay", "res5c"), ("inception_v3", "inception5b"), ("auxnet-56-5", "last_bn")])
+@pytest.mark.parametrize(
+    "model, blob",
+    [
+        ("vgg19", "pool5"),
+        ("model_a", "conv5_5"),
+        ("model_b", "inception4d"),
+        ("resnet50_relay", "res5c"),
+        ("inception_v3", "inception5b"),
+        ("auxnet-56-5", "last_bn"),
+    ],
+)
 def test_where_the_models_are_cut(model, blob):
     text = (ROOT / "prototxt" / model / "train_val.prototxt").read_text()
     layers, scores = dense.prediction_layers(
-        caffe_pb2, text_format.Parse(text, caffe_pb2.NetParameter()))
+        caffe_pb2, text_format.Parse(text, caffe_pb2.NetParameter())
+    )
     assert dense.cut(layers, scores)[1] == blob
     assert not any(layer.name.startswith("aux") for layer in layers)
 
@@ -137,8 +151,9 @@ def test_images_are_resized_by_their_shorter_side():
 
 
 def test_errors_by_hand():
-    scores = np.array([[5, 4, 3, 2, 1, 0], [5, 4, 3, 2, 1, 0], [5, 4, 3, 2, 1, 0],
-                       [1, 1, 1, 1, 1, 1]])
+    scores = np.array(
+        [[5, 4, 3, 2, 1, 0], [5, 4, 3, 2, 1, 0], [5, 4, 3, 2, 1, 0], [1, 1, 1, 1, 1, 1]]
+    )
     labels = np.array([0, 4, 5, 5])
     assert measures.ranks(scores, labels).tolist() == [0, 4, 5, 5], "a tie speaks against the net"
     assert measures.errors(scores, labels) == {1: 75.0, 5: 50.0}
@@ -157,22 +172,27 @@ def test_an_ensemble_is_the_mean_of_scores():
 
 # ---- the tool ----------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def run(tmp_path, weights):
     """A run's folder: net, solver and snapshot, and a database of 10 encoded images."""
     (tmp_path / "classes.txt").write_text("".join(f"class {k}\n" for k in range(7)))
     random = np.random.RandomState(0)
-    with lmdb.open(str(tmp_path / "val_lmdb"), map_size=1 << 20) as environment, environment.begin(
-            write=True) as transaction:
+    with (
+        lmdb.open(str(tmp_path / "val_lmdb"), map_size=1 << 20) as environment,
+        environment.begin(write=True) as transaction,
+    ):
         for index in range(10):
             pixels = random.randint(0, 255, (16, 20, 3)).astype(np.uint8)
-            datum = caffe_pb2.Datum(label=index % 7, encoded=True,
-                                    data=cv2.imencode(".png", pixels)[1].tobytes())
+            datum = caffe_pb2.Datum(
+                label=index % 7, encoded=True, data=cv2.imencode(".png", pixels)[1].tobytes()
+            )
             transaction.put(b"%04d" % index, datum.SerializeToString())
     param = net_param("two", tmp_path)
     (tmp_path / "train_val.prototxt").write_text(text_format.MessageToString(param))
     (tmp_path / "solver.prototxt").write_text(
-        f'net: "{tmp_path}/train_val.prototxt" test_iter: 3 test_interval: 1 base_lr: 1')
+        f'net: "{tmp_path}/train_val.prototxt" test_iter: 3 test_interval: 1 base_lr: 1'
+    )
     os.rename(weights(param), tmp_path / "a_iter_7.caffemodel")
     return tmp_path
 
@@ -180,8 +200,12 @@ def run(tmp_path, weights):
 def evaluate(*arguments):
     done = subprocess.run(
         [sys.executable, str(ROOT / "tools" / "evaluate.py"), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": f"{ROOT}/python:{ROOT}"}, capture_output=True, text=True,
-        timeout=120, check=False)
+        env={**os.environ, "PYTHONPATH": f"{ROOT}/python:{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -193,8 +217,9 @@ def rows(path):
 
 def test_a_single_crop_is_the_test_phase(run):
     text = evaluate(run)
-    net = caffe.Net(str(run / "train_val.prototxt"), caffe.TEST,
-                    weights=str(run / "a_iter_7.caffemodel"))
+    net = caffe.Net(
+        str(run / "train_val.prototxt"), caffe.TEST, weights=str(run / "a_iter_7.caffemodel")
+    )
     wrong = 0
     for images_of_it in (4, 4, 2):  # the third batch begins anew after ten
         net.forward()
@@ -217,7 +242,8 @@ def test_scales_are_averaged_and_an_ensemble_of_two_equals_is_each(run):
     param = net_param("two", run)
     net = dense.Dense(caffe, param, str(run / "a_iter_7.caffemodel"), CROP)
     image, label = next(images.read(caffe, str(run / "val_lmdb")))
-    expected = np.mean([net.scores(images.scaled(image, side, np.array([100.0]), 0.02))
-                        for side in (14, 18)], 0)
+    expected = np.mean(
+        [net.scores(images.scaled(image, side, np.array([100.0]), 0.02)) for side in (14, 18)], 0
+    )
     np.testing.assert_allclose(saved["scores"][0], expected, rtol=1e-4)
     assert saved["labels"][0] == label and saved["scores"].shape == (3, 7)

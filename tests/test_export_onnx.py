@@ -18,8 +18,9 @@ ROOT = Path(__file__).parent.parent
 
 def run(model, inputs):
     """{output: array} of an ONNX model under onnxruntime."""
-    session = onnxruntime.InferenceSession(model.SerializeToString(),
-                                           providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, inputs), strict=True))
 
@@ -76,28 +77,48 @@ CASES = [
     "Pooling pooling_param { pool: AVE kernel_h: 4 kernel_w: 2 stride: 3 pad: 1 }",
     "Pooling pooling_param { pool: MAX global_pooling: true }",
     "ReLU relu_param { negative_slope: 0.1 }",
-    "PReLU", "PReLU prelu_param { channel_shared: true }", "ELU elu_param { alpha: 0.7 }",
-    "Sigmoid", "TanH", "AbsVal", "BNLL", "Swish swish_param { beta: 1.5 }",
-    "Power power_param { power: 2 scale: 3 shift: -1 }", "Power power_param { scale: -2 }",
-    "Exp", "Exp exp_param { base: 2 scale: 0.5 shift: 0.1 }",
-    "Log log_param { shift: 3 }", "Log log_param { base: 10 scale: 2 shift: 1 }",
+    "PReLU",
+    "PReLU prelu_param { channel_shared: true }",
+    "ELU elu_param { alpha: 0.7 }",
+    "Sigmoid",
+    "TanH",
+    "AbsVal",
+    "BNLL",
+    "Swish swish_param { beta: 1.5 }",
+    "Power power_param { power: 2 scale: 3 shift: -1 }",
+    "Power power_param { scale: -2 }",
+    "Exp",
+    "Exp exp_param { base: 2 scale: 0.5 shift: 0.1 }",
+    "Log log_param { shift: 3 }",
+    "Log log_param { base: 10 scale: 2 shift: 1 }",
     "Clip clip_param { min: -0.5 max: 0.25 }",
     "LRN lrn_param { local_size: 3 alpha: 0.5 beta: 0.6 k: 2 }",
-    "BatchNorm batch_norm_param { eps: 0.01 }", "BatchNorm",
-    "Scale scale_param { bias_term: true }", "Scale scale_param { axis: 0 num_axes: 2 }",
-    "Scale scale_param { num_axes: 0 }", "Bias", "Bias bias_param { axis: -1 }",
+    "BatchNorm batch_norm_param { eps: 0.01 }",
+    "BatchNorm",
+    "Scale scale_param { bias_term: true }",
+    "Scale scale_param { axis: 0 num_axes: 2 }",
+    "Scale scale_param { num_axes: 0 }",
+    "Bias",
+    "Bias bias_param { axis: -1 }",
     "InnerProduct inner_product_param { num_output: 5 }",
     "InnerProduct inner_product_param { num_output: 5 transpose: true bias_term: false }",
-    "Flatten", "Flatten flatten_param { axis: 2 }",
+    "Flatten",
+    "Flatten flatten_param { axis: 2 }",
     "Reshape reshape_param { shape { dim: 0 dim: 2 dim: -1 } }",
     "Reshape reshape_param { shape { dim: 1 dim: -1 } }",
-    "Softmax", "Softmax softmax_param { axis: -1 }", "Dropout",
+    "Softmax",
+    "Softmax softmax_param { axis: -1 }",
+    "Dropout",
 ]
 PAIRS = [
-    "Eltwise", "Eltwise eltwise_param { operation: PROD }",
+    "Eltwise",
+    "Eltwise eltwise_param { operation: PROD }",
     "Eltwise eltwise_param { operation: MAX }",
-    "Eltwise eltwise_param { coeff: 1 coeff: -2 }", "Concat", "Concat concat_param { axis: -1 }",
-    "Concat concat_param { concat_dim: 2 }", "Scale scale_param { axis: 0 }",
+    "Eltwise eltwise_param { coeff: 1 coeff: -2 }",
+    "Concat",
+    "Concat concat_param { axis: -1 }",
+    "Concat concat_param { concat_dim: 2 }",
+    "Scale scale_param { axis: 0 }",
     "Crop crop_param { axis: 2 offset: 0 offset: 0 }",
 ]
 
@@ -106,14 +127,17 @@ def net_of(case, bottoms):
     kind, _, options = case.partition(" ")
     inputs = "".join(
         f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ dim: 2 '
-        'dim: 4 dim: 7 dim: 6 } } }' for name in bottoms)
+        "dim: 4 dim: 7 dim: 6 } } }"
+        for name in bottoms
+    )
     bottom = " ".join(f'bottom: "{name}"' for name in bottoms)
     text = f'{inputs} layer {{ name: "layer" type: "{kind}" {bottom} top: "top" {options} }}'
     return deploy_nets.fill(caffe.Net(deploy_nets.message(text), caffe.TEST))
 
 
-@pytest.mark.parametrize(("case", "bottoms"), [(case, ["a"]) for case in CASES]
-                         + [(case, ["a", "b"]) for case in PAIRS])
+@pytest.mark.parametrize(
+    ("case", "bottoms"), [(case, ["a"]) for case in CASES] + [(case, ["a", "b"]) for case in PAIRS]
+)
 def test_layers_compute_the_same(case, bottoms):
     net = net_of(case, bottoms)
     random = np.random.RandomState(5)
@@ -124,7 +148,8 @@ def test_layers_compute_the_same(case, bottoms):
 
 
 def test_slices_and_several_outputs():
-    net = caffe.Net(deploy_nets.message("""
+    net = caffe.Net(
+        deploy_nets.message("""
         layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 5 } } }
         layer { name: "slice" type: "Slice" bottom: "data" top: "a" top: "b" top: "c"
                 slice_param { axis: 1 slice_point: 1 slice_point: 3 } }
@@ -132,7 +157,9 @@ def test_slices_and_several_outputs():
         layer { name: "sum" type: "Eltwise" bottom: "b" bottom: "c" top: "sum" }
         layer { name: "silence" type: "Silence" bottom: "a" }
         layer { name: "tanh" type: "TanH" bottom: "sum" top: "tanh" }
-        layer { name: "abs" type: "AbsVal" bottom: "sum" top: "abs" }"""), caffe.TEST)
+        layer { name: "abs" type: "AbsVal" bottom: "sum" top: "abs" }"""),
+        caffe.TEST,
+    )
     data = np.random.RandomState(0).randn(2, 5).astype(np.float32)
     assert_same(net, export_onnx.to_onnx(net), {"data": data})
 
@@ -142,13 +169,16 @@ def test_every_writer_is_compared():
     assert set(onnx_layers.LAYERS) - compared == {"Slice", "Silence", "Input", "Split"}
 
 
-@pytest.mark.parametrize(("case", "message"), [
-    ("MVN", "layer 'layer': MVN has no ONNX form here; known are: AbsVal"),
-    ("LRN lrn_param { norm_region: WITHIN_CHANNEL }", r"\(LRN\): norm_region WITHIN_CHANNEL"),
-    ("Pooling pooling_param { pool: STOCHASTIC kernel_size: 2 }", "STOCHASTIC pooling"),
-    ("Pooling pooling_param { kernel_size: 2 stride: 3 }", "a window beyond the bottom"),
-    ("InnerProduct inner_product_param { num_output: 2 axis: 2 }", "only axis 1"),
-])
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("MVN", "layer 'layer': MVN has no ONNX form here; known are: AbsVal"),
+        ("LRN lrn_param { norm_region: WITHIN_CHANNEL }", r"\(LRN\): norm_region WITHIN_CHANNEL"),
+        ("Pooling pooling_param { pool: STOCHASTIC kernel_size: 2 }", "STOCHASTIC pooling"),
+        ("Pooling pooling_param { kernel_size: 2 stride: 3 }", "a window beyond the bottom"),
+        ("InnerProduct inner_product_param { num_output: 2 axis: 2 }", "only axis 1"),
+    ],
+)
 def test_what_onnx_lacks_is_named(case, message):
     with pytest.raises(caffe.LayerError, match=message):
         export_onnx.to_onnx(net_of(case, ["a"]))

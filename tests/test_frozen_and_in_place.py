@@ -11,8 +11,10 @@ RANDOM = np.random.RandomState(4)
 
 
 def make_net(text, force_backward=True):
-    data = ('layer { name: "data" type: "Input" top: "x" input_param '
-            "{ shape { dim: 2 dim: 4 dim: 5 dim: 5 } } } ")
+    data = (
+        'layer { name: "data" type: "Input" top: "x" input_param '
+        "{ shape { dim: 2 dim: 4 dim: 5 dim: 5 } } } "
+    )
     param = text_format.Parse(data + text, caffe_pb2.NetParameter())
     param.force_backward = force_backward
     net = caffe.Net(param, caffe.TRAIN)
@@ -30,8 +32,10 @@ def test_a_frozen_parameter_has_no_gradient(type, frozen):
     param = "inner_product_param" if type == "InnerProduct" else "convolution_param"
     window = "" if type == "InnerProduct" else "kernel_size: 3"
     rates = " ".join(f"param {{ lr_mult: {int(index != frozen)} }}" for index in range(2))
-    text = (f'layer {{ name: "y" type: "{type}" bottom: "x" top: "y" {rates} {param} '
-            f"{{ num_output: 3 {window} }} loss_weight: 1 }}")
+    text = (
+        f'layer {{ name: "y" type: "{type}" bottom: "x" top: "y" {rates} {param} '
+        f"{{ num_output: 3 {window} }} loss_weight: 1 }}"
+    )
     net = make_net(text, force_backward=False)
     net.forward()
     net.backward()
@@ -41,19 +45,26 @@ def test_a_frozen_parameter_has_no_gradient(type, frozen):
 
 
 CHANGES = {
-    "Scale": "", "PReLU": "", "BatchNorm": "", "Bias": "",
-    "Power": "power_param { scale: -2 shift: 1 }"}
+    "Scale": "",
+    "PReLU": "",
+    "BatchNorm": "",
+    "Bias": "",
+    "Power": "power_param { scale: -2 shift: 1 }",
+}
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("layer", [
-    'type: "ReLU"', 'type: "ReLU" relu_param { negative_slope: 0.2 }'])
+@pytest.mark.parametrize(
+    "layer", ['type: "ReLU"', 'type: "ReLU" relu_param { negative_slope: 0.2 }']
+)
 def test_a_rectifier_does_not_mind_what_happens_to_its_top(layer, change):
     """A later layer in place gives what it gives with a top of its own; signs change on the way."""
-    text = (f'layer {{ name: "a" {layer} bottom: "x" top: "a" }} layer {{ name: "b" '
-            f'type: "{change}" bottom: "a" top: "TOP" {CHANGES[change]} }} '
-            'layer { name: "loss" type: "Reduction" bottom: "TOP" top: "loss" loss_weight: 1 '
-            "reduction_param { operation: SUMSQ } }")
+    text = (
+        f'layer {{ name: "a" {layer} bottom: "x" top: "a" }} layer {{ name: "b" '
+        f'type: "{change}" bottom: "a" top: "TOP" {CHANGES[change]} }} '
+        'layer { name: "loss" type: "Reduction" bottom: "TOP" top: "loss" loss_weight: 1 '
+        "reduction_param { operation: SUMSQ } }"
+    )
     apart, together = (make_net(text.replace("TOP", top)) for top in ("b", "a"))
     for mine, other in zip(together.params.values(), apart.params.values(), strict=True):
         for blob, source in zip(mine, other, strict=True):

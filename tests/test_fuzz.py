@@ -22,11 +22,13 @@ def run(folder, counts, seed):
     """What the fuzzer counted, {kind: {"refused": n, "accepted": n}}, for {kind: how many}."""
     program = f"import fuzz\nfor kind, count in {counts}.items(): fuzz.main(kind, count, {seed})"
     environment = {**os.environ, "PYTHONPATH": SEARCH_PATH, "GLOG_minloglevel": "3"}
-    done = subprocess.run([sys.executable, "-c", program], cwd=folder, env=environment,
-                          capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True
+    )
     assert not done.returncode, (
         f"seed {seed} ended with {done.returncode} after {done.stdout.decode()}, on the case "
-        f"{(folder / 'case').read_bytes()!r}\n" + done.stderr[-4000:].decode(errors="replace"))
+        f"{(folder / 'case').read_bytes()!r}\n" + done.stderr[-4000:].decode(errors="replace")
+    )
     return {found.pop("kind"): found for found in map(json.loads, done.stdout.splitlines())}
 
 
@@ -68,10 +70,20 @@ for name, code in FAULTS.items():
 
 
 def test_the_fuzzer_notices(tmp_path):
-    done = subprocess.run([sys.executable, "-c", NOTICES], cwd=tmp_path, capture_output=True,
-                          text=True, env={**os.environ, "PYTHONPATH": SEARCH_PATH})
+    done = subprocess.run(
+        [sys.executable, "-c", NOTICES],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": SEARCH_PATH},
+    )
     passed = dict(line.rsplit(" ", 1) for line in done.stdout.splitlines() if line[0] != "{")
-    assert passed == {"foreign error": "False", "hang": "False", "memory": "False",
-                      "crash": "False", "refusal": "True"}, done.stderr
+    assert passed == {
+        "foreign error": "False",
+        "hang": "False",
+        "memory": "False",
+        "crash": "False",
+        "refusal": "True",
+    }, done.stderr
     for shown in ("KeyError: 'x'", "Timeout", "MemoryError"):
         assert shown in done.stderr

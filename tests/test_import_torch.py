@@ -26,8 +26,9 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(4 * width)
         if stride > 1 or channels != 4 * width:
-            self.downsample = nn.Sequential(nn.Conv2d(channels, 4 * width, 1, stride, bias=False),
-                                            nn.BatchNorm2d(4 * width))
+            self.downsample = nn.Sequential(
+                nn.Conv2d(channels, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width)
+            )
 
     def forward(self, x):
         y = torch.relu(self.bn1(self.conv1(x)))
@@ -44,7 +45,7 @@ class ResNet50(nn.Module):
         self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
         channels = 64
         for stage, blocks in enumerate((3, 4, 6, 3)):
-            width = 64 * 2 ** stage
+            width = 64 * 2**stage
             layers = []
             for index in range(blocks):
                 stride = 2 if stage and not index else 1
@@ -74,9 +75,15 @@ class Vgg(nn.Module):
                 channels = width
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
-        self.classifier = nn.Sequential(nn.Linear(channels, fc), nn.ReLU(), nn.Dropout(),
-                                        nn.Linear(fc, fc), nn.ReLU(), nn.Dropout(),
-                                        nn.Linear(fc, classes))
+        self.classifier = nn.Sequential(
+            nn.Linear(channels, fc),
+            nn.ReLU(),
+            nn.Dropout(),
+            nn.Linear(fc, fc),
+            nn.ReLU(),
+            nn.Dropout(),
+            nn.Linear(fc, classes),
+        )
 
     def forward(self, x):
         return torch.softmax(self.classifier(self.features(x).flatten(1)), 1)
@@ -159,26 +166,39 @@ def small_vgg():
 def test_the_command_writes_model_and_net(tmp_path, capsys):
     module, param = small_vgg()
     caffe.proto.text.write_text(str(tmp_path / "deploy.prototxt"), param)
-    torch.save({"state_dict": {"module." + key: value
-                               for key, value in module.state_dict().items()}},
-               tmp_path / "a.pth")
-    import_torch.main([str(tmp_path / "a.pth"), str(tmp_path / "deploy.prototxt"),
-                       str(tmp_path / "out")])
+    torch.save(
+        {"state_dict": {"module." + key: value for key, value in module.state_dict().items()}},
+        tmp_path / "a.pth",
+    )
+    import_torch.main(
+        [str(tmp_path / "a.pth"), str(tmp_path / "deploy.prototxt"), str(tmp_path / "out")]
+    )
     count = sum(value.numel() for value in module.state_dict().values())
     assert f"out.caffemodel: 16 layers, {count:,} parameters" in capsys.readouterr().out
-    net = caffe.Net(str(tmp_path / "out.prototxt"), caffe.TEST,
-                    weights=str(tmp_path / "out.caffemodel"))
-    np.testing.assert_array_equal(net.params["fc8"][0].data,
-                                  module.classifier[6].weight.detach().numpy())
+    net = caffe.Net(
+        str(tmp_path / "out.prototxt"), caffe.TEST, weights=str(tmp_path / "out.caffemodel")
+    )
+    np.testing.assert_array_equal(
+        net.params["fc8"][0].data, module.classifier[6].weight.detach().numpy()
+    )
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda d: d.pop("classifier.6.bias"), "'fc8' has 2 blobs; the state dict has 1"),
-    (lambda d: d.pop("classifier.6.weight"), "3 InnerProduct layers; the state dict has 2"),
-    (lambda d: d.update(more=torch.zeros(1)), "no place for more: it is of another"),
-    (lambda d: d.update({"classifier.6.bias": torch.zeros(4)}), "'fc8': the state dict has shape"),
-    (lambda d: d.update({"layer1.0.conv1.weight": torch.zeros(1)}), "no 'conv1.weight'; it has"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.pop("classifier.6.bias"), "'fc8' has 2 blobs; the state dict has 1"),
+        (lambda d: d.pop("classifier.6.weight"), "3 InnerProduct layers; the state dict has 2"),
+        (lambda d: d.update(more=torch.zeros(1)), "no place for more: it is of another"),
+        (
+            lambda d: d.update({"classifier.6.bias": torch.zeros(4)}),
+            "'fc8': the state dict has shape",
+        ),
+        (
+            lambda d: d.update({"layer1.0.conv1.weight": torch.zeros(1)}),
+            "no 'conv1.weight'; it has",
+        ),
+    ],
+)
 def test_what_does_not_fit_is_named(change, message):
     module, param = small_vgg()
     entries = dict(module.state_dict())

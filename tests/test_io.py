@@ -60,8 +60,11 @@ def test_deprocess_returns_a_gray_image_with_its_channel():
 @pytest.mark.parametrize("name", cases.OVERSAMPLE)
 def test_oversample(golden, name):
     shape, crop = cases.OVERSAMPLE[name]
-    agree(io.oversample([cases.image(shape), -cases.image(shape)], crop),
-          golden["oversample/" + name], 0)
+    agree(
+        io.oversample([cases.image(shape), -cases.image(shape)], crop),
+        golden["oversample/" + name],
+        0,
+    )
 
 
 @pytest.mark.parametrize("name", cases.LOAD)
@@ -106,8 +109,10 @@ def test_decode_datum_returns_raw_values_as_stored(kind):
         agree(decode_datum(source, b"k"), array, 0)
 
 
-@pytest.mark.parametrize("channels, color, expected", [
-    (3, None, 3), (1, None, 1), (3, True, 3), (1, True, 3), (3, False, 1), (1, False, 1)])
+@pytest.mark.parametrize(
+    "channels, color, expected",
+    [(3, None, 3), (1, None, 1), (3, True, 3), (1, True, 3), (3, False, 1), (1, False, 1)],
+)
 def test_decode_datum_of_an_encoded_image(channels, color, expected):
     pixels = (cases.image((6, 5, channels)) * 80 + 80).astype(np.uint8)
     datum = caffe_pb2.Datum(encoded=True, data=cv2.imencode(".png", pixels)[1].tobytes())
@@ -137,8 +142,10 @@ ERRORS = [
     (lambda: decode_datum(_encoded(b"xx"), b"00000003_a"), "'00000003_a'.*2 bytes are not"),
     (lambda: decode_datum(_encoded(b""), "key"), "'key'.*0 bytes are not an image"),
     (lambda: decode_datum(_encoded(DEEP_PNG), "key"), "expected an image of 8 bits.*uint16"),
-    (lambda: decode_datum(caffe_pb2.Datum(channels=3, height=2, width=2, data=b"12345"), "key"),
-     r"\(3, 2, 2\), but it holds 5 values"),
+    (
+        lambda: decode_datum(caffe_pb2.Datum(channels=3, height=2, width=2, data=b"12345"), "key"),
+        r"\(3, 2, 2\), but it holds 5 values",
+    ),
     (lambda: decode_datum(caffe_pb2.Datum(), "key"), r"\(0, 0, 0\), but it holds 0 values"),
     (lambda: decode_datum(caffe_pb2.Datum(data=b"1", float_data=[1]), "key"), "both data and"),
 ]

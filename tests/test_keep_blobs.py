@@ -36,8 +36,11 @@ def test_what_is_not_kept_cannot_be_read():
     kept = net.forward(blobs=["conv"])
     net.keep_blobs = False
     np.testing.assert_allclose(net.forward()["loss"], kept["loss"], rtol=1e-6)
-    with pytest.raises(caffe.CaffeError, match=r"\(2, 16, 5, 5\) were not kept: set "
-                                               r"net.keep_blobs = True .* before forward"):
+    with pytest.raises(
+        caffe.CaffeError,
+        match=r"\(2, 16, 5, 5\) were not kept: set "
+        r"net.keep_blobs = True .* before forward",
+    ):
         net.blobs["conv"].data  # noqa: B018
     with pytest.raises(caffe.CaffeError, match="not kept"):
         net.forward(blobs=["conv"])
@@ -53,8 +56,9 @@ def test_a_range_that_ends_inside_a_group_makes_every_value():
     np.testing.assert_array_equal(found["conv"], expected)
 
 
-@pytest.mark.parametrize("options", ["eltwise_param { operation: MAX }",
-                                     "eltwise_param { coeff: 1 coeff: 2 }"])
+@pytest.mark.parametrize(
+    "options", ["eltwise_param { operation: MAX }", "eltwise_param { coeff: 1 coeff: 2 }"]
+)
 def test_other_sums_are_kept(options):
     net = make(options)
     net.keep_blobs = False

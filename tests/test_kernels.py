@@ -35,6 +35,7 @@ def kernels(request):
         pytest.skip("needs a GPU, or TRITON_INTERPRET=1")
     pytest.importorskip("triton")
     from caffe.kernels import gpu
+
     with torch.device(PLACE):
         yield gpu
 
@@ -44,7 +45,8 @@ def images(shape, dtype, seed):
     random = np.random.RandomState(seed)
     channel = (1, -1) + (1,) * (len(shape) - 2)
     values = random.randn(*shape) * (0.5 + random.rand(shape[1]).reshape(channel)) + (
-        random.randn(shape[1]).reshape(channel))
+        random.randn(shape[1]).reshape(channel)
+    )
     tensor = torch.tensor(values).to(dtype)
     return tensor.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else tensor
 
@@ -83,24 +85,44 @@ def test_normalization_and_its_gradients(kernels, shape, stored, splits, adds, r
         sums = [torch.zeros(shape[1]), torch.zeros(shape[1]), torch.zeros(1)]
         mean, variance = kernels.measure(x, 0.9, *sums)
     eps = 0.1  # what the one row of (1, 80, 1, 1) is divided by
-    y, saved = kernels.normalize(x, other if adds else None, scale, bias, eps, mean, variance,
-                                 rectify)
+    y, saved = kernels.normalize(
+        x, other if adds else None, scale, bias, eps, mean, variance, rectify
+    )
 
     leaves = [tensor.double().requires_grad_() for tensor in (x, other, scale, bias)]
-    truth = expected(leaves[0], leaves[1] if adds else None, *leaves[2:], eps, rectify,
-                     (mean.double(), variance.double()) if stored else None)
+    truth = expected(
+        leaves[0],
+        leaves[1] if adds else None,
+        *leaves[2:],
+        eps,
+        rectify,
+        (mean.double(), variance.double()) if stored else None,
+    )
     assert_close(y, truth.detach(), TOLERANCE[dtype])
     # the ReLU switches where y says, which in bf16 may differ from what truth says
     gate = (y > 0).double() if rectify else torch.ones_like(truth)
-    linear = expected(leaves[0], leaves[1] if adds else None, *leaves[2:], eps, False,
-                      (mean.double(), variance.double()) if stored else None)
+    linear = expected(
+        leaves[0],
+        leaves[1] if adds else None,
+        *leaves[2:],
+        eps,
+        False,
+        (mean.double(), variance.double()) if stored else None,
+    )
     arrived = dy.double() + second.double() if splits else dy.double()
     dx, _, dscale, dbias = torch.autograd.grad(linear, leaves, arrived * gate, allow_unused=True)
 
     slack = 1 if dtype != torch.float32 else 5 if kernels is cpu else 50  # GPUs sum in fp32
-    found, = kernels.normalize_backward(
-        [(dy, second, True)], x, scale, mean, saved, own_statistics=not stored,
-        top=y if adds and rectify else None, rectified=rectify and not adds)
+    (found,) = kernels.normalize_backward(
+        [(dy, second, True)],
+        x,
+        scale,
+        mean,
+        saved,
+        own_statistics=not stored,
+        top=y if adds and rectify else None,
+        rectified=rectify and not adds,
+    )
     below = arrived * gate if splits or adds and rectify else None
     for value, truth in zip(found, (dx, dscale, dbias, below), strict=True):
         assert (value is None) == (truth is None)
@@ -120,11 +142,19 @@ def test_two_flows_in_one_pass_are_what_they_are_alone(kernels, want_data, secon
     flows = [(diffs[i], diffs[2 + i] if seconds[i] else None, want_data[i]) for i in (0, 1)]
 
     def backward(flows):
-        return kernels.normalize_backward(flows, x, scale, mean, saved, own_statistics=True,
-                                          top=y if how == "top" else None,
-                                          rectified=how == "rectified")
+        return kernels.normalize_backward(
+            flows,
+            x,
+            scale,
+            mean,
+            saved,
+            own_statistics=True,
+            top=y if how == "top" else None,
+            rectified=how == "rectified",
+        )
+
     for flow, together in zip(flows, backward(flows), strict=True):
-        alone, = backward([flow])
+        (alone,) = backward([flow])
         assert (together[0] is not None) == flow[2]
         for value, truth in zip(together, alone, strict=True):
             assert (value is None) == (truth is None)
@@ -142,7 +172,8 @@ def test_statistics_do_not_cancel(kernels, offset, spread, drift):
     means, variances, weight = torch.ones(32), torch.ones(32), torch.ones(1)
     mean, variance = kernels.measure(x, 0.5, means, variances, weight)
     mean, variance, means, variances, weight = (
-        value.cpu() for value in (mean, variance, means, variances, weight))
+        value.cpu() for value in (mean, variance, means, variances, weight)
+    )
     truth, count = x.double().cpu(), 16 * 20 * 20
     np.testing.assert_allclose(mean, truth.mean((0, 2, 3)), rtol=1e-6, atol=1e-6 * spread)
     np.testing.assert_allclose(variance, truth.var((0, 2, 3), unbiased=False), rtol=2e-5)
@@ -158,7 +189,8 @@ def test_update(kernels, nesterov, keep_diffs):
     random = np.random.RandomState(0)
     sizes = [1, 15, 16, 17, 4096, 70001]
     weights, gradients, velocities = (
-        [torch.tensor(random.randn(size), dtype=torch.float32) for size in sizes] for _ in range(3))
+        [torch.tensor(random.randn(size), dtype=torch.float32) for size in sizes] for _ in range(3)
+    )
     copies = [torch.zeros(size, dtype=torch.bfloat16) if size % 2 else None for size in sizes]
     truth = []
     for w, g, v in zip(weights, gradients, velocities, strict=True):
@@ -169,8 +201,18 @@ def test_update(kernels, nesterov, keep_diffs):
     if not kernels.can_update(weights, gradients, velocities, 0.9, keep_diffs):
         assert kernels is not cpu and keep_diffs
         return
-    kernels.update_sgd(weights, gradients, velocities, copies, rate=0.1, momentum=0.9, decay=0.01,
-                       gradient_factor=0.5, nesterov=nesterov, keep_diffs=keep_diffs)
+    kernels.update_sgd(
+        weights,
+        gradients,
+        velocities,
+        copies,
+        rate=0.1,
+        momentum=0.9,
+        decay=0.01,
+        gradient_factor=0.5,
+        nesterov=nesterov,
+        keep_diffs=keep_diffs,
+    )
     kept = [weights, velocities, gradients] if keep_diffs else [weights, velocities]
     for found, wanted in zip(zip(*kept, strict=True), truth, strict=True):
         for value, true_value in zip(found, wanted, strict=False):
@@ -182,12 +224,22 @@ def test_update(kernels, nesterov, keep_diffs):
 
 def test_rounding_to_bf16_is_that_of_pytorch(kernels):
     """Ties, the largest numbers, infinities, NaN: every upper half with three lower halves."""
-    upper = np.arange(2 ** 16, dtype=np.uint32) << 16
-    bits = np.concatenate([upper | lower for lower in (0, 0x7fff, 0x8000, 0x8001)])
+    upper = np.arange(2**16, dtype=np.uint32) << 16
+    bits = np.concatenate([upper | lower for lower in (0, 0x7FFF, 0x8000, 0x8001)])
     values = torch.tensor(bits.view(np.float32))
     zero, copy = torch.zeros_like(values), torch.empty_like(values, dtype=torch.bfloat16)
-    kernels.update_sgd([values], [zero.clone()], [zero.clone()], [copy], rate=0.0, momentum=0.9,
-                       decay=0.0, gradient_factor=0.0, nesterov=False, keep_diffs=False)
+    kernels.update_sgd(
+        [values],
+        [zero.clone()],
+        [zero.clone()],
+        [copy],
+        rate=0.0,
+        momentum=0.9,
+        decay=0.0,
+        gradient_factor=0.0,
+        nesterov=False,
+        keep_diffs=False,
+    )
     wanted, tiny = values.bfloat16(), values.abs() < torch.finfo(torch.float32).tiny
     is_number = ~values.isnan() & ~tiny
     assert torch.equal(copy[is_number], wanted[is_number])
@@ -198,14 +250,15 @@ def test_rounding_to_bf16_is_that_of_pytorch(kernels):
 def test_what_the_kernels_do_not_take(kernels):
     images_last = torch.zeros(2, 32, 4, 4).contiguous(memory_format=torch.channels_last)
     assert kernels.fits(images_last) and kernels.fits(torch.zeros(4, 16))
-    assert not kernels.fits(torch.zeros(2, 32, 4, 4))             # channels first
+    assert not kernels.fits(torch.zeros(2, 32, 4, 4))  # channels first
     assert kernels.fits(torch.zeros(4, 20)) == (kernels is not cpu)  # not a multiple of 16
     assert not kernels.fits(torch.zeros(4, 16).double())
     assert not kernels.fits(torch.zeros(0, 16))
     assert not kernels.fits(images_last, images_last.bfloat16())
     weight = [torch.zeros(8, 4, 3, 3)]
-    assert not kernels.can_update(weight, [weight[0].contiguous(
-        memory_format=torch.channels_last)], weight, 0.9, False)
+    assert not kernels.can_update(
+        weight, [weight[0].contiguous(memory_format=torch.channels_last)], weight, 0.9, False
+    )
 
 
 BRANCHES = """
@@ -224,6 +277,7 @@ layer { name: "loss" type: "Reduction" bottom: "both" top: "loss" loss_weight: 1
 
 def test_diffs_that_are_pieces_of_a_larger_one(monkeypatch):
     """As below a Concat, whose diff is handed down in pieces that are not dense."""
+
     def gradients():
         net = caffe.Net(text_format.Parse(BRANCHES, caffe_pb2.NetParameter()), caffe.TRAIN)
         random = np.random.RandomState(0)
@@ -234,16 +288,23 @@ def test_diffs_that_are_pieces_of_a_larger_one(monkeypatch):
         net.forward()
         net.backward()
         return [blob.diff.copy() for name in ("scale1", "scale2") for blob in net.params[name]]
+
     found = gradients()
     monkeypatch.setattr(native, "library", lambda: None)
     for ours, plain in zip(found, gradients(), strict=True):
         np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-4)
 
 
-POOLS = pytest.mark.parametrize("shape, kernel, stride, pad, ceil", [
-    ((2, 16, 9, 12), (3, 3), (2, 2), (0, 0), True), ((1, 48, 7, 7), (3, 2), (1, 2), (1, 1), False),
-    ((3, 32, 8, 8), (2, 2), (3, 3), (0, 0), False), ((2, 64, 36, 6), (3, 3), (2, 2), (1, 1), True),
-    ((1, 3, 7, 9), (3, 2), (1, 2), (1, 1), False)])
+POOLS = pytest.mark.parametrize(
+    "shape, kernel, stride, pad, ceil",
+    [
+        ((2, 16, 9, 12), (3, 3), (2, 2), (0, 0), True),
+        ((1, 48, 7, 7), (3, 2), (1, 2), (1, 1), False),
+        ((3, 32, 8, 8), (2, 2), (3, 3), (0, 0), False),
+        ((2, 64, 36, 6), (3, 3), (2, 2), (1, 1), True),
+        ((1, 3, 7, 9), (3, 2), (1, 2), (1, 1), False),
+    ],
+)
 
 
 def skip_unless_pools(kernels, shape):
@@ -260,7 +321,7 @@ def test_average_pool(kernels, shape, kernel, stride, pad, ceil, dtype):
     x = images(shape, dtype, 0).double().cpu().requires_grad_()
     y = torch.nn.functional.avg_pool2d(x, kernel, stride, pad, ceil)
     dy = images(tuple(y.shape), dtype, 1)
-    expected, = torch.autograd.grad(y, x, dy.double().cpu())
+    (expected,) = torch.autograd.grad(y, x, dy.double().cpu())
     found = kernels.average_pool(images(shape, dtype, 0), kernel, stride, pad, tuple(y.shape[2:]))
     assert_close(found.cpu(), y.detach(), TOLERANCE[dtype])
     found = kernels.average_pool_backward(dy, kernel, stride, pad, shape[2:])
@@ -276,7 +337,14 @@ def test_max_pool(kernels, shape, kernel, stride, pad, ceil, dtype):
     found, own_places = kernels.max_pool(x, kernel, stride, pad, tuple(y.shape[2:]))
     assert torch.equal(found.double().cpu(), y)
     dy = images(tuple(y.shape), dtype, 1)
-    dx = torch.zeros(x.shape, dtype=torch.float64, device="cpu").flatten(2).scatter_add_(
-        2, places.flatten(2), dy.double().cpu().flatten(2)).view(x.shape)
-    assert_close(kernels.max_pool_backward(dy, own_places, kernel, stride, pad, shape[2:]).cpu(),
-                 dx, TOLERANCE[dtype])
+    dx = (
+        torch.zeros(x.shape, dtype=torch.float64, device="cpu")
+        .flatten(2)
+        .scatter_add_(2, places.flatten(2), dy.double().cpu().flatten(2))
+        .view(x.shape)
+    )
+    assert_close(
+        kernels.max_pool_backward(dy, own_places, kernel, stride, pad, shape[2:]).cpu(),
+        dx,
+        TOLERANCE[dtype],
+    )

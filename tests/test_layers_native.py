@@ -16,10 +16,12 @@ from layers.windows import Cutter
 
 needs_libraries = pytest.mark.skipif(
     any(native.load(name) is None for name in native.LINKED),
-    reason="needs python -m layers.native.build")
+    reason="needs python -m layers.native.build",
+)
 
 
 # building
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
@@ -28,14 +30,18 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("command, message", [
-    (["no-such-compiler"], "there is no C compiler (cc)"), (["false"], "")])
+@pytest.mark.parametrize(
+    "command, message", [(["no-such-compiler"], "there is no C compiler (cc)"), (["false"], "")]
+)
 def test_where_they_cannot_be_built(folder, monkeypatch, capsys, command, message):
     monkeypatch.setattr(build, "COMPILE", command)
     build.main()
     lines = capsys.readouterr().out.splitlines()
-    assert lines == [line for name in native.LINKED for line in (
-        f"{name}: not built; OpenCV, numpy and PyTorch do its work", message)]
+    assert lines == [
+        line
+        for name in native.LINKED
+        for line in (f"{name}: not built; OpenCV, numpy and PyTorch do its work", message)
+    ]
     assert not list(folder.iterdir())
 
 
@@ -67,13 +73,21 @@ def test_a_library_that_cannot_be_loaded_is_no_library(tmp_path, monkeypatch):
 @needs_libraries
 @pytest.mark.parametrize("name", native.LINKED)
 def test_the_sources_compile_without_a_warning(tmp_path, name):
-    command = [*build.COMPILE, "-Werror", "-std=c99", native.source_path(name), "-o",
-               str(tmp_path / "x.so"), *native.LINKED[name]]
+    command = [
+        *build.COMPILE,
+        "-Werror",
+        "-std=c99",
+        native.source_path(name),
+        "-o",
+        str(tmp_path / "x.so"),
+        *native.LINKED[name],
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 # floats of bytes
+
 
 @needs_libraries
 @pytest.mark.parametrize("count", [1, 15, 16, 36, 63, 672])
@@ -83,20 +97,29 @@ def test_floats_are_those_of_the_formula(count):
     means = random.uniform(0, 255, (3, 5, 2 * count)).astype(np.float32)
     shifts = random.normal(0, 9, (3, count)).astype(np.float32)
     finish_images, scale = open_finish(), np.float32(0.017)
-    expected = (pixels.astype(np.float32) - means[:, :, count // 2:][:, :, :count]
-                + shifts[:, None]) * scale
-    found = finish_images(pixels, means[:, :, count // 2:][:, :, :count], shifts, scale)
+    expected = (
+        pixels.astype(np.float32) - means[:, :, count // 2 :][:, :, :count] + shifts[:, None]
+    ) * scale
+    found = finish_images(pixels, means[:, :, count // 2 :][:, :, :count], shifts, scale)
     np.testing.assert_array_equal(found, expected)
-    np.testing.assert_array_equal(finish_images(pixels, means[:, :1, :count], None, 1),
-                                  pixels.astype(np.float32) - means[:, :1, :count])
+    np.testing.assert_array_equal(
+        finish_images(pixels, means[:, :1, :count], None, 1),
+        pixels.astype(np.float32) - means[:, :1, :count],
+    )
     np.testing.assert_array_equal(finish_images(pixels, [None] * 3, None, 1), pixels)
 
 
 CROP = "crop_size: 10 mirror: true "
-MEANS = ["", "mean_value: 100.3", "mean_value: 1.5 mean_value: 2.25 mean_value: 120",
-         'mean_file: "whole" scale: 0.017', 'mean_file: "crop" scale: 2',
-         'color_file: "color" scale: 0.3', 'pad: 3 mean_file: "whole"',
-         'pad: 2 mean_value: 100 color_file: "color"']
+MEANS = [
+    "",
+    "mean_value: 100.3",
+    "mean_value: 1.5 mean_value: 2.25 mean_value: 120",
+    'mean_file: "whole" scale: 0.017',
+    'mean_file: "crop" scale: 2',
+    'color_file: "color" scale: 0.3',
+    'pad: 3 mean_file: "whole"',
+    'pad: 2 mean_value: 100 color_file: "color"',
+]
 
 
 @needs_libraries
@@ -113,8 +136,10 @@ def test_a_batch_is_the_same_with_the_library_and_without(tmp_path, monkeypatch,
     pixels = random.randint(0, 256, (6, 10, 10, 3)).astype(np.uint8)
     places = np.stack([random.randint(0, 2, 6), *random.randint(0, 5 - options.pad, (2, 6))], 1)
     hosts = {"numpy": lambda: np.asarray, "torch": lambda: torch.from_numpy, "none": lambda: None}
-    steps = {"numpy": (lambda x: x.astype(np.float32), np.asarray),
-             "torch": (lambda x: torch.from_numpy(x).float(), torch.from_numpy)}
+    steps = {
+        "numpy": (lambda x: x.astype(np.float32), np.asarray),
+        "torch": (lambda x: torch.from_numpy(x).float(), torch.from_numpy),
+    }
     found = []
     for kind in ("numpy", "torch"):
         for host in (kind, "none"):

@@ -24,8 +24,18 @@ def test_script_gives_the_message_that_bvlc_caffe_gives(script):
 
 
 def test_names_are_those_of_the_original_module():
-    names = {"Function", "Layers", "NetSpec", "Parameters", "Top", "assign_proto", "layers",
-             "param_name_dict", "params", "to_proto"}
+    names = {
+        "Function",
+        "Layers",
+        "NetSpec",
+        "Parameters",
+        "Top",
+        "assign_proto",
+        "layers",
+        "param_name_dict",
+        "params",
+        "to_proto",
+    }
     assert names <= set(vars(net_spec))
 
 
@@ -74,10 +84,13 @@ def test_a_mistyped_layer_type_is_suspected_when_its_field_is_unknown():
         L.Convolutoin(data(), num_output=2).to_proto()
 
 
-@pytest.mark.parametrize("look_up, says", [
-    (lambda: P.Pooling.MAXX, r"params.Pooling has no constant 'MAXX': did you mean 'MAX'"),
-    (lambda: P.Poling.MAX, "params.Poling: .*did you mean 'Pooling'"),
-])
+@pytest.mark.parametrize(
+    "look_up, says",
+    [
+        (lambda: P.Pooling.MAXX, r"params.Pooling has no constant 'MAXX': did you mean 'MAX'"),
+        (lambda: P.Poling.MAX, "params.Poling: .*did you mean 'Pooling'"),
+    ],
+)
 def test_an_unknown_constant_is_an_attribute_error(look_up, says):
     with pytest.raises(AttributeError, match=says):
         look_up()

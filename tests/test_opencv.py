@@ -45,8 +45,7 @@ def test_opencv_reads_what_was_trained_here(tmp_path):
     deploy = tmp_path / "deploy.prototxt"
     deploy.write_text(deploy_nets.NETS["resnet"])
     layers = deploy_nets.NETS["resnet"].rpartition('\nlayer { name: "prob"')[0]
-    (tmp_path / "solver.prototxt").write_text(
-        SOLVER.format(prefix=tmp_path / "run", layers=layers))
+    (tmp_path / "solver.prototxt").write_text(SOLVER.format(prefix=tmp_path / "run", layers=layers))
     solver = caffe.get_solver(str(tmp_path / "solver.prototxt"))
     deploy_nets.fill(solver.net)
     images = np.random.RandomState(0).randn(2, 3, 49, 49).astype(np.float32)

@@ -49,19 +49,29 @@ def two_steps(name, folder, fast, monkeypatch):
 
 
 def arrays(net, what):
-    return {f"{name}[{index}]": np.array(getattr(blob, what))
-            for name, blobs in net.params.items() for index, blob in enumerate(blobs)}
+    return {
+        f"{name}[{index}]": np.array(getattr(blob, what))
+        for name, blobs in net.params.items()
+        for index, blob in enumerate(blobs)
+    }
 
 
 def worst(found, expected, index):
     """The largest error of a blob, relative to its largest value, over all blobs."""
-    return max(np.abs(found[key][index] - expected[key][index]).max()
-               / max(np.abs(expected[key][index]).max(), 1e-6) for key in expected)
+    return max(
+        np.abs(found[key][index] - expected[key][index]).max()
+        / max(np.abs(expected[key][index]).max(), 1e-6)
+        for key in expected
+    )
 
 
-@pytest.mark.parametrize("name", [
-    name if name[:-len("_relay")] in LIGHT else pytest.param(name, marks=pytest.mark.heavy)
-    for name in NETWORKS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name[: -len("_relay")] in LIGHT else pytest.param(name, marks=pytest.mark.heavy)
+        for name in NETWORKS
+    ],
+)
 def test_fast_equals_plain(double, name, tmp_path, monkeypatch):
     truth, _ = two_steps(name, tmp_path, False, monkeypatch)
     device.set_precision("fp32")

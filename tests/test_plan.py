@@ -39,22 +39,22 @@ def trunk_of(param):
 
 
 def planned(graph, text):
-    norms = [name for name, kind in zip(graph.names, graph.types, strict=True)
-             if kind == "BatchNorm"]
+    norms = [
+        name for name, kind in zip(graph.names, graph.types, strict=True) if kind == "BatchNorm"
+    ]
     return flows.plan(graph.net, relay_file.parse_relay(text), norms)
 
 
 def model_plan(name):
     trunk = trunk_of(model_net(name))
-    return trunk, planned(trunk.graph,
-                          (ROOT / "prototxt" / name / "relay.prototxt").read_text())
+    return trunk, planned(trunk.graph, (ROOT / "prototxt" / name / "relay.prototxt").read_text())
 
 
 # ---- the example of the paper ------------------------------------------------------------------
 
+
 def test_vgg19_with_two_losses_is_the_example_of_the_paper():
-    """Segments end at the five poolings; losses after 3 and 4; reach 1 to 3, 3 to 4, 4 to the top.
-    """
+    """Segments end at five poolings; losses after 3 and 4; reach 1 to 3, 3 to 4, 4 to the top."""
     trunk, found = model_plan("vgg19")
     segments = [[unit.name for unit in stage] for stage in trunk.stages]
     assert [names[-1] for names in segments[:5]] == ["pool1", "pool2", "pool3", "pool4", "pool5"]
@@ -62,11 +62,14 @@ def test_vgg19_with_two_losses_is_the_example_of_the_paper():
     reach = {}
     for flow in found:
         here = {unit.name for unit in table.span(trunk, flow)}
-        reach[flow.loss] = [number for number, names in enumerate(segments, 1)
-                            if here.intersection(names)]
+        reach[flow.loss] = [
+            number for number, names in enumerate(segments, 1) if here.intersection(names)
+        ]
     assert reach == {"aux1_loss": [1, 2, 3], "aux2_loss": [3, 4], "loss": [4, 5, 6]}
     assert [[unit.name for unit in units] for _, units in table.overlaps(trunk, found)] == [
-        ["conv3_1", "conv3_2", "conv3_3", "conv3_4"], ["conv4_1", "conv4_2", "conv4_3", "conv4_4"]]
+        ["conv3_1", "conv3_2", "conv3_3", "conv3_4"],
+        ["conv4_1", "conv4_2", "conv4_3", "conv4_4"],
+    ]
 
 
 @pytest.mark.parametrize("model, count", [("vgg19", 2), ("model_a", 1), ("model_b", 1)])
@@ -75,14 +78,24 @@ def test_what_is_proposed_is_what_the_paper_chose(model, count):
     trunk = trunk_of(param)
     text = branches.relay_text(trunk, propose(trunk, count))
     assert relay_file.parse_relay(text) == relay_file.parse_relay(
-        (ROOT / "prototxt" / model / "relay.prototxt").read_text())
+        (ROOT / "prototxt" / model / "relay.prototxt").read_text()
+    )
 
 
 # ---- proposals ---------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("model, count", [
-    ("vgg16", 3), ("resnet50_relay", 1), ("resnet50_relay", 3), ("inception_v3", 2),
-    ("resnet56", 2), ("plain16", 1)])
+
+@pytest.mark.parametrize(
+    "model, count",
+    [
+        ("vgg16", 3),
+        ("resnet50_relay", 1),
+        ("resnet50_relay", 3),
+        ("inception_v3", 2),
+        ("resnet56", 2),
+        ("plain16", 1),
+    ],
+)
 def test_a_proposal_is_balanced_and_never_low(model, count):
     trunk = trunk_of(without_branches(caffe_pb2, model_net(model)))
     proposal = propose(trunk, count)
@@ -102,6 +115,7 @@ def test_too_many_losses_are_refused():
 
 
 # ---- cost --------------------------------------------------------------------------------------
+
 
 def branched():
     param = read(BRANCHED, caffe_pb2.NetParameter())
@@ -125,15 +139,16 @@ def test_cost_of_relay_by_hand():
     graph = branched()
     both = RES2A + RES2B + CONV3
     data = (CONV4 + FC + AUX) + (CONV3 + RES2B) * 2 + RES2A
-    assert cost.flows_step(graph, planned(graph, RELAY), True) == (
-        TRUNK + AUX, TRUNK + AUX, data)
+    assert cost.flows_step(graph, planned(graph, RELAY), True) == (TRUNK + AUX, TRUNK + AUX, data)
     assert cost.flows_step(graph, planned(graph, RELAY), False) == (
-        TRUNK + AUX, TRUNK + AUX + both, data)
+        TRUNK + AUX,
+        TRUNK + AUX + both,
+        data,
+    )
 
 
 def test_resnet50_relay_costs_what_theory_says():
-    """1.072 of standard BP in the trunk: the overlap's data gradients run twice, its lowest don't.
-    """
+    """1.072 of standard BP in the trunk: the overlap's data gradients run twice, its lowest not."""
     trunk, found = model_plan("resnet50_relay")
     standard = cost.total(cost.standard_step(trunk.graph))
     branch = cost.total(cost.joint_step(trunk.graph)) - standard
@@ -141,10 +156,15 @@ def test_resnet50_relay_costs_what_theory_says():
     assert (relay - branch) / standard == pytest.approx(1.072, abs=5e-4)
 
 
-@pytest.mark.parametrize("text", [
-    RELAY, 'flow { loss: "loss" to: "res2_branch2b" } flow { loss: "aux_loss" to: "conv1" }',
-    'flow { loss: "loss" to: "conv1" } flow { loss: "aux_loss" to: "conv1" }',
-    'flow { loss: "loss" to: "conv1" } flow { loss: "aux_loss" to: "aux_fc" }'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        RELAY,
+        'flow { loss: "loss" to: "res2_branch2b" } flow { loss: "aux_loss" to: "conv1" }',
+        'flow { loss: "loss" to: "conv1" } flow { loss: "aux_loss" to: "conv1" }',
+        'flow { loss: "loss" to: "conv1" } flow { loss: "aux_loss" to: "aux_fc" }',
+    ],
+)
 def test_the_engine_computes_as_often_as_the_plan_says(text):
     graph = branched()
     found = planned(graph, text)
@@ -161,8 +181,11 @@ def test_the_engine_computes_as_often_as_the_plan_says(text):
 
 def count_calls(node, multiply_adds, counted):
     """Add up the multiply-adds of a node's gradients, without counting one inside another."""
-    both, data, weights = (node.layer.backward_both, node.layer.backward,
-                           node.layer.backward_params)
+    both, data, weights = (
+        node.layer.backward_both,
+        node.layer.backward,
+        node.layer.backward_params,
+    )
 
     def counting(function, *kinds):
         def count(*arguments):
@@ -172,6 +195,7 @@ def count_calls(node, multiply_adds, counted):
             found = function(*arguments)
             install()
             return found
+
         return count
 
     def install():
@@ -188,11 +212,17 @@ def count_calls(node, multiply_adds, counted):
 
 # ---- the tool ----------------------------------------------------------------------------------
 
+
 def plan(folder, *arguments, expect=0):
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "plan.py"), *arguments, "--out", "out"], cwd=folder,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}/python:{ROOT}"}, capture_output=True, text=True,
-        timeout=120, check=False)
+        [sys.executable, str(ROOT / "tools" / "plan.py"), *arguments, "--out", "out"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}/python:{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -212,23 +242,38 @@ def test_what_auto_writes_can_be_planned_and_built(tmp_path):
     text = plan(tmp_path, "plain16", "--auto", "2", "--no-picture")
     folder = tmp_path / "out" / "plain16-auto2"
     assert 'flow { loss: "aux1_loss" to: "conv1_1" }' in text
-    again = plan(tmp_path, "--net", str(folder / "train_val.prototxt"),
-                 "--relay", str(folder / "relay.prototxt"), "--no-picture")
+    again = plan(
+        tmp_path,
+        "--net",
+        str(folder / "train_val.prototxt"),
+        "--relay",
+        str(folder / "relay.prototxt"),
+        "--no-picture",
+    )
     assert again.splitlines()[2:] == text.split("schedule RELAY\n")[-1].splitlines()[1:]
     param = read((folder / "train_val.prototxt").read_text(), caffe_pb2.NetParameter())
     plain = without_branches(caffe_pb2, param)
     assert [layer.name for layer in plain.layer] == [
-        layer.name for layer in without_branches(caffe_pb2, model_net("plain16")).layer]
+        layer.name for layer in without_branches(caffe_pb2, model_net("plain16")).layer
+    ]
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (("vgg91",), r"plan: MODEL=vgg91: no such model.*vgg19"),
-    (("--net", "aux.prototxt", "--auto", "1"), r"several losses already \(aux2_loss, aux3_loss, "),
-    (("--net", "data.prototxt"), r"data layer 'data' has no crop_size.*--size"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("vgg91",), r"plan: MODEL=vgg91: no such model.*vgg19"),
+        (
+            ("--net", "aux.prototxt", "--auto", "1"),
+            r"several losses already \(aux2_loss, aux3_loss, ",
+        ),
+        (("--net", "data.prototxt"), r"data layer 'data' has no crop_size.*--size"),
+    ],
+)
 def test_errors_of_the_tool(tmp_path, arguments, message):
     (tmp_path / "aux.prototxt").write_text(AUXILIARY)
     (tmp_path / "data.prototxt").write_text(
         BRANCHED.replace('type: "Input"', 'type: "Data"').replace(
-            "input_param { shape { dim: 4 dim: 3 dim: 12 dim: 12 } shape { dim: 4 } }", ""))
+            "input_param { shape { dim: 4 dim: 3 dim: 12 dim: 12 } shape { dim: 4 } }", ""
+        )
+    )
     assert re.search(message, plan(tmp_path, *arguments, expect=1))

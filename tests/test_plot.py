@@ -23,8 +23,14 @@ PROBE = "iteration,part,layer,flow,quantity,value\n" + "".join(
     for iteration in (0, 10)
     for part, layer in (("trunk", "conv1"), ("aux_loss", "aux_fc"), ("trunk", "conv2"))
     for flow, quantity, value in (
-        ("all", "gradient", 0.1), ("all", "relative", 0.01), ("all", "supervision", 0.9),
-        ("loss", "share", 0.7), ("aux_loss", "share", 0.3), ("loss & aux_loss", "cosine", -0.5)))
+        ("all", "gradient", 0.1),
+        ("all", "relative", 0.01),
+        ("all", "supervision", 0.9),
+        ("loss", "share", 0.7),
+        ("aux_loss", "share", 0.3),
+        ("loss & aux_loss", "cosine", -0.5),
+    )
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +50,11 @@ def run(plot, tmp_path):
 
 
 def lines(axes):
-    return {line.get_label(): (list(line.get_xdata()), list(line.get_ydata()))
-            for line in axes.lines if not line.get_label().startswith("_")}
+    return {
+        line.get_label(): (list(line.get_xdata()), list(line.get_ydata()))
+        for line in axes.lines
+        if not line.get_label().startswith("_")
+    }
 
 
 def test_curves(plot, run):
@@ -70,8 +79,9 @@ def test_probed_values_stand_over_their_layers_the_trunk_first(plot, run):
 def test_a_run_without_probes_has_curves_only(plot, tmp_path):
     (tmp_path / "metrics.csv").write_text(METRICS)
     run = plot.Run(str(tmp_path))
-    assert not any(plot.PLOTS[name]([run])
-                   for name in ("gradients", "flows", "supervision", "classes"))
+    assert not any(
+        plot.PLOTS[name]([run]) for name in ("gradients", "flows", "supervision", "classes")
+    )
 
 
 def test_errors_by_class_ascend_and_few_classes_are_named(plot, run):
@@ -87,15 +97,29 @@ def test_smoothing_follows_a_constant_and_lags_behind_a_step(plot):
 
 
 def test_the_tool_writes_every_figure(tmp_path, run):
-    command = [sys.executable, str(ROOT / "tools" / "plot.py"), str(tmp_path), str(tmp_path),
-               "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    command = [
+        sys.executable,
+        str(ROOT / "tools" / "plot.py"),
+        str(tmp_path),
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode == 0, done.stderr
     assert "12 files" in done.stdout
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        f"{name}.{ending}" for ending in ("svg", "png")
-        for name in ("losses", "errors", "gradients", "flows", "supervision", "classes")}
+        f"{name}.{ending}"
+        for ending in ("svg", "png")
+        for name in ("losses", "errors", "gradients", "flows", "supervision", "classes")
+    }
 
 
 def test_a_folder_without_a_run_is_named(plot, tmp_path):

@@ -16,10 +16,12 @@ from schedule_cases import make, run
 
 pytestmark = pytest.mark.usefixtures("project_layers")
 
-FLOWS = ('flow { loss: "loss" to: "conv3" } flow { loss: "aux3_loss" to: "conv2" } '
-         'flow { loss: "aux2_loss" to: "conv1" }')
+FLOWS = (
+    'flow { loss: "loss" to: "conv3" } flow { loss: "aux3_loss" to: "conv2" } '
+    'flow { loss: "aux2_loss" to: "conv1" }'
+)
 LOSS_WEIGHTS = {"loss": 1.0, "aux3_loss": 0.25, "aux2_loss": 0.5}
-DECAY = 2 ** -7
+DECAY = 2**-7
 
 
 def probed(tmp_path, relay, every, iterations, net=AUXILIARY_IN_PLACE):
@@ -32,22 +34,34 @@ def probed(tmp_path, relay, every, iterations, net=AUXILIARY_IN_PLACE):
 def read(tmp_path):
     """{(iteration, layer, flow, quantity): value}."""
     with open(tmp_path / "probe.csv", newline="") as file:
-        return {(int(row["iteration"]), row["layer"], row["flow"], row["quantity"]):
-                float(row["value"]) for row in csv.DictReader(file)}
+        return {
+            (int(row["iteration"]), row["layer"], row["flow"], row["quantity"]): float(row["value"])
+            for row in csv.DictReader(file)
+        }
 
 
 def per_flow_gradients(solver, schedule):
     """{loss: {layer: gradient of its weights}} by autograd, at the present weights and batch."""
     net = solver.net
     inputs = {name: torch.tensor(net.blobs[name].data.copy()) for name in net.inputs}
-    weights = {name: [torch.tensor(blob.data.copy()) for blob in blobs]
-               for name, blobs in net.params.items()}
+    weights = {
+        name: [torch.tensor(blob.data.copy()) for blob in blobs]
+        for name, blobs in net.params.items()
+    }
     param = text_format.Parse(AUXILIARY, caffe_pb2.NetParameter())
-    return {flow.loss: {
-        name: values[0].numpy() for name, values in reference.flow_gradients(
-            param, inputs, weights,
-            [(flow.loss, {net._layer_names[i] for i in flow.layers})], LOSS_WEIGHTS).items()}
-        for flow in schedule.flows}
+    return {
+        flow.loss: {
+            name: values[0].numpy()
+            for name, values in reference.flow_gradients(
+                param,
+                inputs,
+                weights,
+                [(flow.loss, {net._layer_names[i] for i in flow.layers})],
+                LOSS_WEIGHTS,
+            ).items()
+        }
+        for flow in schedule.flows
+    }
 
 
 @pytest.mark.parametrize("relay", [FLOWS, "schedule: JOINT", "schedule: MULTI_WAY"])
@@ -58,26 +72,34 @@ def test_quantities_are_what_they_are_defined_to_be(double, tmp_path, relay):
 
     def measure():
         expected.update(per_flow_gradients(solver, schedule))
-        expected["weights"] = {name: blobs[0].data.copy()
-                               for name, blobs in solver.net.params.items()}
+        expected["weights"] = {
+            name: blobs[0].data.copy() for name, blobs in solver.net.params.items()
+        }
         probe()
+
     schedule.after_forward = measure
     run(solver, schedule, 1)
     found = read(tmp_path)
-    g = {loss: expected[loss]["conv2"] for loss in ("loss", "aux3_loss", "aux2_loss")
-         if relay is not FLOWS or loss != "loss"}
+    g = {
+        loss: expected[loss]["conv2"]
+        for loss in ("loss", "aux3_loss", "aux2_loss")
+        if relay is not FLOWS or loss != "loss"
+    }
     weight, total = expected["weights"]["conv2"], sum(g.values())
-    norms = {loss: np.sqrt((array ** 2).sum()) for loss, array in g.items()}
-    steps = list(norms.values()) if "MULTI_WAY" in relay else [np.sqrt((total ** 2).sum())]
-    decay = DECAY * np.sqrt((weight ** 2).sum()) * len(steps)
-    values = {("all", "gradient"): np.abs(total).mean(),
-              ("all", "relative"): np.abs(total).mean() / np.abs(weight).mean(),
-              ("all", "supervision"): sum(steps) / (sum(steps) + decay),
-              ("aux3_loss", "gradient"): np.abs(g["aux3_loss"]).mean(),
-              ("aux3_loss", "share"): norms["aux3_loss"] / sum(norms.values())}
+    norms = {loss: np.sqrt((array**2).sum()) for loss, array in g.items()}
+    steps = list(norms.values()) if "MULTI_WAY" in relay else [np.sqrt((total**2).sum())]
+    decay = DECAY * np.sqrt((weight**2).sum()) * len(steps)
+    values = {
+        ("all", "gradient"): np.abs(total).mean(),
+        ("all", "relative"): np.abs(total).mean() / np.abs(weight).mean(),
+        ("all", "supervision"): sum(steps) / (sum(steps) + decay),
+        ("aux3_loss", "gradient"): np.abs(g["aux3_loss"]).mean(),
+        ("aux3_loss", "share"): norms["aux3_loss"] / sum(norms.values()),
+    }
     pair = "aux3_loss & aux2_loss" if relay != "schedule: MULTI_WAY" else "aux2_loss & aux3_loss"
     values[pair, "cosine"] = (g["aux3_loss"] * g["aux2_loss"]).sum() / (
-        norms["aux3_loss"] * norms["aux2_loss"])
+        norms["aux3_loss"] * norms["aux2_loss"]
+    )
     for key, value in values.items():
         assert found[(0, "conv2", *key)] == pytest.approx(value, rel=1e-5), key
 
@@ -86,11 +108,20 @@ def test_what_is_written_where_and_when(tmp_path):
     probed(tmp_path, FLOWS, 2, 5)
     found = read(tmp_path)
     assert {key[0] for key in found} == {0, 2, 4}
-    assert {key[1] for key in found} == {"conv1", "conv2", "conv3", "conv4", "aux2_fc",
-                                         "aux3_fc", "fc"}
+    assert {key[1] for key in found} == {
+        "conv1",
+        "conv2",
+        "conv3",
+        "conv4",
+        "aux2_fc",
+        "aux3_fc",
+        "fc",
+    }
     assert {key[2] for key in found if key[1] == "conv1"} == {"all", "aux2_loss"}
     assert {key[2] for key in found if key[3] == "cosine"} == {
-        "aux3_loss & aux2_loss", "loss & aux3_loss"}
+        "aux3_loss & aux2_loss",
+        "loss & aux3_loss",
+    }
 
 
 def test_the_event_file_gets_every_row_too(tmp_path):
@@ -105,11 +136,13 @@ def test_the_event_file_gets_every_row_too(tmp_path):
     run(solver, schedule, 2)
     assert Events.found == {
         (step, f"{quantity}/{layer}/{flow}"): pytest.approx(value, rel=1e-5)
-        for (step, layer, flow, quantity), value in read(tmp_path).items()}
+        for (step, layer, flow, quantity), value in read(tmp_path).items()
+    }
 
 
-@pytest.mark.parametrize("relay", [FLOWS, "schedule: JOINT", "schedule: MULTI_WAY",
-                                   "schedule: PAIR_WISE"])
+@pytest.mark.parametrize(
+    "relay", [FLOWS, "schedule: JOINT", "schedule: MULTI_WAY", "schedule: PAIR_WISE"]
+)
 def test_training_goes_on_as_if_nobody_had_looked(tmp_path, relay):
     looked, _ = probed(tmp_path, relay, 1, 3)
     alone, schedule = make(caffe, str(tmp_path), relay, AUXILIARY_IN_PLACE)

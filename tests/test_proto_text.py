@@ -17,11 +17,14 @@ UPGRADE = Path(__file__).parent / "golden" / "upgrade"
 
 # A net that cannot be read, and what its error says after the file's name.
 BAD_NETS = [
-    ("layer { nam: 'x' }", r':1:9: .*LayerParameter" has no field named "nam"; '
-                           r"did you mean 'name'"),
+    (
+        "layer { nam: 'x' }",
+        r':1:9: .*LayerParameter" has no field named "nam"; '
+        r"did you mean 'name'",
+    ),
     ("\nlayer {\n  num_output: 3 }", r":3:3: .*; it is a field of convolution_param, .*inner_pro"),
     ("layer { name: 'a' layer { name: 'b' } }", r":1:19: .*belongs to NetParameter.*} missing"),
-    ("layer { pooling_param { pool: MX } }", r':1:31: .*no value named MX; did you mean .*MAX'),
+    ("layer { pooling_param { pool: MX } }", r":1:31: .*no value named MX; did you mean .*MAX"),
     ("layers { type: 'ReLU' }", r":1:16: .*; write it without quotes; did you mean 'RELU'"),
     ("layer { type: RELU }", r":1:15: Expected string.*'RELU'; put text in quotes"),
     ("layer { pooling_param { pool: 7 } }", r":1:31: .*no value with number 7"),
@@ -61,8 +64,10 @@ def test_a_bad_net_is_named_with_its_place_and_cure(tmp_path, content, message):
         text.read_net(path)
 
 
-@pytest.mark.parametrize("read", [text.read_net, text.read_solver,
-                                  lambda p: text.read_binary(p, caffe_pb2.NetParameter())])
+@pytest.mark.parametrize(
+    "read",
+    [text.read_net, text.read_solver, lambda p: text.read_binary(p, caffe_pb2.NetParameter())],
+)
 def test_files_that_cannot_be_opened(tmp_path, read):
     with pytest.raises(ParseError, match=r"none.prototxt: cannot be read: No such file"):
         read(tmp_path / "none.prototxt")
@@ -87,10 +92,14 @@ def test_binary_message_round_trip_and_errors(tmp_path):
 
 def test_forms_of_text_that_caffe_takes(tmp_path):
     byte_order_mark = b"\xef\xbb\xbf"  # the one thing here that Caffe does not take
-    net = text.read_net(write(
-        tmp_path / "net", byte_order_mark + b"# in Latin-1: \xe9\nname: \"a#\" 'b'\n"
-        b"input: 'x'; input_shape < dim: [1, 0x10], dim: 010 >\n"
-        b"layer { loss_weight: 1.5f loss_weight: .5 loss_weight: 1. phase: 1 } # \xff"))
+    net = text.read_net(
+        write(
+            tmp_path / "net",
+            byte_order_mark + b"# in Latin-1: \xe9\nname: \"a#\" 'b'\n"
+            b"input: 'x'; input_shape < dim: [1, 0x10], dim: 010 >\n"
+            b"layer { loss_weight: 1.5f loss_weight: .5 loss_weight: 1. phase: 1 } # \xff",
+        )
+    )
     assert net.name == "a#b"
     assert list(net.layer[0].input_param.shape[0].dim) == [1, 16, 8]
     assert list(net.layer[1].loss_weight) == [1.5, 0.5, 1]
@@ -117,8 +126,11 @@ def test_write_text_is_whole_or_not_at_all(tmp_path):
     assert text.read_net(target) == net
     assert link.is_symlink()
     assert stat.S_IMODE(target.stat().st_mode) == 0o640
-    with pytest.raises(DataError, match=r"none/net: cannot write [\d,]+ bytes: No such file.*; "
-                                        r"make the folder .*none first"):
+    with pytest.raises(
+        DataError,
+        match=r"none/net: cannot write [\d,]+ bytes: No such file.*; "
+        r"make the folder .*none first",
+    ):
         text.write_text(tmp_path / "none" / "net", net)
     with pytest.raises(DataError, match=r"cannot write [\d,]+ bytes: this is a folder"):
         text.write_text(tmp_path, net)

@@ -28,11 +28,15 @@ def read(model, name, message=caffe_pb2.NetParameter):
 def test_committed_files_are_current(model):
     for name, text in generate.load(model).files(model).items():
         assert (generate.HERE / model / name).read_text() == text, (
-            f"prototxt/{model}/{name} is not what net.py gives: run python -m prototxt.generate")
+            f"prototxt/{model}/{name} is not what net.py gives: run python -m prototxt.generate"
+        )
 
 
-@pytest.mark.parametrize("path", sorted(generate.HERE.glob("*/deploy*.prototxt")),
-                         ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize(
+    "path",
+    sorted(generate.HERE.glob("*/deploy*.prototxt")),
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
+)
 def test_opencv_reads_the_deploy_net(path):
     assert not cv2.dnn.readNetFromCaffe(str(path)).empty()
 
@@ -57,9 +61,16 @@ def test_deploy_net_has_the_published_number_of_parameters(model, parameters, so
 
 # model, millions of parameters as the paper rounds them
 MILLIONS = [
-    ("resnet20", "0.27"), ("resnet32", "0.46"), ("resnet44", "0.66"), ("resnet56", "0.85"),
-    ("resnet110", "1.7"), ("auxnet-56-5", "0.85"), ("auxnet-44-3", "0.66"),
-    ("wide16_8", "11.0"), ("wide28_10", "36.5"), ("resnet200", "64.7"),
+    ("resnet20", "0.27"),
+    ("resnet32", "0.46"),
+    ("resnet44", "0.66"),
+    ("resnet56", "0.85"),
+    ("resnet110", "1.7"),
+    ("auxnet-56-5", "0.85"),
+    ("auxnet-44-3", "0.66"),
+    ("wide16_8", "11.0"),
+    ("wide28_10", "36.5"),
+    ("resnet200", "64.7"),
 ]
 
 
@@ -71,8 +82,13 @@ def test_deploy_net_has_the_size_that_its_paper_gives(model, millions):
 
 
 # model, 10^9 multiply-adds of one image: torchvision's tables; He et al. for stride in the 1x1
-MULTIPLY_ADDS = [("vgg13", 11.31), ("vgg16", 15.47), ("vgg19", 19.63), ("inception_v3", 5.71),
-                 ("resnet50_relay", 3.86)]
+MULTIPLY_ADDS = [
+    ("vgg13", 11.31),
+    ("vgg16", 15.47),
+    ("vgg19", 19.63),
+    ("inception_v3", 5.71),
+    ("resnet50_relay", 3.86),
+]
 
 
 @pytest.mark.parametrize("model, billions", MULTIPLY_ADDS)
@@ -81,20 +97,27 @@ def test_deploy_net_costs_what_is_published(model, billions):
     assert count.multiply_adds(rows) / 1e9 == pytest.approx(billions, abs=0.005)
 
 
-@pytest.mark.parametrize("model", ["model_a", "vgg19", "inception_v3", "resnet50_relay",
-                                   "auxnet-56-5", "plain16"])
+@pytest.mark.parametrize(
+    "model", ["model_a", "vgg19", "inception_v3", "resnet50_relay", "auxnet-56-5", "plain16"]
+)
 def test_readmes_count_what_the_engine_builds(model):
     """Shapes, parameters and multiply-adds of the deploy net, read off the built net."""
     net = caffe.Net(read(model, "deploy.prototxt"), caffe.TEST)
     rows = count.walk(read(model, "deploy.prototxt"), TEST)
     for row in rows:
         assert row.shapes == [tuple(net.blobs[top].shape) for top in net.top_names[row.name]]
-    learned = sum(blob.count for name, blobs in net.params.items() for blob in blobs
-                  if net.layer_dict[name].type != "BatchNorm")
+    learned = sum(
+        blob.count
+        for name, blobs in net.params.items()
+        for blob in blobs
+        if net.layer_dict[name].type != "BatchNorm"
+    )
     assert count.parameters(rows) == learned
-    adds = sum(net.params[name][0].count * prod(net.blobs[net.top_names[name][0]].shape[2:])
-               for name in net.params
-               if net.layer_dict[name].type in ("Convolution", "InnerProduct"))
+    adds = sum(
+        net.params[name][0].count * prod(net.blobs[net.top_names[name][0]].shape[2:])
+        for name in net.params
+        if net.layer_dict[name].type in ("Convolution", "InnerProduct")
+    )
     assert count.multiply_adds(rows) == adds
     text = read_text(model)
     assert f"| learned parameters | {learned:,} |" in text
@@ -122,15 +145,26 @@ def test_relay_file_names_every_loss_and_a_layer_for_each(model):
 
 def test_model_b_fills_the_released_caffemodel():
     """Its 685,025,107 bytes are the float32 parameters, and some kilobytes of names."""
+
     def convolution(inputs, outputs, side):
         return (inputs * side * side + 1) * outputs
 
     def module(inputs, k):
-        return (convolution(inputs, k, 1) + convolution(inputs, k, 3)
-                + convolution(inputs, 2 * k, 3) + convolution(2 * k, 2 * k, 3))
+        return (
+            convolution(inputs, k, 1)
+            + convolution(inputs, k, 3)
+            + convolution(inputs, 2 * k, 3)
+            + convolution(2 * k, 2 * k, 3)
+        )
 
-    trunk = convolution(3, 128, 7) + module(128, 64) + 3 * module(256, 64) + module(
-        256, 128) + 3 * module(512, 128) + 4 * module(512, 128)
+    trunk = (
+        convolution(3, 128, 7)
+        + module(128, 64)
+        + 3 * module(256, 64)
+        + module(256, 128)
+        + 3 * module(512, 128)
+        + 4 * module(512, 128)
+    )
     pyramid = 512 * (1 * 1 + 2 * 2 + 3 * 3 + 7 * 7)
     by_hand = trunk + (pyramid + 1) * 4096 + (4096 + 1) * 4096 + (4096 + 1) * 401
     assert by_hand == 171_252_113 and 685_025_107 - 4 * by_hand == 16_655
@@ -155,8 +189,13 @@ def test_the_pyramid_has_1_4_9_and_49_bins_in_this_order(model, channels, name):
 
 
 def test_models_are_listed_with_their_size_and_what_they_are():
-    done = subprocess.run([sys.executable, str(generate.HERE.parent / "tools" / "list_models.py")],
-                          capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, str(generate.HERE.parent / "tools" / "list_models.py")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
     words = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.strip()}
     assert words["model_b"][:7] == ["171.25", "M", "16.06", "G", "RELAY", "Model", "B"]
     assert words["auxnet-56-5"][4] == "MULTI_WAY"
@@ -165,7 +204,10 @@ def test_models_are_listed_with_their_size_and_what_they_are():
 
 def test_figure_2_flows_of_vgg19_overlap_in_segments_3_and_4():
     assert generate.load("vgg19").flows == {
-        "loss": "conv4_1", "aux2_loss": "conv3_1", "aux1_loss": "conv1_1"}
+        "loss": "conv4_1",
+        "aux2_loss": "conv3_1",
+        "aux1_loss": "conv1_1",
+    }
     order = [layer.name for layer in read("vgg19", "train_val.prototxt").layer]
     assert order.index("pool3") < order.index("aux1_pool") < order.index("conv4_1")
     assert order.index("pool4") < order.index("aux2_pool") < order.index("conv5_1")
@@ -177,8 +219,13 @@ def test_inception_v3_trains_with_its_own_head():
     assert count.parameters(rows) == 27_161_264
 
 
-AUXNETS = {"auxnet-56-2": [45], "auxnet-56-5": [15, 25, 35, 45], "auxnet-26-2-wide": [21],
-           "auxnet-44-2": [35], "auxnet-44-5": [11, 19, 27, 35]}
+AUXNETS = {
+    "auxnet-56-2": [45],
+    "auxnet-56-5": [15, 25, 35, 45],
+    "auxnet-26-2-wide": [21],
+    "auxnet-44-2": [35],
+    "auxnet-44-5": [11, 19, 27, 35],
+}
 
 
 @pytest.mark.parametrize("model", AUXNETS)
@@ -188,8 +235,10 @@ def test_an_auxnet_output_stands_after_the_layer_of_its_name(model):
     assert outputs == {f"aux{layer}_loss" for layer in AUXNETS[model]}
     for layer in AUXNETS[model]:
         net = read(model, f"deploy_aux{layer}.prototxt")
-        depth = sum(row.type == "Convolution" and not row.name.endswith("_shortcut")
-                    for row in count.walk(net, TEST))
+        depth = sum(
+            row.type == "Convolution" and not row.name.endswith("_shortcut")
+            for row in count.walk(net, TEST)
+        )
         assert depth == layer
         assert [row.name for row in count.walk(net, TEST)][-1] == "prob"
 
@@ -201,14 +250,18 @@ def test_auxnet_weights_fade_with_the_square_of_depth():
     assert layers["loss"].loss_weight == []
 
 
-@pytest.mark.parametrize("model, blocks, overlap", [
-    ("resnet200", 66, 5), ("resnet200_cifar", 99, 8)])
+@pytest.mark.parametrize(
+    "model, blocks, overlap", [("resnet200", 66, 5), ("resnet200_cifar", 99, 8)]
+)
 def test_very_deep_branches_leave_the_lowest_third_alone_and_overlap(model, blocks, overlap):
     net = read(model, "train_val.prototxt").layer
     order = [layer.name for layer in net if layer.type == "Eltwise"]
     assert len(order) == blocks
-    hung = [order.index(layer.bottom[0]) + 1 for layer in net
-            if layer.name.startswith("aux") and layer.bottom[0] in order]
+    hung = [
+        order.index(layer.bottom[0]) + 1
+        for layer in net
+        if layer.name.startswith("aux") and layer.bottom[0] in order
+    ]
     assert len(hung) == 4 and min(hung) >= blocks / 3
     flows = generate.load(model).flows
     reach = [order.index(flows[loss]) for loss in ("aux2_loss", "aux3_loss", "aux4_loss", "loss")]

@@ -41,6 +41,7 @@ def net_of(text, phase=caffe.TEST):
 
 # ---- names ---------------------------------------------------------------------------------------
 
+
 def owner_of(name):
     if name.split(".")[0] == "caffe":
         return importlib.import_module(name)
@@ -54,10 +55,19 @@ def instances(tmp_path_factory):
     param = caffe_pb2.SolverParameter(lr_policy="fixed")
     parse_text(REGRESSION, param.net_param)
     solver = caffe.get_solver(param)
-    return {"Net": solver.net, "Blob": caffe.Blob(1), "BlobVec": solver.net.params["fc"],
-            "Layer": caffe.Layer(), "Solver": solver, "SGDSolver": solver,
-            "Classifier": caffe.Classifier(*model), "Detector": caffe.Detector(*model),
-            "Timer": caffe.Timer(), "NetSpec": caffe.NetSpec(), "SolverParameter": solver.param}
+    return {
+        "Net": solver.net,
+        "Blob": caffe.Blob(1),
+        "BlobVec": solver.net.params["fc"],
+        "Layer": caffe.Layer(),
+        "Solver": solver,
+        "SGDSolver": solver,
+        "Classifier": caffe.Classifier(*model),
+        "Detector": caffe.Detector(*model),
+        "Timer": caffe.Timer(),
+        "NetSpec": caffe.NetSpec(),
+        "SolverParameter": solver.param,
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -75,6 +85,7 @@ def test_python_functions_take_what_pycaffes_take(name):
 
 # ---- helpers against BVLC Caffe ------------------------------------------------------------------
 
+
 def test_coordinate_maps_are_bvlcs():
     for name, (axis, a, b) in pycaffe_cases.coordinate_maps().items():
         assert [axis, a, b] == RECORDED["maps"][name]
@@ -83,23 +94,42 @@ def test_coordinate_maps_are_bvlcs():
 def test_crop_aligns_as_bvlc_does():
     def read(text):
         return parse_text(text, caffe_pb2.NetParameter())
+
     assert read(pycaffe_cases.crop_text()) == read(RECORDED["crop"])
 
 
-@pytest.mark.parametrize(("tops", "error", "message"), [
-    (lambda: pycaffe_cases.fcn(conv_pad=-9, deconv={"kernel_size": 7, "stride": 4}),
-     caffe.CaffeError, "begins inside the second"),
-    (lambda: pycaffe_cases.fcn(), caffe.CaffeError, "apart by parts of a pixel"),
-    (lambda: pycaffe_cases.fcn(deconv={"kernel_size": 4, "stride": 2}), caffe.CaffeError,
-     "differ in scale"),
-    (lambda: (L.Input(), L.Input()), caffe.CaffeError, "no way between"),
-    (lambda: pycaffe_cases.fcn(extra=lambda up: L.InnerProduct(up)), caffe.CaffeError,
-     "no way between"),
-    (lambda: pycaffe_cases.fcn(extra=lambda up: L.Pooling(up, kernel_h=2)), caffe.CaffeError,
-     "Pooling with kernel_h"),
-    (lambda: pycaffe_cases.fcn(extra=lambda up: L.Convolution(up, kernel_size=1, axis=2)),
-     coord_map.AxisMismatchException, "axis 2 on and one from axis 1"),
-])
+@pytest.mark.parametrize(
+    ("tops", "error", "message"),
+    [
+        (
+            lambda: pycaffe_cases.fcn(conv_pad=-9, deconv={"kernel_size": 7, "stride": 4}),
+            caffe.CaffeError,
+            "begins inside the second",
+        ),
+        (lambda: pycaffe_cases.fcn(), caffe.CaffeError, "apart by parts of a pixel"),
+        (
+            lambda: pycaffe_cases.fcn(deconv={"kernel_size": 4, "stride": 2}),
+            caffe.CaffeError,
+            "differ in scale",
+        ),
+        (lambda: (L.Input(), L.Input()), caffe.CaffeError, "no way between"),
+        (
+            lambda: pycaffe_cases.fcn(extra=lambda up: L.InnerProduct(up)),
+            caffe.CaffeError,
+            "no way between",
+        ),
+        (
+            lambda: pycaffe_cases.fcn(extra=lambda up: L.Pooling(up, kernel_h=2)),
+            caffe.CaffeError,
+            "Pooling with kernel_h",
+        ),
+        (
+            lambda: pycaffe_cases.fcn(extra=lambda up: L.Convolution(up, kernel_size=1, axis=2)),
+            coord_map.AxisMismatchException,
+            "axis 2 on and one from axis 1",
+        ),
+    ],
+)
 def test_crop_says_what_does_not_fit(tops, error, message):
     data, score = tops()
     with pytest.raises(error, match=message):
@@ -149,19 +179,26 @@ def test_debug_info_lines_are_bvlcs(tmp_path, caplog):
 
 # ---- Net -----------------------------------------------------------------------------------------
 
+
 def test_losses_of_forward_all_are_one_per_batch():
-    net = net_of(pycaffe_cases.SPLIT + """
-        layer { name: "sum" type: "Reduction" bottom: "square" top: "sum" }""")
+    net = net_of(
+        pycaffe_cases.SPLIT
+        + """
+        layer { name: "sum" type: "Reduction" bottom: "square" top: "sum" }"""
+    )
     net.params["fc"][0].data[...] = 1
     out = net.forward_all(data=np.ones((4, 3)))
     np.testing.assert_allclose(out["sum"], [2 * 2 * 9] * 2)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({}, "an array for each of the inputs"),
-    ({"data": np.ones((0, 3))}, "without an item"),
-    ({"data": np.ones((2, 3)), "fc": np.ones((3, 2))}, "arrays of different lengths"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "an array for each of the inputs"),
+        ({"data": np.ones((0, 3))}, "without an item"),
+        ({"data": np.ones((2, 3)), "fc": np.ones((3, 2))}, "arrays of different lengths"),
+    ],
+)
 def test_forward_all_says_what_is_wrong(arguments, message):
     with pytest.raises(caffe.CaffeError, match=message):
         net_of(pycaffe_cases.SPLIT).forward_all(**arguments)
@@ -213,6 +250,7 @@ def test_debug_info_can_be_switched():
 
 # ---- the rest ------------------------------------------------------------------------------------
 
+
 def test_timer():
     timer = caffe.Timer()
     assert timer.ms == 0
@@ -244,6 +282,7 @@ def test_log_lines_have_glogs_form(capsys, monkeypatch):
 
 def assert_matches(pattern, text):
     import re
+
     assert re.fullmatch(pattern, text), text
 
 
@@ -267,7 +306,8 @@ def test_python_layers_need_no_setup(tmp_path, monkeypatch):
         "    def reshape(self, bottom, top):\n"
         "        top[0].reshape(*bottom[0].data.shape)\n"
         "    def forward(self, bottom, top):\n"
-        "        top[0].data[...] = 2 * bottom[0].data\n")
+        "        top[0].data[...] = 2 * bottom[0].data\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     net = net_of("""layer { name: "d" type: "Input" top: "d" input_param { shape { dim: 2 } } }
         layer { name: "p" type: "Python" bottom: "d" top: "p"
@@ -312,7 +352,7 @@ def test_drawing_writes_dot_and_names_graphviz(tmp_path, monkeypatch):
     with pytest.raises(caffe.CaffeError, match="drawing a png needs Graphviz"):
         draw.draw_net_to_file(param, str(tmp_path / "net.png"))
     dot = tmp_path / "dot"
-    dot.write_text("#!/bin/sh\necho \"$1\"\n/bin/cat\n")
+    dot.write_text('#!/bin/sh\necho "$1"\n/bin/cat\n')
     dot.chmod(0o755)
     assert draw.draw_net(param, "LR", "svg") == b"-Tsvg\n" + draw.draw_net(param, "LR", "raw")
     dot.write_text("#!/bin/sh\necho no such format >&2\nexit 1\n")
@@ -370,8 +410,10 @@ def test_two_processes_train_as_one_on_the_whole_batch(tmp_path, more):
     context = multiprocessing.get_context("spawn")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ranks = [context.Process(target=train_as, args=(rank, 2, str(tmp_path), uid, more))
-                 for rank in range(2)]
+        ranks = [
+            context.Process(target=train_as, args=(rank, 2, str(tmp_path), uid, more))
+            for rank in range(2)
+        ]
         for process in ranks:
             process.start()
         for process in ranks:

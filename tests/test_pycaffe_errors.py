@@ -40,8 +40,10 @@ CASES = {
     "no weights": (lambda: caffe.Net(net().param, "none", caffe.TEST), "none: cannot be read"),
     "input": (lambda: net().forward(date=0), r"each of \['data'\]; found \['date'\]"),
     "batch": (lambda: net().forward(data=np.zeros((1, 3, 8, 8))), "'data' has a batch of 2; the"),
-    "size": (lambda: net().forward(data=np.zeros((2, 3, 9, 9))),
-             r"'data' has shape \(2, 3, 8, 8\); the array has shape \(2, 3, 9, 9\): reshape"),
+    "size": (
+        lambda: net().forward(data=np.zeros((2, 3, 9, 9))),
+        r"'data' has shape \(2, 3, 8, 8\); the array has shape \(2, 3, 9, 9\): reshape",
+    ),
     "start": (lambda: net().forward(start="cnv"), "no layer 'cnv'; did you mean 'conv'"),
     "blob": (lambda: net().forward(blobs=["pro"]), "no blob 'pro'; did you mean 'prob'"),
     "range": (lambda: net().forward(start="prob", end="conv"), "this net has layers 0 to 2"),
@@ -68,6 +70,9 @@ def test_paths_may_be_path_objects(tmp_path):
     first = caffe.Net(path, caffe.TEST)
     first.params["conv"][0].data[...] = 3
     first.save(weights)
-    for made in (caffe.Net(path, caffe.TEST, weights=weights), caffe.Net(path, weights, caffe.TEST),
-                 caffe.Net(path, caffe.TEST, weights=[Path(weights)])):
+    for made in (
+        caffe.Net(path, caffe.TEST, weights=weights),
+        caffe.Net(path, weights, caffe.TEST),
+        caffe.Net(path, caffe.TEST, weights=[Path(weights)]),
+    ):
         assert (made.params["conv"][0].data == 3).all()

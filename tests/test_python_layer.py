@@ -18,9 +18,12 @@ def make_net(folder, *layers, phase=caffe.TRAIN):
 def layer(name, cls, bottoms="", tops="", param_str="", options=""):
     def lines(kind, names):
         return " ".join(f'{kind}: "{blob}"' for blob in names.split())
-    return (f'layer {{ name: "{name}" type: "Python" {lines("bottom", bottoms)} '
-            f'{lines("top", tops)} python_param {{ module: "user_layers" layer: "{cls}" '
-            f"param_str: '{param_str}' }} {options} }}")
+
+    return (
+        f'layer {{ name: "{name}" type: "Python" {lines("bottom", bottoms)} '
+        f'{lines("top", tops)} python_param {{ module: "user_layers" layer: "{cls}" '
+        f"param_str: '{param_str}' }} {options} }}"
+    )
 
 
 INPUT = """layer { name: "in" type: "Input" top: "x" top: "y"
@@ -41,12 +44,17 @@ def test_layers_are_the_users_own_objects(tmp_path):
     np.testing.assert_array_equal(net.blobs["z"].data, np.full((4, 3), 10))
 
 
-@pytest.mark.parametrize("method, call", [
-    ("setup", None), ("reshape", None), ("forward", "forward"), ("backward", "backward")])
+@pytest.mark.parametrize(
+    "method, call",
+    [("setup", None), ("reshape", None), ("forward", "forward"), ("backward", "backward")],
+)
 def test_the_users_exception_is_named_and_chained(tmp_path, method, call):
     fail = layer("oops", "Failing", "x", "z", param_str=method)
-    with pytest.raises(caffe.LayerError, match=f"layer 'oops' .Python.: user_layers.Failing."
-                       f"{method} raised KeyError: .*the user's mistake") as error:
+    with pytest.raises(
+        caffe.LayerError,
+        match=f"layer 'oops' .Python.: user_layers.Failing."
+        f"{method} raised KeyError: .*the user's mistake",
+    ) as error:
         net = make_net(tmp_path, "force_backward: true", INPUT, fail)
         getattr(net, call or "forward")()
     assert isinstance(error.value.__cause__, KeyError)
@@ -85,26 +93,33 @@ def test_labels_are_not_rounded_to_bf16(tmp_path, bf16):
     assert sorted(net.blobs["label"].data % 4) == [0, 1, 2, 3]
 
 
-LOSS = [INPUT, layer("affine", "Affine", "x", "a"),
-        """layer { name: "fc" type: "InnerProduct" bottom: "a" top: "f"
+LOSS = [
+    INPUT,
+    layer("affine", "Affine", "x", "a"),
+    """layer { name: "fc" type: "InnerProduct" bottom: "a" top: "f"
                    inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }""",
-        layer("loss", "Distance", "f y", "loss difference",
-              options="loss_weight: 2 loss_weight: 0"),
-        layer("aux", "Distance", "a y", "aux aux_difference",
-              options="loss_weight: 0.5 loss_weight: 0")]
+    layer("loss", "Distance", "f y", "loss difference", options="loss_weight: 2 loss_weight: 0"),
+    layer(
+        "aux", "Distance", "a y", "aux aux_difference", options="loss_weight: 0.5 loss_weight: 0"
+    ),
+]
 
 
 def gradients(net, losses):
     """The parameters' gradients of the weighted losses, by autograd."""
-    params = {name: [torch.tensor(blob.data.copy(), requires_grad=True) for blob in blobs]
-              for name, blobs in net.params.items()}
+    params = {
+        name: [torch.tensor(blob.data.copy(), requires_grad=True) for blob in blobs]
+        for name, blobs in net.params.items()
+    }
     x, y = (torch.tensor(net.blobs[name].data.copy()) for name in "xy")
     a = x * params["affine"][0] + params["affine"][1]
     f = torch.nn.functional.linear(a, *params["fc"])
     terms = {"loss": 2 * (f - y).square().sum() / 8, "aux": 0.5 * (a - y).square().sum() / 8}
     sum(terms[name] for name in losses).backward()
-    return {name: [None if p.grad is None else p.grad.numpy() for p in blobs]
-            for name, blobs in params.items()}
+    return {
+        name: [None if p.grad is None else p.grad.numpy() for p in blobs]
+        for name, blobs in params.items()
+    }
 
 
 def assert_gradients(net, expected):

@@ -14,15 +14,69 @@ import random_judge
 import random_nets
 from caffe.proto import caffe_pb2
 
-BVLC_TYPES = ["AbsVal", "Accuracy", "ArgMax", "BNLL", "BatchNorm", "BatchReindex", "Bias", "Clip",
-              "Concat", "ContrastiveLoss", "Convolution", "Crop", "Data", "Deconvolution",
-              "Dropout", "DummyData", "ELU", "Eltwise", "Embed", "EuclideanLoss", "Exp", "Filter",
-              "Flatten", "HDF5Data", "HDF5Output", "HingeLoss", "Im2col", "ImageData",
-              "InfogainLoss", "InnerProduct", "Input", "LRN", "LSTM", "LSTMUnit", "Log", "MVN",
-              "MemoryData", "MultinomialLogisticLoss", "PReLU", "Parameter", "Pooling", "Power",
-              "Python", "RNN", "ReLU", "Reduction", "Reshape", "SPP", "Scale", "Sigmoid",
-              "SigmoidCrossEntropyLoss", "Silence", "Slice", "Softmax", "SoftmaxWithLoss", "Split",
-              "Swish", "TanH", "Threshold", "Tile", "WindowData"]
+BVLC_TYPES = [
+    "AbsVal",
+    "Accuracy",
+    "ArgMax",
+    "BNLL",
+    "BatchNorm",
+    "BatchReindex",
+    "Bias",
+    "Clip",
+    "Concat",
+    "ContrastiveLoss",
+    "Convolution",
+    "Crop",
+    "Data",
+    "Deconvolution",
+    "Dropout",
+    "DummyData",
+    "ELU",
+    "Eltwise",
+    "Embed",
+    "EuclideanLoss",
+    "Exp",
+    "Filter",
+    "Flatten",
+    "HDF5Data",
+    "HDF5Output",
+    "HingeLoss",
+    "Im2col",
+    "ImageData",
+    "InfogainLoss",
+    "InnerProduct",
+    "Input",
+    "LRN",
+    "LSTM",
+    "LSTMUnit",
+    "Log",
+    "MVN",
+    "MemoryData",
+    "MultinomialLogisticLoss",
+    "PReLU",
+    "Parameter",
+    "Pooling",
+    "Power",
+    "Python",
+    "RNN",
+    "ReLU",
+    "Reduction",
+    "Reshape",
+    "SPP",
+    "Scale",
+    "Sigmoid",
+    "SigmoidCrossEntropyLoss",
+    "Silence",
+    "Slice",
+    "Softmax",
+    "SoftmaxWithLoss",
+    "Split",
+    "Swish",
+    "TanH",
+    "Threshold",
+    "Tile",
+    "WindowData",
+]
 LEAST = 10  # rows of a type
 
 
@@ -64,8 +118,9 @@ def test_rows_of_a_type_differ():
 
 def test_tolerances_are_those_promised():
     """At most 1e-4 relative, most rows at 1e-6."""
-    rows = catalogue_judge.JUDGED + [case for type in random_cases.DRAWERS
-                                     for case in random_cases.rows(type, 0)]
+    rows = catalogue_judge.JUDGED + [
+        case for type in random_cases.DRAWERS for case in random_cases.rows(type, 0)
+    ]
     tolerances = [case.tolerance for case in rows]
     assert max(tolerances) <= 1e-4
     assert sum(tolerance <= 1e-6 for tolerance in tolerances) > 0.6 * len(tolerances)

@@ -16,8 +16,10 @@ from layers.record_index import FILE, key_beginning, open_lmdb, read_index
 
 def write_lmdb(path, records):
     """An LMDB as others make it; records: {key: bytes}."""
-    with (lmdb.open(str(path), map_size=1 << 24) as environment,
-          environment.begin(write=True) as transaction):
+    with (
+        lmdb.open(str(path), map_size=1 << 24) as environment,
+        environment.begin(write=True) as transaction,
+    ):
         for key, record in records.items():
             transaction.put(key, record)
     return str(path)
@@ -49,13 +51,24 @@ def test_it_is_built_for_a_database_that_others_made(tmp_path, monkeypatch):
     assert_index_of(read_index(db), db)
 
 
-@pytest.mark.parametrize("keys", [
-    [b"a", b"ab", b"abc", b"b"], [b"a/1.jpg", b"a/10.jpg", b"a/2.jpg"], [b"\0\1", b"a\0b", b"a\0c"],
-    [bytes(np.random.RandomState(k).randint(1, 4, 1 + k % 9).astype(np.uint8)) for k in range(80)],
-    [b"x" * 511]], ids=range(5))
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [b"a", b"ab", b"abc", b"b"],
+        [b"a/1.jpg", b"a/10.jpg", b"a/2.jpg"],
+        [b"\0\1", b"a\0b", b"a\0c"],
+        [
+            bytes(np.random.RandomState(k).randint(1, 4, 1 + k % 9).astype(np.uint8))
+            for k in range(80)
+        ],
+        [b"x" * 511],
+    ],
+    ids=range(5),
+)
 def test_any_key_is_found(tmp_path, keys):
-    db = write_lmdb(tmp_path / "db", {key: raw_datum(b"", (1, 1, 1), k)
-                                      for k, key in enumerate(keys)})
+    db = write_lmdb(
+        tmp_path / "db", {key: raw_datum(b"", (1, 1, 1), k) for k, key in enumerate(keys)}
+    )
     assert_index_of(read_index(db), db)
 
 
@@ -73,8 +86,14 @@ def test_it_is_written_while_converting(tmp_path):
             db.put(key_of(k, b"x.jpg", ""), raw_datum(b"abc", (3, 1, 1), k % 3))
         db.finish([834, 833, 833], list("abc"))
     assert sorted(path.name for path in (tmp_path / "db").iterdir()) == [
-        "checksums.npy", "class_index.tsv", "classes.txt", "data.mdb", "lock.mdb", FILE,
-        "settings.json"]
+        "checksums.npy",
+        "class_index.tsv",
+        "classes.txt",
+        "data.mdb",
+        "lock.mdb",
+        FILE,
+        "settings.json",
+    ]
     rows = np.load(tmp_path / "db" / FILE)
     with open_lmdb(str(tmp_path / "db")) as environment:
         built = record_index.build_rows(environment, "db")
@@ -99,8 +118,9 @@ def test_the_index_goes_on_after_an_interruption(tmp_path):
 def test_an_index_of_another_database_is_not_used(tmp_path):
     db = write_lmdb(tmp_path / "db", some_records(20))
     read_index(db)
-    other = write_lmdb(tmp_path / "other", {key: raw_datum(b"", (1, 1, 1), 5)
-                                            for key in some_records(20)})
+    other = write_lmdb(
+        tmp_path / "other", {key: raw_datum(b"", (1, 1, 1), 5) for key in some_records(20)}
+    )
     shutil.copy(tmp_path / "db" / FILE, tmp_path / "other" / FILE)
     assert read_index(other).labels.tolist() == [5] * 20
     (tmp_path / "other" / FILE).write_bytes(b"damaged")
@@ -136,11 +156,27 @@ def test_bad_databases_are_named(tmp_path):
 
 # ---- Datum ---------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("fields", [
-    {}, {"label": 7}, {"label": -1}, {"label": 2**31 - 1}, {"label": -2**31},
-    {"channels": 3, "height": 200, "width": 70000, "data": bytes(range(256)) * 300, "label": 400},
-    {"encoded": True, "data": b"\xff\xd8", "label": 3}, {"float_data": [1.5] * 9, "label": 2}],
-    ids=str)
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"label": 7},
+        {"label": -1},
+        {"label": 2**31 - 1},
+        {"label": -(2**31)},
+        {
+            "channels": 3,
+            "height": 200,
+            "width": 70000,
+            "data": bytes(range(256)) * 300,
+            "label": 400,
+        },
+        {"encoded": True, "data": b"\xff\xd8", "label": 3},
+        {"float_data": [1.5] * 9, "label": 2},
+    ],
+    ids=str,
+)
 def test_read_datum_is_protobufs(fields):
     datum = caffe_pb2.Datum(**fields)
     found = read_datum(datum.SerializeToString())

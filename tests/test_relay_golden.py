@@ -35,8 +35,12 @@ def cases():
     for name in relay_cases.CASES:
         for fused in (True, False):
             light = name.startswith("branched") or (name.endswith("_relay") and fused)
-            yield pytest.param(name, fused, id=f"{name}-{'fused' if fused else 'ranges'}",
-                               marks=() if light else pytest.mark.heavy)
+            yield pytest.param(
+                name,
+                fused,
+                id=f"{name}-{'fused' if fused else 'ranges'}",
+                marks=() if light else pytest.mark.heavy,
+            )
 
 
 @pytest.mark.parametrize("name, fused", list(cases()))
@@ -50,8 +54,14 @@ def test_gradients_and_losses_are_those_of_bvlc_caffe(golden, tmp_path, name, fu
     for key, theirs in recorded.items():
         mine = relay_cases.digest(gradients[key])
         # a bias below a BatchNorm gets none but for rounding, so its layer is the measure
-        norm, largest = np.max([row[:2] for other, row in recorded.items()
-                                if other.partition("[")[0] == key.partition("[")[0]], axis=0)
+        norm, largest = np.max(
+            [
+                row[:2]
+                for other, row in recorded.items()
+                if other.partition("[")[0] == key.partition("[")[0]
+            ],
+            axis=0,
+        )
         if norm == 0:
             assert mine[0] == 0, f"{key} gets no gradient in BVLC Caffe"
         else:

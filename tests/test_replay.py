@@ -34,9 +34,9 @@ def replays(monkeypatch):
     def switch(on):
         count.clear()
         monkeypatch.setattr(replay, "Recording", make)
-        monkeypatch.setattr(sweep.Sweep, "_replays",
-                            property(lambda self: on and not self._alone))
+        monkeypatch.setattr(sweep.Sweep, "_replays", property(lambda self: on and not self._alone))
         return count
+
     return switch
 
 
@@ -87,6 +87,7 @@ def test_training(replays, tmp_path, name, keep):
         solver, run = relay_solver(tmp_path, name)
         solver.net.keep_blobs = solver.net.keep_diffs = keep
         return solver, run
+
     assert_equal(*both(replays, make, 7))
 
 
@@ -136,8 +137,9 @@ def another_shape(solver, step):
         net.blobs["label"].data[...] = [0, 3, 4, 1]
 
 
-@pytest.mark.parametrize("between", [look, change_weights, put_weights, forward_again,
-                                     count_layers, another_shape])
+@pytest.mark.parametrize(
+    "between", [look, change_weights, put_weights, forward_again, count_layers, another_shape]
+)
 def test_whatever_happens_between(replays, tmp_path, between):
     assert_equal(*both(replays, lambda: relay_solver(tmp_path), 8, between))
 
@@ -149,13 +151,16 @@ def test_a_changed_activation_between_forward_and_backward(replays, tmp_path):
         def halve_and_run():
             solver.net.blobs["res2_branch2a"].data[...] *= 0.5
             run()
+
         return solver, halve_and_run
+
     assert_equal(*both(replays, make, 7))
 
 
 def test_a_changed_loss_weight(replays, tmp_path):
     def weigh(solver, step):
         solver.net.blobs["loss"].diff[...] = 1 + step
+
     assert_equal(*both(replays, lambda: relay_solver(tmp_path), 7, weigh))
 
 
@@ -169,7 +174,9 @@ def test_gradients_that_accumulate(replays, tmp_path):
             for _ in range(2):
                 solver.net._forward(0, len(solver.net.layers) - 1)
                 run()
+
         return solver, three_times
+
     assert_equal(*both(replays, make, 7))
 
 
@@ -182,6 +189,7 @@ def test_the_whole_backward_and_a_rule_that_has_no_kernel(replays, tmp_path):
         solver = caffe.get_solver(str(path))
         relay_cases.fill(solver.net, decided=True)
         return solver, backward.Whole(solver.net)
+
     assert_equal(*both(replays, make, 7))
 
 
@@ -215,6 +223,7 @@ def test_diffs_from_outside_for_a_layer_in_place(replays):
             found.append(net.params["fc"][0].diff.copy())
         assert len(count) == 2 * on  # of forward and of backward
         return found
+
     np.testing.assert_allclose(gradients(True), gradients(False), rtol=1e-4, atol=1e-6)
 
 
@@ -236,7 +245,8 @@ def test_a_net_whose_shapes_hang_on_values_runs_as_ever(replays):
     for step in range(5):
         net.blobs["pick"].data[...] = [1, step % 2, 1, 0]
         expected = (net.blobs["data"].data @ net.params["fc"][0].data.T)[
-            [0, 1, 2] if step % 2 else [0, 2]]
+            [0, 1, 2] if step % 2 else [0, 2]
+        ]
         net.forward()
         np.testing.assert_allclose(net.blobs["some"].data, expected, rtol=1e-5)
     assert not count

@@ -38,10 +38,8 @@ def test_forward_work(nodes):
 
 def test_backward_work(nodes):
     # the first convolution has one gradient to compute, that of its weights; fc has two
-    assert backward_work(nodes["conv"]) == (
-        2 * 27 * CONV, 4 * (CONV + DATA + 2 * CONV_WEIGHTS))
-    assert backward_work(nodes["fc"]) == (
-        2 * 2 * 144 * FC, 4 * (FC + CONV + CONV + 2 * FC_WEIGHTS))
+    assert backward_work(nodes["conv"]) == (2 * 27 * CONV, 4 * (CONV + DATA + 2 * CONV_WEIGHTS))
+    assert backward_work(nodes["fc"]) == (2 * 2 * 144 * FC, 4 * (FC + CONV + CONV + 2 * FC_WEIGHTS))
     assert backward_work(nodes["relu"]) == (CONV, 4 * (CONV + CONV + CONV))
 
 
@@ -55,10 +53,12 @@ def test_the_share_is_of_whatever_limits():
 def test_caffe_time_prints_it(tmp_path):
     (tmp_path / "net.prototxt").write_text(NET)
     command = [sys.executable, "-m", "caffe", "time", "-model", "net.prototxt", "-iterations", "1"]
-    done = subprocess.run([*command, "-roofline"], cwd=tmp_path, capture_output=True, text=True,
-                          check=True)
+    done = subprocess.run(
+        [*command, "-roofline"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert re.search(r"Roofline: \d+ GFLOP/s, [\d.]+ GB/s, measured", done.stderr)
     for name in ("conv", "relu", "fc"):
         for way in ("forward", "backward"):
-            assert re.search(rf"{name}\t{way}: [\d.]+ GFLOP/s, [\d.]+ GB/s, \d+% of the roofline",
-                             done.stderr), (name, way)
+            assert re.search(
+                rf"{name}\t{way}: [\d.]+ GFLOP/s, [\d.]+ GB/s, \d+% of the roofline", done.stderr
+            ), (name, way)

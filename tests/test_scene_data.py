@@ -54,10 +54,18 @@ def assert_equal(found, expected, **tolerance):
 
 # ---- against the Data layer and BVLC Caffe -------------------------------------------------------
 
-@pytest.mark.parametrize("transform", [
-    "", "crop_size: 7", "crop_size: 8 scale: 0.5 mean_value: 104 mean_value: 117 mean_value: 123",
-    'mean_file: "FOLDER/mean.binaryproto"', 'crop_size: 7 mean_file: "FOLDER/mean.binaryproto"',
-    "crop_size: 8 mean_value: 120"])
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        "",
+        "crop_size: 7",
+        "crop_size: 8 scale: 0.5 mean_value: 104 mean_value: 117 mean_value: 123",
+        'mean_file: "FOLDER/mean.binaryproto"',
+        'crop_size: 7 mean_file: "FOLDER/mean.binaryproto"',
+        "crop_size: 8 mean_value: 120",
+    ],
+)
 def test_the_test_phase_is_the_data_layers(folder, transform):
     transform = transform.replace("FOLDER", str(folder))
     ours = net(folder, "batch_size: 4 " + transform, "TEST")
@@ -67,8 +75,10 @@ def test_the_test_phase_is_the_data_layers(folder, transform):
 
 
 ORACLE = ROOT.parent / "shared" / "oracle" / "run.sh"
-EVERYTHING = ('batch_size: 6 class_aware: true crop_size: 8 mirror: true seed: 7 scale: 0.5 '
-              'mean_file: "mean.binaryproto" color_file: "color.txt"')
+EVERYTHING = (
+    "batch_size: 6 class_aware: true crop_size: 8 mirror: true seed: 7 scale: 0.5 "
+    'mean_file: "mean.binaryproto" color_file: "color.txt"'
+)
 WITH_BVLC = """
 import caffe, sys, numpy as np
 from scene_cases import layer, make_net
@@ -79,16 +89,23 @@ np.savez("read.npz", position=net.layers[0].position, **{k: b.data for k, b in n
 """
 
 
-@pytest.mark.skipif(not ORACLE.exists() or subprocess.run(
-    ["bash", str(ORACLE), "true"], cwd=ROOT, capture_output=True).returncode != 0,
-    reason="needs BVLC Caffe")
+@pytest.mark.skipif(
+    not ORACLE.exists()
+    or subprocess.run(["bash", str(ORACLE), "true"], cwd=ROOT, capture_output=True).returncode != 0,
+    reason="needs BVLC Caffe",
+)
 def test_bvlc_caffe_runs_it_with_the_same_numbers(folder, monkeypatch):
     for name in ("layers", "scene_cases.py"):
-        subprocess.run(["cp", "-r", ROOT / name if name == "layers" else ROOT / "tests" / name,
-                        folder], check=True)
+        subprocess.run(
+            ["cp", "-r", ROOT / name if name == "layers" else ROOT / "tests" / name, folder],
+            check=True,
+        )
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    done = subprocess.run(["bash", str(ORACLE), "python3", "-c", WITH_BVLC, EVERYTHING],
-                          cwd=folder, capture_output=True)
+    done = subprocess.run(
+        ["bash", str(ORACLE), "python3", "-c", WITH_BVLC, EVERYTHING],
+        cwd=folder,
+        capture_output=True,
+    )
     assert done.returncode == 0, done.stderr.decode()
     monkeypatch.chdir(folder)
     ours = make_net(caffe, ".", layer("raw", WORKERS + EVERYTHING))
@@ -101,6 +118,7 @@ def test_bvlc_caffe_runs_it_with_the_same_numbers(folder, monkeypatch):
 
 # ---- the options against their definitions -------------------------------------------------------
 
+
 def by_definition(folder, mean):
     """{(record, top, left, mirrored): crop of 8 x 8 with the mean image `mean` subtracted}."""
     blob = caffe_pb2.BlobProto.FromString((folder / mean).read_bytes())
@@ -109,19 +127,21 @@ def by_definition(folder, mean):
     for record in range(30):
         for top in range(5):
             for left in range(7):
-                window = np.s_[:, top:top + 8, left:left + 8]
+                window = np.s_[:, top : top + 8, left : left + 8]
                 crop = picture(record)[window] - (mean if mean.shape[1] == 8 else mean[window])
                 crops[record, top, left, False] = crop
                 crops[record, top, left, True] = crop[:, :, ::-1]
                 if mean.shape[1] == 8:  # of the crop's size: subtracted after the mirroring
-                    crops[record, top, left, True] = (picture(record)[window][:, :, ::-1] - mean)
+                    crops[record, top, left, True] = picture(record)[window][:, :, ::-1] - mean
     return crops
 
 
 @pytest.mark.parametrize("mean", ["mean.binaryproto", "crop_mean.binaryproto"])
 def test_crops_and_mirrors_are_uniform_and_cut_with_the_mean(folder, mean):
-    known = {crop.astype(np.float32).round(2).tobytes(): place
-             for place, crop in by_definition(folder, mean).items()}
+    known = {
+        crop.astype(np.float32).round(2).tobytes(): place
+        for place, crop in by_definition(folder, mean).items()
+    }
     assert len(known) == 30 * 5 * 7 * 2
     train = net(folder, f'batch_size: 30 crop_size: 8 mirror: true mean_file: "FOLDER/{mean}"')
     counts = np.zeros((5, 7, 2))
@@ -146,23 +166,32 @@ def test_color_shifts_have_the_covariance_of_their_definition(folder):
         shifts.append(difference[:, :, 0, 0])
     along = np.concatenate(shifts) @ COLOR[:, 1:].T / (25.5 * COLOR[:, 0])  # standard normal
     count = len(along)
-    assert np.abs(along.mean(axis=0)).max() < 4 / count ** 0.5
+    assert np.abs(along.mean(axis=0)).max() < 4 / count**0.5
     covariance = along.T @ along / count
     assert np.abs(covariance - np.eye(3)).max() < 4 * (2 / count) ** 0.5
-    assert abs((along ** 4).mean() - 3) < 4 * (96 / along.size) ** 0.5
+    assert abs((along**4).mean() - 3) < 4 * (96 / along.size) ** 0.5
 
 
 def test_padding_is_zero_and_its_crops_are_uniform(folder):
-    train = net(folder, "batch_size: 30 pad: 2 crop_size: 12 mirror: true mean_value: 300 "
-                        'color_file: "FOLDER/color.txt" color_deviation: 0')
+    train = net(
+        folder,
+        "batch_size: 30 pad: 2 crop_size: 12 mirror: true mean_value: 300 "
+        'color_file: "FOLDER/color.txt" color_deviation: 0',
+    )
     counts = np.zeros((5, 7, 2))
     for tops in forwards(train, 40):
         for record, crop in enumerate(tops["data"]):
             padded = np.pad(picture(record) - 300.0, ((0, 0), (2, 2), (2, 2)))
-            found = [(top, left, mirrored) for top in range(5) for left in range(7)
-                     for mirrored in (0, 1)
-                     if np.array_equal(padded[:, top:top + 12, left:left + 12][
-                         :, :, ::-1 if mirrored else 1], crop)]
+            found = [
+                (top, left, mirrored)
+                for top in range(5)
+                for left in range(7)
+                for mirrored in (0, 1)
+                if np.array_equal(
+                    padded[:, top : top + 12, left : left + 12][:, :, :: -1 if mirrored else 1],
+                    crop,
+                )
+            ]
             counts[found[0]] += 1
             assert len(found) == 1
     expected = counts.sum() / counts.size
@@ -172,23 +201,33 @@ def test_padding_is_zero_and_its_crops_are_uniform(folder):
 def test_padding_with_a_mean_image_of_the_records(folder):
     blob = caffe_pb2.BlobProto.FromString((folder / "mean.binaryproto").read_bytes())
     centered = [picture(k) - caffe.io.blobproto_to_array(blob)[0] for k in range(30)]
-    train = net(folder, 'batch_size: 30 pad: 1 crop_size: 12 mirror: true '
-                        'mean_file: "FOLDER/mean.binaryproto"')
+    train = net(
+        folder,
+        'batch_size: 30 pad: 1 crop_size: 12 mirror: true mean_file: "FOLDER/mean.binaryproto"',
+    )
     for tops in forwards(train, 5):
         for record, crop in enumerate(tops["data"]):
             padded = np.pad(centered[record], ((0, 0), (1, 1), (1, 1)))
-            windows = [padded[:, top:top + 12, left:left + 12]
-                       for top in range(3) for left in range(5)]
-            assert sum(np.allclose(crop, window[:, :, ::step], atol=1e-3)
-                       for window in windows for step in (1, -1)) == 1
+            windows = [
+                padded[:, top : top + 12, left : left + 12] for top in range(3) for left in range(5)
+            ]
+            assert (
+                sum(
+                    np.allclose(crop, window[:, :, ::step], atol=1e-3)
+                    for window in windows
+                    for step in (1, -1)
+                )
+                == 1
+            )
 
 
 def windows(options, height, width, count=4000):
     """(count, 4) windows that random draws choose."""
     parsed = parse_options('source: "x" batch_size: 1 ' + options)
     cutter = Cutter(parsed, True, (parsed.crop_size, parsed.crop_size))
-    return np.array([cutter.window(height, width, draw)
-                     for draw in draws.uniform(1, np.arange(count), 5)])
+    return np.array(
+        [cutter.window(height, width, draw) for draw in draws.uniform(1, np.arange(count), 5)]
+    )
 
 
 def assert_uniform(values, low, high, cells=10):
@@ -223,8 +262,9 @@ def test_a_window_that_does_not_fit_keeps_its_shape():
     assert (wide / tall > 0.24).all()
 
 
-@pytest.mark.parametrize("options", ["short_side_min: 200 short_side_max: 300",
-                                     "area_min: 0.3 area_max: 0.8", ""])
+@pytest.mark.parametrize(
+    "options", ["short_side_min: 200 short_side_max: 300", "area_min: 0.3 area_max: 0.8", ""]
+)
 @pytest.mark.parametrize("kind", ["planes", "encoded"])
 def test_a_window_is_resized_to_the_crop(options, kind):
     """On a picture that rises from left to right and from top to bottom, a crop must, too."""
@@ -244,27 +284,36 @@ def test_a_window_is_resized_to_the_crop(options, kind):
         assert place == (draw[0] < 0.5, top, left)
         across = left + (np.arange(100) + 0.5) * wide / 100 - 0.5
         down = top + (np.arange(100) + 0.5) * tall / 100 - 0.5
-        assert np.abs(out[:, :, 0] - across[::-1 if place[0] else 1]).max() <= 2
+        assert np.abs(out[:, :, 0] - across[:: -1 if place[0] else 1]).max() <= 2
         assert np.abs(out[:, :, 1].T - down).max() <= 2
 
 
 def test_decoding_at_a_reduced_scale_is_nearly_shrinking_by_area():
     cv2 = pytest.importorskip("cv2")
     noise = np.random.RandomState(0).randint(0, 256, (40, 50, 3)).astype(np.uint8)
-    image = cv2.GaussianBlur(cv2.resize(noise, (1000, 800), interpolation=cv2.INTER_CUBIC),
-                             (0, 0), 3)
+    image = cv2.GaussianBlur(
+        cv2.resize(noise, (1000, 800), interpolation=cv2.INTER_CUBIC), (0, 0), 3
+    )
     jpeg = cv2.imencode(".jpg", image)[1]
-    cutter = Cutter(parse_options('source: "x" batch_size: 1 crop_size: 100 area_min: 0.08 '
-                                  "reduced_decode: true"), True, (100, 100))
+    cutter = Cutter(
+        parse_options(
+            'source: "x" batch_size: 1 crop_size: 100 area_min: 0.08 reduced_decode: true'
+        ),
+        True,
+        (100, 100),
+    )
     used = set()
     for draw in draws.uniform(2, np.arange(30), 5):
         window = cutter.window(800, 1000, draw)
         reduction = max(k for k in (1, 2, 4, 8) if min(window[2:]) >= 100 * k or k == 1)
         used.add(reduction)
-        small = cv2.resize(cv2.imdecode(jpeg, cv2.IMREAD_COLOR),
-                           (1000 // reduction, 800 // reduction), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(
+            cv2.imdecode(jpeg, cv2.IMREAD_COLOR),
+            (1000 // reduction, 800 // reduction),
+            interpolation=cv2.INTER_AREA,
+        )
         top, left, tall, wide = (side // reduction for side in window)
-        expected = cv2.resize(small[top:top + tall, left:left + wide], (100, 100))
+        expected = cv2.resize(small[top : top + tall, left : left + wide], (100, 100))
         found = np.empty((100, 100, 3), np.uint8)
         cutter.encoded(jpeg.tobytes(), True, draw, found)
         assert np.abs(found.astype(int) - expected).mean() < 1.5
@@ -273,12 +322,13 @@ def test_decoding_at_a_reduced_scale_is_nearly_shrinking_by_area():
 
 # ---- chance, workers, processes ------------------------------------------------------------------
 
+
 def test_draws_are_uniform_and_belong_to_their_position():
     numbers = draws.uniform(9, np.arange(20000), 5)
     for column in numbers.T:
         assert_uniform(column, 0, 1)
     correlation = np.corrcoef(np.vstack([numbers[:-1].T, numbers[1:].T]))
-    assert np.abs(correlation - np.eye(10)).max() < 4.5 / 20000 ** 0.5
+    assert np.abs(correlation - np.eye(10)).max() < 4.5 / 20000**0.5
     np.testing.assert_array_equal(draws.uniform(9, [700, 3], 5), numbers[[700, 3]])
     assert (draws.uniform(10, np.arange(9), 5) != numbers[:9]).all()
     normal = draws.normal(9, np.arange(20000), 2)
@@ -295,6 +345,7 @@ def test_workers_and_batches_do_not_change_what_comes(folder, order):
     def rows(options, count):
         found = forwards(net(folder, f"{options} {order} {AUGMENTED}"), count)
         return {top: np.concatenate([tops[top] for tops in found]) for top in ("data", "label")}
+
     expected = rows("batch_size: 60", 1)
     assert_equal([rows("batch_size: 20 ahead: 1", 3)], [expected], rtol=1e-6)
     assert_equal([rows("workers: 3 batch_size: 30", 2)], [expected], rtol=1e-6)
@@ -338,8 +389,9 @@ def test_processes_share_the_draws_without_overlap(folder, order, solvers):
         caffe.set_solver_rank(rank)
         share = forwards(net(folder, "batch_size: 10 " + options), 2)
         for top in ("data", "label"):
-            np.testing.assert_allclose(np.concatenate([tops[top] for tops in share]),
-                                       alone[top][rank::3], rtol=1e-6)
+            np.testing.assert_allclose(
+                np.concatenate([tops[top] for tops in share]), alone[top][rank::3], rtol=1e-6
+            )
 
 
 SOLVER = 'net: "{0}/train.prototxt" base_lr: 0.01 lr_policy: "fixed" snapshot_prefix: "{0}/s"'
@@ -384,14 +436,15 @@ def test_precision(folder, precision):
         device.set_precision("fp32")
     assert data.dtype == device.PRECISIONS[precision]
     assert labels.dtype == (torch.float64 if precision == "fp64" else torch.float32)
-    np.testing.assert_allclose(data.double().cpu().numpy(), exact, rtol=2 ** -8)
+    np.testing.assert_allclose(data.double().cpu().numpy(), exact, rtol=2**-8)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("more", ["", "pad: 2", "short_side_min: 9 short_side_max: 12"])
 def test_a_gpu_gives_the_same(folder, more):
-    options = (f"batch_size: 30 class_aware: true mean_value: 99 scale: 0.5 ahead: 2 {AUGMENTED}"
-               + more)
+    options = (
+        f"batch_size: 30 class_aware: true mean_value: 99 scale: 0.5 ahead: 2 {AUGMENTED}" + more
+    )
     expected = forwards(net(folder, options), 8)
     caffe.set_mode_gpu()
     try:
@@ -410,14 +463,17 @@ BAD_OPTIONS = [
     ("crop_size: 8 area_min: 0.9 area_max: 0.5", "area_min 0.9, area_max 0.5: expected 0 <"),
     ("aspect_max: 0.5", "aspect_max 0.5: expected 1 or more"),
     ("crop_size: 8 pad: 1 area_min: 0.5", "pad and area_min exclude each other"),
-    ("pad: 1", "pad needs crop_size"), ("ahead: 0", "ahead 0: expected 1 or more"),
+    ("pad: 1", "pad needs crop_size"),
+    ("ahead: 0", "ahead 0: expected 1 or more"),
     ("crop_size: 13", "record '00000000_0.jpg': 12 x 14 .* is smaller than the crop of 13 x 13"),
     ("mean_value: 1 mean_value: 2", r"the mean has .* \(2, 1, 1\), the records \(3, 12, 14\)"),
     ('crop_size: 7 mean_file: "FOLDER/crop_mean.binaryproto"', r"mean has .* \(3, 8, 8\)"),
     ('mean_file: "FOLDER/none"', "mean_file .*none: .*No such file"),
     ('mean_file: "FOLDER/color.txt"', "mean_file .*color.txt: .*as compute_image_mean makes it"),
-    ('crop_size: 8 short_side_min: 9 short_side_max: 9 mean_file: "FOLDER/mean.binaryproto"',
-     r"no meaning where they are resized: give one of the crop's size \(8, 8\)"),
+    (
+        'crop_size: 8 short_side_min: 9 short_side_max: 9 mean_file: "FOLDER/mean.binaryproto"',
+        r"no meaning where they are resized: give one of the crop's size \(8, 8\)",
+    ),
     ('color_file: "FOLDER/none"', "color_file .*none.*make it with color_pca"),
     ('color_file: "FOLDER/mean.binaryproto"', "color_file .*mean.binaryproto: "),
 ]

@@ -33,17 +33,25 @@ def spoiled(kind):
     """A record that is bad in some way, where a photo should be."""
     good = photo(BAD)
     middle = len(good) * 2 // 3
-    data = {"cut off": good[:-40], "cut in half": good[:middle] + b"\xff\xd9", "empty": b"",
-            "text": b"hello", "flipped": good[:middle] + b"\xff\xff\xd0" + good[middle + 3:],
-            "header": b"\xff\xd8" + bytes(10) + good[12:]}
+    data = {
+        "cut off": good[:-40],
+        "cut in half": good[:middle] + b"\xff\xd9",
+        "empty": b"",
+        "text": b"hello",
+        "flipped": good[:middle] + b"\xff\xff\xd0" + good[middle + 3 :],
+        "header": b"\xff\xd8" + bytes(10) + good[12:],
+    }
     if kind in data:
         return encoded(caffe_pb2, data[kind], label(BAD))
-    return {"not a datum": b"\x22\xff", "nothing": b"",
-            "too few pixels": raw(caffe_pb2, picture(0), label(BAD)).replace(b"\x18\x0e",
-                                                                             b"\x18\x0f"),
-            "gray": raw(caffe_pb2, picture(0)[:1], label(BAD)),
-            "floats": caffe_pb2.Datum(float_data=[1], channels=1, height=1, width=1,
-                                      label=label(BAD)).SerializeToString()}[kind]
+    return {
+        "not a datum": b"\x22\xff",
+        "nothing": b"",
+        "too few pixels": raw(caffe_pb2, picture(0), label(BAD)).replace(b"\x18\x0e", b"\x18\x0f"),
+        "gray": raw(caffe_pb2, picture(0)[:1], label(BAD)),
+        "floats": caffe_pb2.Datum(
+            float_data=[1], channels=1, height=1, width=1, label=label(BAD)
+        ).SerializeToString(),
+    }[kind]
 
 
 KINDS = {
@@ -51,17 +59,21 @@ KINDS = {
     "cut in half": "damaged image: .*(Premature|premature|Corrupt)",
     "flipped": "damaged image: Corrupt JPEG data",
     "header": r"its \d+ bytes are not an image that can be decoded",
-    "empty": "its 0 bytes are not an image", "text": "its 5 bytes are not an image",
+    "empty": "its 0 bytes are not an image",
+    "text": "its 5 bytes are not an image",
     "not a datum": "2 bytes that are not a Datum",
     "too few pixels": r"channels, height, width say \(3, 12, 15\), but it holds 504 values",
-    "gray": "it has 1 channels, the first record 3", "floats": "holds floats.*use a Data layer",
+    "gray": "it has 1 channels, the first record 3",
+    "floats": "holds floats.*use a Data layer",
 }
 
 
 def database(folder, spoil):
     """A database of photos in which record BAD is `spoil`; its index knows the label."""
+
     def photos(bad):
         return [bad if k == BAD else encoded(caffe_pb2, photo(k), label(k)) for k in range(COUNT)]
+
     folder.mkdir()
     source = write_lmdb(folder / "db", photos(encoded(caffe_pb2, photo(BAD), label(BAD))))
     make_net(caffe, folder, layer(source, "batch_size: 1"))  # writes the index
@@ -100,8 +112,9 @@ def test_the_next_of_its_class_stands_in(tmp_path):
 def test_a_class_without_a_good_record(tmp_path):
     records = [encoded(caffe_pb2, photo(k) if k % 2 == 0 else b"x", k % 2) for k in range(4)]
     text = layer(write_lmdb(tmp_path / "db", records), "batch_size: 2 skip_damaged: true")
-    with pytest.raises(caffe.LayerError, match="record '00000001_1.jpg'.*no other record of its "
-                                               "class is good"):
+    with pytest.raises(
+        caffe.LayerError, match="record '00000001_1.jpg'.*no other record of its class is good"
+    ):
         make_net(caffe, tmp_path, text).forward()
 
 
@@ -109,16 +122,21 @@ def test_a_wrong_label_and_a_missing_record_are_named(tmp_path):
     source = database(tmp_path / "x", encoded(caffe_pb2, photo(BAD), 99))
     net = make_net(caffe, tmp_path, layer(source, OPTIONS))
     net.forward()
-    with pytest.raises(caffe.LayerError, match=f"'{BAD_KEY}': its label is 99, in the index "
-                                               f"{label(BAD)}; delete record_index.npy"):
+    with pytest.raises(
+        caffe.LayerError,
+        match=f"'{BAD_KEY}': its label is 99, in the index {label(BAD)}; delete record_index.npy",
+    ):
         net.forward()
 
 
 def test_records_of_several_sizes_need_a_crop(tmp_path):
     records = [raw(caffe_pb2, picture(k, 12, 14 + k % 2), 0) for k in range(4)]
     source = write_lmdb(tmp_path / "db", records)
-    with pytest.raises(caffe.LayerError, match="'00000001_1.jpg': its size is 12 x 15 .*first "
-                                               "record 12 x 14; resize all to one size, or give"):
+    with pytest.raises(
+        caffe.LayerError,
+        match="'00000001_1.jpg': its size is 12 x 15 .*first "
+        "record 12 x 14; resize all to one size, or give",
+    ):
         make_net(caffe, tmp_path, layer(source, "batch_size: 2")).forward()
     data = make_net(caffe, tmp_path, layer(source, "batch_size: 2 crop_size: 12")).forward()
     assert data["data"].shape == (2, 3, 12, 12)
@@ -149,6 +167,7 @@ def test_a_gray_image_is_made_three_channels(tmp_path):
 
 
 # ---- processes -----------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def source(tmp_path):
@@ -201,9 +220,12 @@ def script(folder, source, then):
     make_net(caffe, folder, layer(source, "batch_size: 4 workers: 2"))
     text = SCRIPT.format(net=str(folder / "net.prototxt"), then=then)
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-X", "dev", "-c", text], text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'python'}:{ROOT}"})
+        [sys.executable, "-W", "error", "-X", "dev", "-c", text],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'python'}:{ROOT}"},
+    )
 
 
 def test_nothing_is_left_behind_when_the_interpreter_exits(tmp_path, source):

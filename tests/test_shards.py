@@ -9,14 +9,7 @@ import pytest
 from data_prep import convert_imageset, merge_shards
 from data_prep.errors import PrepError
 from data_prep.shards import Shard
-from tests.data_images import (
-    SIDE_FILES,
-    convert,
-    kill_while_writing,
-    many_images,
-    records,
-    script,
-)
+from tests.data_images import SIDE_FILES, convert, kill_while_writing, many_images, records, script
 
 FLAGS = ["-shuffle", "--skip_bad"]
 
@@ -31,11 +24,13 @@ def assert_same(db, expected):
     for name in SIDE_FILES:
         assert (db / name).read_bytes() == (expected / name).read_bytes(), name
     assert sorted(path.name for path in db.iterdir()) == sorted(
-        path.name for path in expected.iterdir())
+        path.name for path in expected.iterdir()
+    )
 
 
-@pytest.mark.parametrize("count, bad", [
-    (1, [7]), (3, [0, 1, 33, 34, 65, 66, 99]), (7, range(20, 100, 2))])
+@pytest.mark.parametrize(
+    "count, bad", [(1, [7]), (3, [0, 1, 33, 34, 65, 66, 99]), (7, range(20, 100, 2))]
+)
 def test_merged_parts_are_one_conversion(tmp_path, count, bad):
     """Also with bad records, some of them at the ends of parts."""
     many_images(tmp_path, 100)
@@ -55,16 +50,24 @@ def test_a_part_and_the_merge_go_on_after_a_kill(tmp_path):
     (tmp_path / "images" / "700.bmp").write_bytes(b"")
     expected = convert(tmp_path, *FLAGS, "--workers=1", db="whole")
     first = tmp_path / "db.shard-00000-of-00002"
-    args = ["--shard=0/2", *FLAGS, f"{tmp_path}/images/", str(tmp_path / "list.txt"),
-            str(tmp_path / "db")]
+    args = [
+        "--shard=0/2",
+        *FLAGS,
+        f"{tmp_path}/images/",
+        str(tmp_path / "list.txt"),
+        str(tmp_path / "db"),
+    ]
     kill_while_writing(script(tmp_path, "convert_imageset", "pass", "--workers=2", *args), first)
     assert 0 < len(records(f"{first}.partial")) < 749
     convert_imageset.main(["--workers=1", *args])
     shard(tmp_path, 1, 2)
-    slowly = "put = datum_db.DatumDB.put; import time; datum_db.DatumDB.put = " \
+    slowly = (
+        "put = datum_db.DatumDB.put; import time; datum_db.DatumDB.put = "
         "lambda *args: (time.sleep(0.001), put(*args))"
-    kill_while_writing(script(tmp_path, "merge_shards", slowly, str(tmp_path / "db")),
-                       tmp_path / "db")
+    )
+    kill_while_writing(
+        script(tmp_path, "merge_shards", slowly, str(tmp_path / "db")), tmp_path / "db"
+    )
     assert 0 < len(records(tmp_path / "db.partial")) < 1499
     merge_shards.main([str(tmp_path / "db")])
     assert_same(tmp_path / "db", expected)
@@ -113,8 +116,11 @@ def test_merge_errors(tmp_path):
         merge_shards.merge(db)
     shutil.rmtree(one)
     shard(tmp_path, 1, 3, "-gray")
-    with pytest.raises(PrepError, match=r"00001-of-00003 was made with other settings than "
-                                        r".*00000-of-00003 \(shuffle, gray\)"):
+    with pytest.raises(
+        PrepError,
+        match=r"00001-of-00003 was made with other settings than "
+        r".*00000-of-00003 \(shuffle, gray\)",
+    ):
         merge_shards.merge(db)
     shutil.rmtree(one)
     shard(tmp_path, 1, 3)
@@ -135,6 +141,9 @@ def test_sizes_are_checked_across_the_parts(tmp_path):
         cv2.imwrite(f"{tmp_path}/images/{k}.bmp", np.zeros((6, 5, 3), np.uint8))
     for index in range(2):
         shard(tmp_path, index, 2, "-check_size")
-    with pytest.raises(PrepError, match="-check_size: records of 3 x 4 x 5 in .*00000-of-00002 and "
-                                        "3 x 6 x 5 in .*00001-of-00002"):
+    with pytest.raises(
+        PrepError,
+        match="-check_size: records of 3 x 4 x 5 in .*00000-of-00002 and "
+        "3 x 6 x 5 in .*00001-of-00002",
+    ):
         merge_shards.merge(tmp_path / "db")

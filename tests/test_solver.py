@@ -45,17 +45,20 @@ def snapshots():
 
 def part(arrays, prefix):
     """The arrays below `prefix`, by the rest of their names."""
-    return {key[len(prefix):]: array for key, array in arrays.items() if key.startswith(prefix)}
+    return {key[len(prefix) :]: array for key, array in arrays.items() if key.startswith(prefix)}
 
 
 def worst_difference(found, expected):
     """The largest deviation, relative to the largest value of its array, and its name."""
     assert found.keys() == expected.keys()
-    return max((np.abs(found[key] - theirs).max() / np.abs(theirs).max(), key)
-               for key, theirs in expected.items())
+    return max(
+        (np.abs(found[key] - theirs).max() / np.abs(theirs).max(), key)
+        for key, theirs in expected.items()
+    )
 
 
 # ---- ten steps ---------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("name", solver_cases.CASES)
 def test_ten_steps_are_those_of_bvlc_caffe(recorded, tmp_path, name):
@@ -67,6 +70,7 @@ def test_every_type_and_policy_is_compared():
     kinds = {cls.rule for cls in caffe.Solver.__subclasses__()}
     assert kinds == set(solver_cases.TYPES)
     from caffe.lr_policy import POLICIES
+
     assert set(POLICIES) == set(solver_cases.POLICIES)
 
 
@@ -81,11 +85,12 @@ def test_frozen_parameters_keep_their_values(tmp_path):
 
 # ---- snapshots ---------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("name", solver_cases.SNAPSHOTS)
 def test_restored_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, name):
     solver = solver_cases.make_solver(solver_cases.SNAPSHOTS[name], str(tmp_path))
     losses = solver_cases.train(solver, STEPS)
-    whole = dict(solver_cases.parameters(solver.net), loss=losses[STEPS // 2:])
+    whole = dict(solver_cases.parameters(solver.net), loss=losses[STEPS // 2 :])
     solver_cases.save_half(name, str(tmp_path))
     continued = solver_cases.go_on(name, str(tmp_path))
     assert whole.keys() == continued.keys()
@@ -124,13 +129,13 @@ def test_state_holds_the_fields_that_bvlc_caffe_writes(snapshots, tmp_path, name
 
 def test_snapshot_diff_adds_the_gradients(tmp_path):
     solver = solver_cases.make_solver(
-        solver_cases.CASES["SGD_fixed"] + " snapshot_diff: true", str(tmp_path))
+        solver_cases.CASES["SGD_fixed"] + " snapshot_diff: true", str(tmp_path)
+    )
     solver.step(1)
     solver.snapshot()
     net = caffe_pb2.NetParameter.FromString((tmp_path / "snapshot_iter_1.caffemodel").read_bytes())
     blob = next(layer for layer in net.layer if layer.name == "fc").blobs[0]
-    np.testing.assert_array_equal(np.float32(blob.diff),
-                                  solver.net.params["fc"][0].diff.ravel())
+    np.testing.assert_array_equal(np.float32(blob.diff), solver.net.params["fc"][0].diff.ravel())
     assert any(blob.diff)
 
 
@@ -155,25 +160,34 @@ def staged_solver(tmp_path, settings):
 
 
 def test_every_net_is_built_for_its_own_state(tmp_path):
-    solver = staged_solver(tmp_path, """
+    solver = staged_solver(
+        tmp_path,
+        """
         net: "net.prototxt" train_state { level: 2 } test_interval: 10
-        test_iter: 1 test_state { stage: "one" } test_iter: 3 test_state { level: 2 }""")
+        test_iter: 1 test_state { stage: "one" } test_iter: 3 test_state { level: 2 }""",
+    )
     outputs = [solver.net.outputs, *(net.outputs for net in solver.test_nets)]
     assert outputs == [["train_only", "two"], ["not_two", "one"], ["two"]]
 
 
 def test_state_in_the_net_counts_unless_the_solver_says_otherwise(tmp_path):
     (tmp_path / "own.prototxt").write_text("state { level: 2 }" + STAGED)
-    solver = staged_solver(tmp_path, """
+    solver = staged_solver(
+        tmp_path,
+        """
         train_net: "own.prototxt" test_net: "own.prototxt" test_iter: 1 test_interval: 10
-        test_state { level: 0 }""")
+        test_state { level: 0 }""",
+    )
     assert solver.net.outputs == ["train_only", "two"]
     assert solver.test_nets[0].outputs == ["not_two"]
 
 
 def test_test_nets_see_the_train_nets_weights_and_average_their_outputs(tmp_path):
-    solver = staged_solver(tmp_path, """
-        net: "net.prototxt" test_iter: 3 test_interval: 10 test_state { stage: "one" }""")
+    solver = staged_solver(
+        tmp_path,
+        """
+        net: "net.prototxt" test_iter: 3 test_interval: 10 test_state { stage: "one" }""",
+    )
     solver.net.params["fc"][0].data[...] = [[1, 2, 3], [4, 5, 6]]
     batches = iter(np.float32([[1, 0, 0], [0, 1, 0], [0, 0, 4]]))
     test_net = solver.test_nets[0]
@@ -193,8 +207,11 @@ def test_weights_of_the_solver_fill_all_nets(tmp_path):
     first.net.save(str(tmp_path / "a.caffemodel"))
     (tmp_path / "b.prototxt").write_text(STAGED.replace('"fc"', '"other"'))
     caffe.Net(str(tmp_path / "b.prototxt"), caffe.TRAIN).save(str(tmp_path / "b.caffemodel"))
-    solver = staged_solver(tmp_path, """
-        net: "net.prototxt" weights: "b.caffemodel, a.caffemodel" test_iter: 1 test_interval: 5""")
+    solver = staged_solver(
+        tmp_path,
+        """
+        net: "net.prototxt" weights: "b.caffemodel, a.caffemodel" test_iter: 1 test_interval: 5""",
+    )
     for net in (solver.net, *solver.test_nets):
         assert (net.params["fc"][0].data == 7).all()
 
@@ -211,35 +228,45 @@ def test_solver_takes_a_message(tmp_path):
 
 # ---- the order of things -----------------------------------------------------------------------
 
+
 def test_step_tests_trains_and_snapshots_when_due(tmp_path, caplog):
     caplog.set_level(logging.INFO, "caffe")
     solver = solver_cases.make_solver(
         solver_cases.CASES["SGD_clip"]
-        + " snapshot: 2 test_interval: 3 test_iter: 1 display: 4 average_loss: 2", str(tmp_path))
+        + " snapshot: 2 test_interval: 3 test_iter: 1 display: 4 average_loss: 2",
+        str(tmp_path),
+    )
     calls = []
-    solver.add_callback(lambda: calls.append(("start", solver.iter)),
-                        lambda: calls.append(("ready", solver.iter)))
+    solver.add_callback(
+        lambda: calls.append(("start", solver.iter)), lambda: calls.append(("ready", solver.iter))
+    )
     solver.step(4)
     assert calls == [(what, i) for i in range(4) for what in ("start", "ready")]
     lines = [r.getMessage() for r in caplog.records]
     assert sum(line.startswith("Gradient clipping: scaling down") for line in lines) == 4
-    starts = [line.split(" (")[0] for line in lines
-              if not line.startswith(("    ", "Gradient clipping"))]
+    starts = [
+        line.split(" (")[0] for line in lines if not line.startswith(("    ", "Gradient clipping"))
+    ]
     prefix = tmp_path / "snapshot_iter_"
     assert starts == [
-        "Iteration 0, Testing net", "Iteration 0", "Iteration 0, lr = 0.1",
+        "Iteration 0, Testing net",
+        "Iteration 0",
+        "Iteration 0, lr = 0.1",
         f"Snapshotting to binary proto file {prefix}2.caffemodel",
         f"Snapshotting solver state to binary proto file {prefix}2.solverstate",
         "Iteration 3, Testing net",
         f"Snapshotting to binary proto file {prefix}4.caffemodel",
-        f"Snapshotting solver state to binary proto file {prefix}4.solverstate"]
+        f"Snapshotting solver state to binary proto file {prefix}4.solverstate",
+    ]
 
 
 def test_solve_ends_with_a_snapshot_a_loss_and_a_test(tmp_path, caplog):
     caplog.set_level(logging.INFO, "caffe")
     solver = solver_cases.make_solver(
         solver_cases.CASES["SGD_fixed"]
-        + " display: 5 test_interval: 10 test_iter: 1 test_initialization: false", str(tmp_path))
+        + " display: 5 test_interval: 10 test_iter: 1 test_initialization: false",
+        str(tmp_path),
+    )
     solver.solve()
     lines = [r.getMessage() for r in caplog.records]
     assert lines[0] == "Solving solver_cases"
@@ -302,10 +329,14 @@ ERRORS = [
     ('base_lr: 1 lr_policy: "fixed"', "expected one of net, .*; found none"),
     (BASE + 'train_net: "net.prototxt"', "expected one of .*; found train_net, net"),
     (BASE + "test_iter: 1", "positive test_interval"),
-    ('train_net: "net.prototxt" base_lr: 1 lr_policy: "fixed" test_iter: 1 test_interval: 1',
-     "test_iter has 1 values for 0 test nets"),
-    (BASE + "test_iter: 1 test_interval: 1 test_state {} test_state {}",
-     "test_state is given 2 times for 1 test nets"),
+    (
+        'train_net: "net.prototxt" base_lr: 1 lr_policy: "fixed" test_iter: 1 test_interval: 1',
+        "test_iter has 1 values for 0 test nets",
+    ),
+    (
+        BASE + "test_iter: 1 test_interval: 1 test_state {} test_state {}",
+        "test_state is given 2 times for 1 test nets",
+    ),
     (BASE + 'weights: "none.caffemodel"', "none.caffemodel"),
 ]
 
@@ -345,9 +376,14 @@ def test_missing_weights_of_a_state_are_named(tmp_path):
         solver.restore(str(tmp_path / "SGD_BINARYPROTO_iter_5.solverstate"))
 
 
-@pytest.mark.parametrize("settings, iteration", [
-    ('lr_policy: "exp" gamma: 10', 400), ('lr_policy: "inv" gamma: 1e30 power: -20', 1),
-    ('lr_policy: "poly" power: -1', solver_cases.STEPS)])
+@pytest.mark.parametrize(
+    "settings, iteration",
+    [
+        ('lr_policy: "exp" gamma: 10', 400),
+        ('lr_policy: "inv" gamma: 1e30 power: -20', 1),
+        ('lr_policy: "poly" power: -1', solver_cases.STEPS),
+    ],
+)
 def test_a_rate_beyond_all_numbers_is_an_error(tmp_path, settings, iteration):
     solver = solver_cases.make_solver(f"base_lr: 1 {settings}", str(tmp_path))
     with pytest.raises(caffe.CaffeError, match=f"iteration {iteration} is too large"):

@@ -38,7 +38,8 @@ def test_the_fields_stand_in_a_message_of_their_own():
 def test_warm_up_grows_linearly_to_the_policys_rate():
     solver = solver_with("rampup_interval: 4 rampup_lr: 0.02")
     assert rates(solver, 9) == pytest.approx(
-        [0.02, 0.04, 0.06, 0.08, 0.05, 0.05, 0.05, 0.05, 0.025])
+        [0.02, 0.04, 0.06, 0.08, 0.05, 0.05, 0.05, 0.05, 0.025]
+    )
 
 
 def test_cosine_goes_from_base_lr_to_min_lr():
@@ -133,8 +134,9 @@ def test_smoothed_loss_and_gradient_are_torchs(amount):
     found = net.forward()["loss"]
     net.backward()
     scores = torch.tensor(x, requires_grad=True)
-    loss = torch.nn.functional.cross_entropy(scores, torch.tensor(y), ignore_index=4,
-                                             label_smoothing=amount)
+    loss = torch.nn.functional.cross_entropy(
+        scores, torch.tensor(y), ignore_index=4, label_smoothing=amount
+    )
     (2 * loss).backward()
     np.testing.assert_allclose(found, loss.item(), rtol=1e-5)
     np.testing.assert_allclose(net.blobs["x"].diff, scores.grad, rtol=1e-4, atol=1e-7)
@@ -150,25 +152,38 @@ def test_smoothing_is_for_the_training_net_and_for_all_losses_without_a_name():
 
 # ---- files and errors ----------------------------------------------------------------------------
 
+
 def test_the_command_takes_the_file(tmp_path):
     (tmp_path / "extra.prototxt").write_text("rampup_interval: 4")
     solver_cases.make_solver(SETTINGS, str(tmp_path))
-    options = brew.parser().parse_args(["train", "-solver", str(tmp_path / "solver.prototxt"),
-                                        "-extra", str(tmp_path / "extra.prototxt")])
+    options = brew.parser().parse_args(
+        [
+            "train",
+            "-solver",
+            str(tmp_path / "solver.prototxt"),
+            "-extra",
+            str(tmp_path / "extra.prototxt"),
+        ]
+    )
     solver = train.make_solver(train.Job(train.solver_param(options), options.extra))
     assert rates(solver, 3) == pytest.approx([0, 0.025, 0.05])
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ('lr_policy: "step"', "must be plateau or cosine; found 'step'"),
-    ('lr_policy: "plateau"', r"needs plateau_winsize.*found \[\]"),
-    ('lr_policy: "plateau" plateau_winsize: 0', r"found \[0\]"),
-    ('lr_policy: "cosine" rampup_interval: 12', "a max_iter beyond the warm-up of 12"),
-    ("rampup_lr: -1", "rampup_lr must be 0 or more; found -1"),
-    ("label_smoothing { amount: 1 }", "amount must be at least 0 and below 1; found 1"),
-    ('label_smoothing { layer: "los" amount: 0.1 }', "no SoftmaxWithLoss 'los' in the training "
-     "net; did you mean 'loss'"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('lr_policy: "step"', "must be plateau or cosine; found 'step'"),
+        ('lr_policy: "plateau"', r"needs plateau_winsize.*found \[\]"),
+        ('lr_policy: "plateau" plateau_winsize: 0', r"found \[0\]"),
+        ('lr_policy: "cosine" rampup_interval: 12', "a max_iter beyond the warm-up of 12"),
+        ("rampup_lr: -1", "rampup_lr must be 0 or more; found -1"),
+        ("label_smoothing { amount: 1 }", "amount must be at least 0 and below 1; found 1"),
+        (
+            'label_smoothing { layer: "los" amount: 0.1 }',
+            "no SoftmaxWithLoss 'los' in the training net; did you mean 'loss'",
+        ),
+    ],
+)
 def test_errors_name_the_field(text, message):
     with pytest.raises(caffe.CaffeError, match=message):
         solver_with(text)

@@ -12,8 +12,9 @@ import pytest
 from relaybp import models, relay_file
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = sorted(path.name for path in (ROOT / "tools" / "tables").glob("*.sh")
-                 if path.name != "common.sh")
+SCRIPTS = sorted(
+    path.name for path in (ROOT / "tools" / "tables").glob("*.sh") if path.name != "common.sh"
+)
 STAND_IN = """#!/usr/bin/env bash
 (IFS=$'\\t'; echo "$*") >> "$NOTES"
 for word in "$@"; do if [[ $word == RUN=* ]]; then run=${word#RUN=}; fi; done
@@ -26,10 +27,20 @@ def asked(tmp_path, script, **environment):
     (tmp_path / "make").write_text(STAND_IN)
     (tmp_path / "make").chmod(0o755)
     kept = {name: value for name, value in os.environ.items() if name in ("HOME", "LANG")}
-    subprocess.run(["bash", str(ROOT / "tools" / "tables" / script)], check=True, cwd=tmp_path,
-                   env={**kept, "PATH": f"{tmp_path}:{os.environ['PATH']}",
-                        "OUT": str(tmp_path / "out"), "NOTES": str(tmp_path / "notes"),
-                        **environment}, capture_output=True, timeout=60)
+    subprocess.run(
+        ["bash", str(ROOT / "tools" / "tables" / script)],
+        check=True,
+        cwd=tmp_path,
+        env={
+            **kept,
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "OUT": str(tmp_path / "out"),
+            "NOTES": str(tmp_path / "notes"),
+            **environment,
+        },
+        capture_output=True,
+        timeout=60,
+    )
     calls = []
     for line in (tmp_path / "notes").read_text().splitlines():
         words = [word for word in line.split("\t") if not word.startswith("--no-print")]
@@ -39,15 +50,20 @@ def asked(tmp_path, script, **environment):
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_row_was_trained_and_tested(tmp_path, script):
-    calls = asked(tmp_path, script, DATA="/d", IMAGENET="/i", PLACES2="/p", CIFAR10="/10",
-                  CIFAR100="/100")
+    calls = asked(
+        tmp_path, script, DATA="/d", IMAGENET="/i", PLACES2="/p", CIFAR10="/10", CIFAR100="/100"
+    )
     trained = {call["RUN"]: call for call in calls if call[""] == "train"}
     for call in trained.values():
         models.find(call["MODEL"])
         assert call["DATA"].startswith("/") and (Path(call["RUN"]) / "finished").exists()
     tested = [call["RUN"] for call in calls if call[""] == "evaluate"]
-    shown = [row.partition("=")[2] for call in calls if call[""] == "table"
-             for row in shlex.split(call["ROWS"])]
+    shown = [
+        row.partition("=")[2]
+        for call in calls
+        if call[""] == "table"
+        for row in shlex.split(call["ROWS"])
+    ]
     assert sorted(shown) == sorted(trained)
     assert set(shown) <= set(tested)
     assert all(call["TITLE"] for call in calls if call[""] == "table")
@@ -59,12 +75,17 @@ def test_models_a_and_b_are_tested_at_the_papers_scales_and_together(tmp_path):
     assert len(scales) == 7 and len(calls) == 13
     assert all(call["ARGS"].split()[:2] == ["--scales", "224,256,320,384,448"] for call in scales)
     assert [Path(run).name for run in scales[-1]["RUN"].split()] == [
-        "model_a_relay", "model_b_relay"]
+        "model_a_relay",
+        "model_b_relay",
+    ]
 
 
 def test_pair_wise_is_the_relay_file_with_that_schedule(tmp_path):
-    (call,) = [call for call in asked(tmp_path, "auxnet.sh", MODELS="auxnet-56-5_pair_wise")
-               if call[""] == "train"]
+    (call,) = [
+        call
+        for call in asked(tmp_path, "auxnet.sh", MODELS="auxnet-56-5_pair_wise")
+        if call[""] == "train"
+    ]
     assert call["MODEL"] == "auxnet-56-5_relay"
     word, path = call["ARGS"].split()
     assert word == "--relay"
@@ -90,21 +111,33 @@ def test_what_is_finished_stays_and_what_was_interrupted_goes_on(tmp_path):
 
 
 def tabulate(*arguments):
-    return subprocess.run([sys.executable, str(ROOT / "tools" / "tabulate.py"), *arguments],
-                          capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "tabulate.py"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def test_a_table_holds_what_was_measured_and_nothing_else(tmp_path):
-    for name, rows in (("a", ["crop,5,7.25,20,w", "crop,1,30.00,20,w", "224-256,1,28.50,20,w"]),
-                       ("b", ["crop,1,31.00,10,w"])):
+    for name, rows in (
+        ("a", ["crop,5,7.25,20,w", "crop,1,30.00,20,w", "224-256,1,28.50,20,w"]),
+        ("b", ["crop,1,31.00,10,w"]),
+    ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "errors.csv").write_text(
-            "\n".join(["test,k,error,images,weights", *rows]) + "\n")
+            "\n".join(["test,k,error,images,weights", *rows]) + "\n"
+        )
     done = tabulate("a title", f"standard BP={tmp_path}/a", f"Relay BP={tmp_path}/b")
     assert done.stdout.splitlines() == [
-        "Measured: a title, error in %", "", "| | crop | 224-256 |", "|---|---|---|",
+        "Measured: a title, error in %",
+        "",
+        "| | crop | 224-256 |",
+        "|---|---|---|",
         "| standard BP | 30.00 / 7.25 (20 images) | 28.50 (20 images) |",
-        "| Relay BP | 31.00 (10 images) |  |"]
+        "| Relay BP | 31.00 (10 images) |  |",
+    ]
     missing = tabulate("a title", f"x={tmp_path}/c")
     assert re.search(r"tabulate: .*c/errors\.csv: no such file; .*evaluate\.py", missing.stderr)
     assert missing.returncode == 1

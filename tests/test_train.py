@@ -57,8 +57,10 @@ RELAY = 'flow { loss: "loss" to: "conv2" } flow { loss: "aux_loss" to: "conv1" }
 def write_database(path, count, seed):
     """Images whose class is their brightness: 3 x 16 x 16, raw."""
     random = np.random.RandomState(seed)
-    with lmdb.open(str(path), map_size=1 << 24) as environment, environment.begin(
-            write=True) as transaction:
+    with (
+        lmdb.open(str(path), map_size=1 << 24) as environment,
+        environment.begin(write=True) as transaction,
+    ):
         for index in range(count):
             label = index % CLASSES
             pixels = np.clip(random.normal(60 + 60 * label, 30, (3, 16, 16)), 0, 255)
@@ -83,13 +85,26 @@ def train(folder, *arguments, expect=0, launcher=(), largest_file=None):
 
     largest_file: bytes; longer files cannot be written, as on a full disk.
     """
-    command = [sys.executable, *launcher, str(ROOT / "tools" / "train.py"), "--gpu", "none",
-               *arguments]
+    command = [
+        sys.executable,
+        *launcher,
+        str(ROOT / "tools" / "train.py"),
+        "--gpu",
+        "none",
+        *arguments,
+    ]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}/python:{ROOT}", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True,
-                          timeout=300, check=False,
-                          preexec_fn=largest_file and (lambda: resource.setrlimit(
-                              resource.RLIMIT_FSIZE, (largest_file, largest_file))))
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        preexec_fn=largest_file
+        and (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))),
+    )
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -97,8 +112,9 @@ def train(folder, *arguments, expect=0, launcher=(), largest_file=None):
 @pytest.fixture(scope="module")
 def whole_run(folder):
     """(printed text, run folder) of an uninterrupted run of 20 iterations."""
-    text = train(folder, "--solver", "solver.prototxt", "--relay", "relay.prototxt",
-                 "--out", "whole")
+    text = train(
+        folder, "--solver", "solver.prototxt", "--relay", "relay.prototxt", "--out", "whole"
+    )
     for name in ("small_iter_10", "small_iter_20"):
         for ending in (".caffemodel", ".solverstate", ".datastate"):
             (folder / (name + ending)).rename(folder / "whole" / (name + ending))
@@ -117,8 +133,9 @@ def test_the_loss_falls_and_the_table_has_it(whole_run):
     _, run = whole_run
     with open(run / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    losses = [float(row["value"]) for row in rows if row["name"] == "loss"
-              and row["kind"] == "train"]
+    losses = [
+        float(row["value"]) for row in rows if row["name"] == "loss" and row["kind"] == "train"
+    ]
     assert len(losses) == 4  # every `display` iterations
     assert losses[-1] < 0.5 * losses[0]
     tests = [float(row["value"]) for row in rows if row["name"] == "accuracy"]
@@ -138,8 +155,17 @@ def test_the_log_has_the_lines_that_caffe_parsers_read(whole_run):
 
 def test_a_resumed_run_ends_with_the_same_weights(folder, whole_run):
     _, run = whole_run
-    text = train(folder, "--solver", "solver.prototxt", "--relay", "relay.prototxt",
-                 "--snapshot", "whole/small_iter_10.solverstate", "--out", "resumed")
+    text = train(
+        folder,
+        "--solver",
+        "solver.prototxt",
+        "--relay",
+        "relay.prototxt",
+        "--snapshot",
+        "whole/small_iter_10.solverstate",
+        "--out",
+        "resumed",
+    )
     assert "10 iterations in" in text
     resumed = dict(read_weights(str(folder / "small_iter_20.caffemodel")))
     for name, arrays in read_weights(str(run / "small_iter_20.caffemodel")):
@@ -149,18 +175,29 @@ def test_a_resumed_run_ends_with_the_same_weights(folder, whole_run):
 
 def test_two_processes_take_the_steps_of_one_with_twice_the_batch(folder):
     solver = SOLVER.replace("max_iter: 20", "max_iter: 6").replace("random_seed: 3", "") + (
-        'weights: "start.caffemodel" ')
+        'weights: "start.caffemodel" '
+    )
     net = NET.replace("mirror: true", "").replace("crop_size: 14", "")
     (folder / "two.prototxt").write_text(
-        solver.replace('"small.prototxt"', '"plain.prototxt"').replace('"small"', '"two"'))
+        solver.replace('"small.prototxt"', '"plain.prototxt"').replace('"small"', '"two"')
+    )
     (folder / "one.prototxt").write_text(
-        solver.replace('"small.prototxt"', '"double.prototxt"').replace('"small"', '"one"'))
+        solver.replace('"small.prototxt"', '"double.prototxt"').replace('"small"', '"one"')
+    )
     (folder / "plain.prototxt").write_text(net)
     (folder / "double.prototxt").write_text(net.replace("batch_size: 8", "batch_size: 16"))
     param = text_format.Parse(net.replace('"data/', f'"{folder}/data/'), caffe_pb2.NetParameter())
     caffe.Net(param, caffe.TRAIN).save(str(folder / "start.caffemodel"))
-    train(folder, "--solver", "two.prototxt", "--relay", "relay.prototxt", "--out", "two",
-          launcher=("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"))
+    train(
+        folder,
+        "--solver",
+        "two.prototxt",
+        "--relay",
+        "relay.prototxt",
+        "--out",
+        "two",
+        launcher=("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
+    )
     train(folder, "--solver", "one.prototxt", "--relay", "relay.prototxt", "--out", "one")
     two = dict(read_weights(str(folder / "two" / "two_iter_6.caffemodel")))
     for name, arrays in read_weights(str(folder / "one" / "one_iter_6.caffemodel")):
@@ -168,28 +205,53 @@ def test_two_processes_take_the_steps_of_one_with_twice_the_batch(folder):
             np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("change, message", [
-    (("relay.prototxt", RELAY.replace('"loss"', '"los"')),
-     r"relay\.prototxt: .*'los'.*did you mean 'loss'"),
-    (("relay.prototxt", RELAY.replace("conv2", "conv22")), r"relay\.prototxt: .*'conv22'.*conv2"),
-    (("small.prototxt", NET.replace("data/train_lmdb", "data/no_lmdb")),
-     r"layer 'data'.*data/no_lmdb"),
-    (("small.prototxt", NET.replace("num_output: 8", "num_outputs: 8", 1)),
-     r"small\.prototxt:.*num_outputs.*num_output"),
-    (("small.prototxt", NET.replace('"ReLU"', '"RELU"', 1)), r"'relu1'.*'RELU'.*'ReLU'"),
-    (("small.prototxt", NET.replace("stride: 2", "stride: 2 kernel_h: 3")), r"'conv2'.*kernel"),
-    (("small.prototxt", NET.replace('bottom: "conv1" top: "conv2"',
-                                    'bottom: "conv9" top: "conv2"')), r"'conv2'.*'conv9'"),
-    (("solver.prototxt", SOLVER.replace("multistep", "multisteps")), r"lr_policy.*multistep"),
-    (("solver.prototxt", SOLVER.replace("small.prototxt", "gone.prototxt")), r"gone\.prototxt"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            ("relay.prototxt", RELAY.replace('"loss"', '"los"')),
+            r"relay\.prototxt: .*'los'.*did you mean 'loss'",
+        ),
+        (
+            ("relay.prototxt", RELAY.replace("conv2", "conv22")),
+            r"relay\.prototxt: .*'conv22'.*conv2",
+        ),
+        (
+            ("small.prototxt", NET.replace("data/train_lmdb", "data/no_lmdb")),
+            r"layer 'data'.*data/no_lmdb",
+        ),
+        (
+            ("small.prototxt", NET.replace("num_output: 8", "num_outputs: 8", 1)),
+            r"small\.prototxt:.*num_outputs.*num_output",
+        ),
+        (("small.prototxt", NET.replace('"ReLU"', '"RELU"', 1)), r"'relu1'.*'RELU'.*'ReLU'"),
+        (("small.prototxt", NET.replace("stride: 2", "stride: 2 kernel_h: 3")), r"'conv2'.*kernel"),
+        (
+            (
+                "small.prototxt",
+                NET.replace('bottom: "conv1" top: "conv2"', 'bottom: "conv9" top: "conv2"'),
+            ),
+            r"'conv2'.*'conv9'",
+        ),
+        (("solver.prototxt", SOLVER.replace("multistep", "multisteps")), r"lr_policy.*multistep"),
+        (("solver.prototxt", SOLVER.replace("small.prototxt", "gone.prototxt")), r"gone\.prototxt"),
+    ],
+)
 def test_bad_input_is_named_and_leaves_no_run(folder, change, message):
     name, text = change
     good = (folder / name).read_text()
     (folder / name).write_text(text)
     try:
-        printed = train(folder, "--solver", "solver.prototxt", "--relay", "relay.prototxt",
-                        "--out", "failed", expect=1)
+        printed = train(
+            folder,
+            "--solver",
+            "solver.prototxt",
+            "--relay",
+            "relay.prototxt",
+            "--out",
+            "failed",
+            expect=1,
+        )
     finally:
         (folder / name).write_text(good)
     assert re.search(message, printed), printed
@@ -198,11 +260,13 @@ def test_bad_input_is_named_and_leaves_no_run(folder, change, message):
 
 
 def test_a_relay_file_is_not_disregarded(folder):
-    printed = train(folder, "--model", "resnet20", "--relay", "relay.prototxt", "--out", "failed",
-                    expect=1)
+    printed = train(
+        folder, "--model", "resnet20", "--relay", "relay.prototxt", "--out", "failed", expect=1
+    )
     assert "resnet20 has no flows; name it with _relay" in printed
-    printed = train(folder, "--model", "resnet20_relay", "--relay", "gone.prototxt", "--out",
-                    "failed", expect=1)
+    printed = train(
+        folder, "--model", "resnet20_relay", "--relay", "gone.prototxt", "--out", "failed", expect=1
+    )
     assert "gone.prototxt: no such file" in printed
     assert not (folder / "failed").exists()
 
@@ -211,20 +275,45 @@ def test_weights_that_do_not_fit_are_named(folder, whole_run):
     net = NET.replace("num_output: 8 kernel_size: 3 stride: 2", "num_output: 9 kernel_size: 3")
     (folder / "small.prototxt").write_text(net)
     try:
-        printed = train(folder, "--solver", "solver.prototxt", "--relay", "relay.prototxt",
-                        "--weights", "whole/small_iter_20.caffemodel", "--out", "f2", expect=1)
+        printed = train(
+            folder,
+            "--solver",
+            "solver.prototxt",
+            "--relay",
+            "relay.prototxt",
+            "--weights",
+            "whole/small_iter_20.caffemodel",
+            "--out",
+            "f2",
+            expect=1,
+        )
     finally:
         (folder / "small.prototxt").write_text(NET)
-    assert re.search(r"small_iter_20\.caffemodel: layer 'conv2', param 0 has shape "
-                     r"\(8, 8, 3, 3\) there and \(9, 8, 3, 3\)", printed), printed
+    assert re.search(
+        r"small_iter_20\.caffemodel: layer 'conv2', param 0 has shape "
+        r"\(8, 8, 3, 3\) there and \(9, 8, 3, 3\)",
+        printed,
+    ), printed
 
 
 def test_a_full_disk_at_a_snapshot_is_named_and_leaves_nothing_half_written(folder, whole_run):
     """The weights take 8,756 bytes and more; logs stay below that."""
-    printed = train(folder, "--solver", "solver.prototxt", "--relay", "relay.prototxt",
-                    "--out", "full", expect=1, largest_file=8000)
-    assert re.search(r"train: .*small_iter_10\.caffemodel: cannot write [\d,]+ bytes: .*free some "
-                     "space", printed), printed
+    printed = train(
+        folder,
+        "--solver",
+        "solver.prototxt",
+        "--relay",
+        "relay.prototxt",
+        "--out",
+        "full",
+        expect=1,
+        largest_file=8000,
+    )
+    assert re.search(
+        r"train: .*small_iter_10\.caffemodel: cannot write [\d,]+ bytes: .*free some "
+        "space",
+        printed,
+    ), printed
     assert "Traceback" not in printed
     left = [path.name for path in folder.iterdir()]
     assert not any("iter_10" in name or name.endswith(".tmp") for name in left), left

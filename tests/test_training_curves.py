@@ -33,7 +33,8 @@ def test_trains_as_in_caffe(folder, name):
     found = training_cases.losses(name, folder)
     np.testing.assert_allclose(found[:SAME_STEPS], caffes[:SAME_STEPS], rtol=1e-3)
     last, caffes_last, disturbed_last = (
-        curve[-LAST_STEPS:].mean(0) for curve in (found, caffes, disturbed))
+        curve[-LAST_STEPS:].mean(0) for curve in (found, caffes, disturbed)
+    )
     assert (caffes_last < 0.9 * caffes[:10].mean(0)).all()  # the net learns
     np.testing.assert_allclose(disturbed_last, caffes_last, rtol=TOLERANCE)
     np.testing.assert_allclose(last, caffes_last, rtol=TOLERANCE)

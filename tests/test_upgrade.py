@@ -33,15 +33,19 @@ def read(path):
 
 
 def test_every_kind_of_old_file_is_recorded():
-    refused = {path.name.split(".")[0][len("refused_"):] for path in OLD
-               if path.name.startswith("refused_")}
+    refused = {
+        path.name.split(".")[0][len("refused_") :]
+        for path in OLD
+        if path.name.startswith("refused_")
+    }
     assert refused == set(REFUSED)
     assert len(OLD) - len(refused) == len(list(UPGRADE.glob("*.new.prototxt")))
 
 
 @pytest.mark.filterwarnings("ignore:layer .* a V0 layer of type")
-@pytest.mark.parametrize("path", [path for path in OLD if "refused_" not in path.name],
-                         ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [path for path in OLD if "refused_" not in path.name], ids=lambda path: path.name
+)
 def test_upgrade_is_caffes(path):
     old, upgrade = read(path)
     before = old.SerializeToString()
@@ -66,15 +70,17 @@ def test_every_old_type_is_covered():
 
 
 def test_misplaced_v0_fields_are_left_out_with_a_warning():
-    net = text.parse_text('layers { layer { name: "r" type: "relu" pad: 1 } }',
-                          caffe_pb2.NetParameter())
+    net = text.parse_text(
+        'layers { layer { name: "r" type: "relu" pad: 1 } }', caffe_pb2.NetParameter()
+    )
     with pytest.warns(UserWarning, match="layer 'r': a V0 layer of type 'relu' has no 'pad'"):
         upgraded = upgrade_net(net)
     assert str(upgraded) == 'layer {\n  name: "r"\n  type: "ReLU"\n}\n'
 
 
-@pytest.mark.parametrize("path, prefix, expected",
-                         json.loads((UPGRADE / "snapshot_prefix.json").read_text()))
+@pytest.mark.parametrize(
+    "path, prefix, expected", json.loads((UPGRADE / "snapshot_prefix.json").read_text())
+)
 def test_where_snapshots_go(tmp_path, monkeypatch, path, prefix, expected):
     monkeypatch.chdir(tmp_path)
     os.mkdir("sub")

@@ -29,8 +29,10 @@ LEGAL_BLOBS = {
     "doubles": (field(8, doubles(1e300, 0.5)) + shape(2), [np.inf, 0.5]),
     "doubles win": (PAIR + field(8, doubles(3, 4)) + shape(2), [3, 4]),
     "unpacked double": (b"\x41" + doubles(3) + shape(1), [3]),
-    "unknown fields": (b"\x98\x06\x05" + PAIR + b"\xad\x06abcd" + field(200, b"x") + shape(2),
-                       [1, 2]),
+    "unknown fields": (
+        b"\x98\x06\x05" + PAIR + b"\xad\x06abcd" + field(200, b"x") + shape(2),
+        [1, 2],
+    ),
     "no values": (shape(2, 0), np.empty((2, 0))),
     "not a number": (field(5, floats(np.nan)) + shape(1), [np.nan]),
     "empty span first": (field(5, b"") + PAIR + shape(2), [1, 2]),
@@ -56,17 +58,23 @@ def test_every_legal_form_of_a_blob(tmp_path, name):
 HOSTILE = {
     "cut varint": (b"\xa2", "a number is cut off, at byte 1 of 1"),
     "endless varint": (b"\xa2\x06" + b"\xff" * 11, "more than 10 bytes, at byte 2"),
-    "length past the end": (b"\xa2\x06\x7f" + b"x" * 9,
-                            "field 100 is 127 bytes long, 9 are left, at byte 0 of 12"),
+    "length past the end": (
+        b"\xa2\x06\x7f" + b"x" * 9,
+        "field 100 is 127 bytes long, 9 are left, at byte 0 of 12",
+    ),
     "length of 2^63": (b"\xa2\x06" + varint(1 << 63) + b"x", "is 9,223,372,036,854,775,808 bytes"),
     "group": (b"\xa3\x06", "wire type 3"),
     "field 0": (b"\x00\x00", "field number 0"),
     "layer is a number": (b"\xa0\x06\x05", "wire type 0 where a message"),
     "blob is a number": (field(100, field(1, b"conv") + b"\x38\x05"), "layer 'conv': wire type 0"),
-    "inside the layer": (field(100, field(1, b"conv") + b"\x3a\x09"),
-                         "layer 'conv': field 7 is 9 bytes long, 0 are left, at byte 9 of 11"),
-    "too few values": (model(PAIR + shape(2), PAIR + shape(3)),
-                       r"layer 'conv', blob 1: shape \(3,\) has 3 .*, 2 are there, at byte 28 "),
+    "inside the layer": (
+        field(100, field(1, b"conv") + b"\x3a\x09"),
+        "layer 'conv': field 7 is 9 bytes long, 0 are left, at byte 9 of 11",
+    ),
+    "too few values": (
+        model(PAIR + shape(2), PAIR + shape(3)),
+        r"layer 'conv', blob 1: shape \(3,\) has 3 .*, 2 are there, at byte 28 ",
+    ),
     "too many values": (model(PAIR), r"shape \(\) has 1 values, 2 are there"),
     "no data": (model(shape(2)), r"shape \(2,\), but no data"),
     "negative": (model(PAIR + shape(-1, -2)), r"shape \(-1, -2\) has a negative dimension"),
@@ -96,11 +104,17 @@ def test_hostile_weights(tmp_path, name):
     assert "expected weights (.caffemodel)" in str(caught.value)
 
 
-@pytest.mark.parametrize("data, message", [
-    (field(1, b"a net"), "no iteration in it.*expected a solver state"),
-    (b"\x08\x01" + field(3, PAIR), r"history 0: shape \(\) has 1 values, 2 are there, at byte 4 "),
-    (b"\x08\x01\x18\x01", "wire type 0 where a message"),
-])
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (field(1, b"a net"), "no iteration in it.*expected a solver state"),
+        (
+            b"\x08\x01" + field(3, PAIR),
+            r"history 0: shape \(\) has 1 values, 2 are there, at byte 4 ",
+        ),
+        (b"\x08\x01\x18\x01", "wire type 0 where a message"),
+    ],
+)
 def test_hostile_states(tmp_path, data, message):
     path = tmp_path / "state"
     path.write_bytes(data)
@@ -140,33 +154,45 @@ def hdf5_file(path, **items):
     return path
 
 
-@pytest.mark.parametrize("items, message", [
-    ({"other": 1}, "'data' doesn't exist"),
-    ({"data__conv__weight": [1.0]}, "dataset /data/conv/weight: blobs are called 0, 1, 2"),
-    ({"data__conv__99999999999": [1.0]}, "blobs are called 0, 1, 2"),
-    ({"data__conv__0": "text"}, "dataset /data/conv/0: object, expected numbers"),
-    ({"data__0": h5py.Empty("f4")}, "dataset /data/0: float32, expected numbers"),
-])
+@pytest.mark.parametrize(
+    "items, message",
+    [
+        ({"other": 1}, "'data' doesn't exist"),
+        ({"data__conv__weight": [1.0]}, "dataset /data/conv/weight: blobs are called 0, 1, 2"),
+        ({"data__conv__99999999999": [1.0]}, "blobs are called 0, 1, 2"),
+        ({"data__conv__0": "text"}, "dataset /data/conv/0: object, expected numbers"),
+        ({"data__0": h5py.Empty("f4")}, "dataset /data/0: float32, expected numbers"),
+    ],
+)
 def test_hostile_hdf5_weights(tmp_path, items, message):
     with pytest.raises(WeightsError, match=message):
         weights.read_weights(hdf5_file(tmp_path / "model.h5", **items))
 
 
-@pytest.mark.parametrize("items, message", [
-    ({"iter": [1, 2], "current_step": 0, "history__0": [1.0]}, "/iter: 2 values, expected 1"),
-    ({"iter": 1, "current_step": 0, "history__1": [1.0]}, "history has 1 of 2 blobs"),
-    ({"iter": 1, "current_step": 0, "history__0": [1.0], "learned_net": 3}, "expected text"),
-    ({"iter": 1, "history__0": [1.0]}, "'current_step' doesn't exist"),
-])
+@pytest.mark.parametrize(
+    "items, message",
+    [
+        ({"iter": [1, 2], "current_step": 0, "history__0": [1.0]}, "/iter: 2 values, expected 1"),
+        ({"iter": 1, "current_step": 0, "history__1": [1.0]}, "history has 1 of 2 blobs"),
+        ({"iter": 1, "current_step": 0, "history__0": [1.0], "learned_net": 3}, "expected text"),
+        ({"iter": 1, "history__0": [1.0]}, "'current_step' doesn't exist"),
+    ],
+)
 def test_hostile_hdf5_states(tmp_path, items, message):
     with pytest.raises(WeightsError, match=message):
         weights.read_state(hdf5_file(tmp_path / "state.h5", **items))
 
 
-@pytest.mark.parametrize("name, read", [
-    ("model.bin", weights.read_weights), ("state.bin", weights.read_state),
-    ("mean.bin", weights.read_blob), ("model.h5", weights.read_weights),
-    ("state.h5", weights.read_state)])
+@pytest.mark.parametrize(
+    "name, read",
+    [
+        ("model.bin", weights.read_weights),
+        ("state.bin", weights.read_state),
+        ("mean.bin", weights.read_blob),
+        ("model.h5", weights.read_weights),
+        ("state.h5", weights.read_state),
+    ],
+)
 def test_mutated_files_give_only_the_projects_errors(tmp_path, name, read):
     rng = np.random.default_rng(0)
     source, path, refused = (FILES / name).read_bytes(), tmp_path / "file", 0
@@ -182,6 +208,7 @@ def test_mutated_files_give_only_the_projects_errors(tmp_path, name, read):
 
 # ---- beyond 2 GiB ------------------------------------------------------------------------------
 
+
 def test_reads_beyond_2_gib(tmp_path):
     """A file of 5 GiB, nearly all of it a hole that belongs to a field that is skipped."""
     hole_bytes = 5 << 30
@@ -190,7 +217,7 @@ def test_reads_beyond_2_gib(tmp_path):
         file.write(varint(200 << 3 | 2) + varint(hole_bytes))
         file.seek(hole_bytes, os.SEEK_CUR)
         file.write(model(PAIR + shape(2)))
-    (name, (array,)), = weights.read_weights(path)
+    ((name, (array,)),) = weights.read_weights(path)
     assert name == "conv"
     assert array.tolist() == [1, 2]
 

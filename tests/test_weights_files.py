@@ -37,6 +37,7 @@ def bare_net():
 
 # ---- files that Caffe wrote --------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("name", ["model.bin", "model.h5"])
 def test_reads_weights_of_caffe(values, name):
     layers = dict(weights.read_weights(FILES / name, want_diff=True))
@@ -90,11 +91,13 @@ def test_reads_old_weights(tmp_path, name):
     for layer, arrays in found.items():
         for array, blob in zip(arrays, expected[layer], strict=True):
             assert array.ravel().tolist() == list(blob.data)
-            assert array.shape == (tuple(blob.shape.dim)
-                                   or (blob.num, blob.channels, blob.height, blob.width))
+            assert array.shape == (
+                tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
+            )
 
 
 # ---- files that Caffe will read ----------------------------------------------------------------
+
 
 def pairs(values, diff=True):
     """{layer: [(data, diff), ...]} as pycaffe showed them."""
@@ -157,8 +160,12 @@ def test_any_array_and_any_layer_name(tmp_path, name):
     net = caffe_pb2.NetParameter()
     for layer in ("conv1/7x7_s2", "conv1/relu", "plain"):
         net.layer.add(name=layer, blobs=[caffe_pb2.BlobProto(data=[1])])  # to be replaced
-    arrays = [np.arange(24.0).reshape(2, 3, 4).transpose(2, 0, 1), np.float32(5),
-              np.zeros((2, 0, 3), np.float32), np.arange(6, dtype=">f4")[::2]]
+    arrays = [
+        np.arange(24.0).reshape(2, 3, 4).transpose(2, 0, 1),
+        np.float32(5),
+        np.zeros((2, 0, 3), np.float32),
+        np.arange(6, dtype=">f4")[::2],
+    ]
     weights.write_weights(tmp_path / name, net, {"conv1/7x7_s2": [(a, None) for a in arrays]})
     found = dict(weights.read_weights(tmp_path / name))
     assert found.keys() == {"conv1/7x7_s2", "conv1/relu", "plain"}

@@ -25,17 +25,20 @@ MULTIPLE, CONSTANT_BYTES = 8, 12 * MIB
 
 def hdf5(**datasets):
     """A writer of an HDF5 file with one dataset "data/conv/0" as h5py's create_dataset takes it."""
+
     def write(path):
         with h5py.File(path, "w") as file:
             file.create_dataset("data/conv/0", **datasets)
+
     return write
 
 
 def deflated(path):
     """64 Ki values, whose one chunk inflates to 128 MiB."""
     with h5py.File(path, "w") as file:
-        data = file.create_dataset("data/conv/0", (1 << 16,), "f4", chunks=(1 << 16,),
-                                   compression="gzip")
+        data = file.create_dataset(
+            "data/conv/0", (1 << 16,), "f4", chunks=(1 << 16,), compression="gzip"
+        )
         squeezer = zlib.compressobj()
         zeros = [squeezer.compress(bytes(MIB)) for _ in range(128)]
         data.id.write_direct_chunk((0,), b"".join(zeros) + squeezer.flush())
@@ -72,13 +75,22 @@ FILES = {
     "legal": (legal, None),
     "HDF5 claims 2^40": (hdf5(shape=(1 << 40,), dtype="f4", chunks=(1 << 20,)), "values in"),
     "HDF5 of zeros": (hdf5(data=np.zeros(4 * MIB), compression="gzip"), "values in"),
-    "HDF5 of a large chunk": (hdf5(shape=(3,), dtype="f4", maxshape=(None,), chunks=(1 << 28,),
-                                   compression="gzip"), "values in"),
+    "HDF5 of a large chunk": (
+        hdf5(shape=(3,), dtype="f4", maxshape=(None,), chunks=(1 << 28,), compression="gzip"),
+        "values in",
+    ),
     "HDF5 inflates": (deflated, "a chunk inflates to more than the 262,148 bytes that it has"),
     "HDF5 of another filter": (hdf5(data=np.zeros(9), compression="lzf"), "h5repack -f NONE"),
     "HDF5 loop": (loop, None),
-    "HDF5, compressed": (hdf5(data=np.random.RandomState(0).randn(MANY), compression="gzip",
-                              shuffle=True, fletcher32=True), None),
+    "HDF5, compressed": (
+        hdf5(
+            data=np.random.RandomState(0).randn(MANY),
+            compression="gzip",
+            shuffle=True,
+            fletcher32=True,
+        ),
+        None,
+    ),
 }
 
 READ = """
@@ -117,9 +129,13 @@ def peaks(tmp_path_factory):
         path = folder / str(index)
         content(path) if callable(content) else path.write_bytes(content)
         paths[name] = str(path)
-    done = subprocess.run([sys.executable, "-c", READ, json.dumps(paths)], check=True,
-                          capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(ROOT / "python")})
+    done = subprocess.run(
+        [sys.executable, "-c", READ, json.dumps(paths)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "python")},
+    )
     sizes = {name: os.path.getsize(path) for name, path in paths.items()}
     return json.loads(done.stdout), sizes
 

@@ -25,15 +25,23 @@ SIDE = 32
 
 def data(spec, channels=3):
     spec.data, spec.label = L.Data(
-        ntop=2, source="lmdb%d" % channels, backend=P.Data.LMDB, batch_size=BATCH,
-        transform_param={"scale": 1 / 64.0, "mean_value": [128] * channels, "crop_size": SIDE})
+        ntop=2,
+        source="lmdb%d" % channels,
+        backend=P.Data.LMDB,
+        batch_size=BATCH,
+        transform_param={"scale": 1 / 64.0, "mean_value": [128] * channels, "crop_size": SIDE},
+    )
     return spec.data
 
 
 def conv(bottom, count, size, relu=True, **options):
-    top = L.Convolution(bottom, num_output=count, kernel_size=size,
-                        param=[{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 2, "decay_mult": 0}],
-                        **options)
+    top = L.Convolution(
+        bottom,
+        num_output=count,
+        kernel_size=size,
+        param=[{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 2, "decay_mult": 0}],
+        **options,
+    )
     return L.ReLU(top, in_place=True) if relu else top
 
 
@@ -81,9 +89,11 @@ def alexnet(spec):
 
 def inception(bottom, one, three_reduce, three, five_reduce, five, project):
     return L.Concat(
-        conv(bottom, one, 1), conv(conv(bottom, three_reduce, 1), three, 3, pad=1),
+        conv(bottom, one, 1),
+        conv(conv(bottom, three_reduce, 1), three, 3, pad=1),
         conv(conv(bottom, five_reduce, 1), five, 5, pad=2),
-        conv(pool(bottom, 3, 1, pad=1), project, 1))
+        conv(pool(bottom, 3, 1, pad=1), project, 1),
+    )
 
 
 def googlenet(spec):
@@ -122,13 +132,13 @@ def resnet(spec):
 # net: its solver's settings
 CASES = {
     lenet: 'base_lr: 0.01 lr_policy: "inv" gamma: 0.01 power: 0.75 momentum: 0.9 '
-           'weight_decay: 0.0005',
+    "weight_decay: 0.0005",
     cifar_quick: 'base_lr: 0.005 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.004',
     alexnet: 'base_lr: 0.005 lr_policy: "step" gamma: 0.1 stepsize: 60 momentum: 0.9 '
-             'weight_decay: 0.0005',
+    "weight_decay: 0.0005",
     googlenet: 'base_lr: 0.003 lr_policy: "poly" power: 0.5 momentum: 0.9 weight_decay: 0.0002',
     resnet: 'base_lr: 0.003 lr_policy: "multistep" gamma: 0.1 stepvalue: 60 stepvalue: 90 '
-            'momentum: 0.9 weight_decay: 0.0001',
+    "momentum: 0.9 weight_decay: 0.0001",
 }
 CASES = {make.__name__: (make, settings) for make, settings in CASES.items()}
 
@@ -138,15 +148,22 @@ def write_databases(folder):
     for channels in (1, 3):
         random = np.random.RandomState(channels)
         patterns = np.kron(random.uniform(0, 255, (CLASSES, channels, 4, 4)), np.ones((8, 8)))
-        with lmdb.open(os.path.join(folder, "lmdb%d" % channels), map_size=1 << 24) as base, \
-                base.begin(write=True) as transaction:
+        with (
+            lmdb.open(os.path.join(folder, "lmdb%d" % channels), map_size=1 << 24) as base,
+            base.begin(write=True) as transaction,
+        ):
             for index in range(RECORDS):
                 label = random.randint(CLASSES)
                 image = 0.5 * patterns[label] + random.uniform(0, 127, patterns.shape[1:])
                 if random.randint(10) == 0:
                     label = random.randint(CLASSES)
-                datum = caffe_pb2.Datum(channels=channels, height=SIDE, width=SIDE, label=label,
-                                        data=image.astype(np.uint8).tobytes())
+                datum = caffe_pb2.Datum(
+                    channels=channels,
+                    height=SIDE,
+                    width=SIDE,
+                    label=label,
+                    data=image.astype(np.uint8).tobytes(),
+                )
                 transaction.put(b"%05d" % index, datum.SerializeToString())
 
 
@@ -163,7 +180,7 @@ def make_solver(name, disturb=0.0):
     for layer, blobs in solver.net.params.items():
         weight = blobs[0].data
         if weight.ndim > 1:  # biases, Scale and BatchNorm start from constants
-            random = np.random.RandomState(zlib.crc32(layer.encode()) % 2 ** 31)
+            random = np.random.RandomState(zlib.crc32(layer.encode()) % 2**31)
             weight[...] = random.randn(*weight.shape) * np.sqrt(2.0 / np.prod(weight.shape[1:]))
             weight *= 1 + disturb * random.randn(*weight.shape)
     return solver

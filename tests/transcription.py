@@ -60,9 +60,12 @@ class Training:
         self.features, self.label = {"data": data}, label
         for name, (inputs, function) in LAYERS.items():
             self.features[name] = function(
-                self.weights.get(name, []), *(self.features[i] for i in inputs))
-        self.losses = {loss: F.cross_entropy(self.features[scores], label).item()
-                       for loss, scores in SCORES.items()}
+                self.weights.get(name, []), *(self.features[i] for i in inputs)
+            )
+        self.losses = {
+            loss: F.cross_entropy(self.features[scores], label).item()
+            for loss, scores in SCORES.items()
+        }
 
     def gradients(self, loss):
         """{(layer, index): gradient} of one weighted loss in the layers that it trains."""
@@ -131,7 +134,7 @@ class Training:
     def _own_step(self, loss, normalize=False, guard=None, own_momentum=True):
         factor, order = 1.0, list(self.reach)
         if normalize:
-            factor /= sum(self.weight[other] for other in order[order.index(loss):])
+            factor /= sum(self.weight[other] for other in order[order.index(loss) :])
         if guard and self.losses[loss] > guard * self.losses["loss"]:
             factor *= self.losses["loss"] / self.losses[loss]
         self.step(self.gradients(loss), factor, loss if own_momentum else None)

@@ -37,14 +37,15 @@ class Distance(caffe.Layer):
 
     def forward(self, bottom, top):
         self.difference[...] = bottom[0].data - bottom[1].data
-        top[0].data[...] = np.sum(self.difference ** 2) / bottom[0].num / 2
+        top[0].data[...] = np.sum(self.difference**2) / bottom[0].num / 2
         top[1].data[...] = self.difference
 
     def backward(self, top, propagate_down, bottom):
         for i, sign in enumerate((1, -1)):
             if propagate_down[i]:
                 bottom[i].diff[...] = sign * (
-                    top[0].diff[0] * self.difference / bottom[i].num + top[1].diff)
+                    top[0].diff[0] * self.difference / bottom[i].num + top[1].diff
+                )
 
 
 class Affine(caffe.Layer):

@@ -19,21 +19,41 @@ def main():
         print("engine     an original Caffe: see `caffe device_query` for its devices")
         return
     import torch
+
     print(f"PyTorch    {torch.__version__}")
-    print("CPU        %d threads, %s" % (torch.get_num_threads(),
-                                         torch.backends.cpu.get_cpu_capability()))
-    print("CUDA       {}, cuDNN {}".format(torch.version.cuda or "not in this PyTorch",
-                                       torch.backends.cudnn.version() or "none"))
+    print(
+        "CPU        %d threads, %s"
+        % (torch.get_num_threads(), torch.backends.cpu.get_cpu_capability())
+    )
+    print(
+        "CUDA       {}, cuDNN {}".format(
+            torch.version.cuda or "not in this PyTorch", torch.backends.cudnn.version() or "none"
+        )
+    )
     for index in range(caffe.gpu_count()):
         properties = torch.cuda.get_device_properties(index)
-        print("GPU %d      %s, %.0f GiB, compute capability %d.%d" % (
-            index, properties.name, properties.total_memory / 2 ** 30,
-            properties.major, properties.minor))
+        print(
+            "GPU %d      %s, %.0f GiB, compute capability %d.%d"
+            % (
+                index,
+                properties.name,
+                properties.total_memory / 2**30,
+                properties.major,
+                properties.minor,
+            )
+        )
     if not caffe.gpu_count():
         print("GPU        none: nets run on the CPU")
     from caffe import native
-    print("kernels    %s" % (native.library_path().name if native.library() else
-                             "not built (make build): PyTorch's own are used, and are slower"))
+
+    print(
+        "kernels    %s"
+        % (
+            native.library_path().name
+            if native.library()
+            else "not built (make build): PyTorch's own are used, and are slower"
+        )
+    )
     print("layers     %d types" % len(caffe.layer_type_list()))
 
 

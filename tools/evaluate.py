@@ -32,10 +32,15 @@ CROP = "crop"  # the name of the test with one centre crop
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("run", nargs="+", help="folders that training runs made")
-    parser.add_argument("--scales", default="", help="shorter sides of the images, in pixels: "
-                        "224,256,...; without it one centre crop is tested")
-    parser.add_argument("--step", type=int, default=1,
-                        help="of the positions, on the net's last map")
+    parser.add_argument(
+        "--scales",
+        default="",
+        help="shorter sides of the images, in pixels: "
+        "224,256,...; without it one centre crop is tested",
+    )
+    parser.add_argument(
+        "--step", type=int, default=1, help="of the positions, on the net's last map"
+    )
     parser.add_argument("--limit", type=int, help="test the first images only")
     parser.add_argument("--loss", help="the output to test, by its loss layer; default: the last")
     parser.add_argument("--weights", help="a .caffemodel; default: the run's newest")
@@ -102,8 +107,15 @@ def at_scales(caffe, run, weights, args):
     for image, label in images.read(caffe, layer.data_param.source):
         if len(labels) == total:
             break
-        scores.append(np.mean([
-            dense.scores(images.scaled(image, side, means, transform.scale)) for side in sides], 0))
+        scores.append(
+            np.mean(
+                [
+                    dense.scores(images.scaled(image, side, means, transform.scale))
+                    for side in sides
+                ],
+                0,
+            )
+        )
         labels.append(label)
         if sys.stderr.isatty():
             print(f"\r{len(labels)}/{total}", end="", file=sys.stderr, flush=True)
@@ -126,18 +138,23 @@ def softmax(scores):
 
 def save(run, name, weights, names, scores, labels):
     """Write the scores, the error of each class, and a row for each k into errors.csv."""
-    np.savez_compressed(os.path.join(run, f"scores_{name}.npz"),
-                        scores=scores.astype(np.float32), labels=labels)
-    rows = [(names.get(label, label), images_of_it, f"{error:.2f}") for label, images_of_it, error
-            in measures.class_errors(scores, labels)]
+    np.savez_compressed(
+        os.path.join(run, f"scores_{name}.npz"), scores=scores.astype(np.float32), labels=labels
+    )
+    rows = [
+        (names.get(label, label), images_of_it, f"{error:.2f}")
+        for label, images_of_it, error in measures.class_errors(scores, labels)
+    ]
     write_csv(os.path.join(run, f"per_class_{name}.csv"), ("class", "images", "top5_error"), rows)
     path, header = os.path.join(run, "errors.csv"), ("test", "k", "error", "images", "weights")
     kept = []
     if os.path.exists(path):
         with open(path, newline="", encoding="utf-8") as file:
             kept = [tuple(row.values()) for row in csv.DictReader(file) if row["test"] != name]
-    rows = [(name, k, f"{error:.2f}", len(labels), os.path.basename(weights))
-            for k, error in measures.errors(scores, labels).items()]
+    rows = [
+        (name, k, f"{error:.2f}", len(labels), os.path.basename(weights))
+        for k, error in measures.errors(scores, labels).items()
+    ]
     write_csv(path, header, kept + rows)
 
 

@@ -82,22 +82,29 @@ def to_onnx(net, fixed_batch=False):
     last = {name: node for node in net.nodes for name in node.top_names}
     for node in net.nodes:
         inputs = [current[name] for name in node.bottom_names]
-        outputs = [name if last[name] is node else f"{name}@{node.name}"
-                   for name in node.top_names]
+        outputs = [name if last[name] is node else f"{name}@{node.name}" for name in node.top_names]
         if node.layer.type not in LAYERS:
-            raise caffe.LayerError(f"layer {node.name!r}: {node.layer.type} has no ONNX form here; "
-                                   f"known are: {', '.join(sorted(LAYERS))}")
+            raise caffe.LayerError(
+                f"layer {node.name!r}: {node.layer.type} has no ONNX form here; "
+                f"known are: {', '.join(sorted(LAYERS))}"
+            )
         try:
             LAYERS[node.layer.type](writer, node, inputs, outputs)
         except Unsupported as error:
-            raise caffe.LayerError(f"layer {node.name!r} ({node.layer.type}): {error}: has no ONNX "
-                                   "form here") from None
+            raise caffe.LayerError(
+                f"layer {node.name!r} ({node.layer.type}): {error}: has no ONNX form here"
+            ) from None
         current.update(zip(node.top_names, outputs))
     graph = helper.make_graph(
-        writer.nodes, net.name or "net", [_value(net, name, fixed_batch) for name in net.inputs],
-        [_value(net, name, fixed_batch) for name in net.outputs], writer.constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)],
-                              producer_name="caffe-relay")
+        writer.nodes,
+        net.name or "net",
+        [_value(net, name, fixed_batch) for name in net.inputs],
+        [_value(net, name, fixed_batch) for name in net.outputs],
+        writer.constants,
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="caffe-relay"
+    )
     model.ir_version = IR_VERSION
     onnx.checker.check_model(model)
     return model
@@ -123,8 +130,10 @@ def main(args=None):
         onnx.save(model, options.output)
     except (caffe.CaffeError, OSError) as error:
         sys.exit(f"export_onnx: {error}")
-    print(f"{options.output}: {len(model.graph.node)} nodes, "
-          f"{len(model.graph.initializer)} constants, inputs {net.inputs}, outputs {net.outputs}")
+    print(
+        f"{options.output}: {len(model.graph.node)} nodes, "
+        f"{len(model.graph.initializer)} constants, inputs {net.inputs}, outputs {net.outputs}"
+    )
 
 
 if __name__ == "__main__":

@@ -26,8 +26,12 @@ from caffe.proto import caffe_pb2, text  # noqa: E402
 
 STD = np.array([0.229, 0.224, 0.225])  # torchvision's, of RGB in [0, 1]
 BATCH_NORM_EPS = 1e-5
-BRANCHES = {"branch2a": ("conv1", "bn1"), "branch2b": ("conv2", "bn2"),
-            "branch2c": ("conv3", "bn3"), "branch1": ("downsample.0", "downsample.1")}
+BRANCHES = {
+    "branch2a": ("conv1", "bn1"),
+    "branch2b": ("conv2", "bn2"),
+    "branch2c": ("conv3", "bn3"),
+    "branch1": ("downsample.0", "downsample.1"),
+}
 
 
 class StateDict:
@@ -35,8 +39,11 @@ class StateDict:
 
     def __init__(self, entries):
         entries = entries.get("state_dict", entries)
-        self.arrays = {key[7:] if key.startswith("module.") else key: value.detach().float().numpy()
-                       for key, value in entries.items() if not key.endswith("batches_tracked")}
+        self.arrays = {
+            key[7:] if key.startswith("module.") else key: value.detach().float().numpy()
+            for key, value in entries.items()
+            if not key.endswith("batches_tracked")
+        }
         self.unused = set(self.arrays)
 
     def __contains__(self, key):
@@ -45,15 +52,19 @@ class StateDict:
     def take(self, key):
         """The array of an entry."""
         if key not in self.arrays:
-            raise caffe.WeightsError(f"the state dict has no {key!r}; it has "
-                                     f"{', '.join(sorted(self.arrays)[:8])}, ...")
+            raise caffe.WeightsError(
+                f"the state dict has no {key!r}; it has {', '.join(sorted(self.arrays)[:8])}, ..."
+            )
         self.unused.discard(key)
         return self.arrays[key]
 
     def layer(self, name):
         """[weight] or [weight, bias] of a layer."""
-        return [self.take(name + suffix) for suffix in (".weight", ".bias")
-                if suffix == ".weight" or name + suffix in self.arrays]
+        return [
+            self.take(name + suffix)
+            for suffix in (".weight", ".bias")
+            if suffix == ".weight" or name + suffix in self.arrays
+        ]
 
     def statistics(self, name):
         """BatchNorm's blobs in Caffe: mean, variance and the factor they are divided by."""
@@ -62,8 +73,11 @@ class StateDict:
 
 def resnet_weights(state, param):
     """{layer: arrays} of a ResNet with He's layer names (res2a_branch2a, bn2a_branch2a, ...)."""
-    weights = {"conv1": state.layer("conv1"), "bn_conv1": state.statistics("bn1"),
-               "scale_conv1": state.layer("bn1")}
+    weights = {
+        "conv1": state.layer("conv1"),
+        "bn_conv1": state.statistics("bn1"),
+        "scale_conv1": state.layer("bn1"),
+    }
     blocks = {}  # stage -> its blocks, in order
     for layer in param.layer:
         found = re.fullmatch(r"res(\d)(\w+)_(branch\d\w?)", layer.name)
@@ -89,11 +103,17 @@ def vgg_weights(state, param):
     weights = {}
     for kind, part in kinds.items():
         names = [layer.name for layer in param.layer if layer.type == kind]
-        keys = sorted({int(key.split(".")[1]) for key in state.arrays if key.startswith(part)
-                       and key.endswith(".weight") and not _is_norm(state, key)})
+        keys = sorted(
+            {
+                int(key.split(".")[1])
+                for key in state.arrays
+                if key.startswith(part) and key.endswith(".weight") and not _is_norm(state, key)
+            }
+        )
         if len(names) != len(keys):
-            raise caffe.WeightsError(f"the net has {len(names)} {kind} layers; the state dict has "
-                                     f"{len(keys)} in {part}")
+            raise caffe.WeightsError(
+                f"the net has {len(names)} {kind} layers; the state dict has {len(keys)} in {part}"
+            )
         for name, index in zip(names, keys):
             weights[name] = state.layer(f"{part}.{index}")
             norm = f"{part}.{index + 1}"
@@ -103,7 +123,7 @@ def vgg_weights(state, param):
 
 
 def _is_norm(state, key):
-    return key[:-len("weight")] + "running_mean" in state
+    return key[: -len("weight")] + "running_mean" in state
 
 
 def _fold(weight, bias, state, norm):
@@ -141,20 +161,26 @@ def convert(entries, param, keep_colors=False):
     make = resnet_weights if "layer1.0.conv1.weight" in state else vgg_weights
     weights = make(state, param)
     if state.unused:
-        raise caffe.WeightsError(f"the net has no place for {', '.join(sorted(state.unused)[:8])}: "
-                                 "it is of another architecture")
+        raise caffe.WeightsError(
+            f"the net has no place for {', '.join(sorted(state.unused)[:8])}: "
+            "it is of another architecture"
+        )
     first = next(layer.name for layer in param.layer if layer.type == "Convolution")
     if not keep_colors:
         weights[first][0] = for_bgr(weights[first][0])
     net = caffe.Net(param, caffe.TEST)
     for name, blobs in net.params.items():
         if name not in weights or len(weights[name]) != len(blobs):
-            raise caffe.WeightsError(f"layer {name!r} has {len(blobs)} blobs; the state dict has "
-                                     f"{len(weights.get(name, ()))} for it")
+            raise caffe.WeightsError(
+                f"layer {name!r} has {len(blobs)} blobs; the state dict has "
+                f"{len(weights.get(name, ()))} for it"
+            )
         for blob, array in zip(blobs, weights[name]):
             if tuple(array.shape) != tuple(blob.shape):
-                raise caffe.WeightsError(f"layer {name!r}: the state dict has shape {array.shape}; "
-                                         f"the net has {tuple(blob.shape)}")
+                raise caffe.WeightsError(
+                    f"layer {name!r}: the state dict has shape {array.shape}; "
+                    f"the net has {tuple(blob.shape)}"
+                )
             blob.data[...] = array
     return net
 
@@ -164,8 +190,9 @@ def main(args=None):
     parser.add_argument("weights", help="a file that torch.save wrote (.pth)")
     parser.add_argument("deploy", help="the deploy.prototxt of the same architecture")
     parser.add_argument("output", help="the files to write, without .caffemodel and .prototxt")
-    parser.add_argument("--keep-colors", action="store_true",
-                        help="keep torchvision's input: normalised RGB")
+    parser.add_argument(
+        "--keep-colors", action="store_true", help="keep torchvision's input: normalised RGB"
+    )
     options = parser.parse_args(args)
     try:
         entries = torch.load(options.weights, map_location="cpu", weights_only=True)

@@ -23,17 +23,23 @@ deploy net; each folder's README.md tells more, and what to expect.
 
 def main():
     pb = engine.load().proto.caffe_pb2
-    bases = [name[:-len("_relay")] for name in models.names() if name.endswith("_relay")]
+    bases = [name[: -len("_relay")] for name in models.names() if name.endswith("_relay")]
     print("%-18s %10s %8s  %-10s %s" % ("MODEL", "parameters", "adds", "schedule", "what it is"))
     for base in bases:
         folder, _ = models.find(base)
         net = run_folder.read(os.path.join(folder, "deploy.prototxt"), pb.NetParameter())
         rows = count.walk(net, TEST)
         relay = relay_file.read_relay(os.path.join(folder, "relay.prototxt"))
-        print("%-18s %8.2f M %6.2f G  %-10s %s" % (
-            base, count.parameters(rows) / 1e6, count.multiply_adds(rows) / 1e9,
-            relay_file.schedule_name(relay),
-            ("\n" + " " * 51).join(textwrap.wrap(description(folder), WIDTH))))
+        print(
+            "%-18s %8.2f M %6.2f G  %-10s %s"
+            % (
+                base,
+                count.parameters(rows) / 1e6,
+                count.multiply_adds(rows) / 1e9,
+                relay_file.schedule_name(relay),
+                ("\n" + " " * 51).join(textwrap.wrap(description(folder), WIDTH)),
+            )
+        )
     print(ENDING.format(len(bases)))
 
 

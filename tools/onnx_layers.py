@@ -17,9 +17,11 @@ class Unsupported(Exception):
 
 def writes(*types):
     """Register a function as the way to write these layer types."""
+
     def register(function):
         LAYERS.update(dict.fromkeys(types, function))
         return function
+
     return register
 
 
@@ -38,6 +40,7 @@ def _sizes(options, stem, axes, default):
 
 # ---- windows -------------------------------------------------------------------------------------
 
+
 @writes("Convolution", "Deconvolution")
 def convolution(writer, node, inputs, outputs):
     options, blobs = node.layer.options, node.layer.blobs
@@ -48,11 +51,16 @@ def convolution(writer, node, inputs, outputs):
     dilation = list(options.dilation) or [1]
     for x, y in zip(inputs, outputs):
         parameters = [writer.constant(node, i, _array(blob)) for i, blob in enumerate(blobs)]
-        writer.add("Conv" if node.layer.type == "Convolution" else "ConvTranspose",
-                   [x, *parameters], [y], group=options.group, pads=pad * 2,
-                   kernel_shape=list(blobs[0].shape[2:]),
-                   strides=_sizes(options, "stride", axes, 1),
-                   dilations=[dilation[min(i, len(dilation) - 1)] for i in range(axes)])
+        writer.add(
+            "Conv" if node.layer.type == "Convolution" else "ConvTranspose",
+            [x, *parameters],
+            [y],
+            group=options.group,
+            pads=pad * 2,
+            kernel_shape=list(blobs[0].shape[2:]),
+            strides=_sizes(options, "stride", axes, 1),
+            dilations=[dilation[min(i, len(dilation) - 1)] for i in range(axes)],
+        )
 
 
 @writes("Pooling")
@@ -68,8 +76,9 @@ def pooling(writer, node, inputs, outputs):
         op = "GlobalMaxPool" if kind == "MAX" else "GlobalAveragePool"
         writer.add(op, inputs, outputs)
         return
-    kernel, stride, pad = (_sizes(options, *what) for what in
-                           (("kernel", 2, 0), ("stride", 2, 1), ("pad", 2, 0)))
+    kernel, stride, pad = (
+        _sizes(options, *what) for what in (("kernel", 2, 0), ("stride", 2, 1), ("pad", 2, 0))
+    )
     size, made = node.bottoms[0].shape[2:], node.tops[0].shape[2:]
     end = [max((made[i] - 1) * stride[i] + kernel[i] - size[i] - pad[i], 0) for i in range(2)]
     if any(end[i] >= kernel[i] for i in range(2)):
@@ -96,6 +105,7 @@ def _covered(size, made, kernel, stride, pad):
 
 # ---- neurons -------------------------------------------------------------------------------------
 
+
 @writes("ReLU")
 def relu(writer, node, inputs, outputs):
     slope = node.layer.options.negative_slope
@@ -117,8 +127,13 @@ def elu(writer, node, inputs, outputs):
     writer.add("Elu", inputs, outputs, alpha=node.layer.options.alpha)
 
 
-_UNARY = {"Sigmoid": "Sigmoid", "TanH": "Tanh", "AbsVal": "Abs", "BNLL": "Softplus",
-          "Dropout": "Identity"}
+_UNARY = {
+    "Sigmoid": "Sigmoid",
+    "TanH": "Tanh",
+    "AbsVal": "Abs",
+    "BNLL": "Softplus",
+    "Dropout": "Identity",
+}
 
 
 @writes(*_UNARY)
@@ -147,8 +162,10 @@ def power(writer, node, inputs, outputs):
 
 @writes("Exp", "Log")
 def exp_or_log(writer, node, inputs, outputs):
-    options, value = node.layer.options, writer.linear(
-        node, inputs[0], node.layer.options.scale, node.layer.options.shift)
+    options, value = (
+        node.layer.options,
+        writer.linear(node, inputs[0], node.layer.options.scale, node.layer.options.shift),
+    )
     base = math.log(options.base) if options.base > 0 else 1.0
     if node.layer.type == "Exp":
         writer.add("Exp", [writer.linear(node, value, base, 0)], outputs)
@@ -161,20 +178,29 @@ def exp_or_log(writer, node, inputs, outputs):
 @writes("Clip")
 def clip(writer, node, inputs, outputs):
     options = node.layer.options
-    ends = [writer.constant(node, name, np.float32(getattr(options, name)))
-            for name in ("min", "max")]
+    ends = [
+        writer.constant(node, name, np.float32(getattr(options, name))) for name in ("min", "max")
+    ]
     writer.add("Clip", [*inputs, *ends], outputs)
 
 
 # ---- normalization and scaling -------------------------------------------------------------------
+
 
 @writes("LRN")
 def lrn(writer, node, inputs, outputs):
     options = node.layer.options
     if options.norm_region != options.ACROSS_CHANNELS:
         raise Unsupported("norm_region WITHIN_CHANNEL")
-    writer.add("LRN", inputs, outputs, alpha=options.alpha, beta=options.beta, bias=options.k,
-               size=options.local_size)
+    writer.add(
+        "LRN",
+        inputs,
+        outputs,
+        alpha=options.alpha,
+        beta=options.beta,
+        bias=options.k,
+        size=options.local_size,
+    )
 
 
 @writes("BatchNorm")
@@ -182,9 +208,12 @@ def batch_norm(writer, node, inputs, outputs):
     mean, variance, count = (_array(blob) for blob in node.layer.blobs)
     factor = 1 / count[0] if count[0] else 0.0
     parameters = [np.ones_like(mean), np.zeros_like(mean), mean * factor, variance * factor]
-    writer.add("BatchNormalization",
-               [*inputs, *(writer.constant(node, i, part) for i, part in enumerate(parameters))],
-               outputs, epsilon=node.layer.options.eps)
+    writer.add(
+        "BatchNormalization",
+        [*inputs, *(writer.constant(node, i, part) for i, part in enumerate(parameters))],
+        outputs,
+        epsilon=node.layer.options.eps,
+    )
 
 
 @writes("Scale", "Bias")
@@ -194,8 +223,10 @@ def scale(writer, node, inputs, outputs):
     rank = len(node.bottoms[0].shape)
     shape = node.bottoms[1].shape if len(inputs) > 1 else blobs[0].shape
     trailing = (1,) * (rank - options.axis % rank - len(shape)) if shape else ()
-    names = [writer.constant(node, i, _array(blob).reshape(blob.shape + trailing))
-             for i, blob in enumerate(blobs)]
+    names = [
+        writer.constant(node, i, _array(blob).reshape(blob.shape + trailing))
+        for i, blob in enumerate(blobs)
+    ]
     if len(inputs) > 1:
         names.insert(0, writer.reshaped(node, inputs[1], shape + trailing, shape))
     ops = ["Mul", "Add"] if node.layer.type == "Scale" else ["Add"]
@@ -208,6 +239,7 @@ def scale(writer, node, inputs, outputs):
 
 
 # ---- the rest ------------------------------------------------------------------------------------
+
 
 @writes("InnerProduct")
 def inner_product(writer, node, inputs, outputs):
@@ -247,15 +279,19 @@ def concat(writer, node, inputs, outputs):
 def slice_(writer, node, inputs, outputs):
     options = node.layer.options
     axis = options.slice_dim if options.HasField("slice_dim") else options.axis
-    sizes = writer.constant(node, "sizes", np.array([blob.shape[axis] for blob in node.tops],
-                                                    np.int64))
+    sizes = writer.constant(
+        node, "sizes", np.array([blob.shape[axis] for blob in node.tops], np.int64)
+    )
     writer.add("Split", [*inputs, sizes], outputs, axis=axis)
 
 
 @writes("Flatten", "Reshape")
 def reshape(writer, node, inputs, outputs):
-    writer.add("Identity", [writer.reshaped(node, inputs[0], node.tops[0].shape,
-                                            node.bottoms[0].shape)], outputs)
+    writer.add(
+        "Identity",
+        [writer.reshaped(node, inputs[0], node.tops[0].shape, node.bottoms[0].shape)],
+        outputs,
+    )
 
 
 @writes("Softmax")
@@ -271,8 +307,10 @@ def crop(writer, node, inputs, outputs):
     offset = list(options.offset) or [0]
     starts = [offset[min(i, len(offset) - 1)] for i in range(len(axes))]
     ends = [start + node.tops[0].shape[axis] for start, axis in zip(starts, axes)]
-    names = [writer.constant(node, what, np.array(values, np.int64)) for what, values in
-             (("starts", starts), ("ends", ends), ("axes", axes))]
+    names = [
+        writer.constant(node, what, np.array(values, np.int64))
+        for what, values in (("starts", starts), ("ends", ends), ("axes", axes))
+    ]
     writer.add("Slice", [inputs[0], *names], outputs)
 
 

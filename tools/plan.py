@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Show what each loss trains and what that costs, or propose auxiliary losses.
 
-    python tools/plan.py vgg19                       print; draw runs/plan/vgg19.svg and .png
-    python tools/plan.py --net train_val.prototxt --relay relay.prototxt [--size 3x224x224]
-    python tools/plan.py vgg16 --auto 2              propose two auxiliary losses, and write
-                                                     runs/plan/vgg16-auto2/ with net and relay file
+python tools/plan.py vgg19                       print; draw runs/plan/vgg19.svg and .png
+python tools/plan.py --net train_val.prototxt --relay relay.prototxt [--size 3x224x224]
+python tools/plan.py vgg16 --auto 2              propose two auxiliary losses, and write
+                                                 runs/plan/vgg16-auto2/ with net and relay file
 """
 
 import argparse
@@ -66,10 +66,12 @@ def plan(caffe, args):
     print(table.report(net_param.name or name, trunk, planned, schedule))
     if not args.no_picture:
         from relaybp.planning import picture
+
         os.makedirs(args.out, exist_ok=True)
         stem = os.path.join(args.out, name)
-        picture.draw(net_param.name or name, trunk, planned, schedule,
-                     [stem + ".svg", stem + ".png"])
+        picture.draw(
+            net_param.name or name, trunk, planned, schedule, [stem + ".svg", stem + ".png"]
+        )
         print(f"Drawn: {stem}.svg, {stem}.png")
 
 
@@ -79,8 +81,11 @@ def sources(args):
         return args.net, args.relay, os.path.splitext(os.path.basename(args.net))[0]
     folder, method = models.find(args.model)
     relay = args.relay or os.path.join(folder, "relay.prototxt")
-    return (os.path.join(folder, "train_val.prototxt"),
-            None if method == "JOINT" or not os.path.exists(relay) else relay, args.model)
+    return (
+        os.path.join(folder, "train_val.prototxt"),
+        None if method == "JOINT" or not os.path.exists(relay) else relay,
+        args.model,
+    )
 
 
 def build(caffe, net_param, size):
@@ -97,10 +102,13 @@ def proposed(caffe, net_param, size, count, folder):
     trunk = Trunk(build(caffe, plain, size))
     if len(trunk.graph.losses) > 1:
         names = ", ".join(trunk.graph.names[index] for index in trunk.graph.losses)
-        raise RelayError(f"--auto: the net has several losses already ({names}); give their layers "
-                         'include { not_stage: "standard" }, and they are left out')
+        raise RelayError(
+            f"--auto: the net has several losses already ({names}); give their layers "
+            'include { not_stage: "standard" }, and they are left out'
+        )
     proposal = propose(trunk, count)
     from prototxt import cifar, parts
+
     small = trunk.units[0].shape[-1] <= branches.SMALL_IMAGE
     head = cifar.head if small else parts.googlenet_head
     grown = branches.add_branches(plain, trunk, proposal, head_maker(head))
@@ -117,14 +125,17 @@ def proposed(caffe, net_param, size, count, folder):
 
 def head_maker(head):
     """The layers of a branch, by a function that adds one to a NetSpec."""
+
     def make(name, bottom, label, classes):
         from caffe.net_spec import NetSpec
         from caffe.net_spec import layers as L
+
         n = NetSpec()
         n[bottom], n[label] = L.Input(), L.Input()
         n.label = n[label]
         head(name, classes=classes)(n, n[bottom])
         return [layer for layer in n.to_proto().layer if layer.type != "Input"]
+
     return make
 
 

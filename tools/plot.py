@@ -25,13 +25,25 @@ sys.path.insert(0, ROOT)
 from relaybp.errors import RelayError  # noqa: E402
 from relaybp.planning.picture import COLOURS, INK, MUTED  # noqa: E402
 
-STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
-         "axes.edgecolor": MUTED, "axes.labelcolor": INK, "text.color": INK, "xtick.color": MUTED,
-         "ytick.color": MUTED, "axes.grid": True, "grid.color": "#d8dee4", "grid.linewidth": 0.6,
-         "legend.frameon": False, "svg.hashsalt": "relaybp", "axes.titleweight": "bold",
-         "axes.titlesize": 10}
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "axes.grid": True,
+    "grid.color": "#d8dee4",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "svg.hashsalt": "relaybp",
+    "axes.titleweight": "bold",
+    "axes.titlesize": 10,
+}
 DASHES = ("-", "--", ":", "-.")
-NAMED = 60     # classes that a figure can name
+NAMED = 60  # classes that a figure can name
 SMOOTHED = 40  # points of a curve, about, after smoothing
 
 
@@ -67,19 +79,23 @@ class Run:
         self.curves, self.probe = {}, {}
         for row in _rows(os.path.join(folder, "metrics.csv"), needed=True):
             self.curves.setdefault((row["kind"], row["name"]), {})[int(row["iteration"])] = float(
-                row["value"])
+                row["value"]
+            )
         self.parts = {}  # "trunk" or a loss: its layers
         for row in _rows(os.path.join(folder, "probe.csv")):
             part = self.parts.setdefault(row["part"], [])
             if row["layer"] not in part:
                 part.append(row["layer"])
             self.probe.setdefault((row["quantity"], row["flow"]), {}).setdefault(
-                int(row["iteration"]), {})[row["layer"]] = float(row["value"])
+                int(row["iteration"]), {}
+            )[row["layer"]] = float(row["value"])
 
         self.classes = {  # kind of test: [(class, top-5 error in %)], the best first
-            os.path.basename(path)[len("per_class_"):-len(".csv")]:
-            [(row["class"], float(row["top5_error"])) for row in _rows(path)]
-            for path in sorted(glob.glob(os.path.join(folder, "per_class_*.csv")))}
+            os.path.basename(path)[len("per_class_") : -len(".csv")]: [
+                (row["class"], float(row["top5_error"])) for row in _rows(path)
+            ]
+            for path in sorted(glob.glob(os.path.join(folder, "per_class_*.csv")))
+        }
 
     @property
     def layers(self):
@@ -103,10 +119,12 @@ def _rows(path, needed=False):
 
 # ---- curves over iterations ----------------------------------------------------------------------
 
+
 def losses(runs):
     """Training losses, smoothed, over what they were; test losses as points."""
-    chosen = [(run, kind, name) for run in runs for kind, name in run.curves
-              if name.endswith("loss")]
+    chosen = [
+        (run, kind, name) for run in runs for kind, name in run.curves if name.endswith("loss")
+    ]
     if not chosen:
         return None
     figure, (axes,) = _figure(1)
@@ -123,15 +141,26 @@ def losses(runs):
 
 def errors(runs):
     """Test errors in % from every accuracy."""
-    chosen = [(run, kind, name) for run in runs for kind, name in run.curves
-              if kind == "test" and "accuracy" in name]
+    chosen = [
+        (run, kind, name)
+        for run in runs
+        for kind, name in run.curves
+        if kind == "test" and "accuracy" in name
+    ]
     if not chosen:
         return None
     figure, (axes,) = _figure(1)
     for (run, kind, name), colour, dash in _styled(runs, chosen):
         x, y = zip(*sorted(run.curves[kind, name].items()))
-        axes.plot(x, [100 * (1 - value) for value in y], dash + "o", color=colour, ms=3.5, lw=1.4,
-                  label=_label(runs, run, name.replace("accuracy", "error").replace("_", " ")))
+        axes.plot(
+            x,
+            [100 * (1 - value) for value in y],
+            dash + "o",
+            color=colour,
+            ms=3.5,
+            lw=1.4,
+            label=_label(runs, run, name.replace("accuracy", "error").replace("_", " ")),
+        )
     axes.set_ylim(bottom=0)
     return _finished(figure, axes, "iteration", "test error, %", "Errors")
 
@@ -148,6 +177,7 @@ def _smoothed(values):
 
 # ---- what the probe measured, over layers --------------------------------------------------------
 
+
 def gradients(runs):
     """The gradient of every layer at several iterations, absolute and relative to its weights."""
     shown = [run for run in runs if run.measured("gradient")]
@@ -155,8 +185,10 @@ def gradients(runs):
         return None
     figure, panels = _figure(2 * len(shown), width=9.6)
     for run, (above, below) in zip(shown, zip(panels[::2], panels[1::2])):
-        for axes, quantity, label in ((above, "gradient", "mean |g|"),
-                                      (below, "relative", "mean |g| / mean |w|")):
+        for axes, quantity, label in (
+            (above, "gradient", "mean |g|"),
+            (below, "relative", "mean |g| / mean |w|"),
+        ):
             _over_layers(axes, run, run.measured(quantity)["all"])
             axes.set(yscale="log", ylabel=label)
         above.set_title(_label(runs, run, "Gradients by layer"), loc="left")
@@ -174,14 +206,17 @@ def flows(runs):
         cosines, shares = run.measured("cosine"), run.measured("share")
         meeting = {layer for values in cosines.values() for row in values.values() for layer in row}
         layers = [layer for layer in run.layers if layer in meeting]
-        for axes, quantity, label in ((above, shares, "share of the gradient"),
-                                      (below, cosines, "cosine between flows")):
+        for axes, quantity, label in (
+            (above, shares, "share of the gradient"),
+            (below, cosines, "cosine between flows"),
+        ):
             for colour, (flow, values) in zip(COLOURS, quantity.items()):
                 _last_in_colour(axes, layers, values, colour, flow)
             axes.set_ylabel(label)
             _legend_beside(axes)
-        above.set_title(_label(runs, run, "Where flows meet: each probe, and their mean"),
-                        loc="left")
+        above.set_title(
+            _label(runs, run, "Where flows meet: each probe, and their mean"), loc="left"
+        )
         above.set_ylim(0, 1)
         below.axhline(0, color=INK, lw=0.8)
         below.set_ylim(-1, 1)
@@ -209,9 +244,15 @@ def _over_layers(axes, run, values):
         colour = colormaps["viridis"](0.9 * number / max(len(iterations) - 1, 1))
         for part, members in run.parts.items():
             here = [layer for layer in members if layer in values[iteration]]
-            axes.plot([layers.index(layer) for layer in here],
-                      [values[iteration][layer] for layer in here], "-o", ms=3, lw=1.2,
-                      color=colour, label=str(iteration) if part == "trunk" else None)
+            axes.plot(
+                [layers.index(layer) for layer in here],
+                [values[iteration][layer] for layer in here],
+                "-o",
+                ms=3,
+                lw=1.2,
+                color=colour,
+                label=str(iteration) if part == "trunk" else None,
+            )
     _name_layers(axes, layers)
 
 
@@ -241,6 +282,7 @@ def _name_layers(axes, layers):
 
 # ---- errors by class -----------------------------------------------------------------------------
 
+
 def classes(runs):
     """Top-5 error of every class in ascending order, for each test; few classes by their names."""
     shown = [(run, test) for run in runs for test in run.classes]
@@ -249,12 +291,20 @@ def classes(runs):
     figure, (axes,) = _figure(1, width=9.6)
     for number, (run, test) in enumerate(shown):
         rows = run.classes[test]
-        axes.plot(range(1, len(rows) + 1), [error for _, error in rows], "-", lw=1.6,
-                  marker="o" if len(rows) <= NAMED else None, ms=3.5,
-                  color=COLOURS[number % 8], label=_label(runs, run, test))
+        axes.plot(
+            range(1, len(rows) + 1),
+            [error for _, error in rows],
+            "-",
+            lw=1.6,
+            marker="o" if len(rows) <= NAMED else None,
+            ms=3.5,
+            color=COLOURS[number % 8],
+            label=_label(runs, run, test),
+        )
     if len(shown) == 1 and len(rows) <= NAMED:
-        axes.set_xticks(range(1, len(rows) + 1), [name for name, _ in rows], rotation=90,
-                        fontsize=7)
+        axes.set_xticks(
+            range(1, len(rows) + 1), [name for name, _ in rows], rotation=90, fontsize=7
+        )
     axes.set_ylim(bottom=0)
     axes.set(xlabel="classes, the best first", ylabel="top-5 error, %")
     axes.set_title("Errors by class", loc="left")
@@ -263,6 +313,7 @@ def classes(runs):
 
 
 # ---- figures -------------------------------------------------------------------------------------
+
 
 def _figure(panels, width=7.2):
     figure = Figure(figsize=(width, 3.4 * panels), layout="constrained")
@@ -296,8 +347,14 @@ def _legend_beside(axes, title=None):
     axes.legend(title=title, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
-PLOTS = {"losses": losses, "errors": errors, "gradients": gradients, "flows": flows,
-         "supervision": supervision, "classes": classes}
+PLOTS = {
+    "losses": losses,
+    "errors": errors,
+    "gradients": gradients,
+    "flows": flows,
+    "supervision": supervision,
+    "classes": classes,
+}
 
 
 if __name__ == "__main__":

@@ -47,18 +47,28 @@ def measured(run):
     with open(path, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             found.setdefault(row["test"], []).append(row)
-    return {test: "{} ({} images)".format(
-        " / ".join(row["error"] for row in sorted(rows, key=lambda row: int(row["k"]))),
-        rows[0]["images"]) for test, rows in found.items()}
+    return {
+        test: "{} ({} images)".format(
+            " / ".join(row["error"] for row in sorted(rows, key=lambda row: int(row["k"]))),
+            rows[0]["images"],
+        )
+        for test, rows in found.items()
+    }
 
 
 def table(title, rows):
     """The rows in Markdown; a test that a run has not had is left blank."""
     tests = list(dict.fromkeys(test for _, found in rows for test in found))
-    lines = [f"Measured: {title}, error in %", "",
-             "| | " + " | ".join(tests) + " |", "|---" * (len(tests) + 1) + "|"]
-    lines += [f"| {label} | " + " | ".join(found.get(test, "") for test in tests) + " |"
-              for label, found in rows]
+    lines = [
+        f"Measured: {title}, error in %",
+        "",
+        "| | " + " | ".join(tests) + " |",
+        "|---" * (len(tests) + 1) + "|",
+    ]
+    lines += [
+        f"| {label} | " + " | ".join(found.get(test, "") for test in tests) + " |"
+        for label, found in rows
+    ]
     return "\n".join(lines)
 
 

@@ -28,8 +28,16 @@ from relaybp.schedules import make_schedule  # noqa: E402
 from relaybp.trainer import Trainer, summary, top_errors  # noqa: E402
 
 DEMO = os.path.join("data", "demo")
-SHORT = ["max_iter=120", "base_lr=0.002", "lr_policy=fixed", "iter_size=1", "display=5",
-         "test_interval=60", "test_initialization=false", "snapshot=60"]
+SHORT = [
+    "max_iter=120",
+    "base_lr=0.002",
+    "lr_policy=fixed",
+    "iter_size=1",
+    "display=5",
+    "test_interval=60",
+    "test_initialization=false",
+    "snapshot=60",
+]
 SHORT_BATCH, SHORT_CROP = 16, 112
 LEAST_CROP = {"inception_v3": 267}  # whose auxiliary head asks for more than SHORT_CROP
 DEMO_SIZE = 128
@@ -40,24 +48,39 @@ def arguments():
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", help="a name below prototxt/, as `make models` lists")
     what.add_argument("--solver", help="a solver.prototxt of your own")
-    parser.add_argument("--relay", help="a relay.prototxt for --solver; with --model "
-                        "MODEL_relay, in place of the model's own")
+    parser.add_argument(
+        "--relay",
+        help="a relay.prototxt for --solver; with --model MODEL_relay, in place of the model's own",
+    )
     parser.add_argument("--data", help="folder with train_lmdb, val_lmdb, mean.binaryproto")
-    parser.add_argument("--profile", choices=("short", "full"),
-                        help="short without --data, else full")
+    parser.add_argument(
+        "--profile", choices=("short", "full"), help="short without --data, else full"
+    )
     parser.add_argument("--batch", type=int, help="images per forward pass")
     parser.add_argument("--crop", type=int, help="pixels a side of the crop")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE",
-                        help="another value for a solver field")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="another value for a solver field",
+    )
     parser.add_argument("--weights", help="start from these .caffemodel files (comma-separated)")
     parser.add_argument("--snapshot", help="continue from this .solverstate")
     parser.add_argument("--gpu", default="auto", help="auto, none, a GPU's number, or several: 0,1")
     parser.add_argument("--precision", default="fp32", help="fp32, tf32 or bf16")
-    parser.add_argument("--probe", type=int, metavar="N",
-                        help="every N iterations, measure every flow's gradients (tools/plot.py)")
+    parser.add_argument(
+        "--probe",
+        type=int,
+        metavar="N",
+        help="every N iterations, measure every flow's gradients (tools/plot.py)",
+    )
     parser.add_argument("--no-fuse", action="store_true", help="one BackwardFromTo per range")
-    parser.add_argument("--default-allocator", action="store_true",
-                        help="leave the C library's memory allocator as it is")
+    parser.add_argument(
+        "--default-allocator",
+        action="store_true",
+        help="leave the C library's memory allocator as it is",
+    )
     parser.add_argument("--out", help="the folder of the run")
     return parser.parse_args()
 
@@ -66,13 +89,22 @@ def main():
     args = arguments()
     gpus = args.gpu.split(",")
     if len(gpus) > 1 and "LOCAL_RANK" not in os.environ:
-        os.execv(sys.executable, [
-            sys.executable, "-m", "torch.distributed.run", "--standalone",
-            f"--nproc_per_node={len(gpus)}", *sys.argv])
+        os.execv(
+            sys.executable,
+            [
+                sys.executable,
+                "-m",
+                "torch.distributed.run",
+                "--standalone",
+                f"--nproc_per_node={len(gpus)}",
+                *sys.argv,
+            ],
+        )
     try:
         caffe = engine.load()
-        device = engine.use_device(caffe, gpus[distributed.local_rank() % len(gpus)],
-                                   args.precision)
+        device = engine.use_device(
+            caffe, gpus[distributed.local_rank() % len(gpus)], args.precision
+        )
         group = distributed.join(caffe, device != "CPU", engine.is_native(caffe))
         try:
             train(caffe, args, device, group)
@@ -95,8 +127,16 @@ def train(caffe, args, device, group):
     begun, first = time.monotonic(), trainer.solver.iter
     try:
         means = trainer.train() or {}
-        report.say(summary(name, time.monotonic() - begun, trainer.solver.iter - first,
-                           top_errors(net_param, means), trainer.images_tested, run))
+        report.say(
+            summary(
+                name,
+                time.monotonic() - begun,
+                trainer.solver.iter - first,
+                top_errors(net_param, means),
+                trainer.images_tested,
+                run,
+            )
+        )
     finally:
         report.close()
 
@@ -113,16 +153,18 @@ def set_up(caffe, args, device, group, name, run):
         solver.net.copy_from(weights)
     group.same_weights(solver.net)
     net_param = run_folder.read(param.net or param.train_net, pb.NetParameter())
-    schedule = make_schedule(solver, net_param, relay, not args.no_fuse,
-                             args.relay or f"{args.model}'s relay.prototxt")
+    schedule = make_schedule(
+        solver, net_param, relay, not args.no_fuse, args.relay or f"{args.model}'s relay.prototxt"
+    )
     schedule.group = group
     if group.rank > 0:
         run_folder.train_only(param)
     report = Report(run, name, param.max_iter, param.display) if group.rank == 0 else NoReport()
     if note:
         report.say(note)
-    report.say(f"{name} on {device}{f' x {group.size}' if group.size > 1 else ''}, "
-               f"{schedule.describe()}")
+    report.say(
+        f"{name} on {device}{f' x {group.size}' if group.size > 1 else ''}, {schedule.describe()}"
+    )
     if args.probe and group.rank == 0:
         schedule.after_forward = Probe(solver, schedule, args.probe, run, report.events)
     trainer = Trainer(solver, param, schedule, report)
@@ -146,8 +188,9 @@ def prepare(caffe, args, run, group):
         return args.solver, relay, ""
     folder, method = models.find(args.model)
     if args.relay and method != "RELAY":
-        raise RelayError(f"--relay {args.relay}: model {args.model} has no flows; name it "
-                         "with _relay")
+        raise RelayError(
+            f"--relay {args.relay}: model {args.model} has no flows; name it with _relay"
+        )
     relay_path = args.relay or os.path.join(folder, "relay.prototxt")
     relay = relay_file.read_relay(relay_path) if method == "RELAY" else None
     profile = args.profile or ("full" if args.data else "short")
@@ -156,8 +199,10 @@ def prepare(caffe, args, run, group):
         settings = SHORT + settings
         least = LEAST_CROP.get(os.path.basename(folder), SHORT_CROP)
         if not args.data and least > DEMO_SIZE:
-            raise RelayError(f"{args.model} needs images of {least} pixels and more, and the demo "
-                             f"scenes have {DEMO_SIZE}; give DATA=/path/to/lmdbs")
+            raise RelayError(
+                f"{args.model} needs images of {least} pixels and more, and the demo "
+                f"scenes have {DEMO_SIZE}; give DATA=/path/to/lmdbs"
+            )
         batch, crop = batch or SHORT_BATCH, crop or least
         note = short_note(settings, batch, crop, args.data)
     if group.rank == 0:
@@ -172,17 +217,20 @@ def prepare(caffe, args, run, group):
 def short_note(settings, batch, crop, data):
     """One line that says what the short profile is and how to leave it."""
     iterations = dict(setting.split("=", 1) for setting in settings)["max_iter"]
-    return (f"Short profile: {iterations} iterations of {batch} images at {crop}x{crop} on "
-            f"{data or 'the demo scenes'}; PROFILE=full runs the whole schedule, "
-            "DATA=/path/to/lmdbs your images.")
+    return (
+        f"Short profile: {iterations} iterations of {batch} images at {crop}x{crop} on "
+        f"{data or 'the demo scenes'}; PROFILE=full runs the whole schedule, "
+        "DATA=/path/to/lmdbs your images."
+    )
 
 
 def make_demo():
     """Draw the demo scenes unless they are there."""
     if not os.path.exists(os.path.join(DEMO, "mean.binaryproto")):
         print(f"Drawing the demo scenes into {DEMO}", flush=True)
-        subprocess.run([sys.executable, os.path.join(ROOT, "data_prep", "demo_scenes.py"), DEMO],
-                       check=True)
+        subprocess.run(
+            [sys.executable, os.path.join(ROOT, "data_prep", "demo_scenes.py"), DEMO], check=True
+        )
     return DEMO
 
 

@@ -36,8 +36,12 @@ def build(name):
     with tempfile.TemporaryDirectory(dir=folder) as folder:
         made = os.path.join(folder, "made.so")
         try:
-            subprocess.run([*COMPILE, source_path(name), "-o", made, *LINKED[name]], check=True,
-                           capture_output=True, text=True)
+            subprocess.run(
+                [*COMPILE, source_path(name), "-o", made, *LINKED[name]],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
         except FileNotFoundError:
             raise NotBuilt("there is no C compiler (cc)") from None
         except subprocess.CalledProcessError as error:
@@ -51,6 +55,7 @@ def build(name):
 def check(decoder):
     """Compare windows of some images with what OpenCV decodes."""
     import cv2
+
     random = np.random.RandomState(0)
     for quality, size in ((30, (50, 70)), (75, (64, 48)), (95, (90, 121))):
         image = cv2.resize(random.randint(0, 256, (9, 7, 3)).astype(np.uint8), size[::-1])
@@ -58,7 +63,7 @@ def check(decoder):
         whole = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         for top, left in ((0, 0), (11, 17)):
             found = decoder.begin(data) == size and decoder.cut((top, left, 31, 29), 3)
-            if not np.array_equal(found, whole[top:top + 31, left:left + 29]):
+            if not np.array_equal(found, whole[top : top + 31, left : left + 29]):
                 raise NotBuilt("this libjpeg decodes to other pixels than OpenCV's")
 
 

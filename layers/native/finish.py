@@ -30,7 +30,16 @@ def open_finish():
         for image, mean, shift, values in zip(pixels, means, shifts, out):
             mean = zeros if mean is None else mean
             stride = 0 if len(mean) == 1 else mean.strides[0] // mean.itemsize
-            library.finish(image.ctypes.data, mean.ctypes.data, stride, shift.ctypes.data, scale,
-                           values.ctypes.data, rows, count)
+            library.finish(
+                image.ctypes.data,
+                mean.ctypes.data,
+                stride,
+                shift.ctypes.data,
+                scale,
+                values.ctypes.data,
+                rows,
+                count,
+            )
         return out
+
     return finish_images

@@ -22,23 +22,30 @@ class PartialDecoder:
     def __init__(self, library):
         self._library = library
         library.decoder_new.restype = _POINTER
-        library.decoder_begin.argtypes = [_POINTER, _POINTER, ctypes.c_ulong,
-                                          *[ctypes.POINTER(_INT)] * 2]
+        library.decoder_begin.argtypes = [
+            _POINTER,
+            _POINTER,
+            ctypes.c_ulong,
+            *[ctypes.POINTER(_INT)] * 2,
+        ]
         library.decoder_cut.argtypes = [_POINTER, *[_INT] * 5, _POINTER, _LONG]
         library.decoder_message.argtypes = [_POINTER]
         library.decoder_message.restype = ctypes.c_char_p
         self._decoder = library.decoder_new()
         if not self._decoder:
-            raise OSError("no decoder; libjpeg has another version than it was built with: run "
-                          "python -m layers.native.build again")
+            raise OSError(
+                "no decoder; libjpeg has another version than it was built with: run "
+                "python -m layers.native.build again"
+            )
         self._height, self._width = _INT(), _INT()
         self._data, self._pixels = None, np.empty(0, np.uint8)
 
     def begin(self, data):
         """(height, width) of the JPEG in the bytes `data`, or None: decode it some other way."""
         self._data = np.frombuffer(data, np.uint8)  # stays where it is until the next one
-        status = self._library.decoder_begin(self._decoder, self._data.ctypes.data,
-                                             self._data.size, self._height, self._width)
+        status = self._library.decoder_begin(
+            self._decoder, self._data.ctypes.data, self._data.size, self._height, self._width
+        )
         return None if status else (self._height.value, self._width.value)
 
     def cut(self, window, channels):
@@ -50,8 +57,9 @@ class PartialDecoder:
         size = height * width * channels
         if self._pixels.size < size:  # kept, for new memory costs more than filling it
             self._pixels = np.empty(size, np.uint8)
-        status = self._library.decoder_cut(self._decoder, *window, channels,
-                                           self._pixels.ctypes.data, width * channels)
+        status = self._library.decoder_cut(
+            self._decoder, *window, channels, self._pixels.ctypes.data, width * channels
+        )
         if status == _DAMAGED:
             message = self._library.decoder_message(self._decoder).decode("ascii", "replace")
             raise ValueError(f"damaged image: {message}")

@@ -1,6 +1,6 @@
 """AuxNet-26-2, 10 times wide: outputs at 21 and 26.
 
-    PYTHONPATH=python python -m prototxt.generate auxnet-26-2-wide
+PYTHONPATH=python python -m prototxt.generate auxnet-26-2-wide
 """
 
 from prototxt.auxnet import auxnet

@@ -1,6 +1,6 @@
 """AuxNet-44-2: 44 layers, outputs at 35 and 44.
 
-    PYTHONPATH=python python -m prototxt.generate auxnet-44-2
+PYTHONPATH=python python -m prototxt.generate auxnet-44-2
 """
 
 from prototxt.auxnet import auxnet

@@ -1,6 +1,6 @@
 """AuxNet-44-3: 44 layers, outputs at 27, 35 and 44.
 
-    PYTHONPATH=python python -m prototxt.generate auxnet-44-3
+PYTHONPATH=python python -m prototxt.generate auxnet-44-3
 """
 
 from prototxt.auxnet import auxnet

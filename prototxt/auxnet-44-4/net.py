@@ -1,6 +1,6 @@
 """AuxNet-44-4: 44 layers, outputs at 19, 27, 35 and 44.
 
-    PYTHONPATH=python python -m prototxt.generate auxnet-44-4
+PYTHONPATH=python python -m prototxt.generate auxnet-44-4
 """
 
 from prototxt.auxnet import auxnet

@@ -1,6 +1,6 @@
 """AuxNet-44-5: 44 layers, outputs at 11, 19, 27, 35 and 44.
 
-    PYTHONPATH=python python -m prototxt.generate auxnet-44-5
+PYTHONPATH=python python -m prototxt.generate auxnet-44-5
 """
 
 from prototxt.auxnet import auxnet

@@ -1,6 +1,6 @@
 """AuxNet-56-2: 56 layers, outputs at 45 and 56.
 
-    PYTHONPATH=python python -m prototxt.generate auxnet-56-2
+PYTHONPATH=python python -m prototxt.generate auxnet-56-2
 """
 
 from prototxt.auxnet import auxnet

@@ -1,6 +1,6 @@
 """AuxNet-56-5: 56 layers, outputs at 15, 25, 35, 45 and 56.
 
-    PYTHONPATH=python python -m prototxt.generate auxnet-56-5
+PYTHONPATH=python python -m prototxt.generate auxnet-56-5
 """
 
 from prototxt.auxnet import auxnet

@@ -1,6 +1,6 @@
 """Inception-v3 with its own auxiliary head, trained by Relay Backpropagation.
 
-    PYTHONPATH=python python -m prototxt.generate inception_v3
+PYTHONPATH=python python -m prototxt.generate inception_v3
 """
 
 from caffe.net_spec import layers as L
@@ -8,7 +8,8 @@ from prototxt import settings
 from prototxt.model import Model
 from prototxt.parts import conv_bn_relu, fc, pool
 
-ABOUT = """
+ABOUT = (
+    """
 Inception-v3 (Szegedy et al., CVPR 2016) for ImageNet with 1000 classes, with the flows of Relay
 Backpropagation (Shen, Lin and Huang, ECCV 2016, Table 6). The auxiliary loss, of weight 0.3,
 trains everything below its head; the primary loss everything from the top down to `inception4a`.
@@ -29,17 +30,23 @@ Where the papers are silent, this is chosen:
   normalises over the 32 images of a pass; 8 passes make the mini-batch of 256.
 - **Poolings beside convolutions** are averages, which count the padding's zeros.
 - **No label smoothing,** which Caffe's own loss does not know.
-""" + settings.LEARNING + """
+"""
+    + settings.LEARNING
+    + """
 The LMDBs hold images in random order whose shorter side is at least 299 (342 keeps the 224 : 256
 of the other models). Another `crop_size` must keep the maps odd: 267, 331, 363, ... The paper's
 colour shift and class-aware sampling are not part of Caffe's own `Data` layer.
 """
+)
 
-EXPECTED = """
+EXPECTED = (
+    """
 ImageNet validation error, single model, top-1 / top-5, as the papers report it (one run each):
 standard BP 18.77 / 4.20 (Szegedy et al.), 19.18 / 4.43 (re-implemented by Shen et al.); Relay BP
 18.52 / 3.97.
-""" + settings.MULTI_SCALE
+"""
+    + settings.MULTI_SCALE
+)
 
 
 def inception_v3(n, x, branches):
@@ -50,22 +57,42 @@ def inception_v3(n, x, branches):
     x = unit(n, "conv5", unit(n, "conv4", x, 80, 1), 192, 3, pad=0)
     x = pool(n, "pool2", x, kernel_size=3, stride=2)
     for letter, pooled in zip("abc", (32, 64, 64)):
-        x = module(n, f"inception3{letter}", x, {
-            "1x1": [(64, 1)], "5x5": [(48, 1), (64, 5)],
-            "double3x3": [(64, 1), (96, 3), (96, 3)]}, pooled)
+        x = module(
+            n,
+            f"inception3{letter}",
+            x,
+            {"1x1": [(64, 1)], "5x5": [(48, 1), (64, 5)], "double3x3": [(64, 1), (96, 3), (96, 3)]},
+            pooled,
+        )
     x = reduction(n, "reduction3", x, {"3x3": [(384, 3)], "double3x3": [(64, 1), (96, 3), (96, 3)]})
     for letter, k in zip("abcd", (128, 160, 160, 192)):
-        x = module(n, f"inception4{letter}", x, {
-            "1x1": [(192, 1)], "7x7": [(k, 1), (k, (1, 7)), (192, (7, 1))],
-            "double7x7": [(k, 1), (k, (7, 1)), (k, (1, 7)), (k, (7, 1)), (192, (1, 7))]}, 192)
+        x = module(
+            n,
+            f"inception4{letter}",
+            x,
+            {
+                "1x1": [(192, 1)],
+                "7x7": [(k, 1), (k, (1, 7)), (192, (7, 1))],
+                "double7x7": [(k, 1), (k, (7, 1)), (k, (1, 7)), (k, (7, 1)), (192, (1, 7))],
+            },
+            192,
+        )
         if f"inception4{letter}" in branches:
             branches[f"inception4{letter}"](n, x)
-    x = reduction(n, "reduction4", x, {
-        "3x3": [(192, 1), (320, 3)],
-        "7x7x3": [(192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3)]})
+    x = reduction(
+        n,
+        "reduction4",
+        x,
+        {"3x3": [(192, 1), (320, 3)], "7x7x3": [(192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3)]},
+    )
     for letter in "ab":
-        x = module(n, f"inception5{letter}", x, {
-            "1x1": [(320, 1)], "3x3": [(384, 1), FAN], "double3x3": [(448, 1), (384, 3), FAN]}, 192)
+        x = module(
+            n,
+            f"inception5{letter}",
+            x,
+            {"1x1": [(320, 1)], "3x3": [(384, 1), FAN], "double3x3": [(448, 1), (384, 3), FAN]},
+            192,
+        )
     x = pool(n, "pool5", x, "AVE", global_pooling=True)
     n.drop = L.Dropout(x, in_place=True, dropout_ratio=0.5)
     return fc(n, "fc1000", n.drop, 1000)
@@ -89,8 +116,10 @@ def chain(n, name, x, links, stride=1):
     for index, (num_output, kernel) in enumerate(links):
         here = name if len(links) == 1 else f"{name}{chr(ord('a') + index)}"
         if kernel == "fan":
-            return [unit(n, f"{here}_1x3", x, num_output, (1, 3)),
-                    unit(n, f"{here}_3x1", x, num_output, (3, 1))]
+            return [
+                unit(n, f"{here}_1x3", x, num_output, (1, 3)),
+                unit(n, f"{here}_3x1", x, num_output, (3, 1)),
+            ]
         last = {"stride": stride, "pad": 0} if stride > 1 and index == len(links) - 1 else {}
         x = unit(n, here, x, num_output, kernel, **last)
     return [x]
@@ -120,6 +149,13 @@ def head(n, x):
 
 
 MODEL = Model(
-    title="Inception-v3", about=ABOUT, expected=EXPECTED, scores=inception_v3,
-    branches={"inception4d": head}, flows={"loss": "inception4a", "aux_loss": "conv1"},
-    crop_size=299, batch_size=32, solver=settings.IMAGENET)
+    title="Inception-v3",
+    about=ABOUT,
+    expected=EXPECTED,
+    scores=inception_v3,
+    branches={"inception4d": head},
+    flows={"loss": "inception4a", "aux_loss": "conv1"},
+    crop_size=299,
+    batch_size=32,
+    solver=settings.IMAGENET,
+)

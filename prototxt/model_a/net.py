@@ -1,6 +1,6 @@
 """Model A of the Relay Backpropagation paper, for Places2.
 
-    PYTHONPATH=python python -m prototxt.generate model_a
+PYTHONPATH=python python -m prototxt.generate model_a
 """
 
 from functools import partial
@@ -9,7 +9,8 @@ from prototxt import parts, settings
 from prototxt.model import Model
 from prototxt.vgg import vgg
 
-ABOUT = """
+ABOUT = (
+    """
 Model A of Relay Backpropagation (Shen, Lin and Huang, ECCV 2016) for Places2 with 401 classes:
 VGG-19 plus three convolutions, 256 channels in the last stage, and a spatial pyramid of 1x1, 2x2,
 3x3 and 7x7 max-pooled bins in place of `pool5`. The auxiliary branch hangs on `pool4`; the
@@ -18,7 +19,11 @@ auxiliary loss trains everything below it, the primary loss everything from the 
 
 Where the paper is silent, this is chosen:
 
-""" + settings.HEAD.format(classes=401) + settings.PYRAMID + settings.PLAIN
+"""
+    + settings.HEAD.format(classes=401)
+    + settings.PYRAMID
+    + settings.PLAIN
+)
 
 EXPECTED = """
 Places2 validation error, top-1 / top-5 (Shen et al., one run each):
@@ -34,9 +39,20 @@ several scales.
 """
 
 MODEL = Model(
-    title="Model A", about=ABOUT, expected=EXPECTED,
-    scores=partial(vgg, depths=(2, 2, 5, 5, 5), widths=(64, 128, 256, 512, 256), classes=401,
-                   last_pool=parts.spp),
+    title="Model A",
+    about=ABOUT,
+    expected=EXPECTED,
+    scores=partial(
+        vgg,
+        depths=(2, 2, 5, 5, 5),
+        widths=(64, 128, 256, 512, 256),
+        classes=401,
+        last_pool=parts.spp,
+    ),
     branches={"pool4": parts.googlenet_head("aux", classes=401)},
     flows={"loss": "conv4_1", "aux_loss": "conv1_1"},
-    crop_size=224, batch_size=32, scale=0.017, solver=settings.PLACES2)
+    crop_size=224,
+    batch_size=32,
+    scale=0.017,
+    solver=settings.PLACES2,
+)

@@ -1,6 +1,6 @@
 """Model B of the Relay Backpropagation paper, for Places2.
 
-    PYTHONPATH=python python -m prototxt.generate model_b
+PYTHONPATH=python python -m prototxt.generate model_b
 """
 
 from caffe.net_spec import layers as L
@@ -9,7 +9,8 @@ from prototxt.model import Model
 
 STAGES = ((2, 64), (3, 128), (4, 128))  # (number, k of its four inception modules)
 
-ABOUT = """
+ABOUT = (
+    """
 Model B of Relay Backpropagation (Shen, Lin and Huang, ECCV 2016) for Places2 with 401 classes:
 three stages of four modified inception modules, and a spatial pyramid of 1x1, 2x2, 3x3 and 7x7
 max-pooled bins. A module concatenates a 1x1 convolution of k filters, a 3x3 one of k and two
@@ -22,7 +23,11 @@ parameters take 685,008,452 of them.
 
 Where the paper is silent, this is chosen:
 
-""" + settings.HEAD.format(classes=401) + settings.PYRAMID + settings.PLAIN
+"""
+    + settings.HEAD.format(classes=401)
+    + settings.PYRAMID
+    + settings.PLAIN
+)
 
 EXPECTED = """
 Places2 validation error, top-1 / top-5 (Shen et al., one run each):
@@ -64,7 +69,14 @@ def inception(n, name, x, k):
 
 
 MODEL = Model(
-    title="Model B", about=ABOUT, expected=EXPECTED, scores=model_b,
+    title="Model B",
+    about=ABOUT,
+    expected=EXPECTED,
+    scores=model_b,
     branches={"pool3": parts.googlenet_head("aux", classes=401)},
     flows={"loss": "inception3a", "aux_loss": "conv1"},
-    crop_size=224, batch_size=32, scale=0.017, solver=settings.PLACES2)
+    crop_size=224,
+    batch_size=32,
+    scale=0.017,
+    solver=settings.PLACES2,
+)

@@ -1,13 +1,14 @@
 """A plain network of 16 convolutions for CIFAR.
 
-    PYTHONPATH=python python -m prototxt.generate plain16
+PYTHONPATH=python python -m prototxt.generate plain16
 """
 
 from prototxt import cifar
 from prototxt.model import Model
 from prototxt.parts import SMALL, conv_relu, fc, pool
 
-ABOUT = """
+ABOUT = (
+    """
 A plain VGG-like network for CIFAR-10: 16 convolutions of 3x3 in three stages (5, 5, 6; 32, 64 and
 128 wide), each stage max-pooled, then global average pooling and one fc. There is no BatchNorm and
 no shortcut: depth hurts such a network, and auxiliary losses have something to mend.
@@ -18,13 +19,17 @@ Relay Backpropagation (Shen, Lin and Huang, ECCV 2016).
 
 Chosen here:
 
-""" + cifar.HEAD.format(norm="") + """\
+"""
+    + cifar.HEAD.format(norm="")
+    + """\
 - **Pixel scale:** `scale: 0.017`, about one over the pixels' standard deviation: without
   BatchNorm, MSRA initialisation carries the scale of the input to the scores.
 - **Solver:** the paper's learning rate 0.01 and weight decay 0.0002; mini-batch 128; the rate is
   divided by 10 after 32,000 and 48,000 of 64,000 iterations. It does not start learning from 0.05.
 - **Initialisation:** MSRA, the scores Gaussian (0.01); biases learn at twice the rate, undecayed.
-""" + cifar.DATA
+"""
+    + cifar.DATA
+)
 
 EXPECTED = """
 No figure is published for this network. From seed to seed, 120 iterations lower the training loss
@@ -45,8 +50,15 @@ def plain16(n, x, branches):
 
 
 MODEL = Model(
-    title="Plain-16 for CIFAR", about=ABOUT, expected=EXPECTED, scores=plain16,
+    title="Plain-16 for CIFAR",
+    about=ABOUT,
+    expected=EXPECTED,
+    scores=plain16,
     branches={"pool2": cifar.head("aux", unit=conv_relu)},
     flows={"loss": "conv2_1", "aux_loss": "conv1_1"},
-    crop_size=32, batch_size=128, test_batch_size=100, scale=0.017,
-    solver={**cifar.SOLVER, "base_lr": 0.01, "weight_decay": 0.0002})
+    crop_size=32,
+    batch_size=128,
+    test_batch_size=100,
+    scale=0.017,
+    solver={**cifar.SOLVER, "base_lr": 0.01, "weight_decay": 0.0002},
+)

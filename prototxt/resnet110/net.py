@@ -1,6 +1,6 @@
 """ResNet-110 for CIFAR.
 
-    PYTHONPATH=python python -m prototxt.generate resnet110
+PYTHONPATH=python python -m prototxt.generate resnet110
 """
 
 from functools import partial
@@ -14,9 +14,13 @@ divided by 10 after 32,000 and 48,000 of 64,000 iterations, weight decay 0.0001.
 """
 
 MODEL = one_branch(
-    "ResNet-110 for CIFAR", ABOUT,
+    "ResNet-110 for CIFAR",
+    ABOUT,
     published("6.43 % (He et al.)", "about 28.7 % (re-implementations)"),
-    partial(resnet, blocks=18), blocks=18,
-    notes=SHORTCUTS + """\
+    partial(resnet, blocks=18),
+    blocks=18,
+    notes=SHORTCUTS
+    + """\
 - **Learning rate:** 0.1 from the start. He et al. begin with 0.01 for 400 iterations at this depth.
-""",)
+""",
+)

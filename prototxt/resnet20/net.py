@@ -1,6 +1,6 @@
 """ResNet-20 for CIFAR.
 
-    PYTHONPATH=python python -m prototxt.generate resnet20
+PYTHONPATH=python python -m prototxt.generate resnet20
 """
 
 from functools import partial
@@ -14,7 +14,10 @@ divided by 10 after 32,000 and 48,000 of 64,000 iterations, weight decay 0.0001.
 """
 
 MODEL = one_branch(
-    "ResNet-20 for CIFAR", ABOUT,
+    "ResNet-20 for CIFAR",
+    ABOUT,
     published("8.75 % (He et al.)", "about 31.2 % (re-implementations)"),
-    partial(resnet, blocks=3), blocks=3,
-    notes=SHORTCUTS,)
+    partial(resnet, blocks=3),
+    blocks=3,
+    notes=SHORTCUTS,
+)

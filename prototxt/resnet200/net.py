@@ -1,6 +1,6 @@
 """ResNet-200 for ImageNet with four auxiliary branches.
 
-    PYTHONPATH=python python -m prototxt.generate resnet200
+PYTHONPATH=python python -m prototxt.generate resnet200
 """
 
 from functools import partial
@@ -12,24 +12,32 @@ from prototxt.preact import normalise, preact_bottleneck_resnet
 BLOCKS = (3, 24, 36, 3)
 HUNG, FLOWS = very_deep.relay(BLOCKS, overlap=5)
 
-ABOUT = """
+ABOUT = (
+    """
 The pre-activation ResNet-200 (He et al., ECCV 2016) for ImageNet with 1000 classes, and four
 auxiliary branches: the extremely deep network with several branches that the authors of Relay
 Backpropagation (Shen, Lin and Huang, ECCV 2016) left as future work.
 
-""" + very_deep.table(HUNG, FLOWS) + """
+"""
+    + very_deep.table(HUNG, FLOWS)
+    + """
 The first branch stands a third up the 66 blocks, the others evenly above it. Neighbouring losses
 share the five blocks below each branch.
 
 Chosen here:
 
-""" + settings.HEAD.format(classes=1000) + """\
+"""
+    + settings.HEAD.format(classes=1000)
+    + """\
   It begins with BatchNorm and ReLU, as a block does.
 - **Blocks:** BatchNorm and ReLU before each convolution; the 3x3 convolution strides; where the
   width changes, the shortcut is a 1x1 convolution of the normalised input.
 - **BatchNorm:** eps 1e-5, `moving_average_fraction` 0.95. It normalises over the 32 images of a
   pass; 8 passes make the mini-batch of 256.
-""" + settings.LEARNING + settings.LMDBS
+"""
+    + settings.LEARNING
+    + settings.LMDBS
+)
 
 EXPECTED = """
 Standard BP, ImageNet validation error, top-1 / top-5: 20.7 / 5.3 in a single 320x320 crop (He et
@@ -44,7 +52,13 @@ def branch(name):
 
 
 MODEL = Model(
-    title="ResNet-200", about=ABOUT, expected=EXPECTED,
+    title="ResNet-200",
+    about=ABOUT,
+    expected=EXPECTED,
     scores=partial(preact_bottleneck_resnet, blocks=BLOCKS),
-    branches={block: branch(f"aux{k}") for k, block in enumerate(HUNG, 1)}, flows=FLOWS,
-    crop_size=224, batch_size=32, solver=settings.IMAGENET)
+    branches={block: branch(f"aux{k}") for k, block in enumerate(HUNG, 1)},
+    flows=FLOWS,
+    crop_size=224,
+    batch_size=32,
+    solver=settings.IMAGENET,
+)

@@ -1,6 +1,6 @@
 """ResNet-200 for CIFAR with four auxiliary branches.
 
-    PYTHONPATH=python python -m prototxt.generate resnet200_cifar
+PYTHONPATH=python python -m prototxt.generate resnet200_cifar
 """
 
 from functools import partial
@@ -12,13 +12,16 @@ from prototxt.preact import preact_resnet, top
 
 HUNG, FLOWS = very_deep.relay((33, 33, 33), overlap=8)
 
-ABOUT = """
+ABOUT = (
+    """
 A pre-activation ResNet of 200 layers for CIFAR-10 (three stages of 33 blocks of two 3x3
 convolutions; 200 = 6 x 33 + 2), and four auxiliary branches: the extremely deep network with
 several branches that the authors of Relay Backpropagation (Shen, Lin and Huang, ECCV 2016) left as
 future work, at a size that trains in hours.
 
-""" + very_deep.table(HUNG, FLOWS) + """
+"""
+    + very_deep.table(HUNG, FLOWS)
+    + """
 The first branch stands a third up the 99 blocks, the others evenly above it. Neighbouring losses
 share the eight blocks below each branch.
 
@@ -27,7 +30,12 @@ Chosen here:
 - **Branches** are BatchNorm, ReLU, global average pooling, fc, like the network's own top. Loss
   weight 0.3 each.
 - **Solver:** that of He et al. for ResNet-110, without its 400 slow iterations at the start.
-""" + cifar.SHORTCUTS + cifar.PIXEL_SCALE + cifar.BATCH_NORM + cifar.DATA
+"""
+    + cifar.SHORTCUTS
+    + cifar.PIXEL_SCALE
+    + cifar.BATCH_NORM
+    + cifar.DATA
+)
 
 EXPECTED = """
 No figure is published for this network. For comparison, He et al. (ECCV 2016) report a CIFAR-10
@@ -45,7 +53,15 @@ def branch(name):
 
 
 MODEL = Model(
-    title="ResNet-200 for CIFAR", about=ABOUT, expected=EXPECTED,
+    title="ResNet-200 for CIFAR",
+    about=ABOUT,
+    expected=EXPECTED,
     scores=partial(preact_resnet, blocks=33),
-    branches={block: branch(f"aux{k}") for k, block in enumerate(HUNG, 1)}, flows=FLOWS,
-    crop_size=32, batch_size=128, test_batch_size=100, scale=0.017, solver=cifar.SOLVER)
+    branches={block: branch(f"aux{k}") for k, block in enumerate(HUNG, 1)},
+    flows=FLOWS,
+    crop_size=32,
+    batch_size=128,
+    test_batch_size=100,
+    scale=0.017,
+    solver=cifar.SOLVER,
+)

@@ -1,6 +1,6 @@
 """ResNet-32 for CIFAR.
 
-    PYTHONPATH=python python -m prototxt.generate resnet32
+PYTHONPATH=python python -m prototxt.generate resnet32
 """
 
 from functools import partial
@@ -14,7 +14,10 @@ divided by 10 after 32,000 and 48,000 of 64,000 iterations, weight decay 0.0001.
 """
 
 MODEL = one_branch(
-    "ResNet-32 for CIFAR", ABOUT,
+    "ResNet-32 for CIFAR",
+    ABOUT,
     published("7.51 % (He et al.)", "about 29.8 % (re-implementations)"),
-    partial(resnet, blocks=5), blocks=5,
-    notes=SHORTCUTS,)
+    partial(resnet, blocks=5),
+    blocks=5,
+    notes=SHORTCUTS,
+)

@@ -1,6 +1,6 @@
 """ResNet-44 for CIFAR.
 
-    PYTHONPATH=python python -m prototxt.generate resnet44
+PYTHONPATH=python python -m prototxt.generate resnet44
 """
 
 from functools import partial
@@ -14,7 +14,10 @@ divided by 10 after 32,000 and 48,000 of 64,000 iterations, weight decay 0.0001.
 """
 
 MODEL = one_branch(
-    "ResNet-44 for CIFAR", ABOUT,
+    "ResNet-44 for CIFAR",
+    ABOUT,
     published("7.17 % (He et al.)", "about 28.4 % (re-implementations)"),
-    partial(resnet, blocks=7), blocks=7,
-    notes=SHORTCUTS,)
+    partial(resnet, blocks=7),
+    blocks=7,
+    notes=SHORTCUTS,
+)

@@ -1,13 +1,14 @@
 """ResNet-50 with one auxiliary branch, trained by Relay Backpropagation.
 
-    PYTHONPATH=python python -m prototxt.generate resnet50_relay
+PYTHONPATH=python python -m prototxt.generate resnet50_relay
 """
 
 from prototxt import parts, settings
 from prototxt.model import Model
 from prototxt.resnet import resnet
 
-ABOUT = """
+ABOUT = (
+    """
 ResNet-50 (He et al., CVPR 2016) with the layer names of the authors' Caffe release, and the
 auxiliary branch of Relay Backpropagation (Shen, Lin and Huang, ECCV 2016, Table 6). The primary
 loss trains the layers from the top down to block `res4a` (conv4_1), the auxiliary loss those from
@@ -15,7 +16,9 @@ loss trains the layers from the top down to block `res4a` (conv4_1), the auxilia
 
 Where the papers are silent, this is chosen:
 
-""" + settings.HEAD.format(classes=1000) + """\
+"""
+    + settings.HEAD.format(classes=1000)
+    + """\
 - **Stride:** in the first 1x1 convolution (`branch2a`) of a stage, as in the Caffe release, not in
   the 3x3 one ("v1.5").
 - **BatchNorm:** eps 1e-5 (Caffe's default), `moving_average_fraction` 0.95 (Caffe's is 0.999).
@@ -23,19 +26,31 @@ Where the papers are silent, this is chosen:
 - **Mini-batch 256:** 32 images x `iter_size` 8. Gradients add up over 256 images, BatchNorm
   normalises over 32, as on eight GPUs of 32 images each. `batch_size` 256 with `iter_size` 1
   normalises over all 256 and asks for eight times the memory of blobs.
-""" + settings.LEARNING + """\
+"""
+    + settings.LEARNING
+    + """\
 - **Other crop sizes:** `pool5` pools globally, so any `crop_size` from 33 on builds.
-""" + settings.LMDBS
+"""
+    + settings.LMDBS
+)
 
-EXPECTED = """
+EXPECTED = (
+    """
 ImageNet validation error, single model, top-1 / top-5, as the papers report it (one run each):
 standard BP 20.74 / 5.25 (He et al.), 21.17 / 5.37 (re-implemented by Shen et al.); Relay BP
 20.26 / 4.93.
-""" + settings.MULTI_SCALE
+"""
+    + settings.MULTI_SCALE
+)
 
 MODEL = Model(
-    title="ResNet-50", about=ABOUT, expected=EXPECTED,
+    title="ResNet-50",
+    about=ABOUT,
+    expected=EXPECTED,
     scores=lambda n, x, branches: resnet(n, x, branches, blocks=(3, 4, 6, 3)),
     branches={"res4d": parts.googlenet_head("aux", classes=1000)},
     flows={"loss": "res4a", "aux_loss": "conv1"},
-    crop_size=224, batch_size=32, solver=settings.IMAGENET)
+    crop_size=224,
+    batch_size=32,
+    solver=settings.IMAGENET,
+)

@@ -1,6 +1,6 @@
 """ResNet-56 for CIFAR.
 
-    PYTHONPATH=python python -m prototxt.generate resnet56
+PYTHONPATH=python python -m prototxt.generate resnet56
 """
 
 from functools import partial
@@ -14,7 +14,10 @@ divided by 10 after 32,000 and 48,000 of 64,000 iterations, weight decay 0.0001.
 """
 
 MODEL = one_branch(
-    "ResNet-56 for CIFAR", ABOUT,
+    "ResNet-56 for CIFAR",
+    ABOUT,
     published("6.97 % (He et al.)", "about 27.4 % (re-implementations)"),
-    partial(resnet, blocks=9), blocks=9,
-    notes=SHORTCUTS,)
+    partial(resnet, blocks=9),
+    blocks=9,
+    notes=SHORTCUTS,
+)

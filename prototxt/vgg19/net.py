@@ -1,6 +1,6 @@
 """VGG-19 with two auxiliary losses, the example of the Relay Backpropagation paper's Figure 2.
 
-    PYTHONPATH=python python -m prototxt.generate vgg19
+PYTHONPATH=python python -m prototxt.generate vgg19
 """
 
 from functools import partial
@@ -9,7 +9,8 @@ from prototxt import parts, settings
 from prototxt.model import Model
 from prototxt.vgg import vgg
 
-ABOUT = """
+ABOUT = (
+    """
 VGG-19 (Simonyan and Zisserman, ICLR 2015, configuration E) for ImageNet with 1000 classes, with
 the two auxiliary losses of Figure 2 of Relay Backpropagation (Shen, Lin and Huang, ECCV 2016). The
 five segments end at the five max-poolings:
@@ -24,16 +25,31 @@ Neighbouring losses overlap in segments 3 and 4.
 
 Where the papers are silent, this is chosen:
 
-""" + settings.HEAD.format(classes=1000) + settings.PLAIN
+"""
+    + settings.HEAD.format(classes=1000)
+    + settings.PLAIN
+)
 
-EXPECTED = settings.TABLE_1.format(dataset="ImageNet", error="26.9 / 8.7") + """\
+EXPECTED = (
+    settings.TABLE_1.format(dataset="ImageNet", error="26.9 / 8.7")
+    + """\
 On Places2 (401 classes) Table 1 gives 48.5 / 17.1 with standard BP.
-""" + settings.MULTI_SCALE
+"""
+    + settings.MULTI_SCALE
+)
 
 MODEL = Model(
-    title="VGG-19", about=ABOUT, expected=EXPECTED,
+    title="VGG-19",
+    about=ABOUT,
+    expected=EXPECTED,
     scores=partial(vgg, depths=(2, 2, 4, 4, 4), classes=1000),
-    branches={"pool3": parts.googlenet_head("aux1", classes=1000),
-              "pool4": parts.googlenet_head("aux2", classes=1000)},
+    branches={
+        "pool3": parts.googlenet_head("aux1", classes=1000),
+        "pool4": parts.googlenet_head("aux2", classes=1000),
+    },
     flows={"loss": "conv4_1", "aux2_loss": "conv3_1", "aux1_loss": "conv1_1"},
-    crop_size=224, batch_size=32, scale=0.017, solver=settings.IMAGENET)
+    crop_size=224,
+    batch_size=32,
+    scale=0.017,
+    solver=settings.IMAGENET,
+)

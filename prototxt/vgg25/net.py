@@ -1,14 +1,18 @@
 """VGG-25 for Places2.
 
-    PYTHONPATH=python python -m prototxt.generate vgg25
+PYTHONPATH=python python -m prototxt.generate vgg25
 """
 
 from prototxt.vgg import one_branch
 
 MODEL = one_branch(
-    "VGG-25", "VGG-25, that is VGG-19 with six more convolutions",
-    depths=(2, 2, 6, 6, 6), dataset="Places2", error="48.9 / 17.4",
+    "VGG-25",
+    "VGG-25, that is VGG-19 with six more convolutions",
+    depths=(2, 2, 6, 6, 6),
+    dataset="Places2",
+    error="48.9 / 17.4",
     more="""
 The paper says "6 more conv layers" and no more: here each of the last three stages gets two, in
 VGG's own widths.
-""")
+""",
+)

@@ -1,6 +1,6 @@
 """Wide ResNet 16-8 for CIFAR.
 
-    PYTHONPATH=python python -m prototxt.generate wide16_8
+PYTHONPATH=python python -m prototxt.generate wide16_8
 """
 
 from functools import partial
@@ -16,7 +16,12 @@ the width changes, no dropout. The solver is theirs too: Nesterov, mini-batch 12
 """
 
 MODEL = one_branch(
-    "Wide ResNet 16-8", ABOUT,
+    "Wide ResNet 16-8",
+    ABOUT,
     published("4.27 % (Zagoruyko and Komodakis)", "20.43 %"),
-    partial(preact_resnet, blocks=2, widths=(128, 256, 512), project=True), blocks=2,
-    solver=WIDE_SOLVER, scale=0.017, notes=PIXEL_SCALE)
+    partial(preact_resnet, blocks=2, widths=(128, 256, 512), project=True),
+    blocks=2,
+    solver=WIDE_SOLVER,
+    scale=0.017,
+    notes=PIXEL_SCALE,
+)

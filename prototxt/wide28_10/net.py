@@ -1,6 +1,6 @@
 """Wide ResNet 28-10 for CIFAR.
 
-    PYTHONPATH=python python -m prototxt.generate wide28_10
+PYTHONPATH=python python -m prototxt.generate wide28_10
 """
 
 from functools import partial
@@ -16,7 +16,12 @@ the width changes, no dropout. The solver is theirs too: Nesterov, mini-batch 12
 """
 
 MODEL = one_branch(
-    "Wide ResNet 28-10", ABOUT,
+    "Wide ResNet 28-10",
+    ABOUT,
     published("4.00 % (Zagoruyko and Komodakis)", "19.25 %"),
-    partial(preact_resnet, blocks=4, widths=(160, 320, 640), project=True), blocks=4,
-    solver=WIDE_SOLVER, scale=0.017, notes=PIXEL_SCALE)
+    partial(preact_resnet, blocks=4, widths=(160, 320, 640), project=True),
+    blocks=4,
+    solver=WIDE_SOLVER,
+    scale=0.017,
+    notes=PIXEL_SCALE,
+)

@@ -9,7 +9,7 @@ import torch
 from . import device
 from .errors import CaffeError, ShapeError
 
-MOST_VALUES = 2 ** 31 - 1  # of one blob, as in Caffe
+MOST_VALUES = 2**31 - 1  # of one blob, as in Caffe
 MOST_AXES = 32  # the same
 
 
@@ -31,7 +31,7 @@ class SyncedTensor:
         self._tensor = None
         self._rounded = None  # (the tensor, its version, a copy of it in another precision)
         self._owned = False  # True once no other blob can hold the same tensor
-        self._view = None   # weak reference to the numpy array handed out last
+        self._view = None  # weak reference to the numpy array handed out last
         self._newer = None  # the numpy array, when it holds what the tensor does not yet
 
     @property
@@ -155,16 +155,19 @@ def checked_shape(shape):
     if any(size < 0 for size in shape):
         raise ShapeError(f"a blob of shape {shape}: sizes must not be negative")
     if max((math.prod(shape), *shape)) > MOST_VALUES:
-        raise ShapeError(f"a blob of shape {shape} with {math.prod(shape):,} values: at most "
-                         f"{MOST_VALUES:,} can be held")
+        raise ShapeError(
+            f"a blob of shape {shape} with {math.prod(shape):,} values: at most "
+            f"{MOST_VALUES:,} can be held"
+        )
     return shape
 
 
 def _same_order(one, other):
     """Whether two dense tensors of one shape lie alike in memory; axes of size 1 do not count."""
     return one.stride() == other.stride() or all(
-        a == b or size == 1 for a, b, size in
-        zip(one.stride(), other.stride(), one.shape, strict=True))
+        a == b or size == 1
+        for a, b, size in zip(one.stride(), other.stride(), one.shape, strict=True)
+    )
 
 
 def _numpy_can_share(tensor):
@@ -200,8 +203,10 @@ class Blob:
     def data(self):
         """The values: a writable numpy array of `shape`, live."""
         if self.hidden:
-            raise CaffeError(f"the values of this blob of shape {self._shape} were not kept: set "
-                             "net.keep_blobs = True (or debug_info) before forward to read them")
+            raise CaffeError(
+                f"the values of this blob of shape {self._shape} were not kept: set "
+                "net.keep_blobs = True (or debug_info) before forward to read them"
+            )
         return self._data.numpy(self)
 
     @property
@@ -290,13 +295,16 @@ class Blob:
 
     def _check_count(self, other):
         if self.count != other.count:
-            raise ShapeError(f"a blob of shape {self._shape} cannot share the memory of one of "
-                             f"shape {other._shape}")
+            raise ShapeError(
+                f"a blob of shape {self._shape} cannot share the memory of one of "
+                f"shape {other._shape}"
+            )
 
     def reshape(self, *shape):
         """Change the shape; values survive when the count stays the same, else they are zero."""
-        shape = checked_shape(shape[0] if len(shape) == 1 and not isinstance(
-            shape[0], (int, np.integer)) else shape)
+        shape = checked_shape(
+            shape[0] if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)) else shape
+        )
         if shape == self._shape:
             return
         if math.prod(shape) == self.count:
@@ -320,8 +328,10 @@ class Blob:
 
     def _legacy_size(self, axis):
         if len(self._shape) > 4:
-            raise ShapeError(f"num, channels, height and width exist for up to 4 axes; this blob "
-                             f"has shape {self._shape}: use blob.shape")
+            raise ShapeError(
+                f"num, channels, height and width exist for up to 4 axes; this blob "
+                f"has shape {self._shape}: use blob.shape"
+            )
         return self._shape[axis] if axis < len(self._shape) else 1
 
 

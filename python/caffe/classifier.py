@@ -12,10 +12,12 @@ def make_transformer(net, mean, input_scale, raw_scale, channel_swap):
     name = net.inputs[0]
     transformer = io.Transformer({name: net.blobs[name].shape})
     transformer.set_transpose(name, (2, 0, 1))
-    for value, setting in ((mean, transformer.set_mean),
-                           (input_scale, transformer.set_input_scale),
-                           (raw_scale, transformer.set_raw_scale),
-                           (channel_swap, transformer.set_channel_swap)):
+    for value, setting in (
+        (mean, transformer.set_mean),
+        (input_scale, transformer.set_input_scale),
+        (raw_scale, transformer.set_raw_scale),
+        (channel_swap, transformer.set_channel_swap),
+    ):
         if value is not None:
             setting(name, value)
     return transformer
@@ -28,8 +30,16 @@ class Classifier(Net):
     rest as in caffe.io.Transformer.
     """
 
-    def __init__(self, model_file, pretrained_file, image_dims=None, mean=None, input_scale=None,
-                 raw_scale=None, channel_swap=None):
+    def __init__(
+        self,
+        model_file,
+        pretrained_file,
+        image_dims=None,
+        mean=None,
+        input_scale=None,
+        raw_scale=None,
+        channel_swap=None,
+    ):
         super().__init__(model_file, TEST, weights=pretrained_file)
         self.transformer = make_transformer(self, mean, input_scale, raw_scale, channel_swap)
         self.crop_dims = np.array(self.blobs[self.inputs[0]].shape[2:])
@@ -46,7 +56,7 @@ class Classifier(Net):
         else:
             top, left = ((self.image_dims - self.crop_dims) / 2).astype(int)
             height, width = self.crop_dims
-            images = images[:, top:top + height, left:left + width]  # (N, height, width, K)
+            images = images[:, top : top + height, left : left + width]  # (N, height, width, K)
         name = self.inputs[0]
         batch = np.stack([self.transformer.preprocess(name, image) for image in images])
         scores = self.forward_all(**{name: batch})[self.outputs[0]]

@@ -11,8 +11,28 @@ from .net_spec import layers as L
 
 # Layers whose tops have the coordinates of their bottoms.
 PASS_THROUGH_LAYERS = [
-    "AbsVal", "BatchNorm", "Bias", "BNLL", "Dropout", "Eltwise", "ELU", "Log", "LRN", "Exp", "MVN",
-    "Power", "ReLU", "PReLU", "Scale", "Sigmoid", "Split", "TanH", "Threshold", "Clip", "Swish"]
+    "AbsVal",
+    "BatchNorm",
+    "Bias",
+    "BNLL",
+    "Dropout",
+    "Eltwise",
+    "ELU",
+    "Log",
+    "LRN",
+    "Exp",
+    "MVN",
+    "Power",
+    "ReLU",
+    "PReLU",
+    "Scale",
+    "Sigmoid",
+    "Split",
+    "TanH",
+    "Threshold",
+    "Clip",
+    "Swish",
+]
 
 
 class UndefinedMapException(CaffeError):
@@ -28,11 +48,14 @@ def conv_params(fn):
     params = fn.params.get("convolution_param", fn.params)
     given = sorted(name for name in params if name.endswith(("_h", "_w")))
     if given:
-        raise CaffeError(f"coord_map: {fn.type_name} with {', '.join(given)}: only equal sizes, "
-                         "such as kernel_size, stride and pad, can be mapped")
+        raise CaffeError(
+            f"coord_map: {fn.type_name} with {', '.join(given)}: only equal sizes, "
+            "such as kernel_size, stride and pad, can be mapped"
+        )
     kernel, dilation, stride, pad = (
-        np.array(params.get(name, default), ndmin=1) for name, default in
-        (("kernel_size", 1), ("dilation", 1), ("stride", 1), ("pad", 0)))
+        np.array(params.get(name, default), ndmin=1)
+        for name, default in (("kernel_size", 1), ("dilation", 1), ("stride", 1), ("pad", 0))
+    )
     return params.get("axis", 1), stride, (kernel - 1) * dilation + 1, pad
 
 
@@ -55,8 +78,9 @@ def coord_map(fn):
     if fn.type_name == "Crop":
         axis, offset = crop_params(fn)
         return axis - 1, 1, -offset  # the channels stand before the first coordinate
-    raise UndefinedMapException(f"coord_map: the tops of a {fn.type_name} layer have no "
-                                "coordinates in its bottoms")
+    raise UndefinedMapException(
+        f"coord_map: the tops of a {fn.type_name} layer have no coordinates in its bottoms"
+    )
 
 
 def compose(base_map, next_map):
@@ -64,8 +88,10 @@ def compose(base_map, next_map):
     axis, a, b = base_map
     next_axis, next_a, next_b = next_map
     if axis is not None and next_axis is not None and axis != next_axis:
-        raise AxisMismatchException(f"coord_map: a map from axis {axis} on and one from axis "
-                                    f"{next_axis} on cannot be composed")
+        raise AxisMismatchException(
+            f"coord_map: a map from axis {axis} on and one from axis "
+            f"{next_axis} on cannot be composed"
+        )
     return next_axis if axis is None else axis, a * next_a, a * next_b + b
 
 

@@ -22,9 +22,14 @@ def path_of(state_path):
 
 def write(state_path, nets, plateau):
     """Write down where the data layers of `nets`, the random generators and the plateau are."""
-    content = json.dumps({"seed": device.seed(), "random": device.random_state(),
-                          "nets": [_positions(net) for net in nets],
-                          "plateau": plateau}).encode()
+    content = json.dumps(
+        {
+            "seed": device.seed(),
+            "random": device.random_state(),
+            "nets": [_positions(net) for net in nets],
+            "plateau": plateau,
+        }
+    ).encode()
     write_atomically(path_of(state_path), [content], len(content))
 
 
@@ -47,10 +52,10 @@ def restore(state_path, nets):
                     node.layer.position = positions[node.name]
         return dict(state.get("plateau", {}))
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise DataError(f"{path}: damaged ({error}); delete it to start the data from the "
-                        "beginning") from error
+        raise DataError(
+            f"{path}: damaged ({error}); delete it to start the data from the beginning"
+        ) from error
 
 
 def _positions(net):
-    return {node.name: node.layer.position for node in net.nodes
-            if hasattr(node.layer, "position")}
+    return {node.name: node.layer.position for node in net.nodes if hasattr(node.layer, "position")}

@@ -13,8 +13,10 @@ def parse_datum(record, key):
     try:
         return caffe_pb2.Datum.FromString(record)
     except DecodeError as error:
-        raise DataError(f"record {_name(key)}: {len(record)} bytes that are not a Datum; the "
-                         "database is damaged or holds something else: convert it again") from error
+        raise DataError(
+            f"record {_name(key)}: {len(record)} bytes that are not a Datum; the "
+            "database is damaged or holds something else: convert it again"
+        ) from error
 
 
 def decode_datum(datum, key, color=None):
@@ -38,8 +40,10 @@ def decode_datum(datum, key, color=None):
         values = np.frombuffer(data, dtype=np.uint8)
     shape = (datum.channels, datum.height, datum.width)
     if min(shape) < 1 or values.size != np.prod(shape, dtype=np.int64):
-        raise DataError(f"record {_name(key)}: channels, height, width say {shape}, but it holds "
-                         f"{values.size} values; the record is damaged: convert it again")
+        raise DataError(
+            f"record {_name(key)}: channels, height, width say {shape}, but it holds "
+            f"{values.size} values; the record is damaged: convert it again"
+        )
     return values.reshape(shape)
 
 
@@ -51,11 +55,15 @@ def _decode_image(datum, key, color):
     except cv2.error:  # more pixels than OpenCV takes
         image = None
     if image is None:
-        raise DataError(f"record {_name(key)}: its {encoded.size} bytes are not an image that "
-                         "OpenCV can decode; the record is damaged: convert it again")
+        raise DataError(
+            f"record {_name(key)}: its {encoded.size} bytes are not an image that "
+            "OpenCV can decode; the record is damaged: convert it again"
+        )
     if image.dtype != np.uint8:
-        raise DataError(f"record {_name(key)}: expected an image of 8 bits per channel, found "
-                         f"{image.dtype}; convert it again, or read it with force_color")
+        raise DataError(
+            f"record {_name(key)}: expected an image of 8 bits per channel, found "
+            f"{image.dtype}; convert it again, or read it with force_color"
+        )
     if image.ndim == 2:
         return image[np.newaxis]
     return image.transpose(2, 0, 1)

@@ -18,8 +18,16 @@ class Detector(Net):
     lies the mean.
     """
 
-    def __init__(self, model_file, pretrained_file, mean=None, input_scale=None, raw_scale=None,
-                 channel_swap=None, context_pad=None):
+    def __init__(
+        self,
+        model_file,
+        pretrained_file,
+        mean=None,
+        input_scale=None,
+        raw_scale=None,
+        channel_swap=None,
+        context_pad=None,
+    ):
         super().__init__(model_file, TEST, weights=pretrained_file)
         self.transformer = make_transformer(self, mean, input_scale, raw_scale, channel_swap)
         self.configure_crop(context_pad)
@@ -32,8 +40,10 @@ class Detector(Net):
         found = []
         for filename, windows in images_windows:
             image = io.load_image(filename).astype(np.float32)
-            found += [{"window": window, "filename": filename, "crop": self.crop(image, window)}
-                      for window in windows]
+            found += [
+                {"window": window, "filename": filename, "crop": self.crop(image, window)}
+                for window in windows
+            ]
         name = self.inputs[0]
         batch = np.stack([self.transformer.preprocess(name, item.pop("crop")) for item in found])
         scores = self.forward_all(**{name: batch})[self.outputs[0]]
@@ -46,9 +56,11 @@ class Detector(Net):
         try:
             import selective_search_ijcv_with_python as selective_search
         except ImportError as error:
-            raise CaffeError("detect_selective_search needs the package "
-                             "selective_search_ijcv_with_python (which runs MATLAB); "
-                             "use detect_windows with windows of your own") from error
+            raise CaffeError(
+                "detect_selective_search needs the package "
+                "selective_search_ijcv_with_python (which runs MATLAB); "
+                "use detect_windows with windows of your own"
+            ) from error
         names = [os.path.abspath(name) for name in image_fnames]
         windows = selective_search.get_windows(names, cmd="selective_search_rcnn")
         return self.detect_windows(zip(names, windows, strict=True))
@@ -74,7 +86,7 @@ class Detector(Net):
         """The window of an image (H, W, K), with its surroundings where there is a context_pad."""
         window = np.array(window).astype(int)
         if not self.context_pad:
-            return im[window[0]:window[2], window[1]:window[3]]
+            return im[window[0] : window[2], window[1] : window[3]]
         size = self.crop_dims[0]
         half = (window[2:] - window[:2] + 1) / 2
         centre, reach = window[:2] + half, half * size / (size - 2 * self.context_pad)
@@ -84,11 +96,14 @@ class Detector(Net):
         inside = np.clip(box, 0, np.tile(im.shape[:2], 2))
         top, left, bottom, right = inside
         if bottom <= top or right <= left:
-            raise CaffeError(f"window {tuple(window)} lies outside of the image, which has "
-                             f"{im.shape[0]} rows and {im.shape[1]} columns")
+            raise CaffeError(
+                f"window {tuple(window)} lies outside of the image, which has "
+                f"{im.shape[0]} rows and {im.shape[1]} columns"
+            )
         extent = np.round((inside[2:] - inside[:2] + 1) * ratio).astype(int)
         extent = np.minimum(extent, size - pad)
         crop = self.crop_mean.copy()
-        crop[pad[0]:pad[0] + extent[0], pad[1]:pad[1] + extent[1]] = io.resize_image(
-            im[top:bottom, left:right], extent)
+        crop[pad[0] : pad[0] + extent[0], pad[1] : pad[1] + extent[1]] = io.resize_image(
+            im[top:bottom, left:right], extent
+        )
         return crop

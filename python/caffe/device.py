@@ -39,7 +39,8 @@ def set_mode_gpu():
     if not torch.cuda.is_available():
         raise CaffeError(
             "set_mode_gpu: no CUDA device is visible to PyTorch "
-            f"{torch.__version__}; install a CUDA build and a driver, or use set_mode_cpu()")
+            f"{torch.__version__}; install a CUDA build and a driver, or use set_mode_cpu()"
+        )
     set_device(_gpu_index)
     _device, ordinal = torch.device("cuda", _gpu_index), _gpu_index
     set_precision(_precision)  # PyTorch's own fp32 convolutions are tf32
@@ -122,7 +123,7 @@ def keep_freed_memory():
     except (AttributeError, OSError, TypeError):
         return  # another C library
     mallopt(mmap_threshold, 1 << 30)
-    mallopt(trim_threshold, 2 ** 31 - 1)
+    mallopt(trim_threshold, 2**31 - 1)
     mallopt(mmap_max, 0)
 
 
@@ -172,8 +173,10 @@ def set_solver_count(count):
 def set_multiprocess(several):
     """Say whether solvers have a process each: the only way in which several train together."""
     if not several and _solver_count > 1:
-        raise CaffeError(f"set_multiprocess(False): {_solver_count} solvers in one process cannot "
-                         "train together; start one process for each")
+        raise CaffeError(
+            f"set_multiprocess(False): {_solver_count} solvers in one process cannot "
+            "train together; start one process for each"
+        )
 
 
 def set_solver_rank(rank):

@@ -10,8 +10,12 @@ from .proto.files import write_atomically
 LAYER_STYLE_DEFAULT = {"shape": "record", "fillcolor": "#6495ED", "style": "filled"}
 NEURON_LAYER_STYLE = {"shape": "record", "fillcolor": "#90EE90", "style": "filled"}  # in place
 BLOB_STYLE = {"shape": "octagon", "fillcolor": "#E0E0E0", "style": "filled"}
-_COLORS = {"Convolution": "#FF5050", "Deconvolution": "#FF5050", "Pooling": "#FF9900",
-           "InnerProduct": "#CC33FF"}
+_COLORS = {
+    "Convolution": "#FF5050",
+    "Deconvolution": "#FF5050",
+    "Pooling": "#FF9900",
+    "InnerProduct": "#CC33FF",
+}
 _TEXT_FORMATS = ("dot", "gv", "raw")
 
 
@@ -25,8 +29,9 @@ def get_layer_lr_mult(layer):
     if layer.type not in ("Convolution", "Deconvolution", "InnerProduct"):
         raise ValueError(f"{layer.type} layers do not have a learning rate multiplier")
     if len(layer.param) > 2:
-        raise ValueError(f"layer {layer.name!r}: expected at most 2 param entries, found "
-                         f"{len(layer.param)}")
+        raise ValueError(
+            f"layer {layer.name!r}: expected at most 2 param entries, found {len(layer.param)}"
+        )
     rates = [spec.lr_mult for spec in layer.param] + [1.0, 1.0]
     return rates[0], rates[1]
 
@@ -49,8 +54,10 @@ def get_layer_label(layer, rankdir, display_lrm=False):
         kind += " " + get_pooling_types_dict()[layer.pooling_param.pool]
     lines = [layer.name, f"({kind})"]
     if layer.type in ("Convolution", "Deconvolution", "Pooling"):
-        lines += [f"{what}: {_window(layer, what.partition(' ')[0], default)}" for what, default in
-                  (("kernel size", 1), ("stride", 1), ("pad", 0))]
+        lines += [
+            f"{what}: {_window(layer, what.partition(' ')[0], default)}"
+            for what, default in (("kernel size", 1), ("stride", 1), ("pad", 0))
+        ]
     if display_lrm and layer.type in ("Convolution", "Deconvolution", "InnerProduct"):
         rates = get_layer_lr_mult(layer)
         if any(rates):
@@ -93,8 +100,10 @@ def get_dot_text(caffe_net, rankdir, label_edges=True, phase=None, display_lrm=F
         edges += [(box, f"blob:{name}", out) for name in layer.top]
     lines = [f'digraph "{_escaped(caffe_net.name)}" {{', f"rankdir={rankdir};"]
     lines += [f'"{_escaped(name)}" [{_attributes(style)}];' for name, style in nodes.items()]
-    lines += [f'"{_escaped(start)}" -> "{_escaped(end)}" [label="{label}"];'
-              for start, end, label in edges]
+    lines += [
+        f'"{_escaped(start)}" -> "{_escaped(end)}" [label="{label}"];'
+        for start, end, label in edges
+    ]
     return "\n".join([*lines, "}", ""])
 
 
@@ -102,8 +111,9 @@ def _included(layer, phase):
     """Whether the phases of the include and exclude rules admit the layer."""
     if layer.include:
         return any(rule.phase == phase for rule in layer.include)
-    return not any(rule.phase == phase and not rule.stage and not rule.not_stage
-                   for rule in layer.exclude)
+    return not any(
+        rule.phase == phase and not rule.stage and not rule.not_stage for rule in layer.exclude
+    )
 
 
 def _escaped(text):
@@ -119,8 +129,9 @@ def get_pydot_graph(caffe_net, rankdir, label_edges=True, phase=None, display_lr
     try:
         import pydot
     except ImportError as error:
-        raise CaffeError("get_pydot_graph needs the package pydot; get_dot_text gives the graph "
-                         "without it") from error
+        raise CaffeError(
+            "get_pydot_graph needs the package pydot; get_dot_text gives the graph without it"
+        ) from error
     text = get_dot_text(caffe_net, rankdir, label_edges, phase, display_lrm)
     return pydot.graph_from_dot_data(text)[0]
 
@@ -131,8 +142,10 @@ def draw_net(caffe_net, rankdir, ext="png", phase=None, display_lrm=False):
     if ext in _TEXT_FORMATS:
         return text
     if shutil.which("dot") is None:
-        raise CaffeError(f"drawing a {ext} needs Graphviz's program dot; install Graphviz, or "
-                         "draw into a .dot file")
+        raise CaffeError(
+            f"drawing a {ext} needs Graphviz's program dot; install Graphviz, or "
+            "draw into a .dot file"
+        )
     done = subprocess.run(["dot", "-T" + ext], input=text, capture_output=True, check=False)
     if done.returncode:
         raise CaffeError(f"dot -T{ext}: {done.stderr.decode(errors='replace').strip()}")
@@ -141,6 +154,6 @@ def draw_net(caffe_net, rankdir, ext="png", phase=None, display_lrm=False):
 
 def draw_net_to_file(caffe_net, filename, rankdir="LR", phase=None, display_lrm=False):
     """Draw a NetParameter into a file; its extension says how: .png, .svg, .pdf, .dot, ..."""
-    ext = filename[filename.rfind(".") + 1:]
+    ext = filename[filename.rfind(".") + 1 :]
     picture = draw_net(caffe_net, rankdir, ext, phase, display_lrm)
     write_atomically(filename, [picture], len(picture))

@@ -17,14 +17,18 @@ def fill(shape, filler, layer_name=""):
     if filler is None:
         return torch.zeros(shape, dtype=device.master_dtype(), device=device.current())
     if filler.type not in _FILLERS:
-        raise LayerError(f"layer {layer_name!r}: unknown filler type {filler.type!r}; "
-                         + nearest(filler.type, _FILLERS))
+        raise LayerError(
+            f"layer {layer_name!r}: unknown filler type {filler.type!r}; "
+            + nearest(filler.type, _FILLERS)
+        )
     if filler.sparse >= 0 and filler.type != "gaussian":
-        raise LayerError(f"layer {layer_name!r}: filler {filler.type!r} cannot be sparse; "
-                         "only gaussian can")
+        raise LayerError(
+            f"layer {layer_name!r}: filler {filler.type!r} cannot be sparse; only gaussian can"
+        )
     # drawn on the CPU so that a seed gives the same net on every device
-    values = _FILLERS[filler.type](torch.empty(shape, dtype=torch.float32), filler,
-                                   device.generator())
+    values = _FILLERS[filler.type](
+        torch.empty(shape, dtype=torch.float32), filler, device.generator()
+    )
     return values.to(device.current(), device.master_dtype())
 
 
@@ -56,8 +60,9 @@ def _fan(values, filler):
     """The n of xavier and msra: fan in, fan out or their average."""
     fan_in = values.numel() / values.shape[0]
     fan_out = values.numel() / values.shape[1] if values.dim() > 1 else values.numel()
-    return {_FAN.FAN_IN: fan_in, _FAN.FAN_OUT: fan_out,
-            _FAN.AVERAGE: (fan_in + fan_out) / 2}[filler.variance_norm]
+    return {_FAN.FAN_IN: fan_in, _FAN.FAN_OUT: fan_out, _FAN.AVERAGE: (fan_in + fan_out) / 2}[
+        filler.variance_norm
+    ]
 
 
 def _xavier(values, filler, generator):
@@ -71,8 +76,9 @@ def _msra(values, filler, generator):
 
 def _bilinear(values, filler, generator):
     if values.dim() != 4 or values.shape[2] != values.shape[3]:
-        raise LayerError(f"the bilinear filler needs square (N, C, K, K) kernels; "
-                         f"found {tuple(values.shape)}")
+        raise LayerError(
+            f"the bilinear filler needs square (N, C, K, K) kernels; found {tuple(values.shape)}"
+        )
     size = values.shape[3]
     factor = math.ceil(size / 2)
     centre = (2 * factor - 1 - factor % 2) / (2 * factor)

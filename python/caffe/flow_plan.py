@@ -15,8 +15,9 @@ class FlowPlan:
     """The steps of one sweep: for each node what joins before it, and the carriers through it."""
 
     def __init__(self, units, flows):
-        layers = [frozenset(i for start, end in ranges for i in range(end, start + 1))
-                  for ranges in flows]
+        layers = [
+            frozenset(i for start, end in ranges for i in range(end, start + 1)) for ranges in flows
+        ]
         pairs, self.cut = _nodes_for(units, layers)
         nodes = [node for unit in units for node in unit.nodes]
         carriers = _Carriers(layers, nodes)
@@ -37,8 +38,10 @@ class FlowPlan:
                 move.run(held)
             arrived = []
             for carrier, wanted, counts in passing:
-                diffs = [blob.diff_tensor if weight else held.pop((carrier, blob), None)
-                         for blob, weight in zip(node.tops, node.loss_weights, strict=True)]
+                diffs = [
+                    blob.diff_tensor if weight else held.pop((carrier, blob), None)
+                    for blob, weight in zip(node.tops, node.loss_weights, strict=True)
+                ]
                 if any(diff is not None for diff in diffs):
                     arrived.append((carrier, diffs, wanted, counts))
             for carrier, found in _backward_arrived(node, arrived):
@@ -58,12 +61,13 @@ class _Carriers:
 
     def descend(self, index):
         """The Moves before layer `index`: what ends, what becomes one, what joins another."""
-        left = {flow: frozenset(i for i in self.layers[flow] if i <= index)
-                for flow in self.carried}
+        left = {
+            flow: frozenset(i for i in self.layers[flow] if i <= index) for flow in self.carried
+        }
         moves = self._merge(left)
         order = sorted(self.carried, key=lambda flow: len(left[flow]))
         for place, flow in enumerate(order):
-            for other in order[place + 1:]:
+            for other in order[place + 1 :]:
                 if self._joins(left[flow], left[other], index) and self._may_carry(flow, other):
                     moves.append(_Move(other, flow, self._blobs(left[flow])))
                     self.carried[flow] |= self.carried[other]
@@ -98,23 +102,38 @@ class _Carriers:
 
     def _joins(self, inner, outer, index):
         """Whether all diffs that the outer flow will bring to the inner's layers are there."""
-        return index in inner and inner < outer and not any(
-            producer in inner for i in outer - inner for producer in self.nodes[i].producers)
+        return (
+            index in inner
+            and inner < outer
+            and not any(
+                producer in inner for i in outer - inner for producer in self.nodes[i].producers
+            )
+        )
 
     def _may_carry(self, flow, other):
         """Whether no flow will be carried twice into one layer: all sets nested or apart."""
-        sets = [carried | self.carried[other] if each == flow else carried
-                for each, carried in self.carried.items()]
+        sets = [
+            carried | self.carried[other] if each == flow else carried
+            for each, carried in self.carried.items()
+        ]
         return not self.carried[other] & self.carried[flow] and all(
-            a <= b or b <= a or not a & b for a in sets for b in sets)
+            a <= b or b <= a or not a & b for a in sets for b in sets
+        )
 
     def passing(self, index, node):
         """[(carrier, its wanted bottoms, whether it counts for the parameters)]."""
         through = [flow for flow in sorted(self.carried) if index in self.layers[flow]]
-        return [(flow, [propagate and producer in self.layers[flow] for propagate, producer in
-                        zip(node.propagate_down, node.producers, strict=True)],
-                 not any(self.carried[flow] < self.carried[other] for other in through))
-                for flow in through]
+        return [
+            (
+                flow,
+                [
+                    propagate and producer in self.layers[flow]
+                    for propagate, producer in zip(node.propagate_down, node.producers, strict=True)
+                ],
+                not any(self.carried[flow] < self.carried[other] for other in through),
+            )
+            for flow in through
+        ]
 
 
 class _Move:
@@ -162,11 +181,15 @@ def _backward_arrived(node, arrived):
         running.backward_params(node, _sums(counting))
     for carrier, diffs, wanted, counts in arrived:
         alone = counts and len(counting) == 1
-        yield carrier, (running.backward_both if alone else running.backward_data)(
-            node, diffs, wanted)
+        yield (
+            carrier,
+            (running.backward_both if alone else running.backward_data)(node, diffs, wanted),
+        )
 
 
 def _sums(all_diffs):
     """For each top, the sum of the diffs with which the carriers arrived; None if none did."""
-    return [add_all(diffs) if any(diff is not None for diff in diffs) else None
-            for diffs in zip(*all_diffs, strict=True)]
+    return [
+        add_all(diffs) if any(diff is not None for diff in diffs) else None
+        for diffs in zip(*all_diffs, strict=True)
+    ]

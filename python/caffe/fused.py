@@ -19,7 +19,8 @@ class FusedNormalization(TensorLayer):
         self.normalization, self.scale = nodes[0].layer, nodes[1].layer
         types = [node.layer.type for node in nodes]
         self.adds, self.rectifies, self.splits = (
-            kind in types for kind in ("Eltwise", "ReLU", "Split"))
+            kind in types for kind in ("Eltwise", "ReLU", "Split")
+        )
         self.tops = len(nodes[-1].tops)
         self.reads_top = self.rectifies
         self.name = self.normalization.name
@@ -50,8 +51,9 @@ class FusedNormalization(TensorLayer):
     def _forward_in_kernels(self, x, other):
         norm, (scale, bias) = self.normalization, self._params()
         norm.mean, norm.variance = norm.statistics(x, self.kernels)
-        y, self.saved = self.kernels.normalize(x, other, scale, bias, norm.options.eps, norm.mean,
-                                               norm.variance, self.rectifies)
+        y, self.saved = self.kernels.normalize(
+            x, other, scale, bias, norm.options.eps, norm.mean, norm.variance, self.rectifies
+        )
         return y
 
     def backward(self, diffs, bottoms, tops, wanted):
@@ -72,8 +74,10 @@ class FusedNormalization(TensorLayer):
         for (_, dscale, dbias, _), (*_, counts) in zip(found, flows, strict=True):
             if counts:
                 self._accumulate(dscale, dbias)
-        return [[dx, below if wanted[1] else None] if self.adds else [dx]
-                for (dx, _, _, below), (_, wanted, _) in zip(found, flows, strict=True)]
+        return [
+            [dx, below if wanted[1] else None] if self.adds else [dx]
+            for (dx, _, _, below), (_, wanted, _) in zip(found, flows, strict=True)
+        ]
 
     def _gradients_in_torch(self, arrived, want_data, x, top):
         """[(dx, dscale, dbias, the diff below the ReLU)], one for each flow."""
@@ -82,8 +86,14 @@ class FusedNormalization(TensorLayer):
             below = add_all(diffs)
             if self.rectifies:
                 below = torch.ops.aten.threshold_backward(below, top, 0)
-            found.append((*self.normalization.gradients(below, x, self.blobs[0].tensor,
-                                                        (wanted, *self._wanted_params())), below))
+            found.append(
+                (
+                    *self.normalization.gradients(
+                        below, x, self.blobs[0].tensor, (wanted, *self._wanted_params())
+                    ),
+                    below,
+                )
+            )
         return found
 
     def _gradients_in_kernels(self, arrived, want_data, x, top):
@@ -95,20 +105,28 @@ class FusedNormalization(TensorLayer):
         found = []
         for first in range(0, len(flows), 2):
             found += self.kernels.normalize_backward(
-                flows[first:first + 2], x, self.blobs[0].tensor, norm.mean, self.saved,
+                flows[first : first + 2],
+                x,
+                self.blobs[0].tensor,
+                norm.mean,
+                self.saved,
                 own_statistics=not norm.uses_stored_statistics,
                 top=top if self.rectifies and self.adds else None,
-                rectified=self.rectifies and not self.adds)
-        return [(dx, dscale, dbias, dy if below is None else below) for (dx, dscale, dbias, below),
-                (dy, *_) in zip(found, flows, strict=True)]
+                rectified=self.rectifies and not self.adds,
+            )
+        return [
+            (dx, dscale, dbias, dy if below is None else below)
+            for (dx, dscale, dbias, below), (dy, *_) in zip(found, flows, strict=True)
+        ]
 
     def _wanted_params(self):
         wanted = self.param_propagate_down
         return wanted[0], len(wanted) > 1 and wanted[1]
 
     def _accumulate(self, *gradients):
-        for blob, gradient, wanted in zip(self.blobs, gradients, self._wanted_params(),
-                                          strict=False):
+        for blob, gradient, wanted in zip(
+            self.blobs, gradients, self._wanted_params(), strict=False
+        ):
             if wanted:
                 blob.accumulate_diff(gradient)
 
@@ -118,11 +136,13 @@ class FusedNormalization(TensorLayer):
         if self.saved is not None:
             norm.inverse_std = self.saved[0]
         shape = (1, -1) + (1,) * (x.dim() - 2)
-        normalized = ((x - norm.mean.view(shape).to(x.dtype))
-                      * norm.inverse_std.view(shape).to(x.dtype))
+        normalized = (x - norm.mean.view(shape).to(x.dtype)) * norm.inverse_std.view(shape).to(
+            x.dtype
+        )
         nodes[0].inputs = (x,) if nodes[0].in_place else None
         nodes[1].inputs = (normalized,)
         if self.adds:
             scaled = normalized * scale.view(shape).to(x.dtype)
-            nodes[1].tops[0].tensor = scaled if bias is None else (
-                scaled + bias.view(shape).to(x.dtype))
+            nodes[1].tops[0].tensor = (
+                scaled if bias is None else (scaled + bias.view(shape).to(x.dtype))
+            )

@@ -67,7 +67,7 @@ def units(nodes, keep_blobs=True):
     found, index = [], 0
     while index < len(nodes):
         length = _group_length(nodes, index, keep_blobs)
-        found.append(Unit(index, nodes[index:index + length]))
+        found.append(Unit(index, nodes[index : index + length]))
         index += length
     return found
 
@@ -88,8 +88,13 @@ def _group_length(nodes, index, keep_blobs):
 
 def _runs_on(above, node, kind):
     """Whether `node` is a layer of type `kind` in place on the blob of the node before it."""
-    return (node is not None and node.layer.type == kind and node.in_place
-            and node.bottoms == above.tops and _is_plain(node))
+    return (
+        node is not None
+        and node.layer.type == kind
+        and node.in_place
+        and node.bottoms == above.tops
+        and _is_plain(node)
+    )
 
 
 def _rectifies(above, node):
@@ -98,9 +103,14 @@ def _rectifies(above, node):
 
 def _adds(above, node):
     """Whether `node` is the sum of the blob of the node before it and of another."""
-    return (node.layer.type == "Eltwise" and node.layer.adds
-            and node.layer.coeff == [1, 1] and not node.in_place
-            and node.bottoms.count(above.tops[0]) == 1 and _is_plain(node))
+    return (
+        node.layer.type == "Eltwise"
+        and node.layer.adds
+        and node.layer.coeff == [1, 1]
+        and not node.in_place
+        and node.bottoms.count(above.tops[0]) == 1
+        and _is_plain(node)
+    )
 
 
 def _splits(above, node):
@@ -113,22 +123,44 @@ def _is_plain(node):
 
 def _is_per_channel(node):
     blobs, shape = node.layer.blobs, node.bottoms[0].shape
-    return (len(shape) > 1 and node.layer.axis == 1 and bool(blobs)
-            and all(blob.shape == (shape[1],) for blob in blobs))
+    return (
+        len(shape) > 1
+        and node.layer.axis == 1
+        and bool(blobs)
+        and all(blob.shape == (shape[1],) for blob in blobs)
+    )
 
 
 def _fused_node(nodes):
     first, last = nodes[0], nodes[-1]
-    ways = list(zip(first.bottom_names, first.bottoms, first.producers, first.propagate_down,
-                    strict=True))
+    ways = list(
+        zip(first.bottom_names, first.bottoms, first.producers, first.propagate_down, strict=True)
+    )
     for node in nodes[2:]:
         if node.layer.type == "Eltwise":
-            ways += [way for way in zip(node.bottom_names, node.bottoms, node.producers,
-                                        node.propagate_down, strict=True)
-                     if way[1] is not nodes[1].tops[0]]
+            ways += [
+                way
+                for way in zip(
+                    node.bottom_names,
+                    node.bottoms,
+                    node.producers,
+                    node.propagate_down,
+                    strict=True,
+                )
+                if way[1] is not nodes[1].tops[0]
+            ]
     names, bottoms, producers, propagate_down = map(list, zip(*ways, strict=True))
-    node = Node(first.param, FusedNormalization(nodes), names, last.top_names, bottoms, last.tops,
-                producers, propagate_down, last.loss_weights)
+    node = Node(
+        first.param,
+        FusedNormalization(nodes),
+        names,
+        last.top_names,
+        bottoms,
+        last.tops,
+        producers,
+        propagate_down,
+        last.loss_weights,
+    )
     node.needs_backward = any(each.needs_backward for each in nodes)
     node.in_place = (last.bottoms if node.layer.splits else last.tops)[0] in bottoms
     return node

@@ -19,6 +19,7 @@ _GRAY_WEIGHTS = np.array([0.2125, 0.7154, 0.0721])
 
 # Blobs and datums
 
+
 def blobproto_to_array(blob, return_diff=False):
     """The data (or diff) of a BlobProto as an array in the blob's own shape."""
     if return_diff:
@@ -33,8 +34,10 @@ def blobproto_to_array(blob, return_diff=False):
     array = np.array(values, dtype=float)
     if array.size != np.prod(shape, dtype=np.int64):
         part = "diff" if return_diff else "data"
-        raise ValueError(f"BlobProto: shape {shape} needs {np.prod(shape, dtype=np.int64)} values, "
-                         f"but its {part} holds {array.size}")
+        raise ValueError(
+            f"BlobProto: shape {shape} needs {np.prod(shape, dtype=np.int64)} values, "
+            f"but its {part} holds {array.size}"
+        )
     return array.reshape(shape)
 
 
@@ -91,6 +94,7 @@ def datum_to_array(datum):
 
 
 # Pre-processing
+
 
 class Transformer:
     """Turns images (H, W, K) into net inputs (K, H, W) and back.
@@ -155,15 +159,19 @@ class Transformer:
     def set_transpose(self, in_, order):
         """Order of the dimensions: (2, 0, 1) makes (C, H, W) of (H, W, C)."""
         if len(order) != len(self._shape(in_)) - 1:
-            raise ValueError(f"set_transpose({in_!r}): order {tuple(order)} needs to have the same "
-                             f"number of dimensions as the input, {len(self._shape(in_)) - 1}")
+            raise ValueError(
+                f"set_transpose({in_!r}): order {tuple(order)} needs to have the same "
+                f"number of dimensions as the input, {len(self._shape(in_)) - 1}"
+            )
         self.transpose[in_] = order
 
     def set_channel_swap(self, in_, order):
         """Order of the channels after the transpose: (2, 1, 0) makes BGR of RGB."""
         if len(order) != self._shape(in_)[1]:
-            raise ValueError(f"set_channel_swap({in_!r}): order {tuple(order)} needs to have as "
-                             f"many entries as the input has channels, {self._shape(in_)[1]}")
+            raise ValueError(
+                f"set_channel_swap({in_!r}): order {tuple(order)} needs to have as "
+                f"many entries as the input has channels, {self._shape(in_)[1]}"
+            )
         self.channel_swap[in_] = order
 
     def set_raw_scale(self, in_, scale):
@@ -179,13 +187,17 @@ class Transformer:
         shape = self._shape(in_)[1:]
         if mean.ndim == 1:
             if mean.shape[0] != shape[0]:
-                raise ValueError(f"set_mean({in_!r}): Mean channels incompatible with input: "
-                                 f"expected {shape[0]}, found {mean.shape[0]}")
+                raise ValueError(
+                    f"set_mean({in_!r}): Mean channels incompatible with input: "
+                    f"expected {shape[0]}, found {mean.shape[0]}"
+                )
             self.mean[in_] = mean[:, np.newaxis, np.newaxis]
             return
         if mean.ndim not in (2, 3):
-            raise ValueError(f"set_mean({in_!r}): Mean shape invalid: expected (K,), (H, W) or "
-                             f"(K, H, W), found {mean.shape}")
+            raise ValueError(
+                f"set_mean({in_!r}): Mean shape invalid: expected (K,), (H, W) or "
+                f"(K, H, W), found {mean.shape}"
+            )
         full = (1,) * (3 - mean.ndim) + mean.shape
         if full != shape:
             planes = mean.reshape(full).transpose(1, 2, 0)
@@ -200,6 +212,7 @@ class Transformer:
 
 # Images
 
+
 def load_image(filename, color=True):
     """An image file as float32 in [0, 1]: (H, W, 3) in RGB, or (H, W, 1) if `color` is false.
 
@@ -208,12 +221,14 @@ def load_image(filename, color=True):
     try:
         encoded = np.fromfile(os.fspath(filename), dtype=np.uint8)
     except OSError as error:
-        raise DataError(f"load_image: {filename}: {error.strerror}; the current folder is "
-                        f"{os.getcwd()}") from error
+        raise DataError(
+            f"load_image: {filename}: {error.strerror}; the current folder is {os.getcwd()}"
+        ) from error
     image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
     if image is None:
-        raise DataError(f"load_image: {filename} is not an image that OpenCV can read "
-                        f"({encoded.size} bytes)")
+        raise DataError(
+            f"load_image: {filename} is not an image that OpenCV can read ({encoded.size} bytes)"
+        )
     if np.issubdtype(image.dtype, np.integer):
         image = image.astype(np.float64) / np.iinfo(image.dtype).max
     if image.ndim == 2:
@@ -256,13 +271,15 @@ def oversample(images, crop_dims):
     height, width, channels = images[0].shape
     crop_height, crop_width = (int(size) for size in crop_dims)
     if crop_height > height or crop_width > width:
-        raise ValueError(f"oversample: a crop of {crop_height} x {crop_width} does not fit into "
-                         f"an image of {height} x {width}")
+        raise ValueError(
+            f"oversample: a crop of {crop_height} x {crop_width} does not fit into "
+            f"an image of {height} x {width}"
+        )
     bottom, right = height - crop_height, width - crop_width
     corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
     crops = np.empty((len(images), 2, 5, crop_height, crop_width, channels), dtype=np.float32)
     for image, out in zip(images, crops, strict=True):
         for k, (y, x) in enumerate(corners):
-            out[0, k] = image[y:y + crop_height, x:x + crop_width]
+            out[0, k] = image[y : y + crop_height, x : x + crop_width]
         out[1] = out[0, :, :, ::-1]  # mirrored
     return crops.reshape(-1, crop_height, crop_width, channels)

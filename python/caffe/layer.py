@@ -22,8 +22,9 @@ def layer_type_list():
 def class_of(type_name):
     """The class registered for a prototxt type."""
     if type_name not in _REGISTRY:
-        raise UnknownNameError(f"unknown layer type {type_name!r}; "
-                               + nearest(type_name, _REGISTRY))
+        raise UnknownNameError(
+            f"unknown layer type {type_name!r}; " + nearest(type_name, _REGISTRY)
+        )
     return _REGISTRY[type_name]
 
 
@@ -43,10 +44,13 @@ def _check_count(param, kind, found, allowed):
     low, high = allowed
     if low <= found and (high is None or found <= high):
         return
-    expected = (str(low) if low == high else f"at least {low}" if high is None
-                else f"{low} to {high}")
-    raise LayerError(f"layer {param.name!r} ({param.type}) takes {expected} {kind} blobs; "
-                     f"found {found}: {list(getattr(param, kind))}")
+    expected = (
+        str(low) if low == high else f"at least {low}" if high is None else f"{low} to {high}"
+    )
+    raise LayerError(
+        f"layer {param.name!r} ({param.type}) takes {expected} {kind} blobs; "
+        f"found {found}: {list(getattr(param, kind))}"
+    )
 
 
 class Layer:
@@ -98,19 +102,19 @@ class TensorLayer(Layer):
     current values; a layer that runs in place gets the value its bottom had in forward.
     """
 
-    bottom_count = (1, 1)   # fewest and most bottoms; None: no limit
+    bottom_count = (1, 1)  # fewest and most bottoms; None: no limit
     top_count = (1, 1)
-    is_loss = False         # the first top has loss_weight 1 unless told
-    auto_tops = False       # missing tops are made up by the net, as for losses in Caffe
-    differentiable = True   # False: never back-propagates (data, Accuracy)
-    shares_data = False     # tops are views of bottoms (Split, Flatten)
+    is_loss = False  # the first top has loss_weight 1 unless told
+    auto_tops = False  # missing tops are made up by the net, as for losses in Caffe
+    differentiable = True  # False: never back-propagates (data, Accuracy)
+    shares_data = False  # tops are views of bottoms (Split, Flatten)
     backward_is_whole = False  # True: backward also computes the parameters' diffs (Python)
     makes_fresh_tops = True  # False: tops may be kept by the layer (Input, Data, Python)
-    replays = True          # one CUDA graph can hold what it does: no look at values, no state
-    reads_bottom = True     # backward reads the bottoms' values
-    reads_top = False       # backward reads the tops' values
+    replays = True  # one CUDA graph can hold what it does: no look at values, no state
+    reads_bottom = True  # backward reads the bottoms' values
+    reads_top = False  # backward reads the tops' values
     backward_several = None  # what several flows share is not worth sharing
-    param_name = None       # the LayerParameter field with this layer's options
+    param_name = None  # the LayerParameter field with this layer's options
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -120,7 +124,7 @@ class TensorLayer(Layer):
         self.layer_param = param
         self.name = param.name
         self.phase = phase
-        self.overwrite = False   # the net's permission to compute into the bottom's memory
+        self.overwrite = False  # the net's permission to compute into the bottom's memory
         self.options = getattr(param, self.param_name) if self.param_name else None
         self.param_propagate_down = []
 
@@ -177,6 +181,7 @@ class TensorLayer(Layer):
     def add_param(self, shape, filler=None):
         """Append a parameter blob, filled by a FillerParameter (zeros without one)."""
         from .fillers import fill
+
         try:
             blob = Blob(*shape, master=True)
         except ShapeError as error:

@@ -11,14 +11,19 @@ _MOST_EXPONENT = 700.0  # of e, in the range of a double
 def learning_rate(param, iteration):
     """The learning rate of `iteration` under a SolverParameter (Caffe's GetLearningRate)."""
     if param.lr_policy not in POLICIES:
-        raise ValueError("solver: unknown lr_policy {!r}; known are: {}".format(
-            param.lr_policy, ", ".join(sorted(POLICIES))))
+        raise ValueError(
+            "solver: unknown lr_policy {!r}; known are: {}".format(
+                param.lr_policy, ", ".join(sorted(POLICIES))
+            )
+        )
     try:
         return POLICIES[param.lr_policy](param, iteration)
     except (OverflowError, ZeroDivisionError):  # of 0 to a negative power
-        raise ValueError(f"solver: lr_policy {param.lr_policy!r}: the learning rate of iteration "
-                         f"{iteration} is too large for a number; change gamma {param.gamma:.6g} "
-                         f"or power {param.power:.6g}") from None
+        raise ValueError(
+            f"solver: lr_policy {param.lr_policy!r}: the learning rate of iteration "
+            f"{iteration} is too large for a number; change gamma {param.gamma:.6g} "
+            f"or power {param.power:.6g}"
+        ) from None
 
 
 def current_step(param, iteration):
@@ -49,7 +54,7 @@ def _step(param, iteration):
 
 
 def _exp(param, iteration):
-    return param.base_lr * param.gamma ** iteration
+    return param.base_lr * param.gamma**iteration
 
 
 def _inv(param, iteration):

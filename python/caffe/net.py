@@ -31,8 +31,12 @@ class Net:
         self.phase = phase
         self.name = self.param.name
         self._graph = build(self.param)
-        self._callbacks = {"before_forward": [], "after_forward": [],
-                           "before_backward": [], "after_backward": []}
+        self._callbacks = {
+            "before_forward": [],
+            "after_forward": [],
+            "before_backward": [],
+            "after_backward": [],
+        }
         self._sweep = Sweep(self.nodes, self._callbacks)
         self._debug = DebugInfo(self.nodes)
         self.debug_info = source.debug_info
@@ -86,8 +90,11 @@ class Net:
         """OrderedDict of blob name -> its weight in the loss."""
         weights = OrderedDict((name, 0.0) for name in self.blobs)
         for node in self.nodes:
-            weights.update((name, weight) for name, weight in
-                           zip(node.top_names, node.loss_weights, strict=True) if weight)
+            weights.update(
+                (name, weight)
+                for name, weight in zip(node.top_names, node.loss_weights, strict=True)
+                if weight
+            )
         return weights
 
     @property
@@ -128,7 +135,7 @@ class Net:
         """
         first = self._index(start) if start is not None else 0
         last = self._index(end) if end is not None else len(self.nodes) - 1
-        outputs = (self.nodes[last].top_names if end is not None else self.outputs)
+        outputs = self.nodes[last].top_names if end is not None else self.outputs
         if kwargs:
             self._fill(kwargs, self.inputs, "data")
         self._forward(first, last)
@@ -162,8 +169,10 @@ class Net:
         """Let the first layer, a MemoryData, read from `data` (N, C, H, W) and `labels` (N,)."""
         layer = self.nodes[0].layer
         if layer.type != "MemoryData":
-            raise CaffeError("set_input_arrays: the first layer must be a MemoryData; this net's "
-                             f"is {self.nodes[0].name!r} ({layer.type})")
+            raise CaffeError(
+                "set_input_arrays: the first layer must be a MemoryData; this net's "
+                f"is {self.nodes[0].name!r} ({layer.type})"
+            )
         layer.set_input_arrays(data, labels)
 
     _set_input_arrays = set_input_arrays
@@ -236,8 +245,10 @@ class Net:
 
     @debug_info.setter
     def debug_info(self, wanted):
-        for event, log in (("after_forward", self._debug.forward),
-                           ("after_backward", self._debug.backward)):
+        for event, log in (
+            ("after_forward", self._debug.forward),
+            ("after_backward", self._debug.backward),
+        ):
             if wanted and log not in self._callbacks[event]:
                 self._callbacks[event].insert(0, log)
             elif not wanted and log in self._callbacks[event]:
@@ -250,18 +261,23 @@ class Net:
 
     def _fill(self, arrays, names, what):
         if set(arrays) != set(names):
-            raise CaffeError(f"expected an array for each of {sorted(names)}; "
-                             f"found {sorted(arrays)}")
+            raise CaffeError(
+                f"expected an array for each of {sorted(names)}; found {sorted(arrays)}"
+            )
         for name, array in arrays.items():
             array, blob = np.asarray(array), self.blobs[name]
             if array.shape[:1] != blob.shape[:1]:
-                raise CaffeError(f"blob {name!r} has a batch of {blob.shape[0]}; the array has "
-                                 f"shape {array.shape}: reshape the blob first")
+                raise CaffeError(
+                    f"blob {name!r} has a batch of {blob.shape[0]}; the array has "
+                    f"shape {array.shape}: reshape the blob first"
+                )
             try:
                 getattr(blob, what)[...] = array
             except ValueError:
-                raise ShapeError(f"blob {name!r} has shape {blob.shape}; the array has shape "
-                                 f"{array.shape}: reshape the blob first") from None
+                raise ShapeError(
+                    f"blob {name!r} has shape {blob.shape}; the array has shape "
+                    f"{array.shape}: reshape the blob first"
+                ) from None
 
     def _index(self, name):
         names = self._layer_names
@@ -326,6 +342,8 @@ def _arguments(args, phase, level, stages, weights):
     stages = args.pop(0) if args else stages
     weights = args.pop(0) if args else weights
     if args or phase not in (caffe_pb2.TRAIN, caffe_pb2.TEST):
-        raise CaffeError("Net(network_file, phase, level=0, stages=None, weights=None): phase must "
-                         f"be caffe.TRAIN or caffe.TEST; found {phase!r}")
+        raise CaffeError(
+            "Net(network_file, phase, level=0, stages=None, weights=None): phase must "
+            f"be caffe.TRAIN or caffe.TEST; found {phase!r}"
+        )
     return phase, level, stages, weights

@@ -17,11 +17,13 @@ def batches(net, arrays):
     count = next(iter(lengths.values()))
     size = net._blob(next(iter(arrays))).shape[0]
     for begin in range(0, count, size):
-        batch = {name: np.asarray(array[begin:begin + size]) for name, array in arrays.items()}
+        batch = {name: np.asarray(array[begin : begin + size]) for name, array in arrays.items()}
         missing = size - len(next(iter(batch.values())))
         if missing:
-            batch = {name: np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
-                     for name, part in batch.items()}
+            batch = {
+                name: np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
+                for name, part in batch.items()
+            }
         yield batch
 
 
@@ -61,5 +63,7 @@ def _joined(parts, count):
     if not parts:
         raise CaffeError("arrays without an item: expected at least one")
     joined = {name: [part[name] for part in parts] for name in parts[0]}
-    return {name: np.concatenate(found)[:count] if found[0].ndim else np.array(found)
-            for name, found in joined.items()}
+    return {
+        name: np.concatenate(found)[:count] if found[0].ndim else np.array(found)
+        for name, found in joined.items()
+    }

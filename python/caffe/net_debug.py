@@ -19,31 +19,43 @@ class DebugInfo:
         for name, blob in zip(node.top_names, node.tops, strict=True):
             _log(f"[Forward] Layer {node.name}, top blob {name} data: {_mean(blob.tensor)}")
         for number, blob in enumerate(node.layer.blobs):
-            _log(f"[Forward] Layer {node.name}, param blob {_name(node, number)} data: "
-                 f"{_mean(blob.tensor)}")
+            _log(
+                f"[Forward] Layer {node.name}, param blob {_name(node, number)} data: "
+                f"{_mean(blob.tensor)}"
+            )
 
     def backward(self, index):
         """The means of the diffs of a layer's bottoms and parameters."""
         node = self.nodes[index]
-        for name, blob, wanted in zip(node.bottom_names, node.bottoms, node.propagate_down,
-                                      strict=True):
+        for name, blob, wanted in zip(
+            node.bottom_names, node.bottoms, node.propagate_down, strict=True
+        ):
             if wanted:
-                _log(f"[Backward] Layer {node.name}, bottom blob {name} diff: "
-                     f"{_mean(blob.diff_tensor)}")
-        for number, (blob, wanted) in enumerate(zip(node.layer.blobs,
-                                                    node.layer.param_propagate_down, strict=True)):
+                _log(
+                    f"[Backward] Layer {node.name}, bottom blob {name} diff: "
+                    f"{_mean(blob.diff_tensor)}"
+                )
+        for number, (blob, wanted) in enumerate(
+            zip(node.layer.blobs, node.layer.param_propagate_down, strict=True)
+        ):
             if wanted:
-                _log(f"[Backward] Layer {node.name}, param blob {number} diff: "
-                     f"{_mean(blob.diff_tensor)}")
+                _log(
+                    f"[Backward] Layer {node.name}, param blob {number} diff: "
+                    f"{_mean(blob.diff_tensor)}"
+                )
 
 
 def log_norms(net):
     """The L1 and L2 norms of all parameters and of their diffs."""
     data = [p.blob.tensor for p in net.learnable]
     diff = [p.blob.diff_tensor for p in net.learnable]
-    say("net", "    [Backward] All net params (data, diff): "
-               f"L1 norm = ({_norm(data, 1):.6g}, {_norm(diff, 1):.6g}); "
-               f"L2 norm = ({_norm(data, 2):.6g}, {_norm(diff, 2):.6g})", logging.ERROR)
+    say(
+        "net",
+        "    [Backward] All net params (data, diff): "
+        f"L1 norm = ({_norm(data, 1):.6g}, {_norm(diff, 1):.6g}); "
+        f"L2 norm = ({_norm(data, 2):.6g}, {_norm(diff, 2):.6g})",
+        logging.ERROR,
+    )
 
 
 def _name(node, number):

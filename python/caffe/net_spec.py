@@ -34,8 +34,9 @@ class UnknownTopError(UnknownNameError, AttributeError):
 def param_name_dict():
     """From the stem of each parameter message to that of its field: {"ReLU": "relu", ...}."""
     fields = [f for f in caffe_pb2.LayerParameter.DESCRIPTOR.fields if f.name.endswith("_param")]
-    return {f.message_type.name.removesuffix("Parameter"): f.name.removesuffix("_param")
-            for f in fields}
+    return {
+        f.message_type.name.removesuffix("Parameter"): f.name.removesuffix("_param") for f in fields
+    }
 
 
 def to_proto(*tops):
@@ -50,8 +51,10 @@ def assign_proto(proto, name, val):
     as a list of one.
     """
     if name not in proto.DESCRIPTOR.fields_by_name:
-        raise UnknownFieldError(f"{proto.DESCRIPTOR.name} has no field '{name}': "
-                                + nearest(name, proto.DESCRIPTOR.fields_by_name))
+        raise UnknownFieldError(
+            f"{proto.DESCRIPTOR.name} has no field '{name}': "
+            + nearest(name, proto.DESCRIPTOR.fields_by_name)
+        )
     current = getattr(proto, name)
     try:
         if hasattr(current, "extend"):
@@ -64,8 +67,10 @@ def assign_proto(proto, name, val):
         raise
     except (TypeError, ValueError, AttributeError) as error:
         field = proto.DESCRIPTOR.fields_by_name[name]
-        raise FieldValueError(f"{proto.DESCRIPTOR.name}.{name} is {_kind(field, current)}, "
-                              f"but was given {val!r} ({error})") from error
+        raise FieldValueError(
+            f"{proto.DESCRIPTOR.name}.{name} is {_kind(field, current)}, "
+            f"but was given {val!r} ({error})"
+        ) from error
 
 
 def _extend(repeated, values):
@@ -81,8 +86,12 @@ def _fill(message, values):
         assign_proto(message, name, value)
 
 
-_SCALARS = {FieldDescriptor.CPPTYPE_STRING: "str", FieldDescriptor.CPPTYPE_BOOL: "bool",
-            FieldDescriptor.CPPTYPE_FLOAT: "float", FieldDescriptor.CPPTYPE_DOUBLE: "float"}
+_SCALARS = {
+    FieldDescriptor.CPPTYPE_STRING: "str",
+    FieldDescriptor.CPPTYPE_BOOL: "bool",
+    FieldDescriptor.CPPTYPE_FLOAT: "float",
+    FieldDescriptor.CPPTYPE_DOUBLE: "float",
+}
 
 
 def _kind(field, current):
@@ -122,7 +131,8 @@ class Function:
             if not isinstance(given, Top):
                 raise TypeError(
                     f"{type_name} input {index} is not a Top (type is {type(given)}): give what "
-                    "a layer returned, and one of them where a layer returned several")
+                    "a layer returned, and one of them where a layer returned several"
+                )
         self.type_name = type_name
         self.inputs = inputs
         self.params = params
@@ -145,8 +155,11 @@ class Function:
             top._to_proto(layers, names, autonames)
         layer = caffe_pb2.LayerParameter(type=self.type_name)
         layer.bottom.extend(layers[top.fn].top[top.n] for top in self.inputs)
-        layer.top.extend(layer.bottom if self.in_place else
-                         [self._name_of(top, names, autonames) for top in self.tops])
+        layer.top.extend(
+            layer.bottom
+            if self.in_place
+            else [self._name_of(top, names, autonames) for top in self.tops]
+        )
         layer.name = self._name_of(self.tops[0] if self.tops else self, names, autonames)
         for key, value in self.params.items():
             try:
@@ -167,8 +180,14 @@ class Function:
                 return message
         known = [field.name for message in candidates for field in message.DESCRIPTOR.fields]
         where = " or ".join(message.DESCRIPTOR.name for message in candidates)
-        hint = "" if own else (f" (type '{self.type_name}' has no parameters of its own: "
-                               f"{nearest(self.type_name, _param_names)})")
+        hint = (
+            ""
+            if own
+            else (
+                f" (type '{self.type_name}' has no parameters of its own: "
+                f"{nearest(self.type_name, _param_names)})"
+            )
+        )
         raise UnknownFieldError(f"no field '{key}' in {where}: {nearest(key, known)}{hint}")
 
 
@@ -180,8 +199,10 @@ class NetSpec:
 
     def __setattr__(self, name, value):
         if not isinstance(value, (Top, Function)):
-            raise TypeError(f"NetSpec.{name} must be what a layer returned, not {type(value)}: "
-                            "a layer with ntop=2 returns two tops, each with a name of its own")
+            raise TypeError(
+                f"NetSpec.{name} must be what a layer returned, not {type(value)}: "
+                "a layer with ntop=2 returns two tops, each with a name of its own"
+            )
         self.tops[name] = value
 
     def __getattr__(self, name):
@@ -230,10 +251,14 @@ class Parameters:
         if name.startswith("__"):
             raise AttributeError(name)
         if not hasattr(caffe_pb2, f"{name}Parameter"):
-            stems = [m.removesuffix("Parameter") for m in caffe_pb2.DESCRIPTOR.message_types_by_name
-                     if m.endswith("Parameter")]
-            raise UnknownFieldError(f"params.{name}: no {name}Parameter in Caffe's schema: "
-                                    + nearest(name, stems))
+            stems = [
+                m.removesuffix("Parameter")
+                for m in caffe_pb2.DESCRIPTOR.message_types_by_name
+                if m.endswith("Parameter")
+            ]
+            raise UnknownFieldError(
+                f"params.{name}: no {name}Parameter in Caffe's schema: " + nearest(name, stems)
+            )
         return _Constants(name)
 
 
@@ -245,11 +270,13 @@ class _Constants:
         self._message = getattr(caffe_pb2, f"{stem}Parameter")
 
     def __getattr__(self, name):
-        constants = [value for enum in self._message.DESCRIPTOR.enum_types
-                     for value in enum.values_by_name]
+        constants = [
+            value for enum in self._message.DESCRIPTOR.enum_types for value in enum.values_by_name
+        ]
         if not hasattr(self._message, name):
-            raise UnknownFieldError(f"params.{self._stem} has no constant '{name}': "
-                                    + nearest(name, constants))
+            raise UnknownFieldError(
+                f"params.{self._stem} has no constant '{name}': " + nearest(name, constants)
+            )
         return getattr(self._message, name)
 
 

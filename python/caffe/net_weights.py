@@ -25,8 +25,11 @@ def copy_weights(nodes, learnable, path):
         else:
             arrays = arrays + [None] * (len(blobs[name]) - len(arrays))
             _check(path, name, blobs[name], arrays, owned)
-            found += [(blob, array) for blob, array in zip(blobs[name], arrays, strict=True)
-                      if array is not None]
+            found += [
+                (blob, array)
+                for blob, array in zip(blobs[name], arrays, strict=True)
+                if array is not None
+            ]
     for blob, array in found:
         tensor = torch.from_numpy(np.ascontiguousarray(array, np.float32).reshape(blob.shape))
         blob.tensor.copy_(tensor.to(device.current()))
@@ -37,12 +40,14 @@ def _check(path, name, blobs, arrays, owned):
     if len(blobs) != len(arrays) or any(id(blob) in owned for blob in missing):
         raise WeightsError(
             f"{path}: layer {name!r} has {len(arrays) - len(missing)} blobs there and "
-            f"{len(blobs)} in this net; rename the layer to learn it from scratch")
+            f"{len(blobs)} in this net; rename the layer to learn it from scratch"
+        )
     for index, (blob, array) in enumerate(zip(blobs, arrays, strict=True)):
         if array is not None and not _fits(blob.shape, array.shape):
             raise WeightsError(
                 f"{path}: layer {name!r}, param {index} has shape {array.shape} there and "
-                f"{blob.shape} in this net; rename the layer to learn it from scratch")
+                f"{blob.shape} in this net; rename the layer to learn it from scratch"
+            )
 
 
 def _fits(shape, found):
@@ -59,18 +64,25 @@ def save_weights(param, nodes, path, write_diff=False):
 def save_hdf5(nodes, path, write_diff=False):
     """Write the parameters as HDF5, whatever the path ends in."""
     values = _values(nodes, write_diff)
-    image = hdf5.image(hdf5.fill_weights, [(node.name, values.get(node.name, []))
-                                           for node in nodes])
+    image = hdf5.image(
+        hdf5.fill_weights, [(node.name, values.get(node.name, [])) for node in nodes]
+    )
     write_atomically(path, [image], len(image))
 
 
 def _values(nodes, write_diff):
     """{layer name: [(data, diff or None), ...]} of the layers with parameters."""
     return {
-        node.name: [(blob.tensor.float().cpu().numpy(),
-                     blob.diff_tensor.float().cpu().numpy() if write_diff else None)
-                    for blob in node.layer.blobs]
-        for node in nodes if node.layer.blobs}
+        node.name: [
+            (
+                blob.tensor.float().cpu().numpy(),
+                blob.diff_tensor.float().cpu().numpy() if write_diff else None,
+            )
+            for blob in node.layer.blobs
+        ]
+        for node in nodes
+        if node.layer.blobs
+    }
 
 
 def share_weights(nodes, others):
@@ -79,6 +91,8 @@ def share_weights(nodes, others):
     for node in nodes:
         for mine, shared in zip(node.layer.blobs, theirs.get(node.name, ()), strict=False):
             if mine.shape != shared.shape:
-                raise CaffeError(f"share_with: layer {node.name!r} has a parameter of shape "
-                                 f"{mine.shape} here and {shared.shape} there")
+                raise CaffeError(
+                    f"share_with: layer {node.name!r} has a parameter of shape "
+                    f"{mine.shape} here and {shared.shape} there"
+                )
             mine.share_data(shared)

@@ -40,12 +40,19 @@ class NCCL:
         self._reduced = set()
         if not dist.is_initialized():
             backend = "cpu:gloo,cuda:nccl" if device.current().type == "cuda" else "gloo"
-            dist.init_process_group(backend, init_method=f"file://{uid}", timeout=_WAIT,
-                                    rank=device.solver_rank(), world_size=device.solver_count())
+            dist.init_process_group(
+                backend,
+                init_method=f"file://{uid}",
+                timeout=_WAIT,
+                rank=device.solver_rank(),
+                world_size=device.solver_count(),
+            )
             atexit.register(_leave)  # threads of a group that is still there end the process badly
         if dist.get_world_size() != device.solver_count():
-            raise CaffeError(f"NCCL: {device.solver_count()} solvers in a group of "
-                             f"{dist.get_world_size()}; call set_solver_count first")
+            raise CaffeError(
+                f"NCCL: {device.solver_count()} solvers in a group of "
+                f"{dist.get_world_size()}; call set_solver_count first"
+            )
 
     @staticmethod
     def new_uid():
@@ -86,8 +93,7 @@ class NCCL:
         for work in self._pending:
             work.wait()
         self._pending.clear()
-        torch._foreach_div_([p.blob.diff_tensor for p in self.net.learnable],
-                            device.solver_count())
+        torch._foreach_div_([p.blob.diff_tensor for p in self.net.learnable], device.solver_count())
 
     def _reduce(self, blobs):
         for blob in blobs:

@@ -114,8 +114,9 @@ class _Pass:
             return False
         before = [(store, store.peek()) for store in self.leaves()]
         self._reads = [(blob, what, blob.store(what).get(blob)) for blob, what in self.reads()]
-        self._copies = [(blob, copy) for blob in self.params
-                        if (copy := blob.kept_copy()) is not None]
+        self._copies = [
+            (blob, copy) for blob in self.params if (copy := blob.kept_copy()) is not None
+        ]
         try:
             self._recording = self.recorded(run)
         except (RuntimeError, CaffeError):  # something that only works outside of a graph
@@ -145,8 +146,9 @@ class _Forward(_Pass):
     """A forward pass, with the backward passes that may follow it."""
 
     def __init__(self, units, before):
-        self.tops = list(dict.fromkeys(
-            blob for unit in units for node in unit.all_nodes for blob in node.tops))
+        self.tops = list(
+            dict.fromkeys(blob for unit in units for node in unit.all_nodes for blob in node.tops)
+        )
         self.learns_before = any(node.needs_backward for unit in before for node in unit.nodes)
         super().__init__(units)
 
@@ -172,14 +174,25 @@ class _Forward(_Pass):
         parts = [part for unit in self.units for part in unit.parts()]
         before = [dict(vars(part)) for part in parts]
         recording = super().recorded(run)
-        self._states = [(part, {name: value for name, value in vars(part).items()
-                                if name not in state or value is not state[name]})
-                        for part, state in zip(parts, before, strict=True)]
+        self._states = [
+            (
+                part,
+                {
+                    name: value
+                    for name, value in vars(part).items()
+                    if name not in state or value is not state[name]
+                },
+            )
+            for part, state in zip(parts, before, strict=True)
+        ]
         self._shapes = [node.shapes for node in self.nodes]
         self._hidden = [blob for blob in self.tops if blob.hidden]
         self._fused = [unit for unit in self.units if unit.ran_fused]
-        self._watching = [layer for layer in self.layers
-                          if type(layer).after_replay is not TensorLayer.after_replay]
+        self._watching = [
+            layer
+            for layer in self.layers
+            if type(layer).after_replay is not TensorLayer.after_replay
+        ]
         return recording
 
     def _drop_values(self):
@@ -192,8 +205,9 @@ class _Forward(_Pass):
                 blob.store("data").put(None)
 
     def _can_replay(self):
-        same = all(node.shapes == shapes
-                   for node, shapes in zip(self.nodes, self._shapes, strict=True))
+        same = all(
+            node.shapes == shapes for node, shapes in zip(self.nodes, self._shapes, strict=True)
+        )
         return same and super()._can_replay()
 
     def show(self, other_states):
@@ -218,8 +232,9 @@ class _Backward(_Pass):
     def __init__(self, forward, params):
         self._learnable = params
         self._values = [blob for blob in forward.tops if not blob.hidden]
-        self._blobs = dict.fromkeys(blob for node in forward.nodes
-                                    for blob in [*node.tops, *node.bottoms])
+        self._blobs = dict.fromkeys(
+            blob for node in forward.nodes for blob in [*node.tops, *node.bottoms]
+        )
         self._starts = self._without_consumer(forward.nodes)
         super().__init__(forward.units)
 
@@ -237,8 +252,9 @@ class _Backward(_Pass):
     def reads(self):
         """Values and parameters; the diffs of losses, and the sums that parameters' diffs join."""
         diffs = [blob for blob in [*self._starts, *self._learnable] if not blob.diff_is_zero]
-        return ([(blob, "data") for blob in [*self._values, *self.params]]
-                + [(blob, "diff") for blob in diffs])
+        return [(blob, "data") for blob in [*self._values, *self.params]] + [
+            (blob, "diff") for blob in diffs
+        ]
 
     def leaves(self):
         return [blob.store("diff") for blob in [*self._blobs, *self._learnable]]

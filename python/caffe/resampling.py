@@ -41,11 +41,16 @@ def _taps(at, order):
     if order == 1:
         return first, np.stack([1 - x, x], axis=1)
     if order == 3:
-        catmull_rom = [(-x + 2 * x**2 - x**3) / 2, (2 - 5 * x**2 + 3 * x**3) / 2,
-                       (x + 4 * x**2 - 3 * x**3) / 2, (x**3 - x**2) / 2]
+        catmull_rom = [
+            (-x + 2 * x**2 - x**3) / 2,
+            (2 - 5 * x**2 + 3 * x**3) / 2,
+            (x + 4 * x**2 - 3 * x**3) / 2,
+            (x**3 - x**2) / 2,
+        ]
         return first - 1, np.stack(catmull_rom, axis=1)
-    raise ValueError(f"resize_image: interp_order {order} is unknown: use 0 (nearest), 1 (linear) "
-                     "or 3 (cubic)")
+    raise ValueError(
+        f"resize_image: interp_order {order} is unknown: use 0 (nearest), 1 (linear) or 3 (cubic)"
+    )
 
 
 def _gather(image, axis, first, weights):
@@ -71,8 +76,12 @@ def _zoom_spline(array, axis, at):
     coefficients = np.concatenate([coefficients[1:2], coefficients, coefficients[-2:-1]])
     first = np.floor(at).astype(int)
     x = at - first
-    basis = np.stack([(1 - x)**3, 4 - 6 * x**2 + 3 * x**3,
-                      1 + 3 * x + 3 * x**2 - 3 * x**3, x**3], axis=1) / 6
+    basis = (
+        np.stack(
+            [(1 - x) ** 3, 4 - 6 * x**2 + 3 * x**3, 1 + 3 * x + 3 * x**2 - 3 * x**3, x**3], axis=1
+        )
+        / 6
+    )
     result = _gather(coefficients, 0, first, basis)
     return np.moveaxis(result.reshape(-1, *array.shape[1:]), 0, axis)
 
@@ -81,8 +90,13 @@ def _smooth(image, sigma_y, sigma_x):
     """A Gaussian blur, cut at four sigma; 0 beyond the border."""
     if sigma_y == sigma_x == 0:
         return image
-    smoothed = cv2.sepFilter2D(np.ascontiguousarray(image), -1, _gaussian(sigma_x),
-                               _gaussian(sigma_y), borderType=cv2.BORDER_CONSTANT)
+    smoothed = cv2.sepFilter2D(
+        np.ascontiguousarray(image),
+        -1,
+        _gaussian(sigma_x),
+        _gaussian(sigma_y),
+        borderType=cv2.BORDER_CONSTANT,
+    )
     return smoothed.reshape(image.shape)
 
 
@@ -90,5 +104,5 @@ def _gaussian(sigma):
     if sigma == 0:
         return np.ones(1)
     radius = int(4 * sigma + 0.5)
-    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma)**2)
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     return kernel / kernel.sum()

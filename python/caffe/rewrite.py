@@ -24,7 +24,8 @@ def meets_rule(state, rule):
         or (rule.HasField("min_level") and state.level < rule.min_level)
         or (rule.HasField("max_level") and state.level > rule.max_level)
         or any(stage not in state.stage for stage in rule.stage)
-        or any(stage in state.stage for stage in rule.not_stage))
+        or any(stage in state.stage for stage in rule.not_stage)
+    )
 
 
 def filter_net(param, state):
@@ -35,8 +36,9 @@ def filter_net(param, state):
     filtered.state.CopyFrom(state)
     for layer in param.layer:
         if layer.include and layer.exclude:
-            raise LayerError(f"layer {layer.name!r} has both include and exclude rules; "
-                             "give one kind")
+            raise LayerError(
+                f"layer {layer.name!r} has both include and exclude rules; give one kind"
+            )
         if layer.include:
             keep = any(meets_rule(state, rule) for rule in layer.include)
         else:
@@ -81,7 +83,8 @@ def _count_uses(param):
             if blob not in producer:
                 raise UnknownNameError(
                     f"layer {layer.name!r} ({layer.type}): bottom {j}, {blob!r}, is the top of no "
-                    f"layer before it; {nearest(blob, producer)}")
+                    f"layer before it; {nearest(blob, producer)}"
+                )
             uses[producer[blob]] += 1
         for j, blob in enumerate(layer.top):
             producer[blob] = (index, j)

@@ -40,8 +40,9 @@ def weighted_loss(node):
 def backward_node(node):
     """Run the layer backward with the diffs of its tops; store those of its bottoms."""
     diffs = [blob.diff_tensor for blob in node.tops]
-    for blob, diff in zip(node.bottoms, backward_both(node, diffs, node.propagate_down),
-                          strict=True):
+    for blob, diff in zip(
+        node.bottoms, backward_both(node, diffs, node.propagate_down), strict=True
+    ):
         if diff is not None:
             blob.diff_tensor = diff
 
@@ -105,12 +106,15 @@ def _refuse(node, wanted):
         if wanted[index]:
             raise node.layer.error(
                 f"no gradient can be passed to bottom {index}, {node.bottom_names[index]!r}, but "
-                "a layer below it learns; say propagate_down: false for that bottom here")
+                "a layer below it learns; say propagate_down: false for that bottom here"
+            )
 
 
 def named(error, node, what):
     """What PyTorch says about a layer, as an error of this package that names the layer."""
     if isinstance(error, CaffeError):
         raise error  # as it is, with its own cause
-    return ShapeError(f"layer {node.name!r} ({node.layer.type}) failed in {what} on bottoms "
-                      f"{[blob.shape for blob in node.bottoms]}: {error}")
+    return ShapeError(
+        f"layer {node.name!r} ({node.layer.type}) failed in {what} on bottoms "
+        f"{[blob.shape for blob in node.bottoms]}: {error}"
+    )

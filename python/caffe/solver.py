@@ -99,8 +99,11 @@ class Solver:
         return float(loss) / self.param.iter_size
 
     def _test_due(self):
-        return self._root and self._due(self.param.test_interval) and (
-            self.iter > 0 or self.param.test_initialization)
+        return (
+            self._root
+            and self._due(self.param.test_interval)
+            and (self.iter > 0 or self.param.test_initialization)
+        )
 
     def _due(self, interval):
         return interval > 0 and self.iter % interval == 0
@@ -159,8 +162,11 @@ class Solver:
         factor = (limit / norm).clamp(max=1).nan_to_num()
         torch._foreach_mul_(gradients, factor)
         if self._root and norm > limit:
-            say("sgd_solver", f"Gradient clipping: scaling down gradients (L2 norm {norm:.6g} > "
-                              f"{limit:.6g}) by scale factor {factor:.6g}")
+            say(
+                "sgd_solver",
+                f"Gradient clipping: scaling down gradients (L2 norm {norm:.6g} > "
+                f"{limit:.6g}) by scale factor {factor:.6g}",
+            )
 
     def _regularize(self, updates, data, decay):
         if not decay:
@@ -179,8 +185,10 @@ class Solver:
 
     def new_history(self, learnable):
         """A history of zeros for some of the net's learnable records."""
-        return [[torch.zeros_like(p.blob.tensor) for p in learnable]
-                for _ in range(updates.HISTORY[self.type])]
+        return [
+            [torch.zeros_like(p.blob.tensor) for p in learnable]
+            for _ in range(updates.HISTORY[self.type])
+        ]
 
     def add_callback(self, on_start, on_gradients_ready=None):
         """Call both, without arguments, in every iteration of `step`; or an NCCL's own two."""

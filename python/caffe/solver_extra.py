@@ -38,7 +38,7 @@ class Extra:
             share = iteration / options.rampup_interval
             return options.rampup_lr + (base - options.rampup_lr) * share
         if self.param.lr_policy == "plateau":
-            return max(base * self.param.gamma ** self.drops, options.min_lr)
+            return max(base * self.param.gamma**self.drops, options.min_lr)
         if self.param.lr_policy == "cosine":
             whole = self.param.max_iter - options.rampup_interval
             share = min((iteration - options.rampup_interval) / whole, 1)
@@ -71,8 +71,7 @@ class Extra:
 
     def state(self):
         """What a plateau remembers."""
-        return {"minimum": self.minimum, "last_event": self.last_event,
-                "losses": list(self.losses)}
+        return {"minimum": self.minimum, "last_event": self.last_event, "losses": list(self.losses)}
 
     def restore(self, iteration, step, state):
         """Go on from a snapshot; without the `state` of one taken here, wait a whole window."""
@@ -86,12 +85,15 @@ class Extra:
 
     def smooth_labels(self, net):
         """Set the label smoothing of the training net's losses."""
-        losses = {node.name: node.layer for node in net.nodes
-                  if node.layer.type == "SoftmaxWithLoss"}
+        losses = {
+            node.name: node.layer for node in net.nodes if node.layer.type == "SoftmaxWithLoss"
+        }
         for wanted in self.options.label_smoothing:
             if wanted.layer and wanted.layer not in losses:
-                raise CaffeError(f"extra: label_smoothing: no SoftmaxWithLoss {wanted.layer!r} in "
-                                 f"the training net; {nearest(wanted.layer, losses)}")
+                raise CaffeError(
+                    f"extra: label_smoothing: no SoftmaxWithLoss {wanted.layer!r} in "
+                    f"the training net; {nearest(wanted.layer, losses)}"
+                )
             for name, layer in losses.items():
                 if wanted.layer in ("", name):
                     layer.label_smoothing = wanted.amount
@@ -107,20 +109,29 @@ def _read(extra):
 
 def _check(param, options):
     if options.HasField("lr_policy") and options.lr_policy not in POLICIES:
-        raise CaffeError(f"extra: lr_policy must be plateau or cosine; found "
-                         f"{options.lr_policy!r}: the others stand in the solver's own file")
+        raise CaffeError(
+            f"extra: lr_policy must be plateau or cosine; found "
+            f"{options.lr_policy!r}: the others stand in the solver's own file"
+        )
     if options.lr_policy == "plateau" and (
-            not options.plateau_winsize or min(options.plateau_winsize) < 1 or param.gamma <= 0):
-        raise CaffeError("extra: lr_policy plateau needs plateau_winsize, a positive number of "
-                         f"iterations for each drop, and the solver's gamma above 0; found "
-                         f"{list(options.plateau_winsize)} and gamma {param.gamma:.6g}")
+        not options.plateau_winsize or min(options.plateau_winsize) < 1 or param.gamma <= 0
+    ):
+        raise CaffeError(
+            "extra: lr_policy plateau needs plateau_winsize, a positive number of "
+            f"iterations for each drop, and the solver's gamma above 0; found "
+            f"{list(options.plateau_winsize)} and gamma {param.gamma:.6g}"
+        )
     if options.lr_policy == "cosine" and param.max_iter <= options.rampup_interval:
-        raise CaffeError(f"extra: lr_policy cosine needs a max_iter beyond the warm-up of "
-                         f"{options.rampup_interval} iterations; found {param.max_iter}")
+        raise CaffeError(
+            f"extra: lr_policy cosine needs a max_iter beyond the warm-up of "
+            f"{options.rampup_interval} iterations; found {param.max_iter}"
+        )
     for name in ("min_lr", "rampup_interval", "rampup_lr"):
         if getattr(options, name) < 0:
             raise CaffeError(f"extra: {name} must be 0 or more; found {getattr(options, name)}")
     for smoothing in options.label_smoothing:
         if not 0 <= smoothing.amount < 1:
-            raise CaffeError("extra: label_smoothing: amount must be at least 0 and below 1; "
-                             f"found {smoothing.amount:.6g}")
+            raise CaffeError(
+                "extra: label_smoothing: amount must be at least 0 and below 1; "
+                f"found {smoothing.amount:.6g}"
+            )

@@ -29,8 +29,10 @@ class GlogFormatter(logging.Formatter):
         micro = int(record.created % 1 * 1e6)
         text = super().format(record)
         letter = "F" if record.levelno == logging.CRITICAL else record.levelname[0]
-        return (f"{letter}{time.strftime('%m%d %H:%M:%S', seconds)}.{micro:06d} "
-                f"{record.process:5d} {record.name.rpartition('.')[2]}.cpp:{record.lineno}] {text}")
+        return (
+            f"{letter}{time.strftime('%m%d %H:%M:%S', seconds)}.{micro:06d} "
+            f"{record.process:5d} {record.name.rpartition('.')[2]}.cpp:{record.lineno}] {text}"
+        )
 
 
 def init_log(level=None, stderr=True):
@@ -38,8 +40,11 @@ def init_log(level=None, stderr=True):
 
     level: 0 all, 1 warnings, 2 errors, 3 fatal errors; by default glog's GLOG_minloglevel.
     """
-    handler = (logging.StreamHandler(sys.stderr) if stderr else
-               logging.FileHandler(_file_name(tempfile.gettempdir(), _program())))
+    handler = (
+        logging.StreamHandler(sys.stderr)
+        if stderr
+        else logging.FileHandler(_file_name(tempfile.gettempdir(), _program()))
+    )
     while _handlers:
         logger.removeHandler(_handlers[-1])
         _handlers.pop().close()
@@ -88,9 +93,20 @@ def _program():
 
 def _file_name(folder, program):
     """glog's name of a log file: program.host.user.log.INFO.date-time.process."""
-    return os.path.join(folder, ".".join([
-        program, socket.gethostname(), getpass.getuser(), "log", "INFO",
-        time.strftime("%Y%m%d-%H%M%S"), str(os.getpid())]))
+    return os.path.join(
+        folder,
+        ".".join(
+            [
+                program,
+                socket.gethostname(),
+                getpass.getuser(),
+                "log",
+                "INFO",
+                time.strftime("%Y%m%d-%H%M%S"),
+                str(os.getpid()),
+            ]
+        ),
+    )
 
 
 def say(source, text, level=logging.INFO):
@@ -137,10 +153,14 @@ class SolverLog:
         passed = now - since
         speed = (solver.iter - before) / (passed or 1)
         self._shown_at = (solver.iter, now)
-        say("solver", f"Iteration {solver.iter} ({speed:.6g} iter/s, {passed:.6g}s/"
-                      f"{self.param.display} iters), loss = {self.smoothed_loss:.6g}")
-        self._outputs("Train", solver.net, {
-            name: solver.net.blobs[name].data for name in solver.net.outputs})
+        say(
+            "solver",
+            f"Iteration {solver.iter} ({speed:.6g} iter/s, {passed:.6g}s/"
+            f"{self.param.display} iters), loss = {self.smoothed_loss:.6g}",
+        )
+        self._outputs(
+            "Train", solver.net, {name: solver.net.blobs[name].data for name in solver.net.outputs}
+        )
 
     def due(self, iteration):
         """Whether the settings ask to show this iteration."""

@@ -28,8 +28,10 @@ def train_net(param, folder=""):
     """The net to train; files that the working directory lacks are looked for in `folder`."""
     given = [name for name in _TRAIN_FIELDS if param.HasField(name)]
     if len(given) != 1:
-        raise CaffeError("solver: expected one of net, net_param, train_net, train_net_param; "
-                         f"found {', '.join(given) or 'none'}")
+        raise CaffeError(
+            "solver: expected one of net, net_param, train_net, train_net_param; "
+            f"found {', '.join(given) or 'none'}"
+        )
     return _make(param, getattr(param, given[0]), caffe_pb2.TRAIN, param.train_state, folder)
 
 
@@ -40,16 +42,22 @@ def test_nets(param, folder=""):
     if shared:
         sources += shared * (len(param.test_iter) - len(sources))
     if len(sources) != len(param.test_iter):
-        raise CaffeError(f"solver: test_iter has {len(param.test_iter)} values for "
-                         f"{len(sources)} test nets; give one for each")
+        raise CaffeError(
+            f"solver: test_iter has {len(param.test_iter)} values for "
+            f"{len(sources)} test nets; give one for each"
+        )
     if sources and param.test_interval <= 0:
         raise CaffeError("solver: test nets need a positive test_interval")
     if len(param.test_state) not in (0, len(sources)):
-        raise CaffeError(f"solver: test_state is given {len(param.test_state)} times for "
-                         f"{len(sources)} test nets; give none or one for each")
+        raise CaffeError(
+            f"solver: test_state is given {len(param.test_state)} times for "
+            f"{len(sources)} test nets; give none or one for each"
+        )
     states = param.test_state or [caffe_pb2.NetState()] * len(sources)
-    nets = [_make(param, source, caffe_pb2.TEST, state, folder)
-            for source, state in zip(sources, states, strict=True)]
+    nets = [
+        _make(param, source, caffe_pb2.TEST, state, folder)
+        for source, state in zip(sources, states, strict=True)
+    ]
     for net in nets:
         net.debug_info = net.debug_info or param.debug_info
     return nets

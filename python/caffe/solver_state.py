@@ -50,13 +50,15 @@ def _check(path, history, mine, solver):
     if len(history) != len(mine):
         raise WeightsError(
             f"{path}: holds {len(history)} history blobs; this {solver.type} solver has "
-            f"{len(mine)}: the state belongs to another net or solver type")
+            f"{len(mine)}: the state belongs to another net or solver type"
+        )
     names = [p.name for p in solver.net.learnable]
     for index, (kept, array) in enumerate(zip(mine, history, strict=True)):
         if kept.numel() != array.size:
             raise WeightsError(
                 f"{path}: the history of {names[index % len(names)]!r} has shape {array.shape}; "
-                f"this net has {tuple(kept.shape)}: the state belongs to another net")
+                f"this net has {tuple(kept.shape)}: the state belongs to another net"
+            )
 
 
 def _find_model(path, model):
@@ -65,5 +67,7 @@ def _find_model(path, model):
     for found in (model, beside):
         if os.path.exists(found):
             return found
-    raise DataError(f"{path}: its weights {model!r} are missing; put them back or beside it, or "
-                    "run from the folder where the snapshot was taken")
+    raise DataError(
+        f"{path}: its weights {model!r} are missing; put them back or beside it, or "
+        "run from the folder where the snapshot was taken"
+    )

@@ -94,8 +94,10 @@ class Sweep:
     def _units(self, start, end):
         """(unit, its (index, node) pairs within the range) of the units that the range touches."""
         if (start, end) not in self._ranges:
-            within = [(unit, [pair for pair in unit.indexed() if start <= pair[0] <= end])
-                      for unit in self.units]
+            within = [
+                (unit, [pair for pair in unit.indexed() if start <= pair[0] <= end])
+                for unit in self.units
+            ]
             self._ranges[start, end] = [(unit, pairs) for unit, pairs in within if pairs]
         return self._ranges[start, end]
 

@@ -65,7 +65,7 @@ def adam(gradients, history, rate, param, iteration):
     torch._foreach_add_(means, gradients, alpha=1 - beta1)
     _decay_squares(squares, gradients, beta2)
     torch._foreach_copy_(gradients, means)
-    correction = math.sqrt(1 - beta2 ** t) / (1 - beta1 ** t)
+    correction = math.sqrt(1 - beta2**t) / (1 - beta1**t)
     _divide_by_root(gradients, squares, rate * correction, param.delta)
 
 
@@ -98,9 +98,17 @@ def fused(rule, params, history, rate, solver_param, decay, keep_diffs):
     if module is None:
         return False
     module.update_sgd(
-        weights, gradients, history[0], [blob.kept_copy() for blob in params], rate=rate,
-        momentum=solver_param.momentum, decay=decay, gradient_factor=1 / solver_param.iter_size,
-        nesterov=rule == "Nesterov", keep_diffs=keep_diffs)
+        weights,
+        gradients,
+        history[0],
+        [blob.kept_copy() for blob in params],
+        rate=rate,
+        momentum=solver_param.momentum,
+        decay=decay,
+        gradient_factor=1 / solver_param.iter_size,
+        nesterov=rule == "Nesterov",
+        keep_diffs=keep_diffs,
+    )
     return True
 
 

@@ -33,23 +33,28 @@ class Dense:
         self.crop, self.step, self.data = crop, step, layers[0].bottom[0]
         self.lower = _net(caffe, layers[:at], self.data, (1, 3, crop, crop), weights)
         self.window = tuple(self.lower.blobs[self.cut].shape)[1:]
-        upper = [*layers[at:], pb.LayerParameter(name="prob", type="Softmax", bottom=[scores],
-                                                 top=["prob"])]
+        upper = [
+            *layers[at:],
+            pb.LayerParameter(name="prob", type="Softmax", bottom=[scores], top=["prob"]),
+        ]
         self.upper = _net(caffe, upper, self.cut, (1, *self.window), weights)
 
     def scores(self, image):
         """The mean of the softmax scores over all positions: image (3, H, W) to (classes,)."""
         if min(image.shape[1:]) < self.crop:
-            raise RelayError(f"an image of {image.shape[1]} x {image.shape[2]} pixels; the net was "
-                             f"trained on {self.crop} x {self.crop}: choose larger scales")
+            raise RelayError(
+                f"an image of {image.shape[1]} x {image.shape[2]} pixels; the net was "
+                f"trained on {self.crop} x {self.crop}: choose larger scales"
+            )
         self.lower.blobs[self.data].reshape(1, *image.shape)
         self.lower.reshape()
         self.lower.blobs[self.data].data[...] = image
         self.lower._forward(0, len(self.lower.layers) - 1)
         maps = np.array(self.lower.blobs[self.cut].data[0])  # (C, H, W)
-        places = windows(maps, self.window[1:], self.step)   # (positions, C, h, w)
-        total = sum(self._upper(places[at:at + WINDOWS]).sum(0)
-                    for at in range(0, len(places), WINDOWS))
+        places = windows(maps, self.window[1:], self.step)  # (positions, C, h, w)
+        total = sum(
+            self._upper(places[at : at + WINDOWS]).sum(0) for at in range(0, len(places), WINDOWS)
+        )
         return total / len(places)
 
     def _upper(self, batch):
@@ -64,23 +69,34 @@ class Dense:
 def windows(maps, size, step):
     """Every `size` window of maps (C, H, W), `step` apart: (positions, C, height, width)."""
     found = np.lib.stride_tricks.as_strided(
-        maps, (maps.shape[1] - size[0] + 1, maps.shape[2] - size[1] + 1, maps.shape[0], *size),
-        (*maps.strides[1:], maps.strides[0], *maps.strides[1:]), writeable=False)
+        maps,
+        (maps.shape[1] - size[0] + 1, maps.shape[2] - size[1] + 1, maps.shape[0], *size),
+        (*maps.strides[1:], maps.strides[0], *maps.strides[1:]),
+        writeable=False,
+    )
     return found[::step, ::step].reshape(-1, maps.shape[0], *size)
 
 
 def prediction_layers(pb, net_param, loss=None):
     """(the TEST layers from the data to a loss's scores, the scores' blob)."""
-    present = [layer for layer in net_param.layer if not layer.include or any(
-        not rule.HasField("phase") or rule.phase == TEST for rule in layer.include)]
-    losses = [layer for layer in present if layer.type == "SoftmaxWithLoss"
-              and (loss is None or layer.name == loss)]
+    present = [
+        layer
+        for layer in net_param.layer
+        if not layer.include
+        or any(not rule.HasField("phase") or rule.phase == TEST for rule in layer.include)
+    ]
+    losses = [
+        layer
+        for layer in present
+        if layer.type == "SoftmaxWithLoss" and (loss is None or layer.name == loss)
+    ]
     if not losses:
-        raise RelayError(f"net {net_param.name!r}: no SoftmaxWithLoss layer {loss or ''} to take "
-                         "the scores of")
+        raise RelayError(
+            f"net {net_param.name!r}: no SoftmaxWithLoss layer {loss or ''} to take the scores of"
+        )
     scores = losses[-1].bottom[0]
     needed, found = {scores}, []
-    for layer in reversed(present[:present.index(losses[-1])]):
+    for layer in reversed(present[: present.index(losses[-1])]):
         if layer.bottom and needed.intersection(layer.top):
             needed.update(layer.bottom)
             found.append(pb.LayerParameter())
@@ -91,18 +107,28 @@ def prediction_layers(pb, net_param, loss=None):
 
 def cut(layers, scores):
     """(index of the first layer of the upper part, the one blob that it takes from the lower)."""
-    first = next((index for index, layer in enumerate(layers) if layer.type in ONE_SIZE
-                  or layer.pooling_param.global_pooling), None)
+    first = next(
+        (
+            index
+            for index, layer in enumerate(layers)
+            if layer.type in ONE_SIZE or layer.pooling_param.global_pooling
+        ),
+        None,
+    )
     if first is None:
-        raise RelayError(f"no layer below {scores!r} asks for one size ({', '.join(ONE_SIZE)}, "
-                         "global pooling): the net takes images of any size as it is")
+        raise RelayError(
+            f"no layer below {scores!r} asks for one size ({', '.join(ONE_SIZE)}, "
+            "global pooling): the net takes images of any size as it is"
+        )
     for index in range(first, 0, -1):
         made = {blob for layer in layers[:index] for blob in layer.top}
         taken = made.intersection(*[{blob for layer in layers[index:] for blob in layer.bottom}])
         if len(taken) == 1:
             return index, taken.pop()
-    raise RelayError(f"layer {layers[first].name!r} asks for one size, and below it the net never "
-                     "is a single map")
+    raise RelayError(
+        f"layer {layers[first].name!r} asks for one size, and below it the net never "
+        "is a single map"
+    )
 
 
 def _net(caffe, layers, data, shape, weights):

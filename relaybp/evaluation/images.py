@@ -10,11 +10,16 @@ TEST = 1
 
 def test_data_layer(net_param):
     """The Data layer of the TEST phase."""
-    found = [layer for layer in data_layers(net_param)
-             if any(rule.phase == TEST for rule in layer.include)]
+    found = [
+        layer
+        for layer in data_layers(net_param)
+        if any(rule.phase == TEST for rule in layer.include)
+    ]
     if len(found) != 1:
-        raise RelayError(f"net {net_param.name!r}: {len(found)} Data layers of phase TEST; "
-                         "expected one, whose database is tested")
+        raise RelayError(
+            f"net {net_param.name!r}: {len(found)} Data layers of phase TEST; "
+            "expected one, whose database is tested"
+        )
     return found[0]
 
 
@@ -66,11 +71,14 @@ def _opencv():
     try:
         import cv2
     except ImportError:
-        raise RelayError("images are decoded and resized by OpenCV; install it for this Python "
-                         "(python3-opencv, or pip install opencv-python-headless)") from None
+        raise RelayError(
+            "images are decoded and resized by OpenCV; install it for this Python "
+            "(python3-opencv, or pip install opencv-python-headless)"
+        ) from None
     return cv2
 
 
 def _open(source):
     import lmdb
+
     return lmdb.open(source, readonly=True, lock=False)

@@ -23,8 +23,10 @@ def class_errors(scores, labels, k=5):
     """[(label, images, top-k error in %)] of each class that has images, the best first."""
     k = min(k, scores.shape[1] - 1)
     wrong = ranks(scores, labels) >= k
-    found = [(int(label), int((labels == label).sum()), 100 * float(wrong[labels == label].mean()))
-             for label in np.unique(labels)]
+    found = [
+        (int(label), int((labels == label).sum()), 100 * float(wrong[labels == label].mean()))
+        for label in np.unique(labels)
+    ]
     return sorted(found, key=lambda row: (row[2], row[0]))
 
 
@@ -33,7 +35,9 @@ def ensemble(members):
     scores, labels = members[0]
     for other, own in members[1:]:
         if other.shape != scores.shape or not np.array_equal(own, labels):
-            raise RelayError(f"ensemble: {other.shape[0]} images with {other.shape[1]} classes "
-                             f"beside {scores.shape[0]} with {scores.shape[1]}, or other labels; "
-                             "every member must test the same database")
+            raise RelayError(
+                f"ensemble: {other.shape[0]} images with {other.shape[1]} classes "
+                f"beside {scores.shape[0]} with {scores.shape[1]}, or other labels; "
+                "every member must test the same database"
+            )
     return np.mean([member[0] for member in members], 0), labels

@@ -28,8 +28,10 @@ def blueprint(pb, net_param, size=None):
 
 def is_in_training(layer):
     """Whether a layer stands in the TRAIN net without any stage."""
+
     def meets(rule):
         return (not rule.HasField("phase") or rule.phase == TRAIN) and not rule.stage
+
     if layer.include:
         return any(meets(rule) for rule in layer.include)
     return not any(meets(rule) and not rule.not_stage for rule in layer.exclude)
@@ -56,8 +58,10 @@ def _make_input(added, layer, size):
         return
     crop = layer.transform_param.crop_size
     if not (size or crop):
-        raise RelayError(f"data layer {layer.name!r} has no crop_size to tell the size of its "
-                         "images; give --size 3x224x224")
+        raise RelayError(
+            f"data layer {layer.name!r} has no crop_size to tell the size of its "
+            "images; give --size 3x224x224"
+        )
     added.input_param.shape.add(dim=[1, *(size or (3, crop, crop))])
     for _ in layer.top[1:]:
         added.input_param.shape.add(dim=[1])
@@ -66,8 +70,12 @@ def _make_input(added, layer, size):
 def _clear_fillers(layer):
     """Leave the weights zero: a plan does not look at them, and random ones take seconds."""
     for field, options in layer.ListFields():
-        if field.name.endswith("_param") and field.message_type and not isinstance(
-                options, (list, tuple)) and hasattr(options, "ListFields"):
+        if (
+            field.name.endswith("_param")
+            and field.message_type
+            and not isinstance(options, (list, tuple))
+            and hasattr(options, "ListFields")
+        ):
             for name in ("weight_filler", "bias_filler", "filler"):
                 if name in options.DESCRIPTOR.fields_by_name:
                     options.ClearField(name)

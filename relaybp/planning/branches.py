@@ -20,8 +20,9 @@ def add_branches(net_param, trunk, proposal, make_head):
     classes = trunk.units[-1].shape[1]
     branches = {}
     for name, unit in zip(names(len(proposal.hung)), proposal.hung):
-        after = trunk.graph.names[max(index for index in unit.layers
-                                      if trunk.graph.types[index] != "Split")]
+        after = trunk.graph.names[
+            max(index for index in unit.layers if trunk.graph.types[index] != "Split")
+        ]
         branches[after] = make_head(name, unit.blob, label, classes)
     grown = type(net_param)()
     grown.CopyFrom(net_param)
@@ -46,13 +47,16 @@ def flow_lines(trunk, proposal):
 def relay_text(trunk, proposal):
     """The relay file."""
     return "schedule: RELAY\n" + "".join(
-        f'flow {{ loss: "{loss}" to: "{to}" }}\n' for loss, to in flow_lines(trunk, proposal))
+        f'flow {{ loss: "{loss}" to: "{to}" }}\n' for loss, to in flow_lines(trunk, proposal)
+    )
 
 
 def spec_lines(trunk, proposal, head):
     """The same as Python, for the net.py of a model folder."""
-    hung = ", ".join(f'"{unit.name}": {head}("{name}", classes={trunk.units[-1].shape[1]})'
-                     for name, unit in zip(names(len(proposal.hung)), proposal.hung))
+    hung = ", ".join(
+        f'"{unit.name}": {head}("{name}", classes={trunk.units[-1].shape[1]})'
+        for name, unit in zip(names(len(proposal.hung)), proposal.hung)
+    )
     flows = ", ".join(f'"{loss}": "{to}"' for loss, to in flow_lines(trunk, proposal))
     return f"branches={{{hung}}},\nflows={{{flows}}},"
 
@@ -65,5 +69,6 @@ def _label(graph):
             while graph.types[index] == "Split":
                 blob, index = graph.bottoms[index][0], graph.feeders[index][0]
             return blob
-    raise RelayError(f"loss {graph.names[graph.final]!r} has no label to share with auxiliary "
-                     "losses")
+    raise RelayError(
+        f"loss {graph.names[graph.final]!r} has no label to share with auxiliary losses"
+    )

@@ -30,8 +30,11 @@ def _of_layer(graph, index):
     elif layer.type == "Deconvolution":
         positions = prod(blobs[graph.bottoms[index][0]].shape) // layer.blobs[0].shape[0]
     elif layer.type == "InnerProduct":
-        positions = prod(blobs[graph.bottoms[index][0]].shape) * layer.blobs[0].shape[0] // prod(
-            layer.blobs[0].shape)
+        positions = (
+            prod(blobs[graph.bottoms[index][0]].shape)
+            * layer.blobs[0].shape[0]
+            // prod(layer.blobs[0].shape)
+        )
     else:
         return 0
     return positions * prod(layer.blobs[0].shape)
@@ -39,15 +42,23 @@ def _of_layer(graph, index):
 
 def parameter_bytes(graph, layers):
     """The bytes of the parameters that learn in `layers`."""
-    return BYTES * sum(prod(blob.shape) for index in layers if learns(graph, index)
-                       for blob in graph.layers[index].blobs)
+    return BYTES * sum(
+        prod(blob.shape)
+        for index in layers
+        if learns(graph, index)
+        for blob in graph.layers[index].blobs
+    )
 
 
 def diff_bytes(graph, layers):
     """The bytes of the data diffs that a flow through `layers` writes, blobs in place once."""
     gradients = data_gradients(graph, layers)
-    names = {blob for index in gradients for blob, feeder in
-             zip(graph.bottoms[index], graph.feeders[index]) if feeder in layers}
+    names = {
+        blob
+        for index in gradients
+        for blob, feeder in zip(graph.bottoms[index], graph.feeders[index])
+        if feeder in layers
+    }
     return BYTES * sum(prod(graph.net.blobs[name].shape) for name in names)
 
 
@@ -97,7 +108,10 @@ def _step(graph, flows, forward, fused):
     for index, cost in enumerate(costs):
         here = [number for number, layers in enumerate(flows) if index in layers]
         weights += cost * (min(len(here), 1) if fused else len(here))
-        down = {frozenset(i for i in flows[number] if i <= index) if fused else number
-                for number in here if index in passing[number]}
+        down = {
+            frozenset(i for i in flows[number] if i <= index) if fused else number
+            for number in here
+            if index in passing[number]
+        }
         data += cost * len(down)
     return Step(sum(costs[index] for index in forward), weights, data)

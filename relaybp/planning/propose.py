@@ -10,8 +10,8 @@ from collections import namedtuple
 from ..errors import RelayError
 from .trunk import has_weights, is_spatial
 
-LOWEST = 1 / 3       # of the trunk: too early for a loss
-TOLERANCE = 0.15     # how far from its ideal place a stage's end may lie
+LOWEST = 1 / 3  # of the trunk: too early for a loss
+TOLERANCE = 0.15  # how far from its ideal place a stage's end may lie
 
 # hung: the units that auxiliary losses hang on, shallow to deep; lowest: for these and for the
 # final loss, the unit that each trains down to
@@ -26,23 +26,30 @@ def propose(trunk, count):
     ends = [stage[-1] for stage in trunk.stages if _can_hang(trunk, stage[-1])]
     blocks = [unit for unit in trunk.units if _can_hang(trunk, unit)]
     hung = _nearest(trunk, ends, ideal)
-    if not hung or any(abs(trunk.progress(unit) - place) > TOLERANCE
-                       for unit, place in zip(hung, ideal)):
+    if not hung or any(
+        abs(trunk.progress(unit) - place) > TOLERANCE for unit, place in zip(hung, ideal)
+    ):
         hung = _nearest(trunk, blocks, ideal)
     if not hung:
-        raise RelayError(f"--auto {count}: the trunk has {len(blocks)} places for a loss above its "
-                         "lowest third; ask for fewer")
+        raise RelayError(
+            f"--auto {count}: the trunk has {len(blocks)} places for a loss above its "
+            "lowest third; ask for fewer"
+        )
     first = next(unit for unit in trunk.units if has_weights(trunk.graph, unit))
     below = [None, *hung]
-    return Proposal(hung, [first] + [_meeting(trunk, below[k], below[k + 1])
-                                     for k in range(count)])
+    return Proposal(hung, [first] + [_meeting(trunk, below[k], below[k + 1]) for k in range(count)])
 
 
 def _can_hang(trunk, unit):
     """On a map, above the lowest third, and with convolutions still to come."""
-    return (is_spatial(unit) and trunk.progress(unit) >= LOWEST
-            and any(is_spatial(other) and has_weights(trunk.graph, other)
-                    for other in trunk.units[unit.index + 1:]))
+    return (
+        is_spatial(unit)
+        and trunk.progress(unit) >= LOWEST
+        and any(
+            is_spatial(other) and has_weights(trunk.graph, other)
+            for other in trunk.units[unit.index + 1 :]
+        )
+    )
 
 
 def _nearest(trunk, units, ideal):

@@ -9,19 +9,29 @@ GIGA, MEGA = 1e9, 1e6
 def report(title, trunk, flows, schedule):
     """The plan of a net's flows, per image of a training step."""
     shape = next(iter(trunk.graph.net.blobs.values())).shape
-    lines = [f"{title}, images of {'x'.join(map(str, shape[1:]))}, schedule {schedule}", "",
-             *_aligned(_flow_rows(trunk, flows)), ""]
+    lines = [
+        f"{title}, images of {'x'.join(map(str, shape[1:]))}, schedule {schedule}",
+        "",
+        *_aligned(_flow_rows(trunk, flows)),
+        "",
+    ]
     lines += _overlap_lines(trunk, flows)
-    lines += ["", "A training step, per image (GFLOP; a multiply-add is 2)",
-              *_aligned(_step_rows(trunk.graph, flows, schedule))]
+    lines += [
+        "",
+        "A training step, per image (GFLOP; a multiply-add is 2)",
+        *_aligned(_step_rows(trunk.graph, flows, schedule)),
+    ]
     return "\n".join(lines)
 
 
 def span(trunk, flow):
     """The units of the trunk that a flow trains."""
-    return [unit for unit in trunk.units
-            if has_weights(trunk.graph, unit) and any(
-                index in flow.layers and cost.learns(trunk.graph, index) for index in unit.layers)]
+    return [
+        unit
+        for unit in trunk.units
+        if has_weights(trunk.graph, unit)
+        and any(index in flow.layers and cost.learns(trunk.graph, index) for index in unit.layers)
+    ]
 
 
 def overlaps(trunk, flows):
@@ -44,19 +54,28 @@ def _flow_rows(trunk, flows):
         backward = sum(costs[i] * ((i in flow.layers) + (i in passing)) for i in flow.layers)
         forward = sum(costs[i] for i in graph.ancestors(graph.index[flow.loss]))
         reach = f"{units[0].name} to {units[-1].name}" if units else "its own branch"
-        yield (flow.loss, f"{flow.weight:.3g}", reach,
-               sum(costs[i] > 0 for i in flow.layers),
-               f"{cost.parameter_bytes(graph, flow.layers) / MEGA:.1f}",
-               f"{2 * forward / GIGA:.2f}", f"{2 * backward / GIGA:.2f}",
-               f"{cost.diff_bytes(graph, flow.layers) / MEGA:.1f}")
+        yield (
+            flow.loss,
+            f"{flow.weight:.3g}",
+            reach,
+            sum(costs[i] > 0 for i in flow.layers),
+            f"{cost.parameter_bytes(graph, flow.layers) / MEGA:.1f}",
+            f"{2 * forward / GIGA:.2f}",
+            f"{2 * backward / GIGA:.2f}",
+            f"{cost.diff_bytes(graph, flow.layers) / MEGA:.1f}",
+        )
 
 
 def _overlap_lines(trunk, flows):
     for here, units in overlaps(trunk, flows):
         count = len(units)
         yield "{} to {} ({} unit{}): trained by {}".format(
-            units[0].name, units[-1].name, count, "s" * (count > 1),
-            ", ".join(flow.loss for flow in here))
+            units[0].name,
+            units[-1].name,
+            count,
+            "s" * (count > 1),
+            ", ".join(flow.loss for flow in here),
+        )
     if not overlaps(trunk, flows):
         yield "No unit is trained by more than one loss."
 
@@ -81,8 +100,12 @@ def _step_rows(graph, flows, schedule):
     standard = cost.total(rows[0][1])
     yield ("", "forward", "weight gradients", "data gradients", "total", "of standard")
     for name, step in rows:
-        yield (name, *(f"{2 * part / GIGA:.2f}" for part in step),
-               f"{2 * cost.total(step) / GIGA:.2f}", f"{cost.total(step) / standard:.3f}")
+        yield (
+            name,
+            *(f"{2 * part / GIGA:.2f}" for part in step),
+            f"{2 * cost.total(step) / GIGA:.2f}",
+            f"{cost.total(step) / standard:.3f}",
+        )
 
 
 def _aligned(rows):
@@ -90,9 +113,13 @@ def _aligned(rows):
     rows = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
-        yield "  " + "  ".join(
-            cell.rjust(width) if _is_number_column(rows, place) else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths))).rstrip()
+        yield (
+            "  "
+            + "  ".join(
+                cell.rjust(width) if _is_number_column(rows, place) else cell.ljust(width)
+                for place, (cell, width) in enumerate(zip(row, widths))
+            ).rstrip()
+        )
 
 
 def _is_number_column(rows, place):

@@ -87,8 +87,12 @@ def _joined(graph, pieces, costs):
     """Units of the pieces between cuts: layers without weights go with the piece before them."""
     joined = []
     for piece in pieces:
-        opens = any(len(graph.layers[i].blobs) and cost.learns(graph, i)
-                    and graph.types[i] not in ("Scale", "Bias", "PReLU") for i in piece)
+        opens = any(
+            len(graph.layers[i].blobs)
+            and cost.learns(graph, i)
+            and graph.types[i] not in ("Scale", "Bias", "PReLU")
+            for i in piece
+        )
         if joined and not opens and not _pools(graph, piece):
             joined[-1].extend(piece)
         elif joined or opens:
@@ -97,8 +101,17 @@ def _joined(graph, pieces, costs):
     for layers in joined:
         work += sum(costs[i] for i in layers)
         blob = graph.tops[max(i for i in layers if graph.types[i] != "Split")][0]
-        units.append(Unit(len(units), _name(graph, layers), tuple(layers), blob,
-                          tuple(graph.net.blobs[blob].shape), graph.levels[layers[-1]], work))
+        units.append(
+            Unit(
+                len(units),
+                _name(graph, layers),
+                tuple(layers),
+                blob,
+                tuple(graph.net.blobs[blob].shape),
+                graph.levels[layers[-1]],
+                work,
+            )
+        )
     return units
 
 
@@ -109,8 +122,17 @@ def _pools(graph, piece):
 def _name(graph, layers):
     """The name of the layer that makes a unit's top, before what follows in place."""
     for index in reversed(layers):
-        if graph.types[index] not in ("ReLU", "BatchNorm", "Scale", "Bias", "Dropout", "PReLU",
-                                      "Split", "LRN", "Flatten"):
+        if graph.types[index] not in (
+            "ReLU",
+            "BatchNorm",
+            "Scale",
+            "Bias",
+            "Dropout",
+            "PReLU",
+            "Split",
+            "LRN",
+            "Flatten",
+        ):
             return graph.names[index]
     return graph.names[layers[0]]
 

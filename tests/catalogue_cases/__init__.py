@@ -24,9 +24,21 @@ class Case:
     is False where BVLC Caffe cannot run the row, or draws random numbers of its own.
     """
 
-    def __init__(self, type, name, options, *bottoms, tops=1, tolerance=1e-6, phase="TRAIN",
-                 params=("normal",) * 4, passes=1, backward="forced", true_gradient=True,
-                 judged=True):
+    def __init__(
+        self,
+        type,
+        name,
+        options,
+        *bottoms,
+        tops=1,
+        tolerance=1e-6,
+        phase="TRAIN",
+        params=("normal",) * 4,
+        passes=1,
+        backward="forced",
+        true_gradient=True,
+        judged=True,
+    ):
         self.type, self.name, self.options = type, name, options
         self.bottoms, self.tops = bottoms, tops
         self.tolerance, self.phase, self.params, self.passes = tolerance, phase, params, passes
@@ -45,15 +57,20 @@ class Case:
         lines = [f"force_backward: {'true' if self.backward == 'forced' else 'false'}"]
         for name, spec in zip(names, self.bottoms):  # noqa: B905 (Python 3.9 reads this)
             dims = " ".join(f"dim: {size}" for size in shape_of(spec))
-            lines.append(f'layer {{ name: "{name}" type: "Input" top: "{name}" '
-                         f"input_param {{ shape {{ {dims} }} }} }}")
+            lines.append(
+                f'layer {{ name: "{name}" type: "Input" top: "{name}" '
+                f"input_param {{ shape {{ {dims} }} }} }}"
+            )
             if self.backward in ("given", "both"):
                 # a factor of 1 to learn: below it there is need of diffs
-                lines.append(f'layer {{ name: "{name}_learnt" type: "Scale" bottom: "{name}" '
-                             f'top: "{name}" scale_param {{ axis: 0 num_axes: 0 }} }}')
+                lines.append(
+                    f'layer {{ name: "{name}_learnt" type: "Scale" bottom: "{name}" '
+                    f'top: "{name}" scale_param {{ axis: 0 num_axes: 0 }} }}'
+                )
         blobs = [f'bottom: "{name}"' for name in names] + [f'top: "{name}"' for name in tops]
-        lines.append(f'layer {{ name: "layer" type: "{self.type}" {" ".join(blobs)} '
-                     f"{self.options} }}")
+        lines.append(
+            f'layer {{ name: "layer" type: "{self.type}" {" ".join(blobs)} {self.options} }}'
+        )
         return "\n".join(lines)
 
 
@@ -137,7 +154,8 @@ def run(net, case, seed, in_place=False):
         results = {f"top{i}": net.blobs[name].data.copy() for i, name in enumerate(tops)}
         for name in tops:
             if case.backward in ("driven", "both") or (
-                    case.backward and not net.blob_loss_weights[name]):
+                case.backward and not net.blob_loss_weights[name]
+            ):
                 blob = net.blobs[name]
                 blob.diff[...] = draw("normal", tuple(blob.data.shape), random)
         if case.backward:
@@ -147,6 +165,8 @@ def run(net, case, seed, in_place=False):
         if not np.array_equal(blob.data, old):
             results[f"param{i}.data"] = blob.data.copy()
     if case.backward:
-        results.update((f"bottom{i}.diff", net.blobs[f"bottom{i}"].diff.copy())
-                       for i in range(len(case.bottoms)))
+        results.update(
+            (f"bottom{i}.diff", net.blobs[f"bottom{i}"].diff.copy())
+            for i in range(len(case.bottoms))
+        )
     return results

@@ -6,14 +6,25 @@ MAP = "4x3x2x5"
 
 
 def _product(name, options, *bottoms, outputs=6, **more):
-    return Case("InnerProduct", name,
-                f"inner_product_param {{ num_output: {outputs} {options} }}", *bottoms, **more)
+    return Case(
+        "InnerProduct",
+        name,
+        f"inner_product_param {{ num_output: {outputs} {options} }}",
+        *bottoms,
+        **more,
+    )
 
 
 def _embed(name, options, bottom, outputs=3, inputs=5, **more):
-    return Case("Embed", name, f"embed_param {{ num_output: {outputs} input_dim: {inputs} "
-                f"{options} }} loss_weight: 1", bottom, true_gradient=False, backward="driven",
-                **more)
+    return Case(
+        "Embed",
+        name,
+        f"embed_param {{ num_output: {outputs} input_dim: {inputs} {options} }} loss_weight: 1",
+        bottom,
+        true_gradient=False,
+        backward="driven",
+        **more,
+    )
 
 
 CASES = [
@@ -43,24 +54,60 @@ CASES = [
     _embed("one_output", "", "6 labels 9", outputs=1, inputs=9),
     _embed("two_passes", "", "6 labels 40", inputs=40, passes=2),
 ]
-CASES += [Case("Parameter", f"shape_{i}", "loss_weight: 1 parameter_param { shape { "
-               + " ".join(f"dim: {size}" for size in shape) + " } }", backward="driven")
-          for i, shape in enumerate([(1,), (3,), (7,), (2, 3), (4, 1), (1, 2, 3), (2, 3, 4, 5),
-                                     (1, 1, 1, 1), (2, 1, 2, 1, 2), (6, 2)])]
-CASES += [Case("Dropout", f"test_{i}", options, shape, phase="TEST")
-          for i, (options, shape) in enumerate([
-              ("", "4x5"), ("", MAP), ("dropout_param { dropout_ratio: 0.3 }", MAP),
-              ("dropout_param { dropout_ratio: 0.9 }", "7"), ("", "3"), ("", "1x1x1x1"),
-              ("dropout_param { dropout_ratio: 0.1 }", "2x3x4"),
-              ("dropout_param { dropout_ratio: 0.7 }", "2x8x1x1"),
-              ("dropout_param { dropout_ratio: 0.25 }", "2x1x3x1x2"),
-              ("dropout_param { dropout_ratio: 0.99 }", "5x2")])]
-CASES += [Case("Dropout", f"train_{i}", options, shape, judged=False)
-          for i, (options, shape) in enumerate([
-              ("", "4x5"), ("", MAP), ("dropout_param { dropout_ratio: 0.3 }", MAP),
-              ("dropout_param { dropout_ratio: 0.9 }", "7"),
-              ("dropout_param { dropout_ratio: 0 }", "2x3x4"),
-              ("dropout_param { dropout_ratio: 0.7 }", "2x64x1x1")])]
+CASES += [
+    Case(
+        "Parameter",
+        f"shape_{i}",
+        "loss_weight: 1 parameter_param { shape { "
+        + " ".join(f"dim: {size}" for size in shape)
+        + " } }",
+        backward="driven",
+    )
+    for i, shape in enumerate(
+        [
+            (1,),
+            (3,),
+            (7,),
+            (2, 3),
+            (4, 1),
+            (1, 2, 3),
+            (2, 3, 4, 5),
+            (1, 1, 1, 1),
+            (2, 1, 2, 1, 2),
+            (6, 2),
+        ]
+    )
+]
+CASES += [
+    Case("Dropout", f"test_{i}", options, shape, phase="TEST")
+    for i, (options, shape) in enumerate(
+        [
+            ("", "4x5"),
+            ("", MAP),
+            ("dropout_param { dropout_ratio: 0.3 }", MAP),
+            ("dropout_param { dropout_ratio: 0.9 }", "7"),
+            ("", "3"),
+            ("", "1x1x1x1"),
+            ("dropout_param { dropout_ratio: 0.1 }", "2x3x4"),
+            ("dropout_param { dropout_ratio: 0.7 }", "2x8x1x1"),
+            ("dropout_param { dropout_ratio: 0.25 }", "2x1x3x1x2"),
+            ("dropout_param { dropout_ratio: 0.99 }", "5x2"),
+        ]
+    )
+]
+CASES += [
+    Case("Dropout", f"train_{i}", options, shape, judged=False)
+    for i, (options, shape) in enumerate(
+        [
+            ("", "4x5"),
+            ("", MAP),
+            ("dropout_param { dropout_ratio: 0.3 }", MAP),
+            ("dropout_param { dropout_ratio: 0.9 }", "7"),
+            ("dropout_param { dropout_ratio: 0 }", "2x3x4"),
+            ("dropout_param { dropout_ratio: 0.7 }", "2x64x1x1"),
+        ]
+    )
+]
 
 IN_PLACE = ["Dropout"]
 REFUSED = [

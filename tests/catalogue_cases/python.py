@@ -4,9 +4,14 @@ from . import Case
 
 
 def _python(layer, name, *bottoms, param_str="", options="", **more):
-    return Case("Python", f"{layer}_{name}",
-                f'python_param {{ module: "user_layers" layer: "{layer}" '
-                f"param_str: '{param_str}' }} {options}", *bottoms, **more)
+    return Case(
+        "Python",
+        f"{layer}_{name}",
+        f'python_param {{ module: "user_layers" layer: "{layer}" '
+        f"param_str: '{param_str}' }} {options}",
+        *bottoms,
+        **more,
+    )
 
 
 CASES = [
@@ -28,11 +33,24 @@ CASES = [
 
 USER = 'python_param { module: "%s" layer: "%s" }'
 REFUSED = [
-    ("Python", USER % ("no_such_module", "X"), [], "cannot import module 'no_such_module': "
-     "ModuleNotFoundError: .* put the folder that holds it on PYTHONPATH"),
+    (
+        "Python",
+        USER % ("no_such_module", "X"),
+        [],
+        "cannot import module 'no_such_module': "
+        "ModuleNotFoundError: .* put the folder that holds it on PYTHONPATH",
+    ),
     ("Python", USER % ("user_layers", "Time"), [], "has no class 'Time'; did you mean 'Times'"),
-    ("Python", USER % ("user_layers", "NoLayer"), [], "must be a class that derives from "
-     "caffe.Layer; found <class"),
-    ("Python", USER % ("user_layers", "Distance"), ["2x3"],
-     r"user_layers.Distance.setup raised ValueError: Distance needs two bottoms"),
+    (
+        "Python",
+        USER % ("user_layers", "NoLayer"),
+        [],
+        "must be a class that derives from caffe.Layer; found <class",
+    ),
+    (
+        "Python",
+        USER % ("user_layers", "Distance"),
+        ["2x3"],
+        r"user_layers.Distance.setup raised ValueError: Distance needs two bottoms",
+    ),
 ]

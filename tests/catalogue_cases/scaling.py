@@ -24,12 +24,20 @@ SHARED = [
     ("five_axes", "axis: 2 num_axes: 2", "2x2x3x2x2"),
 ]
 
-CASES = [Case("Scale", name, f"scale_param {{ {options} }}", *bottoms)
-         for name, options, *bottoms in SHARED] + [
-    Case("Scale", f"{name}_bias", f"scale_param {{ bias_term: true {options} }}", *bottoms)
-    for name, options, *bottoms in SHARED] + [
-    Case("Bias", name, f"bias_param {{ {options} }}", *bottoms)
-    for name, options, *bottoms in SHARED]
+CASES = (
+    [
+        Case("Scale", name, f"scale_param {{ {options} }}", *bottoms)
+        for name, options, *bottoms in SHARED
+    ]
+    + [
+        Case("Scale", f"{name}_bias", f"scale_param {{ bias_term: true {options} }}", *bottoms)
+        for name, options, *bottoms in SHARED
+    ]
+    + [
+        Case("Bias", name, f"bias_param {{ {options} }}", *bottoms)
+        for name, options, *bottoms in SHARED
+    ]
+)
 
 IN_PLACE = ["Scale", "Bias"]
 

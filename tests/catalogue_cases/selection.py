@@ -17,12 +17,16 @@ def _tile(name, options, bottom):
     return Case("Tile", name, f"tile_param {{ {options} }}", bottom)
 
 
-CASES = [_reduction(f"{name}_{operation}", f"operation: {operation} {options}", bottom,
-                    tolerance=1e-5)
-         for operation in ("SUM", "ASUM", "SUMSQ", "MEAN")
-         for name, options, bottom in [("axis_0", "", MAP), ("axis_1", "axis: 1", MAP),
-                                       ("axis_last", "axis: -1 coeff: 2", MAP),
-                                       ("vector", "coeff: -0.5", "7")]]
+CASES = [
+    _reduction(f"{name}_{operation}", f"operation: {operation} {options}", bottom, tolerance=1e-5)
+    for operation in ("SUM", "ASUM", "SUMSQ", "MEAN")
+    for name, options, bottom in [
+        ("axis_0", "", MAP),
+        ("axis_1", "axis: 1", MAP),
+        ("axis_last", "axis: -1 coeff: 2", MAP),
+        ("vector", "coeff: -0.5", "7"),
+    ]
+]
 CASES += [
     _argmax("plain", "", "4x5"),
     _argmax("map", "", MAP),
@@ -52,21 +56,31 @@ CASES += [
 
 def _with_index(type, name, *bottoms, tops=1):
     """A row with gradients to all bottoms but the last, the index."""
-    options = ("propagate_down: true " * (len(bottoms) - 1) + "propagate_down: false "
-               + "loss_weight: 1 " * tops)
+    options = (
+        "propagate_down: true " * (len(bottoms) - 1)
+        + "propagate_down: false "
+        + "loss_weight: 1 " * tops
+    )
     return [Case(type, name, options, *bottoms, tops=tops, backward="both")]
 
 
 for shape, selector in (("9x2", "9"), ("8x3x2x2", "8x1x1x1"), ("9", "9"), ("7x2x2", "7x1")):
     for others in ([], [shape], [shape, f"{selector.split('x')[0]}x2"]):
-        CASES += _with_index("Filter", f"{shape}_{len(others)}", shape, *others,
-                             f"{selector} flags", tops=1 + len(others))
+        CASES += _with_index(
+            "Filter",
+            f"{shape}_{len(others)}",
+            shape,
+            *others,
+            f"{selector} flags",
+            tops=1 + len(others),
+        )
 CASES += _with_index("Filter", "all", "4x3", "4 constant 1")
 CASES += _with_index("Filter", "weights", "6x3", "6 labels 3")
 for shape in ("4x3", "5", "3x2x2x3", "2x4x2"):
     for items in (1, 3, 8):
-        CASES += _with_index("BatchReindex", f"{shape}_{items}", shape,
-                             f"{items} labels {shape.split('x')[0]}")
+        CASES += _with_index(
+            "BatchReindex", f"{shape}_{items}", shape, f"{items} labels {shape.split('x')[0]}"
+        )
 
 REFUSED = [
     ("ArgMax", "argmax_param { top_k: 6 }", ["4x5"], "top_k must be 1 to 5.*found 6"),

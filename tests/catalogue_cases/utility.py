@@ -34,16 +34,26 @@ CASES = [
     _eltwise("sum_coeff_3", "coeff: 1 coeff: 0 coeff: 3", "4x5", "4x5", "4x5"),
     _eltwise("prod", "operation: PROD", MAP, MAP),
     _eltwise("prod_3", "operation: PROD", "4x5", "4x5", "4x5"),
-    _eltwise("prod_unstable", "operation: PROD stable_prod_grad: false", f"{MAP} positive",
-             f"{MAP} positive"),
-    _eltwise("prod_unstable_3", "operation: PROD stable_prod_grad: false", "6 positive",
-             "6 positive", "6 positive"),
+    _eltwise(
+        "prod_unstable",
+        "operation: PROD stable_prod_grad: false",
+        f"{MAP} positive",
+        f"{MAP} positive",
+    ),
+    _eltwise(
+        "prod_unstable_3",
+        "operation: PROD stable_prod_grad: false",
+        "6 positive",
+        "6 positive",
+        "6 positive",
+    ),
     _eltwise("prod_zeros", "operation: PROD", "4x5 flags", "4x5"),
     _eltwise("max", "operation: MAX", MAP, MAP),
     _eltwise("max_4", "operation: MAX", "4x5", "4x5", "4x5", "4x5"),
     _eltwise("max_ties", "operation: MAX", "4x9 flags", "4x9 flags", true_gradient=False),
-    _eltwise("max_ties_3", "operation: MAX", "4x9 flags", "4x9 flags", "4x9 flags",
-             true_gradient=False),
+    _eltwise(
+        "max_ties_3", "operation: MAX", "4x9 flags", "4x9 flags", "4x9 flags", true_gradient=False
+    ),
     _eltwise("max_coeff", "operation: MAX coeff: 2 coeff: 3", "4x5", "4x5"),
     _concat("plain", "", "2x3x4x5", "2x1x4x5"),
     _concat("three", "", "2x3x2x2", "2x1x2x2", "2x4x2x2"),
@@ -94,16 +104,25 @@ CASES = [
     _reshape("axis_minus", [4, 5, 1], MAP, "axis: -3 num_axes: 2"),
     Case("Split", "one", "", MAP),
 ]
-CASES += [Case("Split", f"{tops}_{shape}", "", shape, tops=tops)
-          for tops in (2, 3, 5) for shape in ("4", "3x4", MAP)]
-CASES += [Case("Silence", f"{len(bottoms)}_{bottoms[0]}", "", *bottoms, tops=0)
-          for shape in ("3", "3x4", "2x3x2", MAP) for bottoms in ([shape], [shape] * 2,
-                                                                 [shape, "7", "1x2"])]
+CASES += [
+    Case("Split", f"{tops}_{shape}", "", shape, tops=tops)
+    for tops in (2, 3, 5)
+    for shape in ("4", "3x4", MAP)
+]
+CASES += [
+    Case("Silence", f"{len(bottoms)}_{bottoms[0]}", "", *bottoms, tops=0)
+    for shape in ("3", "3x4", "2x3x2", MAP)
+    for bottoms in ([shape], [shape] * 2, [shape, "7", "1x2"])
+]
 
 REFUSED = [
     ("Eltwise", "eltwise_param { coeff: 1 }", ["2x3", "2x3"], "coeff has 1 values for 2 bottoms"),
-    ("Eltwise", "eltwise_param { operation: PROD coeff: 1 coeff: 2 }", ["3", "3"],
-     "coeff is for operation SUM"),
+    (
+        "Eltwise",
+        "eltwise_param { operation: PROD coeff: 1 coeff: 2 }",
+        ["3", "3"],
+        "coeff is for operation SUM",
+    ),
     ("Eltwise", "", ["2x3", "2x4"], r"bottom 1 has shape \(2, 4\).*like the first, \(2, 3\)"),
     ("Concat", "", ["2x3x4", "2x3x5"], r"bottom 1 has shape \(2, 3, 5\); all sizes but"),
     ("Concat", "concat_param { axis: 0 concat_dim: 0 }", ["2", "3"], "both axis and concat_dim"),

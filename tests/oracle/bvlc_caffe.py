@@ -18,9 +18,15 @@ def prefix():
 def run(cwd, *command):
     """Run a command with BVLC Caffe in the folder `cwd`; its standard output."""
     own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run([*prefix(), *map(str, command)], cwd=cwd, text=True,
-                          env={"OMP_NUM_THREADS": "1", **own}, capture_output=True)
+    done = subprocess.run(
+        [*prefix(), *map(str, command)],
+        cwd=cwd,
+        text=True,
+        env={"OMP_NUM_THREADS": "1", **own},
+        capture_output=True,
+    )
     if done.returncode:
-        raise RuntimeError(f"{command} gave {done.returncode}:\n{done.stdout[-500:]}\n"
-                           f"{done.stderr[-2000:]}")
+        raise RuntimeError(
+            f"{command} gave {done.returncode}:\n{done.stdout[-500:]}\n{done.stderr[-2000:]}"
+        )
     return done.stdout

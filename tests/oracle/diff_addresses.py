@@ -13,8 +13,9 @@ import resource
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-os.environ.setdefault("CAFFE_ROOT", os.path.dirname(os.path.dirname(
-    importlib.util.find_spec("caffe").origin)))
+os.environ.setdefault(
+    "CAFFE_ROOT", os.path.dirname(os.path.dirname(importlib.util.find_spec("caffe").origin))
+)
 sys.path[:0] = [ROOT, os.path.join(ROOT, "tests")]
 
 import relay_cases  # noqa: E402
@@ -41,9 +42,12 @@ def main(model, folder):
     iterate([backward.choose(net, planned)], lambda: None)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     addresses = []
-    iterate([backward.choose(net, [flow]) for flow in planned or ()],
-            lambda: addresses.append({name: blob.diff.__array_interface__["data"][0]
-                                      for name, blob in net.blobs.items()}))
+    iterate(
+        [backward.choose(net, [flow]) for flow in planned or ()],
+        lambda: addresses.append(
+            {name: blob.diff.__array_interface__["data"][0] for name, blob in net.blobs.items()}
+        ),
+    )
     print(json.dumps({"addresses": addresses, "peak_bytes": peak}))
 
 

@@ -21,19 +21,23 @@ LIVE = ROOT / "build" / "live"
 
 def main(pytest_arguments):
     if not bvlc_caffe.prefix():
-        sys.exit("ORACLE_RUN must say how to run a command with BVLC Caffe, for instance "
-                 'ORACLE_RUN="bash ../shared/oracle/run.sh"')
+        sys.exit(
+            "ORACLE_RUN must say how to run a command with BVLC Caffe, for instance "
+            'ORACLE_RUN="bash ../shared/oracle/run.sh"'
+        )
     copy_tree()
     record()
-    return run_here("-m", "pytest", "-p", "no:cacheprovider", "--ignore", "tests/oracle",
-                    *pytest_arguments)
+    return run_here(
+        "-m", "pytest", "-p", "no:cacheprovider", "--ignore", "tests/oracle", *pytest_arguments
+    )
 
 
 def copy_tree():
     """The tracked files, as they now are, in LIVE."""
     shutil.rmtree(LIVE, ignore_errors=True)
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, text=True,
-                             capture_output=True).stdout
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, text=True, capture_output=True
+    ).stdout
     for name in filter(None, tracked.split("\0")):
         if (ROOT / name).is_file():
             (LIVE / name).parent.mkdir(parents=True, exist_ok=True)
@@ -59,8 +63,9 @@ def record():
 
 def run_here(*arguments):
     """Run this Python in LIVE, with the copy's engine; its exit status."""
-    return subprocess.run([sys.executable, *arguments], cwd=LIVE,
-                          env={**os.environ, "PYTHONPATH": "python:."}).returncode
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=LIVE, env={**os.environ, "PYTHONPATH": "python:."}
+    ).returncode
 
 
 if __name__ == "__main__":

@@ -37,8 +37,11 @@ def main(models):
         os.mkdir("runs")
         for model in models:
             deploy, training, standard = load(os.path.join(ROOT, "prototxt", model))
-            print(f"{model}: {deploy} parameters in deploy, {training} in the training net, "
-                  f"{standard} without branches", flush=True)
+            print(
+                f"{model}: {deploy} parameters in deploy, {training} in the training net, "
+                f"{standard} without branches",
+                flush=True,
+            )
     print(f"{len(models)} models load")
 
 
@@ -67,8 +70,12 @@ def load(folder):
 
 def parameters(net):
     """How many numbers a net learns: all parameters except BatchNorm's statistics."""
-    return sum(int(np.prod(blob.shape)) for layer in net.layers
-               for blob in layer.blobs if layer.type != "BatchNorm")
+    return sum(
+        int(np.prod(blob.shape))
+        for layer in net.layers
+        for blob in layer.blobs
+        if layer.type != "BatchNorm"
+    )
 
 
 def _shrink_data(net):
@@ -87,8 +94,9 @@ def _write_lmdb(path, side):
     environment = lmdb.open(path, map_size=1 << 26)
     with environment.begin(write=True) as transaction:
         for label in range(4):
-            datum = caffe_pb2.Datum(channels=3, height=side, width=side, label=label,
-                                    data=bytes(3 * side * side))
+            datum = caffe_pb2.Datum(
+                channels=3, height=side, width=side, label=label, data=bytes(3 * side * side)
+            )
             transaction.put(b"%08d" % label, datum.SerializeToString())
     environment.close()
 

@@ -41,8 +41,9 @@ def record_family(family, cases, seeds, folder):
             index[f"{case.key}/{seed}"] = {what: a.shape for what, a in results.items()}
             values += [array.ravel() for array in results.values()]
     path = os.path.join(folder, f"catalogue_{family}.npz")
-    np.savez_compressed(path, index=json.dumps(index),
-                        values=np.concatenate(values).astype(np.float32))
+    np.savez_compressed(
+        path, index=json.dumps(index), values=np.concatenate(values).astype(np.float32)
+    )
     print(f"{path}: {len(index)} runs, {os.path.getsize(path)} bytes")
 
 

@@ -23,8 +23,14 @@ def main(out):
     with tempfile.TemporaryDirectory() as folder:
         command_cases.write_files(folder, caffe)
         for name, words in command_cases.COMMANDS.items():
-            done = subprocess.run(words, cwd=folder, stdout=subprocess.PIPE,
-                                  stderr=subprocess.STDOUT, text=True, check=True)
+            done = subprocess.run(
+                words,
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=True,
+            )
             found[name] = command_cases.plain(done.stdout)
         found["features"] = command_cases.features(folder)
     with open(out, "w") as file:

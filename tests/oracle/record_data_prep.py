@@ -15,8 +15,14 @@ import numpy as np
 GOLDEN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "golden")
 
 # name of the image: its shape; in the order of the list file
-IMAGES = {"a.jpg": (20, 26, 3), "b.JPEG": (25, 17, 3), "sub dir/c.png": (18, 18, 3),
-          "gray.png": (16, 14), "alpha.png": (12, 12, 4), "e.bmp": (10, 13, 3)}
+IMAGES = {
+    "a.jpg": (20, 26, 3),
+    "b.JPEG": (25, 17, 3),
+    "sub dir/c.png": (18, 18, 3),
+    "gray.png": (16, 14),
+    "alpha.png": (12, 12, 4),
+    "e.bmp": (10, 13, 3),
+}
 LABELS = [3, 0, 7, 1, 2, 5]
 
 # name: flags of convert_imageset
@@ -45,12 +51,13 @@ def cifar_rows():
 
 def _make_images(root):
     import skimage.io
+
     for k, (name, shape) in enumerate(IMAGES.items()):
-        y, x = np.mgrid[:shape[0], :shape[1]]
+        y, x = np.mgrid[: shape[0], : shape[1]]
         waves = [127 + 90 * np.sin(x / 4.0 + c + k) + 30 * np.cos(y / (3.0 + c)) for c in range(4)]
         pixels = np.stack(waves, axis=2) + np.random.RandomState(k).normal(0, 4, shape[:2] + (4,))
         pixels = pixels.clip(0, 255).astype(np.uint8)
-        pixels = pixels[:, :, 0] if len(shape) == 2 else pixels[:, :, :shape[2]]
+        pixels = pixels[:, :, 0] if len(shape) == 2 else pixels[:, :, : shape[2]]
         path = os.path.join(root, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         skimage.io.imsave(path, pixels, check_contrast=False)
@@ -58,6 +65,7 @@ def _make_images(root):
 
 def _records(db):
     import lmdb
+
     with lmdb.open(db, readonly=True, lock=False) as env, env.begin() as txn:
         return list(txn.cursor())
 

@@ -1,6 +1,6 @@
 """Record what BVLC Caffe's caffe.io makes of the cases below, for tests/test_io.py.
 
-    bash ../shared/oracle/run.sh python3 tests/oracle/record_io.py     (writes tests/golden/io.npz)
+bash ../shared/oracle/run.sh python3 tests/oracle/record_io.py     (writes tests/golden/io.npz)
 """
 
 import os
@@ -29,25 +29,45 @@ RESIZE = {
 # name: image shape, net input shape, settings of the Transformer
 TRANSFORM = {
     "plain": ((12, 10, 3), (1, 12, 10, 3), {}),
-    "imagenet": ((30, 40, 3), (10, 3, 24, 20), {
-        "transpose": (2, 0, 1), "channel_swap": (2, 1, 0), "raw_scale": 255,
-        "mean": np.array([104.0, 117.0, 123.0])}),
-    "pixel_mean": ((20, 20, 3), (1, 3, 20, 20), {
-        "transpose": (2, 0, 1), "raw_scale": 255, "mean": "pixels", "input_scale": 0.017}),
-    "mean_of_other_size": ((20, 20, 3), (1, 3, 20, 20), {
-        "transpose": (2, 0, 1), "mean": "larger", "input_scale": 2.0}),
+    "imagenet": (
+        (30, 40, 3),
+        (10, 3, 24, 20),
+        {
+            "transpose": (2, 0, 1),
+            "channel_swap": (2, 1, 0),
+            "raw_scale": 255,
+            "mean": np.array([104.0, 117.0, 123.0]),
+        },
+    ),
+    "pixel_mean": (
+        (20, 20, 3),
+        (1, 3, 20, 20),
+        {"transpose": (2, 0, 1), "raw_scale": 255, "mean": "pixels", "input_scale": 0.017},
+    ),
+    "mean_of_other_size": (
+        (20, 20, 3),
+        (1, 3, 20, 20),
+        {"transpose": (2, 0, 1), "mean": "larger", "input_scale": 2.0},
+    ),
     "gray": ((20, 20, 1), (1, 1, 20, 20), {"transpose": (2, 0, 1), "mean": "plane"}),
 }
 
-OVERSAMPLE = {"even": ((16, 20, 3), (10, 12)), "odd": ((15, 18, 1), (8, 7)),
-              "whole": ((6, 5, 2), (6, 5))}
+OVERSAMPLE = {
+    "even": ((16, 20, 3), (10, 12)),
+    "odd": ((15, 18, 1), (8, 7)),
+    "whole": ((6, 5, 2), (6, 5)),
+}
 
 # name: shape of the image file, its type and extension, color argument of load_image
 LOAD = {
-    "png": ((9, 11, 3), np.uint8, "png", True), "png_as_gray": ((9, 11, 3), np.uint8, "png", False),
-    "gray": ((9, 11), np.uint8, "png", True), "gray_as_gray": ((9, 11), np.uint8, "png", False),
-    "alpha": ((9, 11, 4), np.uint8, "png", True), "deep": ((9, 11), np.uint16, "png", False),
-    "jpeg": ((16, 24, 3), np.uint8, "jpg", True), "jpeg_gray": ((16, 24), np.uint8, "jpg", True),
+    "png": ((9, 11, 3), np.uint8, "png", True),
+    "png_as_gray": ((9, 11, 3), np.uint8, "png", False),
+    "gray": ((9, 11), np.uint8, "png", True),
+    "gray_as_gray": ((9, 11), np.uint8, "png", False),
+    "alpha": ((9, 11, 4), np.uint8, "png", True),
+    "deep": ((9, 11), np.uint16, "png", False),
+    "jpeg": ((16, 24, 3), np.uint8, "jpg", True),
+    "jpeg_gray": ((16, 24), np.uint8, "jpg", True),
 }
 
 RNG_SEED = 7
@@ -63,8 +83,11 @@ def mean_of(kind, channels, size):
     if not isinstance(kind, str):
         return kind
     rng = np.random.RandomState(RNG_SEED + 1)
-    shape = {"pixels": (channels,) + size, "plane": size,
-             "larger": (channels, size[0] + 7, size[1] + 3)}[kind]
+    shape = {
+        "pixels": (channels,) + size,
+        "plane": size,
+        "larger": (channels, size[0] + 7, size[1] + 3),
+    }[kind]
     return rng.rand(*shape) * 100
 
 
@@ -81,6 +104,7 @@ def transformer_of(io, case):
 
 def _record_files(record, io):
     import skimage.io
+
     imread = skimage.io.imread
     # The original calls imread(as_grey=...), which scikit-image renamed to as_gray.
     skimage.io.imread = lambda path, as_grey: imread(path, as_gray=as_grey)
@@ -95,6 +119,7 @@ def _record_files(record, io):
 
 def main():
     from caffe import io
+
     record = {}
     for name, (shape, size, order) in RESIZE.items():
         record["resize/" + name] = io.resize_image(image(shape), size, order)
@@ -112,7 +137,8 @@ def main():
     record["blobproto"] = np.frombuffer(blob.SerializeToString(), np.uint8)
     record["blobproto_array"] = io.blobproto_to_array(blob)
     record["blobprotovector"] = np.frombuffer(
-        io.arraylist_to_blobprotovector_str([values, values[0]]), np.uint8)
+        io.arraylist_to_blobprotovector_str([values, values[0]]), np.uint8
+    )
     for kind in (np.float32, np.uint8):
         datum = io.array_to_datum((values * 50).astype(kind), 5)
         record["datum/" + kind.__name__] = np.frombuffer(datum.SerializeToString(), np.uint8)

@@ -13,20 +13,35 @@ import os
 
 from google.protobuf import text_format
 
-GOLDEN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "golden",
-                      "net_spec.json")
+GOLDEN = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "golden", "net_spec.json"
+)
 
 
 def lenet(spec):
     """Named layers, a layer with two tops, in-place ReLU, dicts, constants."""
     L, P, n = spec.layers, spec.params, spec.NetSpec()
-    n.data, n.label = L.Data(batch_size=64, backend=P.Data.LMDB, source="train_lmdb",
-                             transform_param=dict(scale=1. / 255), ntop=2)
-    n.conv1 = L.Convolution(n.data, kernel_size=5, num_output=20,
-                            weight_filler=dict(type="xavier"), param=dict(lr_mult=2))
+    n.data, n.label = L.Data(
+        batch_size=64,
+        backend=P.Data.LMDB,
+        source="train_lmdb",
+        transform_param=dict(scale=1.0 / 255),
+        ntop=2,
+    )
+    n.conv1 = L.Convolution(
+        n.data,
+        kernel_size=5,
+        num_output=20,
+        weight_filler=dict(type="xavier"),
+        param=dict(lr_mult=2),
+    )
     n.pool1 = L.Pooling(n.conv1, kernel_size=2, stride=2, pool=P.Pooling.AVE)
-    n.fc1 = L.InnerProduct(n.pool1, num_output=500, weight_filler=dict(type="xavier"),
-                           param=[dict(lr_mult=1), dict(lr_mult=2, decay_mult=0)])
+    n.fc1 = L.InnerProduct(
+        n.pool1,
+        num_output=500,
+        weight_filler=dict(type="xavier"),
+        param=[dict(lr_mult=1), dict(lr_mult=2, decay_mult=0)],
+    )
     n.relu1 = L.ReLU(n.fc1, in_place=True)
     n.score = L.InnerProduct(n.relu1, num_output=10)
     n.loss = L.SoftmaxWithLoss(n.score, n.label)
@@ -90,8 +105,14 @@ def fields_of_the_layer(spec):
     n.data = L.Input(input_param=dict(shape=dict(dim=[4, 3])), name="pixels")
     n.drop = L.Dropout(n.data, dropout_ratio=0.25, include=dict(phase=0, not_stage=["a", "b"]))
     n.scaled = L.Scale(n.drop, axis=0, num_axes=-1, bias_term=True, propagate_down=False)
-    n.loss = L.SoftmaxWithLoss(n.scaled, n.data, loss_weight=0.5, phase=1, propagate_down=[1, 0],
-                               loss_param=dict(normalization=P.Loss.VALID, ignore_label=255))
+    n.loss = L.SoftmaxWithLoss(
+        n.scaled,
+        n.data,
+        loss_weight=0.5,
+        phase=1,
+        propagate_down=[1, 0],
+        loss_param=dict(normalization=P.Loss.VALID, ignore_label=255),
+    )
     n.top2 = L.Accuracy(n.scaled, n.data, top_k=2, exclude=[dict(stage="x"), dict(min_level=2)])
     return n.to_proto()
 
@@ -111,9 +132,15 @@ def assigned(spec):
     """assign_proto on a message of any kind."""
     pb = importlib.import_module("caffe.proto.caffe_pb2")
     solver = pb.SolverParameter()
-    for name, value in dict(net="x.prototxt", test_iter=[1, 2], stepvalue=9, base_lr=0.1,
-                            train_state=dict(stage="a", level=1), solver_mode=1,
-                            test_state=[dict(stage=["a", "b"]), {}]).items():
+    for name, value in dict(
+        net="x.prototxt",
+        test_iter=[1, 2],
+        stepvalue=9,
+        base_lr=0.1,
+        train_state=dict(stage="a", level=1),
+        solver_mode=1,
+        test_state=[dict(stage=["a", "b"]), {}],
+    ).items():
         spec.assign_proto(solver, name, value)
     return solver
 
@@ -121,21 +148,41 @@ def assigned(spec):
 def table_of_parameters(spec):
     """param_name_dict, told as the bottoms of one layer."""
     pb = importlib.import_module("caffe.proto.caffe_pb2")
-    return pb.LayerParameter(bottom=sorted(f"{stem}: {field}" for stem, field
-                                           in spec.param_name_dict().items()))
+    return pb.LayerParameter(
+        bottom=sorted(f"{stem}: {field}" for stem, field in spec.param_name_dict().items())
+    )
 
 
 def constants(spec):
     """Constants of params, told as the bottoms of one layer."""
     P, pb = spec.params, importlib.import_module("caffe.proto.caffe_pb2")
-    values = {"MAX": P.Pooling.MAX, "AVE": P.Pooling.AVE, "LEVELDB": P.Data.LEVELDB,
-              "SUM": P.Eltwise.SUM, "PROD": P.Eltwise.PROD, "FAN_OUT": P.Filler.FAN_OUT,
-              "LMDB": P.Data.DB.Value("LMDB"), "L1": P.HingeLoss.L1, "BATCH": P.Loss.BATCH_SIZE}
+    values = {
+        "MAX": P.Pooling.MAX,
+        "AVE": P.Pooling.AVE,
+        "LEVELDB": P.Data.LEVELDB,
+        "SUM": P.Eltwise.SUM,
+        "PROD": P.Eltwise.PROD,
+        "FAN_OUT": P.Filler.FAN_OUT,
+        "LMDB": P.Data.DB.Value("LMDB"),
+        "L1": P.HingeLoss.L1,
+        "BATCH": P.Loss.BATCH_SIZE,
+    }
     return pb.LayerParameter(bottom=[f"{name} {value}" for name, value in values.items()])
 
 
-SCRIPTS = [lenet, automatic_names, one_top, half_named, several_tops, no_top, fields_of_the_layer,
-           custom_layers, assigned, table_of_parameters, constants]
+SCRIPTS = [
+    lenet,
+    automatic_names,
+    one_top,
+    half_named,
+    several_tops,
+    no_top,
+    fields_of_the_layer,
+    custom_layers,
+    assigned,
+    table_of_parameters,
+    constants,
+]
 
 
 def main():

@@ -18,5 +18,6 @@ import old_style_script  # noqa: E402
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         old_style_script.main(folder)
-        shutil.copy(os.path.join(folder, "found.npz"),
-                    os.path.join(TESTS, "golden", "old_style_script.npz"))
+        shutil.copy(
+            os.path.join(folder, "found.npz"), os.path.join(TESTS, "golden", "old_style_script.npz")
+        )

@@ -28,8 +28,19 @@ except ImportError:  # caffe.draw only needs it to draw
 import caffe  # noqa: E402
 
 MODULES = ["", "_caffe", "pycaffe", "io", "classifier", "detector", "coord_map", "draw", "net_spec"]
-CLASSES = ["Net", "Blob", "BlobVec", "Layer", "Solver", "SGDSolver", "Classifier", "Detector",
-           "Timer", "NetSpec", "SolverParameter"]
+CLASSES = [
+    "Net",
+    "Blob",
+    "BlobVec",
+    "Layer",
+    "Solver",
+    "SGDSolver",
+    "Classifier",
+    "Detector",
+    "Timer",
+    "NetSpec",
+    "SolverParameter",
+]
 
 
 def signature(thing):
@@ -72,6 +83,7 @@ def record_names():
 def debug_lines(folder):
     """What a net with debug_info logs, without glog's prefix."""
     import pycaffe_cases
+
     path = os.path.join(folder, "log")
     kept = os.dup(2)
     with open(path, "w") as file:
@@ -94,16 +106,24 @@ def main(out):
     write(os.path.join(out, "pycaffe_names.json"), record_names())
     import caffe.draw
     import pycaffe_cases
+
     # pycaffe's own needs a scikit-image that still has as_grey
     caffe.io.load_image = lambda name: (pycaffe_cases.stored_image() / 255.0).astype(np.float32)
     arrays = {}
     with tempfile.TemporaryDirectory() as folder:
         for kind in (pycaffe_cases.classify, pycaffe_cases.detect, pycaffe_cases.batched):
-            arrays.update(("%s/%s" % (kind.__name__, name), array)
-                          for name, array in kind(folder).items())
-        write(os.path.join(out, "pycaffe.json"), {
-            "maps": pycaffe_cases.coordinate_maps(), "crop": pycaffe_cases.crop_text(),
-            "labels": pycaffe_cases.labels(caffe.draw), "debug": debug_lines(folder)})
+            arrays.update(
+                ("%s/%s" % (kind.__name__, name), array) for name, array in kind(folder).items()
+            )
+        write(
+            os.path.join(out, "pycaffe.json"),
+            {
+                "maps": pycaffe_cases.coordinate_maps(),
+                "crop": pycaffe_cases.crop_text(),
+                "labels": pycaffe_cases.labels(caffe.draw),
+                "debug": debug_lines(folder),
+            },
+        )
     np.savez_compressed(os.path.join(out, "pycaffe.npz"), **arrays)
     print("pycaffe.npz: %d arrays" % len(arrays))
 

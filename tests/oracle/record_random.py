@@ -59,8 +59,9 @@ def data_layers(type, seed, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", default=os.path.join(os.path.dirname(HERE), "golden",
-                                                      "random.npz"))
+    parser.add_argument(
+        "--out", default=os.path.join(os.path.dirname(HERE), "golden", "random.npz")
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("types", nargs="*")
     args = parser.parse_args()
@@ -70,13 +71,18 @@ def main():
         data_cases.write_files(caffe_pb2, folder)
         for type in args.types or [*random_cases.DRAWERS, *random_data_cases.DRAWERS, "nets"]:
             for seed in args.seeds:
-                for name, found in (nets(seed) if type == "nets" else
-                                    layers(type, seed) if type in random_cases.DRAWERS else
-                                    data_layers(type, seed, folder)):
+                for name, found in (
+                    nets(seed)
+                    if type == "nets"
+                    else layers(type, seed)
+                    if type in random_cases.DRAWERS
+                    else data_layers(type, seed, folder)
+                ):
                     index[name] = {what: shape for what, (shape, _) in found.items()}
                     values += [projections for _, projections in found.values()]
-    np.savez_compressed(args.out, index=json.dumps(index),
-                        values=np.concatenate(values).astype(np.float32))
+    np.savez_compressed(
+        args.out, index=json.dumps(index), values=np.concatenate(values).astype(np.float32)
+    )
     print(f"{args.out}: {len(index)} rows, {os.path.getsize(args.out)} bytes")
 
 

@@ -12,8 +12,9 @@ import shutil
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-os.environ.setdefault("CAFFE_ROOT", os.path.dirname(os.path.dirname(
-    importlib.util.find_spec("caffe").origin)))
+os.environ.setdefault(
+    "CAFFE_ROOT", os.path.dirname(os.path.dirname(importlib.util.find_spec("caffe").origin))
+)
 sys.path[:0] = [ROOT, os.path.join(ROOT, "tests")]
 
 import numpy as np  # noqa: E402
@@ -33,7 +34,8 @@ def main(out):
         recorded[f"{name}/loss"] = np.float32([losses[key] for key in sorted(losses)])
         recorded[f"{name}/blobs"] = np.array(sorted(gradients))
         recorded[f"{name}/digests"] = np.float32(
-            [relay_cases.digest(gradients[key]) for key in sorted(gradients)])
+            [relay_cases.digest(gradients[key]) for key in sorted(gradients)]
+        )
         count += len(gradients)
     shutil.rmtree(folder)
     np.savez_compressed(out, **recorded)

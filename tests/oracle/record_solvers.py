@@ -36,8 +36,11 @@ def write(folder):
 def record(folder, out):
     """Record the cases; continue from the other engine's snapshots and from this one's."""
     with tempfile.TemporaryDirectory() as scratch:
-        cases = {"%s/%s" % (name, key): array for name in solver_cases.CASES
-                 for key, array in solver_cases.run(name, scratch).items()}
+        cases = {
+            "%s/%s" % (name, key): array
+            for name in solver_cases.CASES
+            for key, array in solver_cases.run(name, scratch).items()
+        }
         save(os.path.join(out, "solvers.npz"), cases)
         snapshots = {}
         for name in solver_cases.SNAPSHOTS:

@@ -18,8 +18,9 @@ from google.protobuf import text_format
 import caffe
 from caffe.proto import caffe_pb2
 
-FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
-                      "golden", "upgrade")
+FOLDER = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "golden", "upgrade"
+)
 
 
 def upgrade(tool, old, new):
@@ -49,8 +50,11 @@ def check_binary(old, new):
 NET = """train_net_param { layer { name: "data" type: "DummyData" top: "data"
                                   dummy_data_param { shape { dim: 1 } } } } max_iter: 1 base_lr: 1
          lr_policy: "fixed" solver_mode: CPU """
-SOLVERS = [(path, prefix) for path in ("solver.prototxt", "sub/a.b.prototxt", "sub/plain")
-           for prefix in (None, "snap", "snaps", "snaps/", "snaps/x")]
+SOLVERS = [
+    (path, prefix)
+    for path in ("solver.prototxt", "sub/a.b.prototxt", "sub/plain")
+    for prefix in (None, "snap", "snaps", "snaps/", "snaps/x")
+]
 
 
 def snapshot_prefix(path, prefix):
@@ -63,9 +67,9 @@ def snapshot_prefix(path, prefix):
             file.write(NET + ('snapshot_prefix: "%s"' % prefix if prefix else ""))
         caffe.get_solver(path).snapshot()
         ending = "_iter_0.caffemodel"
-        found, = glob.glob("*" + ending) + glob.glob("*/*" + ending)
+        (found,) = glob.glob("*" + ending) + glob.glob("*/*" + ending)
         os.chdir("/")
-        return found[:-len(ending)]
+        return found[: -len(ending)]
 
 
 def main():
@@ -80,8 +84,11 @@ def main():
             check_binary(old, new)
         written, refused = written + done, refused + (not done)
     with open(os.path.join(FOLDER, "snapshot_prefix.json"), "w") as file:
-        json.dump([(path, prefix, snapshot_prefix(path, prefix)) for path, prefix in SOLVERS],
-                  file, indent=0)
+        json.dump(
+            [(path, prefix, snapshot_prefix(path, prefix)) for path, prefix in SOLVERS],
+            file,
+            indent=0,
+        )
     print("%d upgraded, %d refused by Caffe" % (written, refused))
 
 

@@ -20,8 +20,9 @@ import numpy as np
 
 import caffe
 
-GOLDEN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
-                      "golden", "files")
+GOLDEN = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "golden", "files"
+)
 
 NET = """
 name: "files"
@@ -86,6 +87,7 @@ def parameters(net):
 def write_mean():
     """Run Caffe's own compute_image_mean on a small LMDB."""
     import lmdb
+
     with lmdb.open("images", map_size=1 << 20) as base, base.begin(write=True) as txn:
         for index, image in enumerate(IMAGES):
             txn.put(b"%d" % index, caffe.io.array_to_datum(image).SerializeToString())
@@ -98,12 +100,12 @@ def record():
         solver.step(3)
         solver.snapshot()
         for kind, name in (("caffemodel", "model"), ("solverstate", "state")):
-            shutil.copy("snap_iter_3.%s%s" % (kind, ending),
-                        os.path.join(GOLDEN, name + (ending or ".bin")))
+            shutil.copy(
+                "snap_iter_3.%s%s" % (kind, ending), os.path.join(GOLDEN, name + (ending or ".bin"))
+            )
     write_mean()
     shutil.copy("mean.bin", GOLDEN)
-    np.savez_compressed(os.path.join(GOLDEN, "values.npz"), images=IMAGES,
-                        **parameters(solver.net))
+    np.savez_compressed(os.path.join(GOLDEN, "values.npz"), images=IMAGES, **parameters(solver.net))
 
 
 def check(folder):

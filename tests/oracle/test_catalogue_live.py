@@ -25,8 +25,9 @@ def folder(tmp_path_factory):
 
 @pytest.mark.oracle
 def test_every_row_agrees_with_a_live_bvlc_caffe(folder, oracle):
-    oracle(folder, "python3", "tests/oracle/record_catalogue.py", "--out", folder,
-           "--seeds", *SEEDS)
+    oracle(
+        folder, "python3", "tests/oracle/record_catalogue.py", "--out", folder, "--seeds", *SEEDS
+    )
     golden, failures = catalogue_judge.load(folder), []
     for case in catalogue_judge.JUDGED:
         try:

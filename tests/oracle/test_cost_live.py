@@ -18,9 +18,12 @@ def measured():
         pytest.skip("ORACLE_RUN does not say how to run BVLC Caffe")
     folder = ROOT / "build" / "cost"
     folder.mkdir(parents=True, exist_ok=True)
-    return {method: json.loads(bvlc_caffe.run(
-        ROOT, "python3", SCRIPT, "resnet50" + method, folder).splitlines()[-1])
-        for method in ("", "_multiloss", "_relay")}
+    return {
+        method: json.loads(
+            bvlc_caffe.run(ROOT, "python3", SCRIPT, "resnet50" + method, folder).splitlines()[-1]
+        )
+        for method in ("", "_multiloss", "_relay")
+    }
 
 
 def test_every_flow_writes_a_blobs_diff_to_the_same_place(measured):

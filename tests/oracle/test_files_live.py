@@ -73,9 +73,12 @@ def random_value(rng, field):
     if field.enum_type:
         return int(rng.choice([value.number for value in field.enum_type.values]))
     number = int(rng.integers(1, 9))
-    return {field.CPPTYPE_STRING: f"s{number}", field.CPPTYPE_FLOAT: number / 4,
-            field.CPPTYPE_DOUBLE: number / 8, field.CPPTYPE_BOOL: number > 4}.get(
-                field.cpp_type, number)
+    return {
+        field.CPPTYPE_STRING: f"s{number}",
+        field.CPPTYPE_FLOAT: number / 4,
+        field.CPPTYPE_DOUBLE: number / 8,
+        field.CPPTYPE_BOOL: number > 4,
+    }.get(field.cpp_type, number)
 
 
 def random_net(rng, generation):

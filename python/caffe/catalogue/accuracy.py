@@ -23,17 +23,19 @@ class Accuracy(ReadsLabels, TensorLayer):
 
     def setup(self, *shapes):
         options = self.options
-        self.labels = Labels(self, options.ignore_label if options.HasField("ignore_label")
-                             else None)
+        self.labels = Labels(
+            self, options.ignore_label if options.HasField("ignore_label") else None
+        )
 
     def reshape(self, *shapes):
         self.axis = self.canonical_axis(self.options.axis, shapes[0])
         self.labels.check_count(shapes, self.axis)
         classes = shapes[0][self.axis]
         if not 1 <= self.options.top_k <= classes:
-            raise self.error(f"top_k must be 1 to {classes}, the number of classes; found "
-                             f"{self.options.top_k}")
-        return [(), (classes,)][:len(self.layer_param.top)]
+            raise self.error(
+                f"top_k must be 1 to {classes}, the number of classes; found {self.options.top_k}"
+            )
+        return [(), (classes,)][: len(self.layer_param.top)]
 
     def forward(self, scores, labels):
         index, keep = self.labels.read(labels, scores, self.axis)
@@ -46,6 +48,7 @@ class Accuracy(ReadsLabels, TensorLayer):
         if len(self.layer_param.top) == 1:
             return share
         sums = right.new_zeros(2, scores.shape[self.axis])
-        sums.scatter_add_(1, index.flatten().expand(2, -1),
-                          torch.stack([right.flatten(), counted.flatten()]))
+        sums.scatter_add_(
+            1, index.flatten().expand(2, -1), torch.stack([right.flatten(), counted.flatten()])
+        )
         return share, sums[0] / sums[1].clamp(min=1)

@@ -67,8 +67,9 @@ class PReLU(TensorLayer):
     def reshape(self, *shapes):
         slopes = self.blobs[0].shape
         if slopes and slopes[0] != shapes[0][1]:
-            raise self.shape_error(f"has slopes for {slopes[0]} channels; bottom has shape "
-                                   f"{tuple(shapes[0])}")
+            raise self.shape_error(
+                f"has slopes for {slopes[0]} channels; bottom has shape {tuple(shapes[0])}"
+            )
         return [shapes[0]]
 
     def forward(self, x):

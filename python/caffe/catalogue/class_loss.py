@@ -28,7 +28,7 @@ class _SoftmaxLoss(ReadsLabels, NormalizedLoss):
         self.axis = self.canonical_axis(self.options.axis, shapes[0])
         self.labels.check_count(shapes, self.axis)
         super().reshape(*shapes)
-        return [(), shapes[0]][:len(self.layer_param.top)]
+        return [(), shapes[0]][: len(self.layer_param.top)]
 
     def forward(self, scores, labels, *rest):
         self.log_p = torch.log_softmax(scores, self.axis, dtype=at_least_single(scores.dtype))
@@ -36,8 +36,11 @@ class _SoftmaxLoss(ReadsLabels, NormalizedLoss):
         terms = self.terms(*rest)
         if self.keep is not None:
             terms = terms * self.keep
-        self.divisor = self.normalizer(math.prod(scores.shape[:self.axis]),
-                                       math.prod(scores.shape[self.axis + 1:]), self.keep)
+        self.divisor = self.normalizer(
+            math.prod(scores.shape[: self.axis]),
+            math.prod(scores.shape[self.axis + 1 :]),
+            self.keep,
+        )
         loss = terms.sum() / self.divisor
         if len(self.layer_param.top) == 1:
             return loss
@@ -99,8 +102,9 @@ class InfogainLoss(_SoftmaxLoss):
         self.infogain = None
         if len(shapes) == 2:
             if not self.options.source:
-                raise self.error("without bottom 2 it needs infogain_loss_param.source, the file "
-                                 "of the matrix H")
+                raise self.error(
+                    "without bottom 2 it needs infogain_loss_param.source, the file of the matrix H"
+                )
             values = torch.from_numpy(weights.read_blob(self.options.source))
             self.infogain = values.to(device.current(), device.master_dtype())
 
@@ -108,9 +112,11 @@ class InfogainLoss(_SoftmaxLoss):
         tops = super().reshape(*shapes)
         classes = shapes[0][self.axis]
         found = shapes[2] if len(shapes) > 2 else self.infogain.shape
-        if math.prod(found) != classes ** 2:
-            raise self.shape_error(f"H must be {classes} x {classes}, for the classes of bottom 0 "
-                                   f"{tuple(shapes[0])}; found shape {tuple(found)}")
+        if math.prod(found) != classes**2:
+            raise self.shape_error(
+                f"H must be {classes} x {classes}, for the classes of bottom 0 "
+                f"{tuple(shapes[0])}; found shape {tuple(found)}"
+            )
         return tops
 
     def allows_backward(self, index):

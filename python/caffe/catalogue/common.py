@@ -36,7 +36,8 @@ class InnerProduct(TensorLayer):
         if math.prod(shapes[0][axis:]) != expected:
             raise self.shape_error(
                 f"the weights are for {expected} inputs; bottom has shape {tuple(shapes[0])} with "
-                f"{math.prod(shapes[0][axis:])} from axis {axis} on")
+                f"{math.prod(shapes[0][axis:])} from axis {axis} on"
+            )
         self.inputs = expected
         return [tuple(shapes[0][:axis]) + (self.options.num_output,)]
 
@@ -86,8 +87,10 @@ class Embed(TensorLayer):
     def setup(self, *shapes):
         options = self.options
         if options.num_output < 1 or options.input_dim < 1:
-            raise self.error("num_output (the length of a vector) and input_dim (how many indices "
-                             "there are) must be given, 1 or more")
+            raise self.error(
+                "num_output (the length of a vector) and input_dim (how many indices "
+                "there are) must be given, 1 or more"
+            )
         self.add_param((options.input_dim, options.num_output), options.weight_filler)
         if options.bias_term:
             self.add_param((options.num_output,), options.bias_filler)
@@ -111,8 +114,11 @@ class Embed(TensorLayer):
         dy = diffs[0].reshape(-1, self.options.num_output)
         if self.param_propagate_down[0]:
             weight = self.blobs[0].tensor
-            self.blobs[0].accumulate_diff(torch.zeros_like(weight).index_add_(
-                0, bottoms[0].reshape(-1).long(), dy.to(weight.dtype)))
+            self.blobs[0].accumulate_diff(
+                torch.zeros_like(weight).index_add_(
+                    0, bottoms[0].reshape(-1).long(), dy.to(weight.dtype)
+                )
+            )
         if self.options.bias_term and self.param_propagate_down[1]:
             self.blobs[1].accumulate_diff(dy.sum(0))
 
@@ -159,8 +165,10 @@ class Dropout(TensorLayer):
 
     def setup(self, *shapes):
         if not 0 <= self.options.dropout_ratio < 1:
-            raise self.error(f"dropout_ratio must be at least 0 and less than 1; found "
-                             f"{self.options.dropout_ratio}")
+            raise self.error(
+                f"dropout_ratio must be at least 0 and less than 1; found "
+                f"{self.options.dropout_ratio}"
+            )
         self.shares_data = not self.training
 
     def forward(self, x):

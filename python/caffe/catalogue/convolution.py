@@ -32,17 +32,35 @@ class _BaseConvolution(TensorLayer):
         self.pad = spatial(self, options, "pad", axes, 0)
         self.dilation = spatial(self, options, "dilation", axes, 1)
         self.group, outputs, channels = options.group, options.num_output, shape[axis]
-        self.geometry = (self.stride, self.pad, self.dilation, self.transposed, (0,) * axes,
-                         self.group)
+        self.geometry = (
+            self.stride,
+            self.pad,
+            self.dilation,
+            self.transposed,
+            (0,) * axes,
+            self.group,
+        )
         self.is_pointwise = set(self.kernel) == {1} and not any(self.pad) and not self.transposed
         self.has_plain_steps = (self.stride, *self.geometry[2:]) == _PLAIN_STEPS
-        self.is_3x3 = (self.kernel == (3, 3) and self.pad == (1, 1) and self.has_plain_steps
-                       and not options.bias_term)
-        check_positive(self, kernel_size=self.kernel, stride=self.stride, dilation=self.dilation,
-                       num_output=(outputs,), group=(self.group,))
+        self.is_3x3 = (
+            self.kernel == (3, 3)
+            and self.pad == (1, 1)
+            and self.has_plain_steps
+            and not options.bias_term
+        )
+        check_positive(
+            self,
+            kernel_size=self.kernel,
+            stride=self.stride,
+            dilation=self.dilation,
+            num_output=(outputs,),
+            group=(self.group,),
+        )
         if channels % self.group or outputs % self.group:
-            raise self.error(f"group {self.group} must divide the {channels} input channels and "
-                             f"num_output {outputs}")
+            raise self.error(
+                f"group {self.group} must divide the {channels} input channels and "
+                f"num_output {outputs}"
+            )
         first, second = (channels, outputs) if self.transposed else (outputs, channels)
         self.add_param((first, second // self.group) + self.kernel, options.weight_filler)
         if options.bias_term:
@@ -54,16 +72,21 @@ class _BaseConvolution(TensorLayer):
         expected *= 1 if self.transposed else self.group
         for index, shape in enumerate(shapes):
             if tuple(shape) != tuple(shapes[0]):
-                raise self.shape_error(f"bottom {index} has shape {tuple(shape)}; all bottoms "
-                                       f"must be like the first, {tuple(shapes[0])}")
+                raise self.shape_error(
+                    f"bottom {index} has shape {tuple(shape)}; all bottoms "
+                    f"must be like the first, {tuple(shapes[0])}"
+                )
         if shapes[0][axis] != expected:
-            raise self.shape_error(f"the weights are for {expected} input channels; bottom has "
-                                   f"shape {tuple(shapes[0])} with {shapes[0][axis]}")
-        sizes = tuple(self.output_size(size, i) for i, size in enumerate(shapes[0][axis + 1:]))
+            raise self.shape_error(
+                f"the weights are for {expected} input channels; bottom has "
+                f"shape {tuple(shapes[0])} with {shapes[0][axis]}"
+            )
+        sizes = tuple(self.output_size(size, i) for i, size in enumerate(shapes[0][axis + 1 :]))
         if min(sizes, default=1) <= 0:
             raise self.shape_error(
                 f"kernel {self.kernel} with pad {self.pad} does not fit into the bottom "
-                f"{tuple(shapes[0])}: the output would be {sizes}")
+                f"{tuple(shapes[0])}: the output would be {sizes}"
+            )
         top = tuple(shapes[0][:axis]) + (self.options.num_output,) + sizes
         return [top] * len(shapes)
 
@@ -85,10 +108,13 @@ class _BaseConvolution(TensorLayer):
     def backward(self, diffs, bottoms, tops, wanted):
         weight = self.blobs[0].rounded(bottoms[0].dtype)
         return [
-            self._unflat(self._gradients(self._flat(dy), self._flat(x), weight,
-                                         (True, False, False))[0], x)
-            if want and dy is not None else None
-            for dy, x, want in zip(diffs, bottoms, wanted, strict=True)]
+            self._unflat(
+                self._gradients(self._flat(dy), self._flat(x), weight, (True, False, False))[0], x
+            )
+            if want and dy is not None
+            else None
+            for dy, x, want in zip(diffs, bottoms, wanted, strict=True)
+        ]
 
     def backward_params(self, diffs, bottoms, tops):
         self.backward_both(diffs, bottoms, tops, [False] * len(bottoms))
@@ -103,8 +129,9 @@ class _BaseConvolution(TensorLayer):
             if want:
                 below[index] = self._unflat(dx, x)
             # oneDNN gives the weight's also where only the bias's was asked for
-            for blob, gradient, wanted_here in zip(self.blobs, gradients, params_wanted,
-                                                   strict=False):
+            for blob, gradient, wanted_here in zip(
+                self.blobs, gradients, params_wanted, strict=False
+            ):
                 if wanted_here:
                     blob.accumulate_diff(gradient)
         return below
@@ -120,12 +147,16 @@ class _BaseConvolution(TensorLayer):
             dx, *others = products.backward(dy, self._taken(x) if mask[1] else x, weight, mask)
         elif mask[1] and self.has_plain_steps and device.multiplies_weights_faster(x, weight):
             dx, *_ = torch.ops.aten.convolution_backward(
-                dy, x, weight, None, *self.geometry, (mask[0], False, False))
-            others = (products.weight_gradient(dy, x, self.kernel, self.pad),
-                      dy.sum((0, 2, 3)) if mask[2] else None)
+                dy, x, weight, None, *self.geometry, (mask[0], False, False)
+            )
+            others = (
+                products.weight_gradient(dy, x, self.kernel, self.pad),
+                dy.sum((0, 2, 3)) if mask[2] else None,
+            )
         else:
             dx, *others = torch.ops.aten.convolution_backward(
-                dy, self._taken(x), weight, bias_sizes, *self._geometry(x), mask)
+                dy, self._taken(x), weight, bias_sizes, *self._geometry(x), mask
+            )
         if dx is not None and self._takes_pixels(x):
             dx = products.spread(dx, x, self.stride)
         return dx, *others
@@ -166,10 +197,10 @@ class _BaseConvolution(TensorLayer):
 
     def _flat(self, x):
         """`x` with its batch axes made one."""
-        return x if self.axis == 1 else x.reshape((-1,) + x.shape[self.axis:])
+        return x if self.axis == 1 else x.reshape((-1,) + x.shape[self.axis :])
 
     def _unflat(self, y, x):
-        return y if self.axis == 1 else y.reshape(x.shape[:self.axis] + y.shape[1:])
+        return y if self.axis == 1 else y.reshape(x.shape[: self.axis] + y.shape[1:])
 
 
 @register

@@ -20,8 +20,9 @@ def convolution(x, weight, bias, stride, pad, dilation, transposed, output_paddi
     return y if bias is None else y + bias.view(-1, *[1] * (y.dim() - 2))
 
 
-def backward(dy, x, weight, bias_sizes, stride, pad, dilation, transposed, output_padding, group,
-             mask):
+def backward(
+    dy, x, weight, bias_sizes, stride, pad, dilation, transposed, output_padding, group, mask
+):
     """torch.ops.aten.convolution_backward: the diffs of x, weight and bias that `mask` asks for."""
     steps, dy = Steps(weight.shape[2:], stride, pad, dilation, group), dy.to(x.dtype)
     dx = dweight = dbias = None
@@ -43,21 +44,29 @@ class Steps:
 
     def image_sizes(self, sizes):
         """The sizes of the image that a transposed convolution makes of `sizes`."""
-        return tuple(stride * (size - 1) + dilation * (kernel - 1) + 1 - 2 * pad
-                     for size, kernel, stride, pad, dilation in
-                     zip(sizes, self.kernel, self.stride, self.pad, self.dilation, strict=True))
+        return tuple(
+            stride * (size - 1) + dilation * (kernel - 1) + 1 - 2 * pad
+            for size, kernel, stride, pad, dilation in zip(
+                sizes, self.kernel, self.stride, self.pad, self.dilation, strict=True
+            )
+        )
 
     def correlate(self, x, weight):
         """The convolution of x."""
         padded, sizes = self._padded(x), self._output_sizes(x.shape[2:])
-        y = sum(self._matrix(weight, place) @ self._columns(padded[window])
-                for place, window in self._windows(sizes))
+        y = sum(
+            self._matrix(weight, place) @ self._columns(padded[window])
+            for place, window in self._windows(sizes)
+        )
         return y.reshape(len(x), weight.shape[0], *sizes)
 
     def spread(self, dy, weight, sizes):
         """The gradient of an image of `sizes`."""
-        padded = dy.new_zeros(len(dy), weight.shape[1] * self.group, *(
-            size + 2 * pad for size, pad in zip(sizes, self.pad, strict=True)))
+        padded = dy.new_zeros(
+            len(dy),
+            weight.shape[1] * self.group,
+            *(size + 2 * pad for size, pad in zip(sizes, self.pad, strict=True)),
+        )
         columns = self._columns(dy)
         for place, window in self._windows(dy.shape[2:]):
             part = self._matrix(weight, place).transpose(1, 2) @ columns
@@ -68,14 +77,19 @@ class Steps:
     def weigh(self, x, dy):
         """The gradient of the weights."""
         padded, columns = self._padded(x), self._columns(dy)
-        parts = [torch.einsum("ngop,ngip->goi", columns, self._columns(padded[window]))
-                 for _, window in self._windows(dy.shape[2:])]
+        parts = [
+            torch.einsum("ngop,ngip->goi", columns, self._columns(padded[window]))
+            for _, window in self._windows(dy.shape[2:])
+        ]
         return torch.stack(parts, -1).reshape(dy.shape[1], -1, *self.kernel)
 
     def _output_sizes(self, sizes):
-        return tuple((size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
-                     for size, kernel, stride, pad, dilation in
-                     zip(sizes, self.kernel, self.stride, self.pad, self.dilation, strict=True))
+        return tuple(
+            (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
+            for size, kernel, stride, pad, dilation in zip(
+                sizes, self.kernel, self.stride, self.pad, self.dilation, strict=True
+            )
+        )
 
     def _padded(self, x):
         return torch.nn.functional.pad(x, [pad for pad in reversed(self.pad) for _ in range(2)])
@@ -83,10 +97,19 @@ class Steps:
     def _windows(self, sizes):
         """(place in the kernel, index of the pixels under it in the padded image)."""
         for place in itertools.product(*map(range, self.kernel)):
-            yield place, (slice(None), slice(None), *(
-                slice(at * dilation, at * dilation + (size - 1) * stride + 1, stride)
-                for at, dilation, size, stride in
-                zip(place, self.dilation, sizes, self.stride, strict=True)))
+            yield (
+                place,
+                (
+                    slice(None),
+                    slice(None),
+                    *(
+                        slice(at * dilation, at * dilation + (size - 1) * stride + 1, stride)
+                        for at, dilation, size, stride in zip(
+                            place, self.dilation, sizes, self.stride, strict=True
+                        )
+                    ),
+                ),
+            )
 
     def _columns(self, x):
         """(N, group, channels of a group, pixels)."""

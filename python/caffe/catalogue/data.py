@@ -39,8 +39,9 @@ class Source(TensorLayer):
         """`values` of the repeated field `name`: one for all tops, or one each."""
         values, count = list(values), len(self.layer_param.top)
         if len(values) not in (1, count):
-            raise self.error(f"{name} has {len(values)} values for {count} tops; give one for all "
-                             "or one each")
+            raise self.error(
+                f"{name} has {len(values)} values for {count} tops; give one for all or one each"
+            )
         return values if len(values) == count else values * count
 
 
@@ -57,8 +58,9 @@ class Input(Source):
         if self.given or not self.options.shape:  # the user's own reshape stands
             return [blob.shape for blob in self.tops]
         self.given = True
-        return self.one_or_each("input_param.shape",
-                                [tuple(shape.dim) for shape in self.options.shape])
+        return self.one_or_each(
+            "input_param.shape", [tuple(shape.dim) for shape in self.options.shape]
+        )
 
     def forward(self):
         return tuple(device.layout(blob.tensor.to(precision_of(blob.shape))) for blob in self.tops)
@@ -82,11 +84,13 @@ class DummyData(Source):
         sides = ("num", "channels", "height", "width")
         old = [name for name in sides if getattr(options, name)]
         if options.shape and old:
-            raise self.error(f"both shape and {', '.join(old)} (the old form) are given; "
-                             "keep shape")
+            raise self.error(
+                f"both shape and {', '.join(old)} (the old form) are given; keep shape"
+            )
         if old:
-            given = zip(*(self.one_or_each(name, getattr(options, name)) for name in sides),
-                        strict=True)
+            given = zip(
+                *(self.one_or_each(name, getattr(options, name)) for name in sides), strict=True
+            )
         else:
             given = (tuple(s.dim) for s in self.one_or_each("shape", options.shape))
         for blob, shape, filler in zip(self.tops, given, self.fillers, strict=True):
@@ -97,9 +101,11 @@ class DummyData(Source):
 
     def forward(self):
         return tuple(
-            blob.tensor.to(precision_of(blob.shape)) if filler.type == "constant"
+            blob.tensor.to(precision_of(blob.shape))
+            if filler.type == "constant"
             else self._values(blob.shape, filler)
-            for blob, filler in zip(self.tops, self.fillers, strict=True))
+            for blob, filler in zip(self.tops, self.fillers, strict=True)
+        )
 
     def _values(self, shape, filler):
         return device.layout(fill(shape, filler, self.name).to(precision_of(shape)))

@@ -30,8 +30,10 @@ class HDF5Data(PrefetchedSource):
         if not options.source or options.batch_size < 1:
             raise self.error("source (the list of HDF5 files) and batch_size must be given")
         if self.layer_param.HasField("transform_param"):
-            raise self.error("does not transform; delete transform_param and transform the data "
-                             "before writing it")
+            raise self.error(
+                "does not transform; delete transform_param and transform the data "
+                "before writing it"
+            )
         self.reader = _RowReader(self, [path for _, path in read_lines(self, options.source)])
 
 
@@ -54,8 +56,10 @@ class _RowReader:
         while True:
             picked = list(islice(rows, self.batch_size))
             position += self.batch_size * self.step
-            stacked = [np.stack([arrays[top][row] for arrays, row in picked])
-                       for top in range(len(self.names))]
+            stacked = [
+                np.stack([arrays[top][row] for arrays, row in picked])
+                for top in range(len(self.names))
+            ]
             yield [device.staged(torch.from_numpy(rows)) for rows in stacked], position
 
     def _rows(self, start):
@@ -86,19 +90,24 @@ class _RowReader:
                 raise DataError(f"{self.where}: cannot read HDF5 file {path}: {error}") from error
             sizes = {name: len(array) for name, array in zip(self.names, arrays, strict=True)}
             if len(set(sizes.values())) > 1 or not min(sizes.values()):
-                raise DataError(f"{self.where}: {path}: the datasets must have equally many rows, "
-                                f"at least one; found {sizes}")
+                raise DataError(
+                    f"{self.where}: {path}: the datasets must have equally many rows, "
+                    f"at least one; found {sizes}"
+                )
             self.loaded, self.row_counts[path] = (path, arrays), len(arrays[0])
         return self.loaded[1]
 
     def _dataset(self, file, path, name):
         dataset = file.get(name)
         if not isinstance(dataset, h5py.Dataset) or not dataset.shape:
-            raise DataError(f"{self.where}: {path} has no dataset {name!r}, as a top is named; it "
-                            f"has {sorted(file)}")
+            raise DataError(
+                f"{self.where}: {path} has no dataset {name!r}, as a top is named; it "
+                f"has {sorted(file)}"
+            )
         if dataset.dtype.kind not in "fiu":
-            raise DataError(f"{self.where}: {path}: dataset {name!r} must hold numbers; found "
-                            f"{dataset.dtype}")
+            raise DataError(
+                f"{self.where}: {path}: dataset {name!r} must hold numbers; found {dataset.dtype}"
+            )
         double = device.master_dtype() == torch.float64
         return dataset[...].astype(np.float64 if double else np.float32)
 
@@ -126,8 +135,9 @@ class HDF5Output(TensorLayer):
 
     def reshape(self, *shapes):
         if shapes[0][0] != shapes[1][0]:
-            raise self.shape_error(f"data and labels must be equally many; found {shapes[0][0]} "
-                                   f"and {shapes[1][0]}")
+            raise self.shape_error(
+                f"data and labels must be equally many; found {shapes[0][0]} and {shapes[1][0]}"
+            )
         return []
 
     def forward(self, *bottoms):
@@ -139,7 +149,7 @@ class HDF5Output(TensorLayer):
                     file.create_dataset(name, data=rows, maxshape=(None, *rows.shape[1:]))
                 else:
                     file[name].resize(len(file[name]) + len(rows), 0)
-                    file[name][-len(rows):] = rows
+                    file[name][-len(rows) :] = rows
         return ()
 
     def _open(self, mode):
@@ -147,5 +157,6 @@ class HDF5Output(TensorLayer):
         try:
             return h5py.File(path, mode)
         except OSError as error:
-            raise DataError(f"layer {self.name!r} (HDF5Output): cannot write file_name {path!r}: "
-                            f"{error}") from error
+            raise DataError(
+                f"layer {self.name!r} (HDF5Output): cannot write file_name {path!r}: {error}"
+            ) from error

@@ -18,8 +18,10 @@ def read_lines(layer, path):
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             lines = [(number, line.strip()) for number, line in enumerate(file, 1)]
     except OSError as error:
-        raise DataError(f"layer {layer.name!r} ({layer.type}): source {path}: {error.strerror}; "
-                        f"the current folder is {os.getcwd()}") from error
+        raise DataError(
+            f"layer {layer.name!r} ({layer.type}): source {path}: {error.strerror}; "
+            f"the current folder is {os.getcwd()}"
+        ) from error
     lines = [(number, line) for number, line in lines if line]
     if not lines:
         raise DataError(f"layer {layer.name!r} ({layer.type}): source {path} is empty")
@@ -57,28 +59,32 @@ class ImageData(PrefetchedSource):
         if not options.source:
             raise self.error("source, the list of images and labels, must be given")
         if bool(options.new_height) != bool(options.new_width):
-            raise self.error("give both new_height and new_width, or neither; found "
-                             f"{options.new_height} and {options.new_width}")
+            raise self.error(
+                "give both new_height and new_width, or neither; found "
+                f"{options.new_height} and {options.new_width}"
+            )
         self.reader = _ImageReader(self)
         if options.rand_skip:
             self.position = int(np.random.default_rng(self.seed).integers(options.rand_skip))
 
 
 class _ImageReader(RecordReader):
-
     def __init__(self, layer):
         super().__init__(layer, layer.options.batch_size, DataTransformer(layer))
         self.options = layer.options
-        self.lines = [self._parse(number, line)
-                      for number, line in read_lines(layer, layer.options.source)]
+        self.lines = [
+            self._parse(number, line) for number, line in read_lines(layer, layer.options.source)
+        ]
 
     def _parse(self, number, line):
         path, _, label = line.rpartition(" ")
         try:
             return path, int(label)
         except ValueError:
-            raise DataError(f"{self.where}: {self.options.source}, line {number}: expected a path "
-                            f"and an integer label; found {line!r}") from None
+            raise DataError(
+                f"{self.where}: {self.options.source}, line {number}: expected a path "
+                f"and an integer label; found {line!r}"
+            ) from None
 
     def records(self, start, step):
         epoch, index = divmod(start, len(self.lines))
@@ -108,5 +114,7 @@ class _ImageReader(RecordReader):
         try:
             return cv2.resize(image, size)
         except cv2.error as error:
-            raise DataError(f"{self.where}: image {path} cannot be resized to new_width and "
-                            f"new_height {size}: {error}") from error
+            raise DataError(
+                f"{self.where}: image {path} cannot be resized to new_width and "
+                f"new_height {size}: {error}"
+            ) from error

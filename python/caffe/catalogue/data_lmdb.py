@@ -32,8 +32,10 @@ class Data(PrefetchedSource):
         if not options.source or options.batch_size < 1:
             raise self.error("source (the LMDB's folder) and batch_size must be given")
         if options.backend != caffe_pb2.DataParameter.LMDB:
-            raise self.error("backend LEVELDB (the default) cannot be read; make an LMDB with "
-                             "convert_imageset --backend lmdb and say backend: LMDB")
+            raise self.error(
+                "backend LEVELDB (the default) cannot be read; make an LMDB with "
+                "convert_imageset --backend lmdb and say backend: LMDB"
+            )
         self.ahead = options.prefetch
         self.reader = _DatumReader(self)
         if options.rand_skip:
@@ -41,11 +43,11 @@ class Data(PrefetchedSource):
 
 
 class _DatumReader(RecordReader):
-
     def __init__(self, layer):
         options = layer.options
-        super().__init__(layer, options.batch_size,
-                         DataTransformer(layer, options.force_encoded_color))
+        super().__init__(
+            layer, options.batch_size, DataTransformer(layer, options.force_encoded_color)
+        )
         try:
             self.database = open_database(options.source)
         except DataError as error:

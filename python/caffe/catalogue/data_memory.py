@@ -26,8 +26,10 @@ class MemoryData(Source):
         options = self.options
         self.shape = (options.batch_size, options.channels, options.height, options.width)
         if min(self.shape) < 1:
-            raise self.error("batch_size, channels, height and width must be given, 1 or more; "
-                             f"found {self.shape}")
+            raise self.error(
+                "batch_size, channels, height and width must be given, 1 or more; "
+                f"found {self.shape}"
+            )
 
     def reshape(self, *shapes):
         return [self.shape, self.shape[:1]]
@@ -40,14 +42,21 @@ class MemoryData(Source):
         data = np.asarray(data, np.float32)
         labels = np.asarray(labels, np.float32).reshape(-1)
         if data.shape[1:] != self.shape[1:] or len(data) != len(labels):
-            raise self.shape_error(f"expected data (N, {', '.join(map(str, self.shape[1:]))}) and "
-                                   f"N labels; found {data.shape} and {len(labels)}")
+            raise self.shape_error(
+                f"expected data (N, {', '.join(map(str, self.shape[1:]))}) and "
+                f"N labels; found {data.shape} and {len(labels)}"
+            )
         if not len(data) or len(data) % self.shape[0]:
-            raise self.shape_error(f"the number of items must be a multiple of the batch size "
-                                   f"{self.shape[0]}; found {len(data)}")
+            raise self.shape_error(
+                f"the number of items must be a multiple of the batch size "
+                f"{self.shape[0]}; found {len(data)}"
+            )
         if self.layer_param.HasField("transform_param"):
-            warnings.warn(f"layer {self.name!r} (MemoryData): transform_param does not apply to "
-                          "arrays; transform them yourself", stacklevel=2)
+            warnings.warn(
+                f"layer {self.name!r} (MemoryData): transform_param does not apply to "
+                "arrays; transform them yourself",
+                stacklevel=2,
+            )
         self.arrays, self.next_item = (data, labels), 0
 
     def forward(self):
@@ -55,8 +64,9 @@ class MemoryData(Source):
             raise self.error("has no data yet; call set_input_arrays(data, labels) first")
         start, count = self.next_item, len(self.arrays[0])
         self.next_item = (start + self.shape[0]) % count
-        data, labels = (torch.from_numpy(array[start:start + self.shape[0]].copy())
-                        for array in self.arrays)  # what happens to the tops stays there
+        data, labels = (
+            torch.from_numpy(array[start : start + self.shape[0]].copy()) for array in self.arrays
+        )  # what happens to the tops stays there
         data = device.upload(data).to(precision_of(data.shape))
         labels = device.upload(labels).to(device.master_dtype())
         return device.layout(data), labels.view(-1, 1, 1, 1)

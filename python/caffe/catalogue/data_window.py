@@ -21,7 +21,7 @@ class Window(NamedTuple):
 
     path: str
     label: int
-    corners: tuple   # x1, y1, x2, y2
+    corners: tuple  # x1, y1, x2, y2
 
 
 @register
@@ -45,16 +45,20 @@ class WindowData(PrefetchedSource):
         if not options.source or options.batch_size < 1:
             raise self.error("source (the window file) and batch_size must be given")
         if crop <= 2 * options.context_pad:
-            raise self.error(f"transform_param.crop_size must be given, more than twice "
-                             f"context_pad {options.context_pad}; found {crop}")
+            raise self.error(
+                f"transform_param.crop_size must be given, more than twice "
+                f"context_pad {options.context_pad}; found {crop}"
+            )
         if not 0 <= options.fg_fraction <= 1:
             raise self.error(f"fg_fraction must be from 0 to 1; found {options.fg_fraction}")
         if options.crop_mode not in ("warp", "square"):
-            raise self.error(f"crop_mode must be \"warp\" or \"square\"; found "
-                             f"{options.crop_mode!r}")
+            raise self.error(f'crop_mode must be "warp" or "square"; found {options.crop_mode!r}')
         if self.layer_param.transform_param.scale != 1:
-            warnings.warn(f"layer {self.name!r} (WindowData): transform_param.scale has no effect, "
-                          "as in Caffe; give window_data_param.scale", stacklevel=2)
+            warnings.warn(
+                f"layer {self.name!r} (WindowData): transform_param.scale has no effect, "
+                "as in Caffe; give window_data_param.scale",
+                stacklevel=2,
+            )
         self.reader = _WindowReader(self)
 
 
@@ -69,14 +73,16 @@ class _WindowReader:
         self.groups, channels = self._read_windows(read_lines(layer, self.options.source))
         self.counts = [0, int(self.options.batch_size * self.options.fg_fraction)]
         self.counts[0] = self.options.batch_size - self.counts[1]
-        for group, count, kind in zip(self.groups, self.counts, ("background", "foreground"),
-                                      strict=True):
+        for group, count, kind in zip(
+            self.groups, self.counts, ("background", "foreground"), strict=True
+        ):
             if count and not group:
-                raise DataError(f"{self.where}: {self.options.source} has no {kind} window; change "
-                                "fg_threshold, bg_threshold or fg_fraction")
+                raise DataError(
+                    f"{self.where}: {self.options.source} has no {kind} window; change "
+                    "fg_threshold, bg_threshold or fg_fraction"
+                )
         crop = self.transform.crop_size
-        self.shapes = [(self.options.batch_size, channels, crop, crop),
-                       (self.options.batch_size,)]
+        self.shapes = [(self.options.batch_size, channels, crop, crop), (self.options.batch_size,)]
         self._check_mean(channels)
         self.images = {}  # path -> image, with cache_images
 
@@ -87,9 +93,11 @@ class _WindowReader:
         # NOTE: as in Caffe, the width's offset serves for both axes
         first = (self.mean.shape[2] - crop) // 2
         if self.mean.shape[0] != channels or first < 0 or self.mean.shape[1] < first + crop:
-            raise DataError(f"{self.where}: the mean has shape {self.mean.shape}; {channels} "
-                            f"channels and at least {crop} x {crop} pixels are needed")
-        self.mean = self.mean[:, first:first + crop, first:first + crop]
+            raise DataError(
+                f"{self.where}: the mean has shape {self.mean.shape}; {channels} "
+                f"channels and at least {crop} x {crop} pixels are needed"
+            )
+        self.mean = self.mean[:, first : first + crop, first : first + crop]
 
     def _read_windows(self, lines):
         """[background windows, foreground windows], and the number of channels."""
@@ -109,7 +117,8 @@ class _WindowReader:
                     f"{self.where}: {self.options.source}, line {number} ({line!r}): "
                     f"{error or 'the file ends too early'}; for each image expected the lines: "
                     "# index, path, channels, height, width, number of windows, and for each "
-                    "window: class overlap x1 y1 x2 y2") from None
+                    "window: class overlap x1 y1 x2 y2"
+                ) from None
         return groups, channels
 
     def _sort(self, groups, path, label, overlap, corners):
@@ -117,8 +126,9 @@ class _WindowReader:
             raise ValueError(f"a window has 4 corners; found {len(corners)}")
         if overlap >= self.options.fg_threshold:
             if label < 1:
-                raise ValueError(f"the class of a foreground window must be 1 or more; "
-                                 f"found {label}")
+                raise ValueError(
+                    f"the class of a foreground window must be 1 or more; found {label}"
+                )
             groups[1].append(Window(path, label, corners))
         elif overlap < self.options.bg_threshold:
             groups[0].append(Window(path, 0, corners))
@@ -134,28 +144,41 @@ class _WindowReader:
                     mirrored = self.transform.mirror and draws.integers(2) == 1
                     self._cut(window, mirrored, pixels[len(labels)])
                     labels.append(window.label)
-            yield (device.staged(torch.from_numpy(pixels)),
-                   torch.tensor(labels, dtype=torch.float32)), position
+            yield (
+                (
+                    device.staged(torch.from_numpy(pixels)),
+                    torch.tensor(labels, dtype=torch.float32),
+                ),
+                position,
+            )
 
     def _cut(self, window, mirrored, into):
         """Write the window into `into` (C, crop_size, crop_size), which holds zeros."""
         image = self._image(window.path)
         (x1, y1, x2, y2), (width, height), (left, top) = place(
-            window.corners, image.shape[:2], self.transform.crop_size, self.options.context_pad,
-            self.options.crop_mode == "square", mirrored)
+            window.corners,
+            image.shape[:2],
+            self.transform.crop_size,
+            self.options.context_pad,
+            self.options.crop_mode == "square",
+            mirrored,
+        )
         if not (0 <= x1 <= x2 < image.shape[1] and 0 <= y1 <= y2 < image.shape[0]):
-            raise DataError(f"{self.where}: window {window.corners} of {window.path} does not lie "
-                            f"in the image of height and width {image.shape[:2]}")
+            raise DataError(
+                f"{self.where}: window {window.corners} of {window.path} does not lie "
+                f"in the image of height and width {image.shape[:2]}"
+            )
         if width < 1 or height < 1:
             return
-        pixels = cv2.resize(image[y1:y2 + 1, x1:x2 + 1], (width, height))
+        pixels = cv2.resize(image[y1 : y2 + 1, x1 : x2 + 1], (width, height))
         pixels = pixels[:, ::-1] if mirrored else pixels
-        target = into[:, top:top + height, left:left + width]
+        target = into[:, top : top + height, left : left + width]
         target[...] = pixels.transpose(2, 0, 1)
         if self.mean is not None:
             per_pixel = self.mean.shape[1:] != (1, 1)
-            target -= (self.mean[:, top:top + height, left:left + width] if per_pixel
-                       else self.mean)
+            target -= (
+                self.mean[:, top : top + height, left : left + width] if per_pixel else self.mean
+            )
         target *= self.options.scale
 
     def _image(self, path):
@@ -168,8 +191,10 @@ class _WindowReader:
 
     def finish(self, batch):
         pixels, labels = (device.upload(part) for part in batch)
-        return [device.layout(pixels.to(precision_of(pixels.shape))),
-                labels.to(device.master_dtype())]
+        return [
+            device.layout(pixels.to(precision_of(pixels.shape))),
+            labels.to(device.master_dtype()),
+        ]
 
 
 def place(corners, size, crop, context_pad, square, mirrored):

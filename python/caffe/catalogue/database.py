@@ -30,21 +30,27 @@ class Database:
         self.path = path
         file = os.path.join(path, "data.mdb") if os.path.isdir(path) else path
         if not os.path.isfile(file):
-            raise DataError(f"{path}: no LMDB; {_what_is_there(path)}; the current folder is "
-                            f"{os.getcwd()}")
+            raise DataError(
+                f"{path}: no LMDB; {_what_is_there(path)}; the current folder is {os.getcwd()}"
+            )
         try:
-            self._environment = lmdb.open(file, subdir=False, readonly=True, lock=False,
-                                          max_readers=1)
+            self._environment = lmdb.open(
+                file, subdir=False, readonly=True, lock=False, max_readers=1
+            )
             stat, info = self._environment.stat(), self._environment.info()
         except lmdb.Error as error:
-            raise DataError(f"{path}: not a readable LMDB ({error}); is it being written, or "
-                            "copied incompletely? make it again") from error
+            raise DataError(
+                f"{path}: not a readable LMDB ({error}); is it being written, or "
+                "copied incompletely? make it again"
+            ) from error
         weakref.finalize(self, self._environment.close)
         needed = (info["last_pgno"] + 1) * stat["psize"]
         if os.path.getsize(file) < needed:
             # NOTE: LMDB would read behind the end of the file, and the process would die of it
-            raise DataError(f"{path}: data.mdb has {os.path.getsize(file)} bytes, its header says "
-                            f"{needed}; it was copied incompletely: copy or make it again")
+            raise DataError(
+                f"{path}: data.mdb has {os.path.getsize(file)} bytes, its header says "
+                f"{needed}; it was copied incompletely: copy or make it again"
+            )
         self.size = stat["entries"]
         if not self.size:
             raise DataError(f"{path}: the LMDB is empty; make it again")
@@ -55,15 +61,16 @@ class Database:
         A value is a view into the database, good until the next one is asked for.
         """
         try:
-            with (self._environment.begin(buffers=True) as transaction,
-                  transaction.cursor() as cursor):
+            with (
+                self._environment.begin(buffers=True) as transaction,
+                transaction.cursor() as cursor,
+            ):
                 _advance(cursor, start % self.size + 1)
                 while True:
                     yield bytes(cursor.key()), cursor.value()
                     _advance(cursor, step)
         except lmdb.Error as error:
-            raise DataError(f"{self.path}: the LMDB is damaged ({error}); make it "
-                            "again") from error
+            raise DataError(f"{self.path}: the LMDB is damaged ({error}); make it again") from error
 
 
 def _advance(cursor, count):
@@ -76,6 +83,8 @@ def _what_is_there(path):
     if not os.path.exists(path):
         return "there is nothing at that path"
     if os.path.isdir(path) and "CURRENT" in os.listdir(path):
-        return "the folder holds a LevelDB: write it again as an LMDB (convert_imageset " \
-               "--backend lmdb)"
+        return (
+            "the folder holds a LevelDB: write it again as an LMDB (convert_imageset "
+            "--backend lmdb)"
+        )
     return f"the folder holds {sorted(os.listdir(path))[:5]}, not data.mdb"

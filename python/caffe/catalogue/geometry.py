@@ -1,6 +1,5 @@
 """Sliding windows: the kernel, stride, pad and dilation fields of Caffe's vision layers."""
 
-
 # with larger ones the libraries behind PyTorch overflow, or end the process
 LARGEST = {"kernel_size": 1 << 16, "pad": 1 << 16, "dilation": 1 << 16, "stride": 1 << 12}
 
@@ -27,8 +26,9 @@ def _values(layer, options, name, axes, default):
             raise layer.error(f"give either {name} or {height} and {width}, not both")
         return (getattr(options, height), getattr(options, width))
     values = getattr(options, name)
-    values = list(values) if fields[name].is_repeated else ([values] if _given(options, name)
-                                                            else [])
+    values = (
+        list(values) if fields[name].is_repeated else ([values] if _given(options, name) else [])
+    )
     if not values:
         if default is None and axes:
             raise layer.error(f"{name} is missing; give {name}, or {height} and {width}")

@@ -18,15 +18,16 @@ class Labels:
     def check_count(self, shapes, axis):
         """There must be one label for every vector of scores."""
         scores, labels = tuple(shapes[0]), tuple(shapes[1])
-        expected = scores[:axis] + scores[axis + 1:]
+        expected = scores[:axis] + scores[axis + 1 :]
         if math.prod(labels) != math.prod(expected):
             raise self.layer.shape_error(
                 f"bottom 0 {scores} has classes along axis {axis}, so bottom 1 needs "
-                f"{math.prod(expected)} labels, as in shape {expected}; found shape {labels}")
+                f"{math.prod(expected)} labels, as in shape {expected}; found shape {labels}"
+            )
 
     def read(self, labels, scores, axis):
         """Indices shaped as `scores` with 1 class, and a mask of those that count (None: all)."""
-        shape = scores.shape[:axis] + (1,) + scores.shape[axis + 1:]
+        shape = scores.shape[:axis] + (1,) + scores.shape[axis + 1 :]
         index, classes = labels.long().reshape(shape), scores.shape[axis]
         keep = None
         if self.ignored is not None:
@@ -54,7 +55,8 @@ class Labels:
             if not 0 <= label < classes:
                 raise self.layer.error(
                     f"bottom 1 holds label {label}; with the {classes} classes of bottom 0 labels "
-                    f"are 0 to {classes - 1}: mend the data or num_output, or set ignore_label")
+                    f"are 0 to {classes - 1}: mend the data or num_output, or set ignore_label"
+                )
 
 
 class ReadsLabels:

@@ -19,8 +19,10 @@ class Loss(TensorLayer):
 
     def reshape(self, *shapes):
         if shapes[0][:1] != shapes[1][:1]:
-            raise self.shape_error(f"the bottoms need one batch size; found shapes "
-                                   f"{tuple(shapes[0])} and {tuple(shapes[1])}")
+            raise self.shape_error(
+                f"the bottoms need one batch size; found shapes "
+                f"{tuple(shapes[0])} and {tuple(shapes[1])}"
+            )
         return [()]
 
     def allows_backward(self, index):
@@ -28,8 +30,10 @@ class Loss(TensorLayer):
 
     def check_equal_counts(self, shapes):
         if math.prod(shapes[0]) != math.prod(shapes[1]):
-            raise self.shape_error(f"bottoms 0 and 1 need equally many values; found shapes "
-                                   f"{tuple(shapes[0])} and {tuple(shapes[1])}")
+            raise self.shape_error(
+                f"bottoms 0 and 1 need equally many values; found shapes "
+                f"{tuple(shapes[0])} and {tuple(shapes[1])}"
+            )
 
 
 class NormalizedLoss(Loss):
@@ -49,8 +53,15 @@ class NormalizedLoss(Loss):
         """What the sum of losses is divided by, at least 1; `keep` masks the terms that count."""
         if self.mode == _MODE.VALID and keep is not None:
             return keep.sum().clamp(min=1)
-        return max(1, {_MODE.FULL: outer * inner, _MODE.VALID: outer * inner,
-                       _MODE.BATCH_SIZE: outer, _MODE.NONE: 1}[self.mode])
+        return max(
+            1,
+            {
+                _MODE.FULL: outer * inner,
+                _MODE.VALID: outer * inner,
+                _MODE.BATCH_SIZE: outer,
+                _MODE.NONE: 1,
+            }[self.mode],
+        )
 
 
 def at_least_single(dtype):
@@ -80,8 +91,10 @@ class EuclideanLoss(Loss):
     def backward(self, diffs, bottoms, tops, wanted):
         a, b = bottoms
         diff = (a.to(diffs[0].dtype) - b.reshape(a.shape)) * (diffs[0] / len(a))
-        return [diff.to(a.dtype) if wanted[0] else None,
-                (-diff).reshape(b.shape).to(b.dtype) if wanted[1] else None]
+        return [
+            diff.to(a.dtype) if wanted[0] else None,
+            (-diff).reshape(b.shape).to(b.dtype) if wanted[1] else None,
+        ]
 
 
 @register
@@ -135,8 +148,10 @@ class ContrastiveLoss(Loss):
     def reshape(self, *shapes):
         self.check_equal_counts(shapes)
         if math.prod(shapes[2]) != shapes[0][0]:
-            raise self.shape_error(f"bottom 2 needs one value for each of the {shapes[0][0]} "
-                                   f"pairs; found shape {tuple(shapes[2])}")
+            raise self.shape_error(
+                f"bottom 2 needs one value for each of the {shapes[0][0]} "
+                f"pairs; found shape {tuple(shapes[2])}"
+            )
         return super().reshape(*shapes)
 
     def allows_backward(self, index):
@@ -160,8 +175,10 @@ class ContrastiveLoss(Loss):
             distance = square.sqrt()
             push = (margin - distance).clamp(min=0) / (distance + 1e-4)  # Caffe's guard against 0
         da = difference * torch.where(alike, 1, -push) * (diffs[0] / len(difference))
-        return [(sign * da).reshape(x.shape).to(x.dtype) if want else None
-                for sign, x, want in zip((1, -1), bottoms, wanted, strict=False)] + [None]
+        return [
+            (sign * da).reshape(x.shape).to(x.dtype) if want else None
+            for sign, x, want in zip((1, -1), bottoms, wanted, strict=False)
+        ] + [None]
 
     def _pairs(self, a, b, alike):
         """a - b as (N, C), its square norm and whether the pair is alike, both (N, 1)."""

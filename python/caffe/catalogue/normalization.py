@@ -25,8 +25,10 @@ class BatchNorm(TensorLayer):
             self.blobs.append(Blob(size, master=True))
         for spec in self.layer_param.param:
             if spec.lr_mult != 0:
-                raise self.error(f"its blobs are statistics, not weights: param lr_mult must be 0; "
-                                 f"found {spec.lr_mult}")
+                raise self.error(
+                    f"its blobs are statistics, not weights: param lr_mult must be 0; "
+                    f"found {spec.lr_mult}"
+                )
         while len(self.layer_param.param) < 3:
             self.layer_param.param.add()
         for spec in self.layer_param.param:
@@ -35,8 +37,10 @@ class BatchNorm(TensorLayer):
     def reshape(self, *shapes):
         channels = shapes[0][1] if len(shapes[0]) > 1 else 1
         if channels != self.blobs[0].shape[0]:
-            raise self.shape_error(f"holds statistics of {self.blobs[0].shape[0]} channels; "
-                                   f"bottom has shape {tuple(shapes[0])}")
+            raise self.shape_error(
+                f"holds statistics of {self.blobs[0].shape[0]} channels; "
+                f"bottom has shape {tuple(shapes[0])}"
+            )
         return [shapes[0]]
 
     @property
@@ -53,12 +57,22 @@ class BatchNorm(TensorLayer):
         if self.uses_stored_statistics:
             self.mean, self.variance = self.stored_statistics()
             self.inverse_std = (self.variance + self.options.eps).rsqrt()
-            return torch.batch_norm(_channels(x), scale, bias, self.mean, self.variance, False, 0,
-                                    self.options.eps, False).view(x.shape)
+            return torch.batch_norm(
+                _channels(x),
+                scale,
+                bias,
+                self.mean,
+                self.variance,
+                False,
+                0,
+                self.options.eps,
+                False,
+            ).view(x.shape)
         mean, variance = (torch.zeros_like(blob.tensor) for blob in self.blobs[:2])
         # with momentum 1 the running statistics are this batch's own mean and unbiased variance
         y, self.mean, self.inverse_std = torch.native_batch_norm(
-            _channels(x), scale, bias, mean, variance, True, 1.0, self.options.eps)
+            _channels(x), scale, bias, mean, variance, True, 1.0, self.options.eps
+        )
         self.variance = variance
         self._remember(mean, variance, x.numel() // mean.numel())
         return y.view(x.shape)
@@ -67,8 +81,9 @@ class BatchNorm(TensorLayer):
         """Mean and biased variance, (C,) each: of the batch, which is remembered, or as stored."""
         if self.uses_stored_statistics:
             return self.stored_statistics()
-        return kernels.measure(x, self.options.moving_average_fraction,
-                               *[blob.tensor for blob in self.blobs])
+        return kernels.measure(
+            x, self.options.moving_average_fraction, *[blob.tensor for blob in self.blobs]
+        )
 
     def _remember(self, mean, variance, count):
         if count == 1:  # no unbiased variance of one value; Caffe stores the biased one
@@ -89,8 +104,17 @@ class BatchNorm(TensorLayer):
     def gradients(self, dy, x, scale, mask):
         """The diffs of x, scale and bias that `mask` asks for."""
         dx, dscale, dbias = torch.ops.aten.native_batch_norm_backward(
-            _channels(dy.to(x.dtype)), _channels(x), scale, self.mean, self.variance, self.mean,
-            self.inverse_std, not self.uses_stored_statistics, self.options.eps, mask)
+            _channels(dy.to(x.dtype)),
+            _channels(x),
+            scale,
+            self.mean,
+            self.variance,
+            self.mean,
+            self.inverse_std,
+            not self.uses_stored_statistics,
+            self.options.eps,
+            mask,
+        )
         return dx.view(x.shape) if mask[0] else None, dscale, dbias
 
 

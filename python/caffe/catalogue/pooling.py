@@ -23,8 +23,10 @@ class _Pooling(TensorLayer):
         """What computes these windows, forward and backward."""
         if self.options.pool == _METHOD.STOCHASTIC:
             if any(windows.pad):
-                raise self.error(f"STOCHASTIC cannot pad; found pad {windows.pad}: use MAX or AVE, "
-                                 "or windows that need no pad")
+                raise self.error(
+                    f"STOCHASTIC cannot pad; found pad {windows.pad}: use MAX or AVE, "
+                    "or windows that need no pad"
+                )
             return StochasticPool(windows, self.training)
         return {_METHOD.MAX: MaxPool, _METHOD.AVE: AveragePool}[self.options.pool](windows)
 
@@ -61,8 +63,9 @@ class Pooling(_Pooling):
         if any(self.options.HasField(name) for name in ("kernel_size", "kernel_h", "kernel_w")):
             raise self.error("global_pooling takes the bottom's size; delete the kernel size")
         if self.pad != (0, 0) or self.stride != (1, 1):
-            raise self.error(f"global_pooling needs pad 0 and stride 1; found {self.pad} and "
-                             f"{self.stride}")
+            raise self.error(
+                f"global_pooling needs pad 0 and stride 1; found {self.pad} and {self.stride}"
+            )
 
     def reshape(self, *shapes):
         shape = tuple(shapes[0])
@@ -72,8 +75,10 @@ class Pooling(_Pooling):
         axes = zip(shape[2:], kernel, self.stride, self.pad, strict=True)
         sizes = tuple(pooled(*axis, ceil, clip=any(self.pad)) for axis in axes)
         if min(sizes) <= 0:
-            raise self.shape_error(f"kernel {kernel} with pad {self.pad} does not fit into the "
-                                   f"bottom {shape}: the output would be {sizes}")
+            raise self.shape_error(
+                f"kernel {kernel} with pad {self.pad} does not fit into the "
+                f"bottom {shape}: the output would be {sizes}"
+            )
         self.pooling = self.pool(Windows(kernel, self.stride, self.pad, shape[2:], sizes, ceil))
         return [shape[:2] + sizes] * len(self.layer_param.top)
 
@@ -107,8 +112,8 @@ class SPP(_Pooling):
         shape = tuple(shapes[0])
         self.check_image(shape)
         height = self.options.pyramid_height
-        self.levels = [self.pool(self._level(shape, 2 ** level)) for level in range(height)]
-        self.sizes = [shape[1] * 4 ** level for level in range(height)]
+        self.levels = [self.pool(self._level(shape, 2**level)) for level in range(height)]
+        self.sizes = [shape[1] * 4**level for level in range(height)]
         return [shape[:2] + (1, 1) if height == 1 else (shape[0], sum(self.sizes))]
 
     def _level(self, shape, count):
@@ -118,7 +123,8 @@ class SPP(_Pooling):
         if any(p >= k for p, k in zip(pad, kernel, strict=True)):
             raise self.shape_error(
                 f"an image of {shape[2:]} cannot be divided into {count} x {count} windows of "
-                f"{kernel} without empty ones; lower pyramid_height or enlarge the image")
+                f"{kernel} without empty ones; lower pyramid_height or enlarge the image"
+            )
         return Windows(kernel, kernel, pad, shape[2:], (count, count))
 
     def parts(self):

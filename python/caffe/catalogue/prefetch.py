@@ -50,7 +50,7 @@ class PrefetchedSource(Source):
         if self.given:
             return [blob.shape for blob in self.tops]
         self.given = True
-        return self.reader.shapes[:len(self.tops)]
+        return self.reader.shapes[: len(self.tops)]
 
     def forward(self):
         if self._prefetcher is None:
@@ -61,7 +61,7 @@ class PrefetchedSource(Source):
             self.close()  # the next forward tries again, from the same record
             raise
         self._position = position
-        return tuple(self.reader.finish(batch)[:len(self.tops)])
+        return tuple(self.reader.finish(batch)[: len(self.tops)])
 
     def close(self):
         """Stop reading ahead."""

@@ -35,8 +35,10 @@ def _images(rows, like):
     """Rows as images of the size of `like` (N, ., H, W), channels last."""
     if like.dim() == 4:
         (count, _, height, width), channels = like.shape, rows.shape[1]
-        return rows.as_strided((count, channels, height, width),
-                               (height * width * channels, 1, width * channels, channels))
+        return rows.as_strided(
+            (count, channels, height, width),
+            (height * width * channels, 1, width * channels, channels),
+        )
     return rows.view(like.shape[0], *like.shape[2:], -1).movedim(-1, 1)
 
 
@@ -49,9 +51,11 @@ def forward(x, weight, bias):
 def backward(dy, x, weight, mask):
     """(dx, dW, db), as far as `mask` asks: dx = dy W, dW = dy^T x, db the sum over the pixels."""
     rows = _rows(dy)
-    return (_images(rows @ weight.flatten(1), dy) if mask[0] else None,
-            (rows.T @ _rows(x)).view(weight.shape) if mask[1] else None,
-            rows.sum(0) if mask[2] else None)
+    return (
+        _images(rows @ weight.flatten(1), dy) if mask[0] else None,
+        (rows.T @ _rows(x)).view(weight.shape) if mask[1] else None,
+        rows.sum(0) if mask[2] else None,
+    )
 
 
 def weight_gradient(dy, x, kernel, pad):
@@ -63,6 +67,7 @@ def weight_gradient(dy, x, kernel, pad):
     padded = torch.nn.functional.pad(x.movedim(1, -1), (0, 0, pad_w, pad_w, pad_h, pad_h))
     padded = padded.contiguous()
     image, row, pixel, _ = padded.stride()
-    seen = padded.as_strided((len(x), *dy.shape[2:], h, w * channels),
-                             (image, row, pixel, row, 1)).reshape(-1, h * w * channels)
+    seen = padded.as_strided(
+        (len(x), *dy.shape[2:], h, w * channels), (image, row, pixel, row, 1)
+    ).reshape(-1, h * w * channels)
     return (_rows(dy).T @ seen).view(-1, h, w, channels).movedim(-1, 1)

@@ -70,8 +70,10 @@ class Python(TensorLayer):
             else:
                 blob.diff_tensor = diff
         self._call(self.user.backward, self.tops, list(wanted), self.bottoms)
-        return [blob.diff_tensor if want else None
-                for blob, want in zip(self.bottoms, wanted, strict=True)]
+        return [
+            blob.diff_tensor if want else None
+            for blob, want in zip(self.bottoms, wanted, strict=True)
+        ]
 
     def _user_class(self):
         module, name = self.options.module, self.options.layer
@@ -80,14 +82,18 @@ class Python(TensorLayer):
         except Exception as error:
             raise self.error(
                 f"cannot import module {module!r}: {type(error).__name__}: {error}; put the "
-                "folder that holds it on PYTHONPATH") from error
+                "folder that holds it on PYTHONPATH"
+            ) from error
         if not hasattr(found, name):
-            raise self.error(f"module {module!r} ({found.__file__}) has no class {name!r}; "
-                             + nearest(name, vars(found)))
+            raise self.error(
+                f"module {module!r} ({found.__file__}) has no class {name!r}; "
+                + nearest(name, vars(found))
+            )
         cls = getattr(found, name)
         if not (isinstance(cls, type) and issubclass(cls, Layer)):
-            raise self.error(f"{module}.{name} must be a class that derives from caffe.Layer; "
-                             f"found {cls!r}")
+            raise self.error(
+                f"{module}.{name} must be a class that derives from caffe.Layer; found {cls!r}"
+            )
         return cls
 
     def _call(self, function, *args, name=None):
@@ -95,5 +101,6 @@ class Python(TensorLayer):
             return function(*args)
         except Exception as error:
             where = f"{self.options.module}.{self.options.layer}.{name or function.__name__}"
-            raise PythonLayerError(f"layer {self.name!r} (Python): {where} raised "
-                                   f"{type(error).__name__}: {error}") from error
+            raise PythonLayerError(
+                f"layer {self.name!r} (Python): {where} raised {type(error).__name__}: {error}"
+            ) from error

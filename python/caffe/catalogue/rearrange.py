@@ -26,8 +26,9 @@ class Im2col(TensorLayer):
         self.axis = self.canonical_axis(options.axis, shape)
         axes = len(shape) - self.axis - 1
         if axes < 1:
-            raise self.error(f"bottom {tuple(shape)} has no spatial axes after channel axis "
-                             f"{self.axis}")
+            raise self.error(
+                f"bottom {tuple(shape)} has no spatial axes after channel axis {self.axis}"
+            )
         self.kernel = spatial(self, options, "kernel_size", axes)
         self.stride = spatial(self, options, "stride", axes, 1)
         self.pad = spatial(self, options, "pad", axes, 0)
@@ -36,12 +37,15 @@ class Im2col(TensorLayer):
 
     def reshape(self, *shapes):
         shape, axis = tuple(shapes[0]), self.axis
-        axes = zip(shape[axis + 1:], self.kernel, self.stride, self.pad, self.dilation,
-                   strict=True)
+        axes = zip(
+            shape[axis + 1 :], self.kernel, self.stride, self.pad, self.dilation, strict=True
+        )
         self.sizes = tuple(convolved(*geometry) for geometry in axes)
         if min(self.sizes) <= 0:
-            raise self.shape_error(f"kernel {self.kernel} with pad {self.pad} does not fit into "
-                                   f"the bottom {shape}: the output would be {self.sizes}")
+            raise self.shape_error(
+                f"kernel {self.kernel} with pad {self.pad} does not fit into "
+                f"the bottom {shape}: the output would be {self.sizes}"
+            )
         return [shape[:axis] + (shape[axis] * math.prod(self.kernel),) + self.sizes]
 
     def forward(self, x):
@@ -52,13 +56,16 @@ class Im2col(TensorLayer):
 
     def backward(self, diffs, bottoms, tops, wanted):
         dy, shape, axis = diffs[0], bottoms[0].shape, self.axis
-        padded = dy.new_zeros(shape[:axis + 1] + tuple(
-            size + 2 * pad for size, pad in zip(shape[axis + 1:], self.pad, strict=True)))
+        padded = dy.new_zeros(
+            shape[: axis + 1]
+            + tuple(size + 2 * pad for size, pad in zip(shape[axis + 1 :], self.pad, strict=True))
+        )
         parts = dy.unflatten(axis, (shape[axis], math.prod(self.kernel))).unbind(axis + 1)
         for window, part in zip(self._windows(), parts, strict=True):
             padded[window] += part
-        inside = tuple(slice(pad, pad + size) for size, pad in
-                       zip(shape[axis + 1:], self.pad, strict=True))
+        inside = tuple(
+            slice(pad, pad + size) for size, pad in zip(shape[axis + 1 :], self.pad, strict=True)
+        )
         return [padded[(..., *inside)].clone()]
 
     def _windows(self):
@@ -66,8 +73,10 @@ class Im2col(TensorLayer):
         for place in itertools.product(*map(range, self.kernel)):
             yield (...,) + tuple(
                 slice(offset * dilation, offset * dilation + (size - 1) * stride + 1, stride)
-                for offset, dilation, size, stride in
-                zip(place, self.dilation, self.sizes, self.stride, strict=True))
+                for offset, dilation, size, stride in zip(
+                    place, self.dilation, self.sizes, self.stride, strict=True
+                )
+            )
 
 
 @register
@@ -86,22 +95,29 @@ class Crop(TensorLayer):
     def reshape(self, *shapes):
         image, wanted = map(tuple, shapes)
         if len(image) != len(wanted):
-            raise self.shape_error(f"the bottoms need equally many axes; found {image} and "
-                                   f"{wanted}")
+            raise self.shape_error(
+                f"the bottoms need equally many axes; found {image} and {wanted}"
+            )
         axis = self.canonical_axis(self.options.axis, image)
         offsets, count = list(self.options.offset) or [0], len(image) - axis
         if len(offsets) not in (1, count):
-            raise self.error(f"offset has {len(offsets)} values for {count} cropped axes; give "
-                             "one for all or one each")
+            raise self.error(
+                f"offset has {len(offsets)} values for {count} cropped axes; give "
+                "one for all or one each"
+            )
         offsets = offsets if len(offsets) == count else offsets * count
-        for i, (size, part, offset) in enumerate(zip(image[axis:], wanted[axis:], offsets,
-                                                     strict=True)):
+        for i, (size, part, offset) in enumerate(
+            zip(image[axis:], wanted[axis:], offsets, strict=True)
+        ):
             if offset + part > size:
-                raise self.shape_error(f"axis {axis + i}: {part} values from offset {offset} do "
-                                       f"not fit into the {size} of bottom 0 {image}")
+                raise self.shape_error(
+                    f"axis {axis + i}: {part} values from offset {offset} do "
+                    f"not fit into the {size} of bottom 0 {image}"
+                )
         self.window = (slice(None),) * axis + tuple(
-            slice(offset, offset + part) for offset, part in zip(offsets, wanted[axis:],
-                                                                 strict=True))
+            slice(offset, offset + part)
+            for offset, part in zip(offsets, wanted[axis:], strict=True)
+        )
         return [image[:axis] + wanted[axis:]]
 
     def forward(self, image, reference):

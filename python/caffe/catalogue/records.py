@@ -15,9 +15,9 @@ from ..errors import DataError
 class Batch(NamedTuple):
     """What the reader's thread hands over."""
 
-    pixels: torch.Tensor   # (N, C, H, W), uint8 or float32
-    places: torch.Tensor   # (N, 3): where DataTransformer.cut found each record
-    labels: torch.Tensor   # (N,) float
+    pixels: torch.Tensor  # (N, C, H, W), uint8 or float32
+    places: torch.Tensor  # (N, 3): where DataTransformer.cut found each record
+    labels: torch.Tensor  # (N,) float
 
 
 class RecordReader:
@@ -37,8 +37,7 @@ class RecordReader:
         """The shapes of data and labels: those of the first record stand for all."""
         with closing(self.records(0, 1)) as records:
             pixels, _, name = next(records)
-        return [(self.batch_size, *self.transformer.shape(pixels.shape, name)),
-                (self.batch_size,)]
+        return [(self.batch_size, *self.transformer.shape(pixels.shape, name)), (self.batch_size,)]
 
     def batches(self, position):
         with closing(self.records(position + self.rank, self.step)) as records:
@@ -57,13 +56,17 @@ class RecordReader:
                 raise DataError(
                     f"{self.where}: {name} has (channels, height, width) {shape}, but {first[1]} "
                     f"in the same batch {first[0]}; resize all to one size, or give crop_size or "
-                    "batch_size: 1")
+                    "batch_size: 1"
+                )
             cut, place = self.transformer.cut(pixels, draw)
             cuts.append(cut)
             places.append(place)
         labels = [label for _, label, _ in records]
-        return Batch(_stack(cuts, places), device.staged(torch.tensor(places)),
-                     device.staged(torch.tensor(labels, dtype=torch.float32)))
+        return Batch(
+            _stack(cuts, places),
+            device.staged(torch.tensor(places)),
+            device.staged(torch.tensor(labels, dtype=torch.float32)),
+        )
 
     def finish(self, batch):
         data = self.transformer.finish(batch.pixels, batch.places)

@@ -23,9 +23,9 @@ class _Recurrent(TensorLayer):
     bottom_count = (2, 5)
     top_count = (1, 3)
     param_name = "recurrent_param"
-    replays = False   # its states go from one forward pass to the next
-    gates = 1         # numbers of z for each of h
-    state_count = 1   # h, and what else a step hands to the next
+    replays = False  # its states go from one forward pass to the next
+    gates = 1  # numbers of z for each of h
+    state_count = 1  # h, and what else a step hands to the next
     states = None
 
     def setup(self, *shapes):
@@ -35,8 +35,10 @@ class _Recurrent(TensorLayer):
         exposed = self.state_count if options.expose_hidden else 0
         self.has_static = len(shapes) == 3 + exposed
         if len(shapes) - self.has_static != 2 + exposed:
-            raise self.error(f"takes {2 + exposed} bottoms, or {3 + exposed} with a static input; "
-                             f"found {len(shapes)}")
+            raise self.error(
+                f"takes {2 + exposed} bottoms, or {3 + exposed} with a static input; "
+                f"found {len(shapes)}"
+            )
         if len(self.layer_param.top) != 1 + exposed:
             raise self.error(f"makes {1 + exposed} tops; found {len(self.layer_param.top)}")
         rows = self.gates * options.num_output
@@ -50,14 +52,19 @@ class _Recurrent(TensorLayer):
     def reshape(self, *shapes):
         x, cont, *rest = (tuple(shape) for shape in shapes)
         if len(x) < 2 or cont != x[:2]:
-            raise self.shape_error(f"bottom 0 must be (T, N, ...) and bottom 1 (T, N); found {x} "
-                                   f"and {cont}")
+            raise self.shape_error(
+                f"bottom 0 must be (T, N, ...) and bottom 1 (T, N); found {x} and {cont}"
+            )
         if math.prod(x[2:]) != self.blobs[0].shape[1]:
-            raise self.shape_error(f"the weights are for {self.blobs[0].shape[1]} inputs per step; "
-                                   f"bottom 0 has shape {x}")
+            raise self.shape_error(
+                f"the weights are for {self.blobs[0].shape[1]} inputs per step; "
+                f"bottom 0 has shape {x}"
+            )
         if self.has_static and rest.pop(0)[0] != x[1]:
-            raise self.shape_error(f"bottom 2, the static input, must have {x[1]} sequences as "
-                                   f"bottom 0; found shape {tuple(shapes[2])}")
+            raise self.shape_error(
+                f"bottom 2, the static input, must have {x[1]} sequences as "
+                f"bottom 0; found shape {tuple(shapes[2])}"
+            )
         state = (1, x[1], self.options.num_output)
         if any(shape != state for shape in rest):
             raise self.shape_error(f"states must have the shape {state}; found {rest}")
@@ -72,7 +79,7 @@ class _Recurrent(TensorLayer):
         z = linear(x.reshape(steps * batch, -1), weight, bias).view(steps, batch, -1)
         if self.has_static:
             z = z + linear(rest[0].reshape(batch, -1), weights[2])
-        states = self._first_states(x, rest[self.has_static:])
+        states = self._first_states(x, rest[self.has_static :])
         self.steps, hidden = [], []
         for t in range(steps):
             carried = states[0] * cont[t]
@@ -139,8 +146,9 @@ class _Recurrent(TensorLayer):
         self._accumulate(gradients + self.output_gradients(dy.to(dz.dtype)))
 
     def _accumulate(self, gradients):
-        for blob, gradient, want in zip(self.blobs, gradients, self.param_propagate_down,
-                                        strict=True):
+        for blob, gradient, want in zip(
+            self.blobs, gradients, self.param_propagate_down, strict=True
+        ):
             if want:
                 blob.accumulate_diff(gradient)
 
@@ -231,8 +239,9 @@ class LSTMUnit(TensorLayer):
     def reshape(self, *shapes):
         c, z, cont = (tuple(shape) for shape in shapes)
         if len(c) != 3 or z != (1, c[1], 4 * c[2]) or cont != (1, c[1]) or c[0] != 1:
-            raise self.shape_error("bottoms must be (1, N, D), (1, N, 4 D) and (1, N); found "
-                                   f"{c}, {z} and {cont}")
+            raise self.shape_error(
+                f"bottoms must be (1, N, D), (1, N, 4 D) and (1, N); found {c}, {z} and {cont}"
+            )
         return [c, c]
 
     def forward(self, c, z, cont):
@@ -261,6 +270,13 @@ def _unit_backward(dc, dh, saved):
     """The diffs of c' and z."""
     c_before, i, f, o, g, tanh_c = saved
     dc = dc + dh * o * (1 - tanh_c * tanh_c)
-    dz = torch.cat([dc * g * i * (1 - i), dc * c_before * f * (1 - f),
-                    dh * tanh_c * o * (1 - o), dc * i * (1 - g * g)], -1)
+    dz = torch.cat(
+        [
+            dc * g * i * (1 - i),
+            dc * c_before * f * (1 - f),
+            dh * tanh_c * o * (1 - o),
+            dc * i * (1 - g * g),
+        ],
+        -1,
+    )
     return dc * f, dz

@@ -16,8 +16,10 @@ class _PerChannel(TensorLayer):
         if len(shapes) == 1:
             end = len(shapes[0]) if options.num_axes == -1 else axis + options.num_axes
             if options.num_axes < -1 or end > len(shapes[0]):
-                raise self.error(f"axis {options.axis} and num_axes {options.num_axes} reach "
-                                 f"outside the bottom's shape {tuple(shapes[0])}")
+                raise self.error(
+                    f"axis {options.axis} and num_axes {options.num_axes} reach "
+                    f"outside the bottom's shape {tuple(shapes[0])}"
+                )
             self.add_param(tuple(shapes[0][axis:end]), self._filler(options, default_one))
 
     def _filler(self, options, default_one):
@@ -37,9 +39,11 @@ class _PerChannel(TensorLayer):
     def reshape(self, *shapes):
         operand = shapes[1] if len(shapes) > 1 else self.blobs[0].shape
         self.axis = axis = self._operand_axis(shapes)
-        if tuple(shapes[0][axis:axis + len(operand)]) != tuple(operand):
-            raise self.shape_error(f"the operand has shape {tuple(operand)}, which does not match "
-                                   f"the bottom {tuple(shapes[0])} from axis {axis}")
+        if tuple(shapes[0][axis : axis + len(operand)]) != tuple(operand):
+            raise self.shape_error(
+                f"the operand has shape {tuple(operand)}, which does not match "
+                f"the bottom {tuple(shapes[0])} from axis {axis}"
+            )
         return [shapes[0]]
 
     def _broadcast(self, operand, x):
@@ -118,7 +122,8 @@ class Bias(_PerChannel):
     def backward(self, diffs, bottoms, tops, wanted):
         dy = diffs[0]
         return [dy if wanted[0] else None] + [
-            self._reduce(dy, self.operand) if want else None for want in wanted[1:]]
+            self._reduce(dy, self.operand) if want else None for want in wanted[1:]
+        ]
 
     def backward_params(self, diffs, bottoms, tops):
         if self.blobs and self.param_propagate_down[0]:

@@ -29,8 +29,8 @@ class Reduction(TensorLayer):
         self.axis = self.canonical_axis(self.options.axis, self.shape)
         self.factor = self.options.coeff
         if self.options.operation == _OPERATION.MEAN:
-            self.factor /= math.prod(self.shape[self.axis:])
-        return [self.shape[:self.axis]]
+            self.factor /= math.prod(self.shape[self.axis :])
+        return [self.shape[: self.axis]]
 
     def forward(self, x):
         if self.options.operation == _OPERATION.ASUM:
@@ -41,7 +41,7 @@ class Reduction(TensorLayer):
 
     def backward(self, diffs, bottoms, tops, wanted):
         rest = (1,) * (len(self.shape) - self.axis)
-        dy = (diffs[0] * self.factor).reshape(self.shape[:self.axis] + rest)
+        dy = (diffs[0] * self.factor).reshape(self.shape[: self.axis] + rest)
         if self.options.operation == _OPERATION.ASUM:
             return [dy * bottoms[0].sign()]
         if self.options.operation == _OPERATION.SUMSQ:
@@ -65,12 +65,15 @@ class ArgMax(TensorLayer):
     def reshape(self, *shapes):
         shape, count = list(shapes[0]), self.options.top_k
         self.axes = len(shape)
-        self.axis = (self.canonical_axis(self.options.axis, shape)
-                     if self.options.HasField("axis") else None)
+        self.axis = (
+            self.canonical_axis(self.options.axis, shape) if self.options.HasField("axis") else None
+        )
         size = math.prod(shape[1:]) if self.axis is None else shape[self.axis]
         if not 1 <= count <= size:
-            raise self.error(f"top_k must be 1 to {size}, the number of values of the bottom "
-                             f"{tuple(shape)} to choose from; found {count}")
+            raise self.error(
+                f"top_k must be 1 to {size}, the number of values of the bottom "
+                f"{tuple(shape)} to choose from; found {count}"
+            )
         if self.axis is not None:
             shape[self.axis] = count
             return [tuple(shape)]
@@ -110,7 +113,7 @@ class Tile(TensorLayer):
     def reshape(self, *shapes):
         self.shape = shape = tuple(shapes[0])
         self.axis = axis = self.canonical_axis(self.options.axis, shape)
-        return [(*shape[:axis], shape[axis] * self.options.tiles, *shape[axis + 1:])]
+        return [(*shape[:axis], shape[axis] * self.options.tiles, *shape[axis + 1 :])]
 
     def forward(self, x):
         repeats = [1] * x.dim()
@@ -118,7 +121,7 @@ class Tile(TensorLayer):
         return x.repeat(repeats)
 
     def backward(self, diffs, bottoms, tops, wanted):
-        apart = (*self.shape[:self.axis], self.options.tiles, *self.shape[self.axis:])
+        apart = (*self.shape[: self.axis], self.options.tiles, *self.shape[self.axis :])
         return [diffs[0].reshape(apart).sum(self.axis)]
 
 
@@ -138,18 +141,24 @@ class Filter(TensorLayer):
 
     def setup(self, *shapes):
         if len(self.layer_param.top) != len(shapes) - 1:
-            raise self.error(f"needs one top for each bottom but the last, the selector; found "
-                             f"{len(self.layer_param.top)} tops for {len(shapes)} bottoms")
+            raise self.error(
+                f"needs one top for each bottom but the last, the selector; found "
+                f"{len(self.layer_param.top)} tops for {len(shapes)} bottoms"
+            )
 
     def reshape(self, *shapes):
         *data, selector = shapes
         if math.prod(selector) != selector[0]:
-            raise self.shape_error(f"the selector, bottom {len(data)}, must have one value per "
-                                   f"item; found shape {tuple(selector)}")
+            raise self.shape_error(
+                f"the selector, bottom {len(data)}, must have one value per "
+                f"item; found shape {tuple(selector)}"
+            )
         for index, shape in enumerate(data):
             if shape[0] != selector[0]:
-                raise self.shape_error(f"bottom {index} has {shape[0]} items, the selector "
-                                       f"{selector[0]}; they must be equally many")
+                raise self.shape_error(
+                    f"bottom {index} has {shape[0]} items, the selector "
+                    f"{selector[0]}; they must be equally many"
+                )
         self.count = selector[0]
         return data  # until the selector is known
 
@@ -161,9 +170,12 @@ class Filter(TensorLayer):
     def backward(self, diffs, bottoms, tops, wanted):
         if wanted[-1]:
             raise self.error("no gradient reaches the selector; set propagate_down: false for it")
-        return [dy.new_zeros((self.count, *dy.shape[1:])).index_copy_(0, self.picked, dy)
-                if want and dy is not None else None
-                for dy, want in zip(diffs, wanted, strict=False)] + [None]
+        return [
+            dy.new_zeros((self.count, *dy.shape[1:])).index_copy_(0, self.picked, dy)
+            if want and dy is not None
+            else None
+            for dy, want in zip(diffs, wanted, strict=False)
+        ] + [None]
 
     def allows_backward(self, index):
         return index < len(self.layer_param.bottom) - 1
@@ -181,8 +193,9 @@ class BatchReindex(TensorLayer):
 
     def reshape(self, *shapes):
         if len(shapes[1]) != 1:
-            raise self.shape_error(f"bottom 1, the item numbers, must have one axis; found shape "
-                                   f"{tuple(shapes[1])}")
+            raise self.shape_error(
+                f"bottom 1, the item numbers, must have one axis; found shape {tuple(shapes[1])}"
+            )
         return [(shapes[1][0], *shapes[0][1:])]
 
     def forward(self, x, items):
@@ -190,8 +203,9 @@ class BatchReindex(TensorLayer):
 
     def backward(self, diffs, bottoms, tops, wanted):
         if wanted[1]:
-            raise self.error("no gradient reaches bottom 1, the item numbers; set "
-                             "propagate_down: false for it")
+            raise self.error(
+                "no gradient reaches bottom 1, the item numbers; set propagate_down: false for it"
+            )
         dx = torch.zeros_like(bottoms[0])
         return [dx.index_add_(0, bottoms[1].long(), diffs[0].to(dx.dtype)), None]
 

@@ -23,11 +23,13 @@ class DataTransformer:
         self.crop, self.mirror, self.scale = options.crop_size, options.mirror, options.scale
         self.random_crop = bool(self.crop) and layer.training
         if options.force_gray and (options.force_color or force_color):
-            raise LayerError(f"{self.where}: force_color and force_gray exclude each other; "
-                             "give one")
+            raise LayerError(
+                f"{self.where}: force_color and force_gray exclude each other; give one"
+            )
         # as decode_datum takes it: True: three channels, False: one, None: those of the image
-        self.color = True if options.force_color or force_color else (
-            False if options.force_gray else None)
+        self.color = (
+            True if options.force_color or force_color else (False if options.force_gray else None)
+        )
         self.mean = self._read_mean(options)
         self._placed = None  # the mean on the device
 
@@ -42,11 +44,14 @@ class DataTransformer:
         try:
             mean = read_blob(options.mean_file)
         except CaffeError as error:
-            raise DataError(f"{self.where}: mean_file: {error}; make it with "
-                            "compute_image_mean") from error
+            raise DataError(
+                f"{self.where}: mean_file: {error}; make it with compute_image_mean"
+            ) from error
         if mean.ndim < 3 or mean.size != np.prod(mean.shape[-3:]):
-            raise DataError(f"{self.where}: mean_file {options.mean_file} must hold one image "
-                            f"(C, H, W); found shape {mean.shape}")
+            raise DataError(
+                f"{self.where}: mean_file {options.mean_file} must hold one image "
+                f"(C, H, W); found shape {mean.shape}"
+            )
         return mean.reshape(mean.shape[-3:])
 
     def shape(self, shape, name):
@@ -54,18 +59,27 @@ class DataTransformer:
         channels, height, width = shape
         if self.mean is not None:
             per_pixel = self.mean.shape[1:] != (1, 1)
-            if self.mean.shape != tuple(shape) if per_pixel else (
-                    self.mean.shape[0] not in (1, channels)):
+            if (
+                self.mean.shape != tuple(shape)
+                if per_pixel
+                else (self.mean.shape[0] not in (1, channels))
+            ):
                 raise DataError(
                     f"{self.where}: {name} has (channels, height, width) {tuple(shape)}, the mean "
                     f"{self.mean.shape if per_pixel else self.mean.shape[0]}; "
-                    + ("make the mean of records of this size, or give mean_value" if per_pixel
-                       else "give one mean_value, or one per channel"))
+                    + (
+                        "make the mean of records of this size, or give mean_value"
+                        if per_pixel
+                        else "give one mean_value, or one per channel"
+                    )
+                )
         if not self.crop:
             return tuple(shape)
         if min(height, width) < self.crop:
-            raise DataError(f"{self.where}: {name} has height and width {height} x {width}; "
-                            f"crop_size {self.crop} must fit into it")
+            raise DataError(
+                f"{self.where}: {name} has height and width {height} x {width}; "
+                f"crop_size {self.crop} must fit into it"
+            )
         return (channels, self.crop, self.crop)
 
     def cut(self, pixels, draw):
@@ -82,7 +96,7 @@ class DataTransformer:
                 top, left = int(draw[1] * (room[0] + 1)), int(draw[2] * (room[1] + 1))
             else:
                 top, left = room[0] // 2, room[1] // 2
-            pixels = pixels[:, top:top + self.crop, left:left + self.crop]
+            pixels = pixels[:, top : top + self.crop, left : left + self.crop]
         if mirrored:  # the mean is mirrored as a whole
             left = width - pixels.shape[2] - left
         return pixels, (int(mirrored), top, left)

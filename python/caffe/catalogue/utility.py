@@ -57,8 +57,9 @@ class Silence(TensorLayer):
         return ()
 
     def backward(self, diffs, bottoms, tops, wanted):
-        return [torch.zeros_like(x) if want else None
-                for x, want in zip(bottoms, wanted, strict=True)]
+        return [
+            torch.zeros_like(x) if want else None for x, want in zip(bottoms, wanted, strict=True)
+        ]
 
 
 class _AlongAxis(TensorLayer):
@@ -90,11 +91,13 @@ class Concat(_AlongAxis):
         self.axis = axis = self._read_axis(shapes[0], "concat_dim")
         first = list(shapes[0])
         for index, shape in enumerate(shapes):
-            if [*shape[:axis], *shape[axis + 1:]] != first[:axis] + first[axis + 1:]:
-                raise self.shape_error(f"bottom {index} has shape {tuple(shape)}; all sizes but "
-                                       f"that of axis {axis} must be like {tuple(shapes[0])}")
+            if [*shape[:axis], *shape[axis + 1 :]] != first[:axis] + first[axis + 1 :]:
+                raise self.shape_error(
+                    f"bottom {index} has shape {tuple(shape)}; all sizes but "
+                    f"that of axis {axis} must be like {tuple(shapes[0])}"
+                )
         self.sizes = [shape[axis] for shape in shapes]
-        return [(*first[:axis], sum(self.sizes), *first[axis + 1:])]
+        return [(*first[:axis], sum(self.sizes), *first[axis + 1 :])]
 
     def forward(self, *bottoms):
         return torch.cat(bottoms, self.axis)
@@ -119,19 +122,23 @@ class Slice(_AlongAxis):
         self.shape = shape = tuple(shapes[0])
         self.axis = axis = self._read_axis(shape, "slice_dim")
         self.sizes = self._cut(shape[axis], len(self.layer_param.top))
-        return [(*shape[:axis], size, *shape[axis + 1:]) for size in self.sizes]
+        return [(*shape[:axis], size, *shape[axis + 1 :]) for size in self.sizes]
 
     def _cut(self, size, count):
         points = list(self.options.slice_point)
         if not points:
             if size % count:
-                raise self.shape_error(f"axis {self.axis} of size {size} cannot be cut into "
-                                       f"{count} equal tops; give slice_point")
+                raise self.shape_error(
+                    f"axis {self.axis} of size {size} cannot be cut into "
+                    f"{count} equal tops; give slice_point"
+                )
             return [size // count] * count
         ends = [0, *points, size]
         if len(points) != count - 1 or any(a >= b for a, b in zip(ends, ends[1:], strict=False)):
-            raise self.error(f"slice_point {points}: expected {count - 1} growing cuts between 0 "
-                             f"and {size}, the size of axis {self.axis}, for {count} tops")
+            raise self.error(
+                f"slice_point {points}: expected {count - 1} growing cuts between 0 "
+                f"and {size}, the size of axis {self.axis}, for {count} tops"
+            )
         return [b - a for a, b in zip(ends, ends[1:], strict=False)]
 
     def forward(self, x):
@@ -139,8 +146,12 @@ class Slice(_AlongAxis):
 
     def backward(self, diffs, bottoms, tops, wanted):
         like = next(diff for diff in diffs if diff is not None)
-        pieces = [like.new_zeros((*self.shape[:self.axis], size, *self.shape[self.axis + 1:]))
-                  if diff is None else diff for diff, size in zip(diffs, self.sizes, strict=True)]
+        pieces = [
+            like.new_zeros((*self.shape[: self.axis], size, *self.shape[self.axis + 1 :]))
+            if diff is None
+            else diff
+            for diff, size in zip(diffs, self.sizes, strict=True)
+        ]
         return [torch.cat(pieces, self.axis)]
 
 
@@ -160,8 +171,10 @@ class Eltwise(TensorLayer):
     def setup(self, *shapes):
         options = self.options
         if options.coeff and len(options.coeff) != len(shapes):
-            raise self.error(f"coeff has {len(options.coeff)} values for {len(shapes)} bottoms; "
-                             "give none or one for each")
+            raise self.error(
+                f"coeff has {len(options.coeff)} values for {len(shapes)} bottoms; "
+                "give none or one for each"
+            )
         if options.coeff and options.operation == _OPERATION.PROD:
             raise self.error("coeff is for operation SUM; delete it or use SUM")
         self.coeff = list(options.coeff) or [1.0] * len(shapes)
@@ -172,8 +185,10 @@ class Eltwise(TensorLayer):
     def reshape(self, *shapes):
         for index, shape in enumerate(shapes):
             if tuple(shape) != tuple(shapes[0]):
-                raise self.shape_error(f"bottom {index} has shape {tuple(shape)}; all bottoms "
-                                       f"must be like the first, {tuple(shapes[0])}")
+                raise self.shape_error(
+                    f"bottom {index} has shape {tuple(shape)}; all bottoms "
+                    f"must be like the first, {tuple(shapes[0])}"
+                )
         return [shapes[0]]
 
     def forward(self, *bottoms):
@@ -191,8 +206,10 @@ class Eltwise(TensorLayer):
         return y
 
     def backward(self, diffs, bottoms, tops, wanted):
-        return [self._gradient(diffs[0], index, bottoms, tops) if want else None
-                for index, want in enumerate(wanted)]
+        return [
+            self._gradient(diffs[0], index, bottoms, tops) if want else None
+            for index, want in enumerate(wanted)
+        ]
 
     def _gradient(self, dy, index, bottoms, tops):
         if self.options.operation == _OPERATION.SUM:
@@ -224,9 +241,11 @@ class _NewShape(TensorLayer):
     def reshape(self, *shapes):
         self.shape, self.top_shape = tuple(shapes[0]), self._shape_of_top(tuple(shapes[0]))
         if math.prod(self.shape) != math.prod(self.top_shape):
-            raise self.shape_error(f"cannot make {self.top_shape} of the bottom {self.shape}: "
-                                   f"{math.prod(self.top_shape)} against {math.prod(self.shape)} "
-                                   "values")
+            raise self.shape_error(
+                f"cannot make {self.top_shape} of the bottom {self.shape}: "
+                f"{math.prod(self.top_shape)} against {math.prod(self.shape)} "
+                "values"
+            )
         return [self.top_shape]
 
     def forward(self, x):
@@ -249,9 +268,11 @@ class Flatten(_NewShape):
         start = self.canonical_axis(self.options.axis, shape)
         end = self.canonical_axis(self.options.end_axis, shape, "end_axis")
         if end < start:
-            raise self.error(f"end_axis {self.options.end_axis} lies before axis "
-                             f"{self.options.axis} of the bottom {shape}")
-        return (*shape[:start], math.prod(shape[start:end + 1]), *shape[end + 1:])
+            raise self.error(
+                f"end_axis {self.options.end_axis} lies before axis "
+                f"{self.options.axis} of the bottom {shape}"
+            )
+        return (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
 
 
 @register
@@ -269,19 +290,25 @@ class Reshape(_NewShape):
         start = options.axis if options.axis >= 0 else len(shape) + options.axis + 1
         end = len(shape) if options.num_axes == -1 else start + options.num_axes
         if not 0 <= start <= end <= len(shape):
-            raise self.error(f"axis {options.axis} and num_axes {options.num_axes} reach outside "
-                             f"the bottom's shape {shape}")
+            raise self.error(
+                f"axis {options.axis} and num_axes {options.num_axes} reach outside "
+                f"the bottom's shape {shape}"
+            )
         if dims.count(-1) > 1 or min(dims, default=0) < -1:
             raise self.error(f"shape {dims}: sizes must be positive, 0 (copy), or once -1 (infer)")
         if start + max((i for i, dim in enumerate(dims) if dim == 0), default=-1) >= len(shape):
-            raise self.error(f"shape {dims}: a 0 copies the size of an axis that the bottom "
-                             f"{shape} does not have")
+            raise self.error(
+                f"shape {dims}: a 0 copies the size of an axis that the bottom "
+                f"{shape} does not have"
+            )
         sizes = [shape[start + i] if dim == 0 else dim for i, dim in enumerate(dims)]
         top = [*shape[:start], *sizes, *shape[end:]]
         if -1 in sizes:
             known = -math.prod(top)
             if not known or math.prod(shape) % known:
-                raise self.shape_error(f"shape {dims}: -1 cannot be inferred, as the bottom "
-                                       f"{shape} is not a multiple of {known} values")
+                raise self.shape_error(
+                    f"shape {dims}: -1 cannot be inferred, as the bottom "
+                    f"{shape} is not a multiple of {known} values"
+                )
             top[start + sizes.index(-1)] = math.prod(shape) // known
         return tuple(top)

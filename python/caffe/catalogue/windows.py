@@ -19,13 +19,19 @@ class Windows:
         self.image, self.sizes = tuple(image), tuple(sizes)
         axes = list(zip(self.image, self.kernel, self.stride, self.pad, strict=True))
         self.native = self.sizes == tuple(pooled(*axis, ceil, clip=ceil) for axis in axes) and all(
-            2 * pad <= size for pad, size in zip(self.pad, self.kernel, strict=True))
-        self.rule = ((self.kernel, self.stride, self.pad if self.native else (0, 0)),
-                     self.native and ceil)
+            2 * pad <= size for pad, size in zip(self.pad, self.kernel, strict=True)
+        )
+        self.rule = (
+            (self.kernel, self.stride, self.pad if self.native else (0, 0)),
+            self.native and ceil,
+        )
         self.margins = [  # left, right, top, bottom
-            margin for (length, kernel, stride, pad), size in
-            reversed(list(zip(axes, self.sizes, strict=True)))
-            for margin in (pad, max(0, (size - 1) * stride + kernel - length - pad))]
+            margin
+            for (length, kernel, stride, pad), size in reversed(
+                list(zip(axes, self.sizes, strict=True))
+            )
+            for margin in (pad, max(0, (size - 1) * stride + kernel - length - pad))
+        ]
 
     @property
     def covers_image(self):
@@ -39,7 +45,7 @@ class Windows:
         if self.native:
             return dx
         left, top = self.margins[0], self.margins[2]
-        return dx[:, :, top:top + self.image[0], left:left + self.image[1]]
+        return dx[:, :, top : top + self.image[0], left : left + self.image[1]]
 
     def lengths(self, like, axis):
         """How much of each window along an axis lies in the padded image."""
@@ -65,16 +71,21 @@ class MaxPool:
             y, self.places = self.kernels.max_pool(x, kernel, stride, pad, windows.sizes)
             return y
         y, self.places = aten.max_pool2d_with_indices(
-            self.windows.padded(x, _lowest(x.dtype)), kernel, stride, pad, (1, 1), ceil)
+            self.windows.padded(x, _lowest(x.dtype)), kernel, stride, pad, (1, 1), ceil
+        )
         return y
 
     def backward(self, dy, x):
         (kernel, stride, pad), ceil = self.windows.rule
         if self.kernels:
-            return self.kernels.max_pool_backward(device.layout(dy), self.places, kernel, stride,
-                                                  pad, self.windows.image)
-        return self.windows.unpadded(aten.max_pool2d_with_indices_backward(
-            dy, self.windows.padded(x, 0), kernel, stride, pad, (1, 1), ceil, self.places))
+            return self.kernels.max_pool_backward(
+                device.layout(dy), self.places, kernel, stride, pad, self.windows.image
+            )
+        return self.windows.unpadded(
+            aten.max_pool2d_with_indices_backward(
+                dy, self.windows.padded(x, 0), kernel, stride, pad, (1, 1), ceil, self.places
+            )
+        )
 
     def mask(self):
         """The places in the image without padding, y W + x, as numbers."""
@@ -91,8 +102,10 @@ class MaxPool:
     def _image_places(self, places):
         """Places in windows as places in the image."""
         windows = self.windows
-        y, x = (torch.arange(size, device=places.device) * stride - pad for size, stride, pad in
-                zip(windows.sizes, windows.stride, windows.pad, strict=True))
+        y, x = (
+            torch.arange(size, device=places.device) * stride - pad
+            for size, stride, pad in zip(windows.sizes, windows.stride, windows.pad, strict=True)
+        )
         width = windows.kernel[1]
         rows = y[:, None] + torch.div(places, width, rounding_mode="floor")
         return rows * windows.image[1] + x + places % width
@@ -132,12 +145,16 @@ class AveragePool:
             return own.average_pool_backward(device.layout(dy), *rule, windows.image)
         if x.is_cuda and any(rule[2]):
             # wrong there for channels last with padding: github.com/pytorch/pytorch/issues/188344
-            return device.layout(aten.avg_pool2d_backward(
-                dy.contiguous(), x.contiguous(), *rule, ceil, True, None))
+            return device.layout(
+                aten.avg_pool2d_backward(dy.contiguous(), x.contiguous(), *rule, ceil, True, None)
+            )
         if windows.native:
             return aten.avg_pool2d_backward(dy, x, *rule, ceil, True, None)
-        return windows.unpadded(aten.avg_pool2d_backward(
-            dy / self._areas(dy), windows.padded(x, 0), *rule, ceil, True, 1))
+        return windows.unpadded(
+            aten.avg_pool2d_backward(
+                dy / self._areas(dy), windows.padded(x, 0), *rule, ceil, True, 1
+            )
+        )
 
     def _areas(self, like):
         return self.windows.lengths(like, 0)[:, None] * self.windows.lengths(like, 1)
@@ -157,8 +174,12 @@ class StochasticPool:
         total = values.cumsum(-1)
         if not self.training:
             return values.square().sum(-1) / total[..., -1].clamp(min=torch.finfo(x.dtype).tiny)
-        draw = torch.rand(total.shape[:-1] + (1,), dtype=x.dtype, device=x.device,
-                          generator=device.generator(x.device.type))
+        draw = torch.rand(
+            total.shape[:-1] + (1,),
+            dtype=x.dtype,
+            device=x.device,
+            generator=device.generator(x.device.type),
+        )
         # the first value whose running sum reaches the drawn share of the window's sum
         pick = (total < draw * total[..., -1:]).sum(-1, keepdim=True)
         self.places = places.expand(values.shape).gather(-1, pick).flatten(2)
@@ -168,7 +189,7 @@ class StochasticPool:
         dx = dy.new_zeros(x.shape[:2] + (self._padded_size[0] * self._padded_size[1],))
         dx.scatter_add_(2, self.places, dy.reshape(self.places.shape))
         dx = dx.view(x.shape[:2] + self._padded_size)
-        return dx[:, :, :x.shape[2], :x.shape[3]]
+        return dx[:, :, : x.shape[2], : x.shape[3]]
 
     def _unfolded(self, x):
         """The values of each window and their places, (N, C, H', W', kernel area)."""
@@ -179,5 +200,7 @@ class StochasticPool:
         places = torch.arange(padded[0, 0].numel(), device=x.device).view(self._padded_size)
         return tuple(
             image.unfold(-2, windows.kernel[0], windows.stride[0])
-            .unfold(-2, windows.kernel[1], windows.stride[1]).flatten(-2)
-            for image in (padded, places))
+            .unfold(-2, windows.kernel[1], windows.stride[1])
+            .flatten(-2)
+            for image in (padded, places)
+        )

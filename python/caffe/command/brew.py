@@ -36,8 +36,13 @@ def parser():
     made.flag("extra", "", "the file of what this project adds to a solver (extra.proto)")
     made.switch("roofline", False, "how near each layer comes to the machine's limits, for time")
     made.flag("precision", "fp32", "fp32, tf32 or bf16")
-    made.flag("set", None, "another value for a field of the solver, FIELD=VALUE",
-              action="append", metavar="FIELD=VALUE")
+    made.flag(
+        "set",
+        None,
+        "another value for a field of the solver, FIELD=VALUE",
+        action="append",
+        metavar="FIELD=VALUE",
+    )
     return made
 
 

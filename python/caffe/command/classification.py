@@ -33,8 +33,10 @@ def _classify(options):
     with open(options.labels, encoding="utf-8") as file:
         labels = file.read().splitlines()
     if len(labels) != len(scores):
-        raise CaffeError(f"{options.labels}: {len(labels)} labels for {len(scores)} outputs of "
-                         "the net; expected one line for each")
+        raise CaffeError(
+            f"{options.labels}: {len(labels)} labels for {len(scores)} outputs of "
+            "the net; expected one line for each"
+        )
     print(f"---------- Prediction for {options.image} ----------")
     for index in np.argsort(-scores, kind="stable")[:_SHOWN]:
         print(f'{scores[index]:.4f} - "{labels[index]}"')
@@ -43,13 +45,16 @@ def _classify(options):
 def predict(net, image_path, mean_path):
     """The first output of the net for an image."""
     if len(net.inputs) != 1 or len(net.outputs) != 1:
-        raise CaffeError(f"classification: expected a net with one input and one output; found "
-                         f"{net.inputs} and {net.outputs}")
+        raise CaffeError(
+            f"classification: expected a net with one input and one output; found "
+            f"{net.inputs} and {net.outputs}"
+        )
     blob = net.blobs[net.inputs[0]]
     channels, height, width = blob.shape[1:]
     if channels not in (1, 3):
-        raise CaffeError(f"classification: the net's input should have 1 or 3 channels; found "
-                         f"{channels}")
+        raise CaffeError(
+            f"classification: the net's input should have 1 or 3 channels; found {channels}"
+        )
     image = cv2.imread(image_path, cv2.IMREAD_UNCHANGED)
     if image is None:
         raise DataError(f"{image_path}: not an image that OpenCV can read")

@@ -11,8 +11,10 @@ def device_query(options):
     """Run the command."""
     count = device.gpu_count()
     if not count:
-        raise CaffeError("device_query: no CUDA device is visible to PyTorch "
-                         f"{torch.__version__}; install a CUDA build and a driver")
+        raise CaffeError(
+            "device_query: no CUDA device is visible to PyTorch "
+            f"{torch.__version__}; install a CUDA build and a driver"
+        )
     wanted = range(count) if options.gpu in ("", "all") else map(int, options.gpu.split(","))
     say("caffe", f"Querying GPUs {options.gpu or 'all'}")
     for index in wanted:

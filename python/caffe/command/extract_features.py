@@ -25,8 +25,14 @@ _COMMIT_EVERY = 1000  # records, as the original
 def main(args=None):
     """Run the command line; return the exit status."""
     parser = FlagParser("extract_features", __doc__)
-    for name, kind in (("weights", str), ("net", str), ("blobs", str), ("databases", str),
-                       ("batches", int), ("db_type", str)):
+    for name, kind in (
+        ("weights", str),
+        ("net", str),
+        ("blobs", str),
+        ("databases", str),
+        ("batches", int),
+        ("db_type", str),
+    ):
         parser.add_argument(name, type=kind)
     parser.add_argument("mode", nargs="?", default="CPU", choices=("CPU", "GPU"))
     parser.add_argument("device_id", nargs="?", default="0", help="0 or DEVICE_ID=0")
@@ -36,8 +42,10 @@ def main(args=None):
 def _extract(options):
     blobs, databases = options.blobs.split(","), options.databases.split(",")
     if len(blobs) != len(databases):
-        raise CaffeError(f"extract_features: {len(blobs)} blobs for {len(databases)} databases; "
-                         "give one database for each blob")
+        raise CaffeError(
+            f"extract_features: {len(blobs)} blobs for {len(databases)} databases; "
+            "give one database for each blob"
+        )
     if options.db_type != "lmdb":
         raise CaffeError(f"extract_features: db_type {options.db_type!r}: expected lmdb")
     if options.mode == "GPU":
@@ -49,16 +57,20 @@ def _extract(options):
     for name in blobs:
         net._blob(name)
     with contextlib.ExitStack() as stack:
-        writers = [(name, stack.enter_context(_Writer(path)))
-                   for name, path in zip(blobs, databases, strict=True)]
+        writers = [
+            (name, stack.enter_context(_Writer(path)))
+            for name, path in zip(blobs, databases, strict=True)
+        ]
         say("extract_features", "Extracting Features")
         for _ in range(options.batches):
             net._forward(0, len(net.nodes) - 1)
             for name, writer in writers:
                 writer.add(net.blobs[name].data)
     for name, writer in writers:
-        say("extract_features", f"Extracted features of {writer.count} query images for feature "
-                                f"blob {name}")
+        say(
+            "extract_features",
+            f"Extracted features of {writer.count} query images for feature blob {name}",
+        )
     say("extract_features", "Successfully extracted the features!")
 
 
@@ -84,8 +96,10 @@ class _Writer:
         """Append each of `items` (N, ...) as a Datum of up to three axes."""
         shape = (*items.shape[1:], 1, 1, 1)[:3]
         if items.ndim > 4:
-            raise CaffeError(f"{self.path}: a blob of shape {items.shape} has too many axes for a "
-                             "Datum; expected at most (N, channels, height, width)")
+            raise CaffeError(
+                f"{self.path}: a blob of shape {items.shape} has too many axes for a "
+                "Datum; expected at most (N, channels, height, width)"
+            )
         for item in items:
             datum = caffe_pb2.Datum(channels=shape[0], height=shape[1], width=shape[2])
             datum.float_data.extend(item.ravel())

@@ -9,8 +9,18 @@ from ..errors import CaffeError
 from ..solver_log import init_log, log_to_folder, say
 
 FATAL = logging.CRITICAL
-_TRUTH = {"true": True, "t": True, "1": True, "yes": True, "y": True,
-          "false": False, "f": False, "0": False, "no": False, "n": False}
+_TRUTH = {
+    "true": True,
+    "t": True,
+    "1": True,
+    "yes": True,
+    "y": True,
+    "false": False,
+    "f": False,
+    "0": False,
+    "no": False,
+    "n": False,
+}
 
 
 class FlagParser(argparse.ArgumentParser):
@@ -20,11 +30,20 @@ class FlagParser(argparse.ArgumentParser):
     """
 
     def __init__(self, name, doc):
-        super().__init__(prog=name, description=doc, allow_abbrev=False,
-                         formatter_class=argparse.RawDescriptionHelpFormatter)
+        super().__init__(
+            prog=name,
+            description=doc,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         self.switches = set()
-        self.add_argument("-version", "--version", action="version",
-                          version=f"{name} version 1.0.0", help="show the version, Caffe's")
+        self.add_argument(
+            "-version",
+            "--version",
+            action="version",
+            version=f"{name} version 1.0.0",
+            help="show the version, Caffe's",
+        )
         self.flag("log_dir", "", "also write the log to a file in this folder")
         self.flag("minloglevel", None, "log 0 all, 1 warnings, 2 errors, 3 fatal errors", type=int)
         self.switch("logtostderr", False, "log to stderr alone, whatever log_dir says")
@@ -62,8 +81,10 @@ def _log_to_folder(parser, options):
     try:
         log_to_folder(options.log_dir, parser.prog, options.minloglevel)
     except OSError as error:
-        raise CaffeError(f"-log_dir {options.log_dir}: {error.strerror}; give a folder that is "
-                         "there and where you may write") from error
+        raise CaffeError(
+            f"-log_dir {options.log_dir}: {error.strerror}; give a folder that is "
+            "there and where you may write"
+        ) from error
 
 
 def _truth(text):
@@ -100,8 +121,9 @@ def use_gpus(flag):
     count = device.gpu_count()
     names = [str(index) for index in range(count)] if flag == "all" else flag.split(",")
     if not names or not all(name.strip().isdigit() for name in names):
-        raise CaffeError(f"-gpu {flag}: expected all or numbers such as 0,1; {count} GPUs are "
-                         "visible")
+        raise CaffeError(
+            f"-gpu {flag}: expected all or numbers such as 0,1; {count} GPUs are visible"
+        )
     gpus = [int(name) for name in names]
     say("caffe", "Using GPUs " + ", ".join(map(str, gpus)))
     device.set_device(gpus[0])
@@ -112,4 +134,3 @@ def use_gpus(flag):
 def stages(flag):
     """The stages in a comma-separated flag."""
     return [stage for stage in flag.split(",") if stage]
-

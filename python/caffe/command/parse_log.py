@@ -41,8 +41,10 @@ def _convert(options):
     except OSError as error:
         raise DataError(f"{options.log}: cannot be read: {error.strerror}") from error
     if not train and not test:
-        raise DataError(f"{options.log}: no output of a train or test net in it; expected the log "
-                        "of a training whose solver says display or test_interval")
+        raise DataError(
+            f"{options.log}: no output of a train or test net in it; expected the log "
+            "of a training whose solver says display or test_interval"
+        )
     name = os.path.basename(options.log)
     for kind, rows in (("train", train), ("test", test)):
         path = os.path.join(options.output, f"{name}.{kind}")
@@ -69,8 +71,10 @@ def parse(lines):
             rates[iteration] = float(found[1])
         if (found := _OUTPUT.search(line)) and iteration is not None:
             kind, name, value = found.groups()
-            row = rows[kind].setdefault(iteration, {
-                "NumIters": float(iteration), "Seconds": seconds, "LearningRate": math.nan})
+            row = rows[kind].setdefault(
+                iteration,
+                {"NumIters": float(iteration), "Seconds": seconds, "LearningRate": math.nan},
+            )
             row[name] = float(value)
     known = sorted(rates)
     for kind in rows.values():
@@ -95,8 +99,7 @@ def _since(start, now):
 def _csv(rows, delimiter):
     names = dict.fromkeys(name for row in rows for name in row)
     text = io.StringIO()
-    writer = csv.DictWriter(text, names, restval=math.nan, delimiter=delimiter,
-                            lineterminator="\n")
+    writer = csv.DictWriter(text, names, restval=math.nan, delimiter=delimiter, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

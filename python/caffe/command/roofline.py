@@ -14,7 +14,7 @@ from ..timer import Timer
 from .summarize import operations
 
 Work = namedtuple("Work", "flop bytes")
-_SIZE = 2048             # of the matrices
+_SIZE = 2048  # of the matrices
 _COPIED_BYTES = 1 << 28
 _TRIES = 5
 
@@ -25,7 +25,7 @@ class Roofline:
     def __init__(self):
         dtype, place = device.dtype(), device.current()
         a, b = (torch.ones(_SIZE, _SIZE, dtype=dtype, device=place) for _ in range(2))
-        self.gflops = 2 * _SIZE ** 3 / _shortest_ms(lambda: a @ b) / 1e6
+        self.gflops = 2 * _SIZE**3 / _shortest_ms(lambda: a @ b) / 1e6
         source = torch.ones(_COPIED_BYTES, dtype=torch.uint8, device=place)
         target = torch.empty_like(source)
         self.gbps = 2 * _COPIED_BYTES / _shortest_ms(lambda: target.copy_(source)) / 1e6
@@ -36,8 +36,10 @@ class Roofline:
     def rates(self, work, ms):
         """What `work` in so many milliseconds means, in words."""
         least_ms = max(work.flop / self.gflops, work.bytes / self.gbps) / 1e6
-        return (f"{work.flop / ms / 1e6:.1f} GFLOP/s, {work.bytes / ms / 1e6:.2f} GB/s, "
-                f"{least_ms / ms:.0%} of the roofline")
+        return (
+            f"{work.flop / ms / 1e6:.1f} GFLOP/s, {work.bytes / ms / 1e6:.2f} GB/s, "
+            f"{least_ms / ms:.0%} of the roofline"
+        )
 
 
 def forward_work(node):
@@ -55,11 +57,19 @@ def backward_work(node):
     layer, tops, bottoms = node.layer, _bytes(node.tops), _bytes(node.bottoms)
     learns = any(layer.param_propagate_down)
     wanted = any(node.propagate_down) + (learns if layer.blobs else 0)
-    below = sum(_bytes([blob]) for blob, propagate in
-                zip(node.bottoms, node.propagate_down, strict=True) if propagate)
-    return Work(operations(node) * wanted,
-                tops + below + tops * layer.reads_top + bottoms * layer.reads_bottom
-                + 2 * _param_bytes(node) * learns)
+    below = sum(
+        _bytes([blob])
+        for blob, propagate in zip(node.bottoms, node.propagate_down, strict=True)
+        if propagate
+    )
+    return Work(
+        operations(node) * wanted,
+        tops
+        + below
+        + tops * layer.reads_top
+        + bottoms * layer.reads_bottom
+        + 2 * _param_bytes(node) * learns,
+    )
 
 
 def _bytes(blobs):

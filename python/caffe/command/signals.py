@@ -17,8 +17,9 @@ class Signals:
         self._effects = {signal.SIGINT: sigint, signal.SIGHUP: sighup}
         for effect in self._effects.values():
             if effect not in EFFECTS:
-                raise CaffeError(f"invalid signal effect {effect!r}; expected one of "
-                                 + ", ".join(EFFECTS))
+                raise CaffeError(
+                    f"invalid signal effect {effect!r}; expected one of " + ", ".join(EFFECTS)
+                )
         self._waiting = []
 
     def __enter__(self):

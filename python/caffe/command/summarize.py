@@ -50,8 +50,13 @@ def with_input(param, text):
     changed.CopyFrom(param)
     for layer in changed.layer:
         if layer.type in _DATA:
-            source = caffe_pb2.LayerParameter(name=layer.name, type="Input", top=layer.top,
-                                              include=layer.include, exclude=layer.exclude)
+            source = caffe_pb2.LayerParameter(
+                name=layer.name,
+                type="Input",
+                top=layer.top,
+                include=layer.include,
+                exclude=layer.exclude,
+            )
             for index in range(len(layer.top)):
                 source.input_param.shape.add(dim=shape[:1] if index else shape)
             layer.CopyFrom(source)
@@ -67,8 +72,16 @@ def summary(net):
         fresh = [blob for blob in node.layer.blobs if id(blob._data) not in seen]
         seen.update(id(blob._data) for blob in fresh)
         made = 0 if node.in_place else sum(blob.count for blob in node.tops)
-        rows.append((node.name, node.layer.type, [blob.shape for blob in node.tops],
-                     sum(blob.count for blob in fresh), operations(node), made * _VALUE_BYTES))
+        rows.append(
+            (
+                node.name,
+                node.layer.type,
+                [blob.shape for blob in node.tops],
+                sum(blob.count for blob in fresh),
+                operations(node),
+                made * _VALUE_BYTES,
+            )
+        )
     return rows
 
 
@@ -105,16 +118,30 @@ def table(net):
     """The lines of the summary, the totals last."""
     rows = summary(net)
     parameters, work, kept = (sum(row[i] for row in rows) for i in (3, 4, 5))
-    cells = [_TITLES] + [(*row[:2], " ".join("x".join(map(str, s)) or "scalar" for s in row[2]),
-                          f"{row[3]:,}", f"{row[4] / 1e6:,.2f}", f"{row[5] / 1024:,.1f}")
-                         for row in rows]
+    cells = [_TITLES] + [
+        (
+            *row[:2],
+            " ".join("x".join(map(str, s)) or "scalar" for s in row[2]),
+            f"{row[3]:,}",
+            f"{row[4] / 1e6:,.2f}",
+            f"{row[5] / 1024:,.1f}",
+        )
+        for row in rows
+    ]
     cells.append(("total", "", "", f"{parameters:,}", f"{work / 1e6:,.2f}", f"{kept / 1024:,.1f}"))
     widths = [max(len(row[i]) for row in cells) for i in range(len(_TITLES))]
-    lines = ["  ".join(cell.rjust(width) if i > 2 else cell.ljust(width)
-                       for i, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
-             for row in cells]
-    mib = 2 ** 20
+    lines = [
+        "  ".join(
+            cell.rjust(width) if i > 2 else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+    mib = 2**20
     trained = 2 * kept + 3 * parameters * _VALUE_BYTES
-    return [*lines, f"Memory: parameters {parameters * _VALUE_BYTES / mib:.1f} MiB, values "
-            f"{kept / mib:.1f} MiB; in training with SGD about {trained / mib:.1f} MiB (values "
-            "and parameters with their diffs, and the momentum)"]
+    return [
+        *lines,
+        f"Memory: parameters {parameters * _VALUE_BYTES / mib:.1f} MiB, values "
+        f"{kept / mib:.1f} MiB; in training with SGD about {trained / mib:.1f} MiB (values "
+        "and parameters with their diffs, and the momentum)",
+    ]

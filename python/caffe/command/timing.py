@@ -29,8 +29,9 @@ def time(options):
     use_gpus(options.gpu)
     device.set_precision(options.precision)
     device.keep_freed_memory()
-    net = Net(options.model, _PHASES[options.phase], level=options.level,
-              stages=stages(options.stage))
+    net = Net(
+        options.model, _PHASES[options.phase], level=options.level, stages=stages(options.stage)
+    )
     describe(net)
     last = len(net.nodes) - 1
     say("caffe", "Performing Forward")

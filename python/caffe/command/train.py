@@ -25,7 +25,7 @@ class Job(NamedTuple):
     """What every process of a training needs to know."""
 
     param: caffe_pb2.SolverParameter
-    extra: str = None       # the extra file
+    extra: str = None  # the extra file
     snapshot: str = ""
     precision: str = "fp32"
 
@@ -68,8 +68,9 @@ def solver_param(options):
         if param.HasField(name):
             setattr(param, name, find(getattr(param, name), folder))
     for names in (param.test_net, param.weights):
-        names[:] = [",".join(find(path.strip(), folder) for path in name.split(","))
-                    for name in names]
+        names[:] = [
+            ",".join(find(path.strip(), folder) for path in name.split(",")) for name in names
+        ]
     return param
 
 
@@ -78,8 +79,10 @@ def change(param, setting):
     name, equals, value = setting.partition("=")
     fields = param.DESCRIPTOR.fields_by_name
     if not equals or name not in fields:
-        raise CaffeError(f"-set {setting}: expected FIELD=VALUE with a field of SolverParameter; "
-                         + nearest(name, fields))
+        raise CaffeError(
+            f"-set {setting}: expected FIELD=VALUE with a field of SolverParameter; "
+            + nearest(name, fields)
+        )
     param.ClearField(name)
     quote = '"' if fields[name].cpp_type == fields[name].CPPTYPE_STRING else ""
     try:
@@ -127,8 +130,10 @@ def train_together(job, gpus, signals):
     uid = NCCL.new_uid()
     context = multiprocessing.get_context("spawn")
     message = job._replace(param=job.param.SerializeToString())
-    others = [context.Process(target=_work, daemon=True, args=(message, gpus, rank, uid))
-              for rank in range(1, len(gpus))]
+    others = [
+        context.Process(target=_work, daemon=True, args=(message, gpus, rank, uid))
+        for rank in range(1, len(gpus))
+    ]
     for process in others:
         process.start()
         threading.Thread(target=_watch, args=(process,), daemon=True).start()
@@ -141,8 +146,11 @@ def _watch(process):
     """End the training when another process fails: it would wait for that one for ever."""
     process.join()
     if process.exitcode:
-        say("caffe", f"A training process ended with status {process.exitcode}; its message "
-                     "stands above", FATAL)
+        say(
+            "caffe",
+            f"A training process ended with status {process.exitcode}; its message stands above",
+            FATAL,
+        )
         os._exit(1)
 
 

@@ -1,8 +1,8 @@
 """upgrade_net_proto_text, upgrade_net_proto_binary and upgrade_solver_proto_text.
 
-    upgrade_net_proto_text old.prototxt new.prototxt
-    upgrade_net_proto_binary old.caffemodel new.caffemodel
-    upgrade_solver_proto_text old_solver.prototxt new_solver.prototxt
+upgrade_net_proto_text old.prototxt new.prototxt
+upgrade_net_proto_binary old.caffemodel new.caffemodel
+upgrade_solver_proto_text old_solver.prototxt new_solver.prototxt
 """
 
 from ..proto import caffe_pb2

@@ -24,8 +24,9 @@ def pooling(x, kernel):
 def updating(weights, gradients, velocities, momentum, keep_diffs):
     """The module whose `update_sgd` takes these lists; None: there is none."""
     module = _module(weights[0])
-    takes = module is not None and module.can_update(weights, gradients, velocities, momentum,
-                                                     keep_diffs)
+    takes = module is not None and module.can_update(
+        weights, gradients, velocities, momentum, keep_diffs
+    )
     return module if takes else None
 
 

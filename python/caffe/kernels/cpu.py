@@ -18,15 +18,29 @@ _KINDS = {torch.float32: "_float32", torch.bfloat16: "_bfloat16"}
 
 def fits(*tensors):
     """Whether the kernels are there and take these tensors, of one shape and dtype."""
-    return (native.library() is not None and all(x.is_cpu for x in tensors)
-            and are_rows(*tensors) and tensors[0].shape[1] % LANES == 0)
+    return (
+        native.library() is not None
+        and all(x.is_cpu for x in tensors)
+        and are_rows(*tensors)
+        and tensors[0].shape[1] % LANES == 0
+    )
 
 
 def measure(x, fraction, means, variances, weight):
     """Mean and biased variance of each channel, (C,) fp32; updates Caffe's three running sums."""
     mean, variance = torch.empty(x.shape[1]), torch.empty(x.shape[1])
-    _call("measure", x, x.data_ptr(), *_size(x), mean.data_ptr(), variance.data_ptr(), fraction,
-          means.data_ptr(), variances.data_ptr(), weight.data_ptr())
+    _call(
+        "measure",
+        x,
+        x.data_ptr(),
+        *_size(x),
+        mean.data_ptr(),
+        variance.data_ptr(),
+        fraction,
+        means.data_ptr(),
+        variances.data_ptr(),
+        weight.data_ptr(),
+    )
     return mean, variance
 
 
@@ -37,9 +51,21 @@ def normalize(x, other, scale, bias, eps, mean, variance, rectify):
     factor and the shift that x was given.
     """
     y, saved = torch.empty_like(x), torch.empty(3, x.shape[1])
-    _call("normalize", x, x.data_ptr(), _pointer(other), y.data_ptr(), *_size(x),
-          _pointer(scale), _pointer(bias), eps, mean.data_ptr(), variance.data_ptr(),
-          *_row_pointers(saved), rectify)
+    _call(
+        "normalize",
+        x,
+        x.data_ptr(),
+        _pointer(other),
+        y.data_ptr(),
+        *_size(x),
+        _pointer(scale),
+        _pointer(bias),
+        eps,
+        mean.data_ptr(),
+        variance.data_ptr(),
+        *_row_pointers(saved),
+        rectify,
+    )
     return y, saved
 
 
@@ -61,9 +87,21 @@ def normalize_backward(flows, x, scale, mean, saved, *, own_statistics, top=None
     inverse_std, factor, shift = _row_pointers(saved)
     if not rectified:
         factor = shift = None
-    _call("normalize_backward", x, (ctypes.c_void_p * len(pointers))(*pointers), len(flows),
-          x.data_ptr(), _pointer(top), *_size(x), _pointer(scale), mean.data_ptr(), inverse_std,
-          factor, shift, own_statistics)
+    _call(
+        "normalize_backward",
+        x,
+        (ctypes.c_void_p * len(pointers))(*pointers),
+        len(flows),
+        x.data_ptr(),
+        _pointer(top),
+        *_size(x),
+        _pointer(scale),
+        mean.data_ptr(),
+        inverse_std,
+        factor,
+        shift,
+        own_statistics,
+    )
     return made
 
 
@@ -78,16 +116,28 @@ def max_pool(x, kernel, stride, pad, sizes):
     The place is y kernel_w + x. Windows must not lie outside of the image as a whole.
     """
     y, places = images(x, sizes, x.dtype), images(x, sizes, torch.int8)
-    _call("max_pool", x, x.data_ptr(), y.data_ptr(), places.data_ptr(),
-          _geometry(x, x.shape[2:], sizes, kernel, stride, pad))
+    _call(
+        "max_pool",
+        x,
+        x.data_ptr(),
+        y.data_ptr(),
+        places.data_ptr(),
+        _geometry(x, x.shape[2:], sizes, kernel, stride, pad),
+    )
     return y, places
 
 
 def max_pool_backward(dy, places, kernel, stride, pad, image):
     """The diff of max_pool's x, (N, C, *image)."""
     dx = images(dy, image, dy.dtype)
-    _call("max_pool_backward", dy, dy.data_ptr(), places.data_ptr(), dx.data_ptr(),
-          _geometry(dy, image, dy.shape[2:], kernel, stride, pad))
+    _call(
+        "max_pool_backward",
+        dy,
+        dy.data_ptr(),
+        places.data_ptr(),
+        dx.data_ptr(),
+        _geometry(dy, image, dy.shape[2:], kernel, stride, pad),
+    )
     return dx
 
 
@@ -97,16 +147,26 @@ def average_pool(x, kernel, stride, pad, sizes):
     The image counts with its pad, as in Caffe.
     """
     y = images(x, sizes, x.dtype)
-    _call("average_pool", x, x.data_ptr(), y.data_ptr(),
-          _geometry(x, x.shape[2:], sizes, kernel, stride, pad))
+    _call(
+        "average_pool",
+        x,
+        x.data_ptr(),
+        y.data_ptr(),
+        _geometry(x, x.shape[2:], sizes, kernel, stride, pad),
+    )
     return y
 
 
 def average_pool_backward(dy, kernel, stride, pad, image):
     """The diff of average_pool's x, (N, C, *image)."""
     dx = images(dy, image, dy.dtype)
-    _call("average_pool_backward", dy, dy.data_ptr(), dx.data_ptr(),
-          _geometry(dy, image, dy.shape[2:], kernel, stride, pad))
+    _call(
+        "average_pool_backward",
+        dy,
+        dy.data_ptr(),
+        dx.data_ptr(),
+        _geometry(dy, image, dy.shape[2:], kernel, stride, pad),
+    )
     return dx
 
 
@@ -131,8 +191,9 @@ def convolves(x, weight):
         return False
     if channels == 64 and (pixels < 256 or x.shape[3] % 8):
         return False
-    return all(t.is_cpu and t.dtype == torch.float32 and is_rows(t) and t.numel()
-               for t in (x, weight))
+    return all(
+        t.is_cpu and t.dtype == torch.float32 and is_rows(t) and t.numel() for t in (x, weight)
+    )
 
 
 def convolve_3x3(x, weight):
@@ -145,8 +206,9 @@ def convolve_3x3(x, weight):
 def convolve_3x3_backward(dy, x, weight, mask):
     """(dx, dweight) of `convolve_3x3`, as far as `mask` asks, None for the other."""
     dy = dy.to(x.dtype).contiguous(memory_format=torch.channels_last)
-    dx, dweight = (torch.empty_like(t) if want else None
-                   for t, want in zip((x, weight), mask, strict=True))
+    dx, dweight = (
+        torch.empty_like(t) if want else None for t, want in zip((x, weight), mask, strict=True)
+    )
     if dx is not None:
         _convolve("convolve_3x3_backward", dy, weight, dx, x, weight)
     if dweight is not None:
@@ -156,12 +218,32 @@ def convolve_3x3_backward(dy, x, weight, mask):
 
 def _convolve(name, first, second, result, x, weight):
     (count, inputs, height, width), outputs = x.shape, len(weight)
-    getattr(native.library(), name)(first.data_ptr(), second.data_ptr(), result.data_ptr(), count,
-                                    height, width, inputs, outputs, torch.get_num_threads())
+    getattr(native.library(), name)(
+        first.data_ptr(),
+        second.data_ptr(),
+        result.data_ptr(),
+        count,
+        height,
+        width,
+        inputs,
+        outputs,
+        torch.get_num_threads(),
+    )
 
 
-def update_sgd(weights, gradients, velocities, copies, *, rate, momentum, decay, gradient_factor,
-               nesterov, keep_diffs):
+def update_sgd(
+    weights,
+    gradients,
+    velocities,
+    copies,
+    *,
+    rate,
+    momentum,
+    decay,
+    gradient_factor,
+    nesterov,
+    keep_diffs,
+):
     """One step of SGD or Nesterov with L2 decay, on lists of tensors of equal layouts.
 
     copies: for each weight a bf16 tensor to round it into, or None. keep_diffs: whether the
@@ -169,14 +251,27 @@ def update_sgd(weights, gradients, velocities, copies, *, rate, momentum, decay,
     """
     lists = [_pointers(tensors) for tensors in (weights, gradients, velocities, copies)]
     counts = (ctypes.c_long * len(weights))(*[w.numel() for w in weights])
-    native.library().update_sgd(len(weights), *lists, counts, rate, momentum, decay,
-                                gradient_factor, nesterov, keep_diffs, torch.get_num_threads())
+    native.library().update_sgd(
+        len(weights),
+        *lists,
+        counts,
+        rate,
+        momentum,
+        decay,
+        gradient_factor,
+        nesterov,
+        keep_diffs,
+        torch.get_num_threads(),
+    )
 
 
 def can_update(weights, gradients, velocities, momentum, keep_diffs):
     """Whether `update_sgd` takes these lists."""
-    return (native.library() is not None and all(w.is_cpu for w in weights)
-            and are_alike(weights, gradients, velocities))
+    return (
+        native.library() is not None
+        and all(w.is_cpu for w in weights)
+        and are_alike(weights, gradients, velocities)
+    )
 
 
 def _call(name, x, *arguments):
@@ -198,5 +293,4 @@ def _row_pointers(saved):
 
 
 def _pointers(tensors):
-    return (ctypes.c_void_p * len(tensors))(
-        *[None if x is None else x.data_ptr() for x in tensors])
+    return (ctypes.c_void_p * len(tensors))(*[None if x is None else x.data_ptr() for x in tensors])

@@ -11,9 +11,9 @@ from . import triton_normalization as kernels
 from . import triton_pooling as pooling
 from .layout import MOST_PLACES, are_alike, are_rows, images
 
-_TILE = 2048       # values that a program holds at a time
-_PROGRAMS = 528    # four for each multiprocessor of an H200: more only make more sums to add up
-_BLOCK = 1024      # values that a program of the pooling kernels sees to
+_TILE = 2048  # values that a program holds at a time
+_PROGRAMS = 528  # four for each multiprocessor of an H200: more only make more sums to add up
+_BLOCK = 1024  # values that a program of the pooling kernels sees to
 
 
 def fits(*tensors):
@@ -62,7 +62,8 @@ def measure(x, fraction, means, variances, weight):
     sums, found = plan.sums(x), x.new_empty(2, plan.channels, dtype=torch.float32)
     kernels.measure[plan.over_parts](x, sums, plan.rows, plan.channels, plan.chunk, **plan.tile)
     kernels.finish_measure[plan.over_channels](
-        x, sums, plan.parts, plan.rows, plan.channels, fraction, found, means, variances, weight)
+        x, sums, plan.parts, plan.rows, plan.channels, fraction, found, means, variances, weight
+    )
     return found[0], found[1]
 
 
@@ -75,8 +76,20 @@ def normalize(x, other, scale, bias, eps, mean, variance, rectify):
     plan = _Plan(x)
     y, saved = torch.empty_like(x), x.new_empty(3, plan.channels, dtype=torch.float32)
     kernels.normalize[plan.over_values](
-        x, other, y, scale, bias, mean, variance, saved, plan.rows, plan.channels, eps,
-        RECTIFY=rectify, **plan.tile)
+        x,
+        other,
+        y,
+        scale,
+        bias,
+        mean,
+        variance,
+        saved,
+        plan.rows,
+        plan.channels,
+        eps,
+        RECTIFY=rectify,
+        **plan.tile,
+    )
     return y, saved
 
 
@@ -90,27 +103,59 @@ def normalize_backward(flows, x, scale, mean, saved, *, own_statistics, top=None
     """
     plan, count = _Plan(x), len(flows)
     sums, found = plan.sums(x, count), x.new_empty(count, 5, plan.channels, dtype=torch.float32)
-    belows = [torch.empty_like(x) if top is not None or second is not None else None
-              for _, second, _ in flows]
+    belows = [
+        torch.empty_like(x) if top is not None or second is not None else None
+        for _, second, _ in flows
+    ]
     dxs = [torch.empty_like(x) if want_data else None for _, _, want_data in flows]
     none = (None,) * (2 - count)
     dys, seconds = [[flow[i] for flow in flows] for i in (0, 1)]
     kernels.sum_backward[plan.over_parts](
-        *dys, *none, *seconds, *none, *belows, *none, x, top, mean, saved, sums, plan.rows,
-        plan.channels, plan.chunk, RECTIFIED=rectified, **plan.tile)
+        *dys,
+        *none,
+        *seconds,
+        *none,
+        *belows,
+        *none,
+        x,
+        top,
+        mean,
+        saved,
+        sums,
+        plan.rows,
+        plan.channels,
+        plan.chunk,
+        RECTIFIED=rectified,
+        **plan.tile,
+    )
     kernels.finish_backward[(*plan.over_channels, count)](
-        sums, plan.parts, plan.rows, plan.channels, scale, saved, found, OWN=own_statistics)
+        sums, plan.parts, plan.rows, plan.channels, scale, saved, found, OWN=own_statistics
+    )
     if any(dx is not None for dx in dxs):
         kernels.normalize_backward[plan.over_values](
-            *dys, *none, *seconds, *none, *belows, *none, *dxs, *none, x, mean, saved, found,
-            plan.rows, plan.channels, RECTIFIED=rectified, **plan.tile)
+            *dys,
+            *none,
+            *seconds,
+            *none,
+            *belows,
+            *none,
+            *dxs,
+            *none,
+            x,
+            mean,
+            saved,
+            found,
+            plan.rows,
+            plan.channels,
+            RECTIFIED=rectified,
+            **plan.tile,
+        )
     return [(dx, *params[:2], below) for dx, params, below in zip(dxs, found, belows, strict=True)]
 
 
 def pools(x, kernel):
     """Whether the pooling kernels take these images, (N, C, H, W), and this kernel."""
-    return (x.dim() == 4 and fits(x) and x.numel() < 2 ** 31
-            and kernel[0] * kernel[1] <= MOST_PLACES)
+    return x.dim() == 4 and fits(x) and x.numel() < 2**31 and kernel[0] * kernel[1] <= MOST_PLACES
 
 
 def max_pool(x, kernel, stride, pad, sizes):
@@ -121,7 +166,8 @@ def max_pool(x, kernel, stride, pad, sizes):
     y = images(x, sizes, x.dtype)
     places = images(x, sizes, torch.int8)
     pooling.max_pool[triton.cdiv(y.numel(), _BLOCK),](
-        x, y, places, y.numel(), x.shape[1], *x.shape[2:], *sizes, *kernel, *stride, *pad, _BLOCK)
+        x, y, places, y.numel(), x.shape[1], *x.shape[2:], *sizes, *kernel, *stride, *pad, _BLOCK
+    )
     return y, places
 
 
@@ -129,8 +175,18 @@ def max_pool_backward(dy, places, kernel, stride, pad, image):
     """The diff of max_pool's x, (N, C, *image)."""
     dx = images(dy, image, dy.dtype)
     pooling.max_pool_backward[triton.cdiv(dx.numel(), _BLOCK),](
-        dy, places, dx, dx.numel(), dy.shape[1], *image, *dy.shape[2:], *kernel, *stride, *pad,
-        _BLOCK)
+        dy,
+        places,
+        dx,
+        dx.numel(),
+        dy.shape[1],
+        *image,
+        *dy.shape[2:],
+        *kernel,
+        *stride,
+        *pad,
+        _BLOCK,
+    )
     return dx
 
 
@@ -141,7 +197,8 @@ def average_pool(x, kernel, stride, pad, sizes):
     """
     y = images(x, sizes, x.dtype)
     pooling.average_pool[triton.cdiv(y.numel(), _BLOCK),](
-        x, y, y.numel(), x.shape[1], *x.shape[2:], *sizes, *kernel, *stride, *pad, _BLOCK)
+        x, y, y.numel(), x.shape[1], *x.shape[2:], *sizes, *kernel, *stride, *pad, _BLOCK
+    )
     return y
 
 
@@ -149,7 +206,8 @@ def average_pool_backward(dy, kernel, stride, pad, image):
     """The diff of average_pool's x, (N, C, *image)."""
     dx = images(dy, image, dy.dtype)
     pooling.average_pool_backward[triton.cdiv(dx.numel(), _BLOCK),](
-        dy, dx, dx.numel(), dy.shape[1], *image, *dy.shape[2:], *kernel, *stride, *pad, _BLOCK)
+        dy, dx, dx.numel(), dy.shape[1], *image, *dy.shape[2:], *kernel, *stride, *pad, _BLOCK
+    )
     return dx
 
 
@@ -158,8 +216,19 @@ def can_update(weights, gradients, velocities, momentum, keep_diffs):
     return momentum != 0 and not keep_diffs and are_alike(weights, gradients, velocities)
 
 
-def update_sgd(weights, gradients, velocities, copies, *, rate, momentum, decay, gradient_factor,
-               nesterov, keep_diffs):
+def update_sgd(
+    weights,
+    gradients,
+    velocities,
+    copies,
+    *,
+    rate,
+    momentum,
+    decay,
+    gradient_factor,
+    nesterov,
+    keep_diffs,
+):
     """One step of SGD or Nesterov with L2 decay, on lists of tensors of equal layouts.
 
     copies: for each weight a bf16 tensor to round it into, or None. The gradients are spoilt.
@@ -167,12 +236,24 @@ def update_sgd(weights, gradients, velocities, copies, *, rate, momentum, decay,
     PyTorch's own multi-tensor step computes v = momentum v + g / s + d w and w -= v with a rate
     of 1; with 1 / s and d multiplied by Caffe's rate, that is Caffe's rule.
     """
-    scale = torch.full((), 1 / (rate * gradient_factor) if rate else torch.inf,
-                       device=weights[0].device)
+    scale = torch.full(
+        (), 1 / (rate * gradient_factor) if rate else torch.inf, device=weights[0].device
+    )
     with torch.autograd._unsafe_preserve_version_counter(tuple(weights)):
-        torch._fused_sgd_(weights, gradients, velocities, weight_decay=decay * rate,
-                          momentum=momentum, lr=1.0, dampening=0.0, nesterov=nesterov,
-                          maximize=False, is_first_step=False, grad_scale=scale, found_inf=None)
+        torch._fused_sgd_(
+            weights,
+            gradients,
+            velocities,
+            weight_decay=decay * rate,
+            momentum=momentum,
+            lr=1.0,
+            dampening=0.0,
+            nesterov=nesterov,
+            maximize=False,
+            is_first_step=False,
+            grad_scale=scale,
+            found_inf=None,
+        )
     kept = [(copy, w) for copy, w in zip(copies, weights, strict=True) if copy is not None]
     if kept:
         torch._foreach_copy_(*map(list, zip(*kept, strict=True)))

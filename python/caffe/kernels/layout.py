@@ -11,8 +11,12 @@ def are_rows(*tensors):
     They have one shape, (N, C, H, W) or (N, C).
     """
     kind, shape = tensors[0].dtype, tensors[0].shape
-    return (kind in (torch.float32, torch.bfloat16) and len(shape) in (2, 4) and 0 not in shape
-            and all(x.dtype == kind and is_rows(x) for x in tensors))
+    return (
+        kind in (torch.float32, torch.bfloat16)
+        and len(shape) in (2, 4)
+        and 0 not in shape
+        and all(x.dtype == kind and is_rows(x) for x in tensors)
+    )
 
 
 def is_rows(x):
@@ -24,12 +28,19 @@ def is_rows(x):
 
 def are_alike(weights, gradients, velocities):
     """Whether lists of fp32 tensors lie alike in memory, without gaps."""
-    return all(w.dtype == g.dtype == v.dtype == torch.float32
-               and w.stride() == g.stride() == v.stride() and (w.is_contiguous() or is_rows(w))
-               for w, g, v in zip(weights, gradients, velocities, strict=True))
+    return all(
+        w.dtype == g.dtype == v.dtype == torch.float32
+        and w.stride() == g.stride() == v.stride()
+        and (w.is_contiguous() or is_rows(w))
+        for w, g, v in zip(weights, gradients, velocities, strict=True)
+    )
 
 
 def images(like, sizes, dtype):
     """Memory for (N, C, *sizes), channels last, with the N and C of `like`, on its device."""
-    return torch.empty((*like.shape[:2], *sizes), dtype=dtype, device=like.device,
-                       memory_format=torch.channels_last)
+    return torch.empty(
+        (*like.shape[:2], *sizes),
+        dtype=dtype,
+        device=like.device,
+        memory_format=torch.channels_last,
+    )

@@ -67,8 +67,19 @@ def _add_parts(sums, first, parts, columns, there, channels, COLUMNS: tl.constex
 
 
 @triton.jit
-def finish_measure(x, sums, parts, rows, channels, fraction, found, means, variances, weight,
-                   COLUMNS: tl.constexpr = FINISHED):
+def finish_measure(
+    x,
+    sums,
+    parts,
+    rows,
+    channels,
+    fraction,
+    found,
+    means,
+    variances,
+    weight,
+    COLUMNS: tl.constexpr = FINISHED,
+):
     """found (2, C): mean and biased variance; Caffe's running sums gain mean, unbiased variance."""
     columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     there = columns < channels
@@ -88,8 +99,22 @@ def finish_measure(x, sums, parts, rows, channels, fraction, found, means, varia
 
 
 @triton.jit
-def normalize(x, other, y, scale, bias, mean, variance, saved, rows, channels, eps,
-              RECTIFY: tl.constexpr, HEIGHT: tl.constexpr, COLUMNS: tl.constexpr):
+def normalize(
+    x,
+    other,
+    y,
+    scale,
+    bias,
+    mean,
+    variance,
+    saved,
+    rows,
+    channels,
+    eps,
+    RECTIFY: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
     """y; saved (3, C): the inverse standard deviation, and x's factor and shift."""
     columns, there = _columns(channels, COLUMNS)
     inverse_std = 1 / tl.sqrt(_channel(variance, 0, columns, there, channels) + eps)
@@ -133,9 +158,25 @@ def _kept(below, diff, at, inside):
 
 
 @triton.jit
-def sum_backward(dy, other_dy, second, other_second, below, other_below, x, top, mean, saved, sums,
-                 rows, channels, chunk, RECTIFIED: tl.constexpr, HEIGHT: tl.constexpr,
-                 COLUMNS: tl.constexpr):
+def sum_backward(
+    dy,
+    other_dy,
+    second,
+    other_second,
+    below,
+    other_below,
+    x,
+    top,
+    mean,
+    saved,
+    sums,
+    rows,
+    channels,
+    chunk,
+    RECTIFIED: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
     """sums (2 or 4, parts, C): of the diff below the ReLU, and of it times (x - mean).
 
     The diff is dy, or dy + second; the ReLU passed where top is positive, or what x became. What
@@ -171,8 +212,17 @@ def sum_backward(dy, other_dy, second, other_second, below, other_below, x, top,
 
 
 @triton.jit
-def finish_backward(sums, parts, rows, channels, scale, saved, found, OWN: tl.constexpr,
-                    COLUMNS: tl.constexpr = FINISHED):
+def finish_backward(
+    sums,
+    parts,
+    rows,
+    channels,
+    scale,
+    saved,
+    found,
+    OWN: tl.constexpr,
+    COLUMNS: tl.constexpr = FINISHED,
+):
     """found (flows, 5, C): the diffs of scale and bias; a, b, c of dx = a dy + b (x - mean) + c."""
     columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     there = columns < channels
@@ -211,9 +261,25 @@ def _store_dx(dy, second, below, dx, value, passed, found, at, inside, columns, 
 
 
 @triton.jit
-def normalize_backward(dy, other_dy, second, other_second, below, other_below, dx, other_dx, x,
-                       mean, saved, found, rows, channels, RECTIFIED: tl.constexpr,
-                       HEIGHT: tl.constexpr, COLUMNS: tl.constexpr):
+def normalize_backward(
+    dy,
+    other_dy,
+    second,
+    other_second,
+    below,
+    other_below,
+    dx,
+    other_dx,
+    x,
+    mean,
+    saved,
+    found,
+    rows,
+    channels,
+    RECTIFIED: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
     """dx of the flows that want it, from what `sum_backward` and `finish_backward` left."""
     columns, there = _columns(channels, COLUMNS)
     center = _channel(mean, 0, columns, there, channels)
@@ -228,5 +294,17 @@ def normalize_backward(dy, other_dy, second, other_second, below, other_below, d
     if dx is not None:
         _store_dx(dy, second, below, dx, value, passed, found, at, inside, columns, there, channels)
     if other_dx is not None:
-        _store_dx(other_dy, other_second, other_below, other_dx, value, passed,
-                  found + 5 * channels, at, inside, columns, there, channels)
+        _store_dx(
+            other_dy,
+            other_second,
+            other_below,
+            other_dx,
+            value,
+            passed,
+            found + 5 * channels,
+            at,
+            inside,
+            columns,
+            there,
+            channels,
+        )

@@ -18,8 +18,22 @@ def _place(total, channels, height, width, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _pixel(n, y, x, c, there, i, j, channels, height, width, STRIDE_H: tl.constexpr,
-           STRIDE_W: tl.constexpr, PAD_H: tl.constexpr, PAD_W: tl.constexpr):
+def _pixel(
+    n,
+    y,
+    x,
+    c,
+    there,
+    i,
+    j,
+    channels,
+    height,
+    width,
+    STRIDE_H: tl.constexpr,
+    STRIDE_W: tl.constexpr,
+    PAD_H: tl.constexpr,
+    PAD_W: tl.constexpr,
+):
     """Of the window at (y, x) the pixel (i, j): where it is in the images, and whether."""
     row, column = y * STRIDE_H - PAD_H + i, x * STRIDE_W - PAD_W + j
     inside = there & (row >= 0) & (row < height) & (column >= 0) & (column < width)
@@ -27,32 +41,69 @@ def _pixel(n, y, x, c, there, i, j, channels, height, width, STRIDE_H: tl.conste
 
 
 @triton.jit
-def _window(n, y, x, c, there, i, j, channels, top_height, top_width, KERNEL_H: tl.constexpr,
-            KERNEL_W: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
-            PAD_H: tl.constexpr, PAD_W: tl.constexpr):
+def _window(
+    n,
+    y,
+    x,
+    c,
+    there,
+    i,
+    j,
+    channels,
+    top_height,
+    top_width,
+    KERNEL_H: tl.constexpr,
+    KERNEL_W: tl.constexpr,
+    STRIDE_H: tl.constexpr,
+    STRIDE_W: tl.constexpr,
+    PAD_H: tl.constexpr,
+    PAD_W: tl.constexpr,
+):
     """Of the windows that reach pixel (y, x), the (i, j)-th from the last: its row and column, the
     pixel's place within it, where it is among the tops, and whether."""
     row, column = (y + PAD_H) // STRIDE_H - i, (x + PAD_W) // STRIDE_W - j
     within_y, within_x = y + PAD_H - row * STRIDE_H, x + PAD_W - column * STRIDE_W
-    inside = (there & (row >= 0) & (row < top_height) & (within_y < KERNEL_H)
-              & (column >= 0) & (column < top_width) & (within_x < KERNEL_W))
+    inside = (
+        there
+        & (row >= 0)
+        & (row < top_height)
+        & (within_y < KERNEL_H)
+        & (column >= 0)
+        & (column < top_width)
+        & (within_x < KERNEL_W)
+    )
     at = ((n * top_height + row) * top_width + column) * channels + c
     return row, column, within_y * KERNEL_W + within_x, at, inside
 
 
 @triton.jit
-def max_pool(image, top, places, total, channels, height, width, top_height, top_width,
-             KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr, STRIDE_H: tl.constexpr,
-             STRIDE_W: tl.constexpr, PAD_H: tl.constexpr, PAD_W: tl.constexpr,
-             BLOCK: tl.constexpr):
+def max_pool(
+    image,
+    top,
+    places,
+    total,
+    channels,
+    height,
+    width,
+    top_height,
+    top_width,
+    KERNEL_H: tl.constexpr,
+    KERNEL_W: tl.constexpr,
+    STRIDE_H: tl.constexpr,
+    STRIDE_W: tl.constexpr,
+    PAD_H: tl.constexpr,
+    PAD_W: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """The first of the largest values of each window, and its place there; NaN is largest."""
     at, n, y, x, c, there = _place(total, channels, top_height, top_width, BLOCK)
     best = tl.full((BLOCK,), float("-inf"), tl.float32)
     found = tl.full((BLOCK,), -1, tl.int32)
     for i in tl.static_range(KERNEL_H):
         for j in tl.static_range(KERNEL_W):
-            pixel, inside = _pixel(n, y, x, c, there, i, j, channels, height, width, STRIDE_H,
-                                   STRIDE_W, PAD_H, PAD_W)
+            pixel, inside = _pixel(
+                n, y, x, c, there, i, j, channels, height, width, STRIDE_H, STRIDE_W, PAD_H, PAD_W
+            )
             value = tl.load(image + pixel, mask=inside, other=float("-inf")).to(tl.float32)
             larger = inside & ((value > best) | (value != value) | (found < 0))
             best = tl.where(larger, value, best)
@@ -62,18 +113,47 @@ def max_pool(image, top, places, total, channels, height, width, top_height, top
 
 
 @triton.jit
-def max_pool_backward(dy, places, dx, total, channels, height, width, top_height, top_width,
-                      KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr, STRIDE_H: tl.constexpr,
-                      STRIDE_W: tl.constexpr, PAD_H: tl.constexpr, PAD_W: tl.constexpr,
-                      BLOCK: tl.constexpr):
+def max_pool_backward(
+    dy,
+    places,
+    dx,
+    total,
+    channels,
+    height,
+    width,
+    top_height,
+    top_width,
+    KERNEL_H: tl.constexpr,
+    KERNEL_W: tl.constexpr,
+    STRIDE_H: tl.constexpr,
+    STRIDE_W: tl.constexpr,
+    PAD_H: tl.constexpr,
+    PAD_W: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """Each pixel's sum of the diffs of the windows that it is the largest in."""
     at, n, y, x, c, there = _place(total, channels, height, width, BLOCK)
     sum = tl.zeros((BLOCK,), tl.float32)
     for i in tl.static_range((KERNEL_H + STRIDE_H - 1) // STRIDE_H):
         for j in tl.static_range((KERNEL_W + STRIDE_W - 1) // STRIDE_W):
             _, _, within, window, inside = _window(
-                n, y, x, c, there, i, j, channels, top_height, top_width, KERNEL_H, KERNEL_W,
-                STRIDE_H, STRIDE_W, PAD_H, PAD_W)
+                n,
+                y,
+                x,
+                c,
+                there,
+                i,
+                j,
+                channels,
+                top_height,
+                top_width,
+                KERNEL_H,
+                KERNEL_W,
+                STRIDE_H,
+                STRIDE_W,
+                PAD_H,
+                PAD_W,
+            )
             place = tl.load(places + window, mask=inside, other=-1).to(tl.int32)
             chosen = inside & (place == within)
             sum += tl.load(dy + window, mask=chosen, other=0).to(tl.float32)
@@ -81,26 +161,49 @@ def max_pool_backward(dy, places, dx, total, channels, height, width, top_height
 
 
 @triton.jit
-def average_pool(image, top, total, channels, height, width, top_height, top_width,
-                 KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr, STRIDE_H: tl.constexpr,
-                 STRIDE_W: tl.constexpr, PAD_H: tl.constexpr, PAD_W: tl.constexpr,
-                 BLOCK: tl.constexpr):
+def average_pool(
+    image,
+    top,
+    total,
+    channels,
+    height,
+    width,
+    top_height,
+    top_width,
+    KERNEL_H: tl.constexpr,
+    KERNEL_W: tl.constexpr,
+    STRIDE_H: tl.constexpr,
+    STRIDE_W: tl.constexpr,
+    PAD_H: tl.constexpr,
+    PAD_W: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """Each window's average over its part of the image, which counts with its pad."""
     at, n, y, x, c, there = _place(total, channels, top_height, top_width, BLOCK)
     sum = tl.zeros((BLOCK,), tl.float32)
     for i in tl.static_range(KERNEL_H):
         for j in tl.static_range(KERNEL_W):
-            pixel, inside = _pixel(n, y, x, c, there, i, j, channels, height, width, STRIDE_H,
-                                   STRIDE_W, PAD_H, PAD_W)
+            pixel, inside = _pixel(
+                n, y, x, c, there, i, j, channels, height, width, STRIDE_H, STRIDE_W, PAD_H, PAD_W
+            )
             sum += tl.load(image + pixel, mask=inside, other=0).to(tl.float32)
     area = _area(y, x, height, width, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, PAD_H, PAD_W)
     tl.store(top + at, (sum / area).to(top.dtype.element_ty), mask=there)
 
 
 @triton.jit
-def _area(row, column, height, width, KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr,
-          STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr, PAD_H: tl.constexpr,
-          PAD_W: tl.constexpr):
+def _area(
+    row,
+    column,
+    height,
+    width,
+    KERNEL_H: tl.constexpr,
+    KERNEL_W: tl.constexpr,
+    STRIDE_H: tl.constexpr,
+    STRIDE_W: tl.constexpr,
+    PAD_H: tl.constexpr,
+    PAD_W: tl.constexpr,
+):
     """How many pixels of a window lie in the padded image; 1 for windows that do not exist."""
     high = tl.minimum(KERNEL_H, height + 2 * PAD_H - row * STRIDE_H)
     wide = tl.minimum(KERNEL_W, width + 2 * PAD_W - column * STRIDE_W)
@@ -108,19 +211,48 @@ def _area(row, column, height, width, KERNEL_H: tl.constexpr, KERNEL_W: tl.const
 
 
 @triton.jit
-def average_pool_backward(dy, dx, total, channels, height, width, top_height, top_width,
-                          KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr, STRIDE_H: tl.constexpr,
-                          STRIDE_W: tl.constexpr, PAD_H: tl.constexpr, PAD_W: tl.constexpr,
-                          BLOCK: tl.constexpr):
+def average_pool_backward(
+    dy,
+    dx,
+    total,
+    channels,
+    height,
+    width,
+    top_height,
+    top_width,
+    KERNEL_H: tl.constexpr,
+    KERNEL_W: tl.constexpr,
+    STRIDE_H: tl.constexpr,
+    STRIDE_W: tl.constexpr,
+    PAD_H: tl.constexpr,
+    PAD_W: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """Each pixel's sum of the diffs of its windows, each over the window's part of the image."""
     at, n, y, x, c, there = _place(total, channels, height, width, BLOCK)
     sum = tl.zeros((BLOCK,), tl.float32)
     for i in tl.static_range((KERNEL_H + STRIDE_H - 1) // STRIDE_H):
         for j in tl.static_range((KERNEL_W + STRIDE_W - 1) // STRIDE_W):
             row, column, _, window, inside = _window(
-                n, y, x, c, there, i, j, channels, top_height, top_width, KERNEL_H, KERNEL_W,
-                STRIDE_H, STRIDE_W, PAD_H, PAD_W)
+                n,
+                y,
+                x,
+                c,
+                there,
+                i,
+                j,
+                channels,
+                top_height,
+                top_width,
+                KERNEL_H,
+                KERNEL_W,
+                STRIDE_H,
+                STRIDE_W,
+                PAD_H,
+                PAD_W,
+            )
             diff = tl.load(dy + window, mask=inside, other=0).to(tl.float32)
-            sum += diff / _area(row, column, height, width, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W,
-                                PAD_H, PAD_W)
+            sum += diff / _area(
+                row, column, height, width, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, PAD_H, PAD_W
+            )
     tl.store(dx + at, sum.to(dx.dtype.element_ty), mask=there)

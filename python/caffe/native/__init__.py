@@ -9,13 +9,28 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 SOURCES = sorted(FOLDER.glob("*.cpp"))
 
-_POINTER, _FLOAT, _INT, _LONG, _BOOL = (ctypes.c_void_p, ctypes.c_float, ctypes.c_int,
-                                        ctypes.c_long, ctypes.c_bool)
+_POINTER, _FLOAT, _INT, _LONG, _BOOL = (
+    ctypes.c_void_p,
+    ctypes.c_float,
+    ctypes.c_int,
+    ctypes.c_long,
+    ctypes.c_bool,
+)
 _IMAGES = (_LONG, _INT)  # rows, channels
 _SIGNATURES = {
     "measure": (_POINTER, *_IMAGES, _POINTER, _POINTER, _FLOAT, _POINTER, _POINTER, _POINTER, _INT),
-    "normalize": (_POINTER, _POINTER, _POINTER, *_IMAGES, _POINTER, _POINTER, _FLOAT,
-                  *[_POINTER] * 5, _BOOL, _INT),
+    "normalize": (
+        _POINTER,
+        _POINTER,
+        _POINTER,
+        *_IMAGES,
+        _POINTER,
+        _POINTER,
+        _FLOAT,
+        *[_POINTER] * 5,
+        _BOOL,
+        _INT,
+    ),
     "normalize_backward": (_POINTER, _INT, *[_POINTER] * 2, *_IMAGES, *[_POINTER] * 5, _BOOL, _INT),
     "max_pool": (*[_POINTER] * 4, _INT),
     "max_pool_backward": (*[_POINTER] * 4, _INT),

@@ -11,8 +11,18 @@ from pathlib import Path
 
 from . import SOURCES, library_path
 
-COMPILE = ["g++", "-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-Wall", "-Wextra",
-           "-Wno-psabi", "-c"]
+COMPILE = [
+    "g++",
+    "-O3",
+    "-march=native",
+    "-std=c++17",
+    "-fopenmp",
+    "-fPIC",
+    "-Wall",
+    "-Wextra",
+    "-Wno-psabi",
+    "-c",
+]
 LINK = ["g++", "-shared"]  # NOTE: no -fopenmp: the calls must find PyTorch's OpenMP, not a second
 
 
@@ -26,11 +36,13 @@ def build():
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         objects = [str(Path(folder, source.stem + ".o")) for source in SOURCES]
         for source, target in zip(SOURCES, objects, strict=True):
-            subprocess.run([*COMPILE, str(source), "-o", target], check=True, capture_output=True,
-                           text=True)
+            subprocess.run(
+                [*COMPILE, str(source), "-o", target], check=True, capture_output=True, text=True
+            )
         made = Path(folder, path.name)
-        subprocess.run([*LINK, *objects, "-o", str(made)], check=True, capture_output=True,
-                       text=True)
+        subprocess.run(
+            [*LINK, *objects, "-o", str(made)], check=True, capture_output=True, text=True
+        )
         made.replace(path)
     return path
 
@@ -41,8 +53,11 @@ def main():
     except FileNotFoundError:
         print("CPU kernels: not built, for there is no g++; PyTorch's own are used")
     except (OSError, subprocess.CalledProcessError) as error:
-        print(f"CPU kernels: not built; PyTorch's own are used\n{error}\n"
-              f"{getattr(error, 'stderr', '')}", file=sys.stderr)
+        print(
+            f"CPU kernels: not built; PyTorch's own are used\n{error}\n"
+            f"{getattr(error, 'stderr', '')}",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ _FILTERS = {_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 
 # ---- writing ---------------------------------------------------------------------------------
 
+
 def image(fill, *what):
     """The bytes of an HDF5 file that `fill(file, *what)` fills.
 
@@ -70,6 +71,7 @@ def _fill_text(file, name, text):
 
 # ---- reading ---------------------------------------------------------------------------------
 
+
 def read_weights(file, size_bytes, want_diff=False):
     """[(layer name, [array, ...]), ...] in a file of that size.
 
@@ -79,8 +81,10 @@ def read_weights(file, size_bytes, want_diff=False):
     layers = _datasets_by_group(file["data"])
     diffs = _datasets_by_group(file["diff"]) if want_diff and "diff" in file else {}
     _check_size([*layers.values(), *diffs.values()], size_bytes)
-    return [(name, _blobs(datasets, diffs.get(name, {}), want_diff))
-            for name, datasets in layers.items()]
+    return [
+        (name, _blobs(datasets, diffs.get(name, {}), want_diff))
+        for name, datasets in layers.items()
+    ]
 
 
 def read_state(file, size_bytes):
@@ -131,9 +135,11 @@ def _check_chunks(dataset, size_bytes):
     plan = dataset.id.get_create_plist()
     filters = [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]
     if not _FILTERS.issuperset(filters) or filters.count(_DEFLATE) > 1:
-        raise ValueError(f"dataset {dataset.name}: stored with HDF5's filters {filters}, of which "
-                         f"only {sorted(_FILTERS)} are read, each once; h5repack -f NONE undoes "
-                         "them")
+        raise ValueError(
+            f"dataset {dataset.name}: stored with HDF5's filters {filters}, of which "
+            f"only {sorted(_FILTERS)} are read, each once; h5repack -f NONE undoes "
+            "them"
+        )
     if _DEFLATE not in filters:
         return
     chunk_bytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
@@ -151,8 +157,10 @@ def _check_inflated(dataset, offset, most_bytes):
     try:
         inflater.decompress(dataset.id.read_direct_chunk(offset)[1], most_bytes)
         if inflater.decompress(inflater.unconsumed_tail, 1):
-            raise ValueError(f"dataset {dataset.name}: a chunk inflates to more than the "
-                             f"{most_bytes:,} bytes that it has")
+            raise ValueError(
+                f"dataset {dataset.name}: a chunk inflates to more than the "
+                f"{most_bytes:,} bytes that it has"
+            )
     except zlib.error as error:
         raise ValueError(f"dataset {dataset.name}: {error}") from None
 

@@ -10,7 +10,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
 _FIELD = re.compile(
-    r"(optional|required|repeated)\s+([\w.]+)\s+(\w+)\s*=\s*(\d+)\s*(?:\[(.*?)\])?\s*;")
+    r"(optional|required|repeated)\s+([\w.]+)\s+(\w+)\s*=\s*(\d+)\s*(?:\[(.*?)\])?\s*;"
+)
 _BLOCK = re.compile(r"(message|enum)\s+(\w+)\s*\{")
 _VALUE = re.compile(r"(\w+)\s*=\s*(-?\d+)\s*;")
 _OPTION = re.compile(r'(default|packed)\s*=\s*("[^"]*"|[^,\s]+)')

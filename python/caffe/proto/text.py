@@ -59,8 +59,10 @@ def read_text(path, message):
     """Fill `message` from the text-format file at `path`; return it."""
     data = _content(path)
     if b"\0" in data:
-        raise ParseError(f"{path}: a binary file, where a text file (prototxt) is expected; "
-                         "weights are given as .caffemodel, not as a net")
+        raise ParseError(
+            f"{path}: a binary file, where a text file (prototxt) is expected; "
+            "weights are given as .caffemodel, not as a net"
+        )
     return parse_text(_decoded(data, path), message, path)
 
 
@@ -84,8 +86,9 @@ def read_binary(path, message):
         message.ParseFromString(data)
     except (wire.WireError, protobuf_message.DecodeError) as error:
         hint = "a text file?" if b"\0" not in data else "damaged or cut short?"
-        raise ParseError(f"{path}: not a binary {message.DESCRIPTOR.name} ({error}); "
-                         f"{hint}") from None
+        raise ParseError(
+            f"{path}: not a binary {message.DESCRIPTOR.name} ({error}); {hint}"
+        ) from None
     return _complete(message, path)
 
 
@@ -102,8 +105,9 @@ def _content(path):
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise ParseError(f"{path}: cannot be read: {error.strerror}; "
-                         f"the current folder is {os.getcwd()}") from error
+        raise ParseError(
+            f"{path}: cannot be read: {error.strerror}; the current folder is {os.getcwd()}"
+        ) from error
     except ValueError as error:  # a NUL byte in the name
         raise ParseError(f"{path!r}: not a file name: {error}") from error
 
@@ -120,8 +124,9 @@ def _decoded(data, path):
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - data.rfind(b"\n", 0, error.start)
-        raise ParseError(f"{path}:{line}:{column}: not UTF-8 ({error.reason}); "
-                         "save the file as UTF-8") from None
+        raise ParseError(
+            f"{path}:{line}:{column}: not UTF-8 ({error.reason}); save the file as UTF-8"
+        ) from None
 
 
 def _complete(message, source):
@@ -157,8 +162,11 @@ def _find(root, full_name):
 
 def _field_hint(message, name, root):
     """Where the unknown field `name` of `message` may belong, or which field was meant."""
-    homes = [field.name for field in message.fields
-             if field.message_type and name in field.message_type.fields_by_name]
+    homes = [
+        field.name
+        for field in message.fields
+        if field.message_type and name in field.message_type.fields_by_name
+    ]
     if name in root.fields_by_name:
         return f"it belongs to {root.name}: is a }} missing above?"
     if homes:

@@ -72,42 +72,89 @@ _V0_FIELDS = {
 
 # V0 fields of every type: those that keep their name, and those that moved to transform_param.
 _V0_COMMON = ("name", "blobs", "blobs_lr", "weight_decay")
-_V0_TRANSFORM = {"scale": "scale", "meanfile": "mean_file",
-                 "cropsize": "crop_size", "mirror": "mirror"}
+_V0_TRANSFORM = {
+    "scale": "scale",
+    "meanfile": "mean_file",
+    "cropsize": "crop_size",
+    "mirror": "mirror",
+}
 
 # V1 data layers kept these fields in their own parameters before transform_param took them.
 _TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")
-_TRANSFORM_HOMES = {_V1.DATA: "data_param", _V1.IMAGE_DATA: "image_data_param",
-                    _V1.WINDOW_DATA: "window_data_param"}
+_TRANSFORM_HOMES = {
+    _V1.DATA: "data_param",
+    _V1.IMAGE_DATA: "image_data_param",
+    _V1.WINDOW_DATA: "window_data_param",
+}
 
 _V1_TYPES = {
-    "NONE": "", "ABSVAL": "AbsVal", "ACCURACY": "Accuracy", "ARGMAX": "ArgMax", "BNLL": "BNLL",
-    "CONCAT": "Concat", "CONTRASTIVE_LOSS": "ContrastiveLoss", "CONVOLUTION": "Convolution",
-    "DATA": "Data", "DECONVOLUTION": "Deconvolution", "DROPOUT": "Dropout",
-    "DUMMY_DATA": "DummyData", "EUCLIDEAN_LOSS": "EuclideanLoss", "ELTWISE": "Eltwise",
-    "EXP": "Exp", "FLATTEN": "Flatten", "HDF5_DATA": "HDF5Data", "HDF5_OUTPUT": "HDF5Output",
-    "HINGE_LOSS": "HingeLoss", "IM2COL": "Im2col", "IMAGE_DATA": "ImageData",
-    "INFOGAIN_LOSS": "InfogainLoss", "INNER_PRODUCT": "InnerProduct", "LRN": "LRN",
-    "MEMORY_DATA": "MemoryData", "MULTINOMIAL_LOGISTIC_LOSS": "MultinomialLogisticLoss",
-    "MVN": "MVN", "POOLING": "Pooling", "POWER": "Power", "RELU": "ReLU", "SIGMOID": "Sigmoid",
-    "SIGMOID_CROSS_ENTROPY_LOSS": "SigmoidCrossEntropyLoss", "SILENCE": "Silence",
-    "SOFTMAX": "Softmax", "SOFTMAX_LOSS": "SoftmaxWithLoss", "SPLIT": "Split", "SLICE": "Slice",
-    "TANH": "TanH", "WINDOW_DATA": "WindowData", "THRESHOLD": "Threshold",
+    "NONE": "",
+    "ABSVAL": "AbsVal",
+    "ACCURACY": "Accuracy",
+    "ARGMAX": "ArgMax",
+    "BNLL": "BNLL",
+    "CONCAT": "Concat",
+    "CONTRASTIVE_LOSS": "ContrastiveLoss",
+    "CONVOLUTION": "Convolution",
+    "DATA": "Data",
+    "DECONVOLUTION": "Deconvolution",
+    "DROPOUT": "Dropout",
+    "DUMMY_DATA": "DummyData",
+    "EUCLIDEAN_LOSS": "EuclideanLoss",
+    "ELTWISE": "Eltwise",
+    "EXP": "Exp",
+    "FLATTEN": "Flatten",
+    "HDF5_DATA": "HDF5Data",
+    "HDF5_OUTPUT": "HDF5Output",
+    "HINGE_LOSS": "HingeLoss",
+    "IM2COL": "Im2col",
+    "IMAGE_DATA": "ImageData",
+    "INFOGAIN_LOSS": "InfogainLoss",
+    "INNER_PRODUCT": "InnerProduct",
+    "LRN": "LRN",
+    "MEMORY_DATA": "MemoryData",
+    "MULTINOMIAL_LOGISTIC_LOSS": "MultinomialLogisticLoss",
+    "MVN": "MVN",
+    "POOLING": "Pooling",
+    "POWER": "Power",
+    "RELU": "ReLU",
+    "SIGMOID": "Sigmoid",
+    "SIGMOID_CROSS_ENTROPY_LOSS": "SigmoidCrossEntropyLoss",
+    "SILENCE": "Silence",
+    "SOFTMAX": "Softmax",
+    "SOFTMAX_LOSS": "SoftmaxWithLoss",
+    "SPLIT": "Split",
+    "SLICE": "Slice",
+    "TANH": "TanH",
+    "WINDOW_DATA": "WindowData",
+    "THRESHOLD": "Threshold",
 }
 
 # V1 lists with one entry per parameter blob, and their place in ParamSpec.
-_V1_PARAM_LISTS = {"param": "name", "blob_share_mode": "share_mode",
-                   "blobs_lr": "lr_mult", "weight_decay": "decay_mult"}
+_V1_PARAM_LISTS = {
+    "param": "name",
+    "blob_share_mode": "share_mode",
+    "blobs_lr": "lr_mult",
+    "weight_decay": "decay_mult",
+}
 
-_SOLVER_TYPES = {"SGD": "SGD", "NESTEROV": "Nesterov", "ADAGRAD": "AdaGrad",
-                 "RMSPROP": "RMSProp", "ADADELTA": "AdaDelta", "ADAM": "Adam"}
+_SOLVER_TYPES = {
+    "SGD": "SGD",
+    "NESTEROV": "Nesterov",
+    "ADAGRAD": "AdaGrad",
+    "RMSPROP": "RMSProp",
+    "ADADELTA": "AdaDelta",
+    "ADAM": "Adam",
+}
 
 
 def upgrade_net(net):
     """`net` with current layers only, an Input layer, and frozen BatchNorm statistics."""
     if net.layers and net.layer:
-        raise ParseError("both 'layer' (current) and 'layers' (old) are used; "
-                         "write all of them as layer { type: \"...\" }")
+        raise ParseError(
+            "both 'layer' (current) and 'layers' (old) are used; "
+            'write all of them as layer { type: "..." }'
+        )
     if any(layer.HasField("layer") for layer in net.layers):
         net = _v0_to_v1(net)
     if net.layers:
@@ -144,14 +191,17 @@ def _without_padding(net):
     kept = []
     for layer in net.layers:
         if not layer.HasField("layer"):
-            raise ParseError(f"layer {layer.name!r}: V1 and V0 layers are mixed; "
-                             "write all of them in the same form")
+            raise ParseError(
+                f"layer {layer.name!r}: V1 and V0 layers are mixed; "
+                "write all of them in the same form"
+            )
         upgraded = type(layer)()
         upgraded.CopyFrom(layer)
         for index, blob in enumerate(layer.bottom):
             if blob not in made_by:
-                raise ParseError(f"layer {layer.layer.name!r}: unknown bottom {blob!r}; "
-                                 f"{nearest(blob, made_by)}")
+                raise ParseError(
+                    f"layer {layer.layer.name!r}: unknown bottom {blob!r}; {nearest(blob, made_by)}"
+                )
             source = made_by[blob]
             if source is not None and source.layer.type == "padding":
                 _check_padding(layer, source)
@@ -169,11 +219,13 @@ def _check_padding(layer, padding):
         raise ParseError(
             f"layer {layer.layer.name!r}: padding layer {padding.layer.name!r} can feed only a "
             f"conv or pool layer with one bottom, found {layer.layer.type!r} with "
-            f"{len(layer.bottom)}; give pad in the layers that need it")
+            f"{len(layer.bottom)}; give pad in the layers that need it"
+        )
     if len(padding.bottom) != 1 or len(padding.top) != 1:
         raise ParseError(
             f"layer {padding.layer.name!r}: a padding layer has 1 bottom and 1 top, found "
-            f"{len(padding.bottom)} and {len(padding.top)}")
+            f"{len(padding.bottom)} and {len(padding.top)}"
+        )
 
 
 def _v0_layer(connection):
@@ -190,8 +242,11 @@ def _v0_layer(connection):
         elif field.name in (*_V0_COMMON, home):
             _put(new, field.name, value)
         elif field.name != "type":
-            warnings.warn(f"layer {old.name!r}: a V0 layer of type {old.type!r} has no "
-                          f"{field.name!r}; left out", stacklevel=2)
+            warnings.warn(
+                f"layer {old.name!r}: a V0 layer of type {old.type!r} has no "
+                f"{field.name!r}; left out",
+                stacklevel=2,
+            )
     return new
 
 
@@ -200,8 +255,9 @@ def _v0_type(new, old):
     if not old.HasField("type"):
         return None
     if old.type not in _V0_TYPES:
-        raise ParseError(f"layer {old.name!r}: unknown V0 type {old.type!r}; "
-                         f"{nearest(old.type, _V0_TYPES)}")
+        raise ParseError(
+            f"layer {old.name!r}: unknown V0 type {old.type!r}; {nearest(old.type, _V0_TYPES)}"
+        )
     name, home = _V0_TYPES[old.type]
     new.type = new.LayerType.Value(name)
     return home
@@ -270,10 +326,12 @@ def _input_shapes(net):
         shapes, unit, each = list(net.input_shape), "input_shape", 1
     else:
         dims, unit, each = net.input_dim, "input_dim", 4
-        shapes = [caffe_pb2.BlobShape(dim=dims[i:i + 4]) for i in range(0, len(dims) - 3, 4)]
+        shapes = [caffe_pb2.BlobShape(dim=dims[i : i + 4]) for i in range(0, len(dims) - 3, 4)]
     if len(shapes) < count:
-        raise ParseError(f"{count} inputs need {each * count} {unit}, found "
-                         f"{len(getattr(net, unit))}; give {each} for each input")
+        raise ParseError(
+            f"{count} inputs need {each * count} {unit}, found "
+            f"{len(getattr(net, unit))}; give {each} for each input"
+        )
     return shapes[:count]
 
 

@@ -41,6 +41,7 @@ _LAYERS = {100: _Layer(name=1, blobs=7), 2: _Layer(name=4, blobs=6, old=_Layer(1
 
 # ---- weights ---------------------------------------------------------------------------------
 
+
 def read_weights(path, want_diff=False):
     """[(layer name, [float32 array, ...]), ...] of a .caffemodel, binary or HDF5, old or new.
 
@@ -63,8 +64,13 @@ def _layers(buffer, want_diff):
         if number in _LAYERS:
             _spend(budget, kind, begin)
             name, spans = _name_and_blobs(buffer, begin, stop, _LAYERS[number], budget)
-            yield name, [_blob(buffer, span, f"layer {name!r}, blob {index}", want_diff)
-                         for index, span in enumerate(spans)]
+            yield (
+                name,
+                [
+                    _blob(buffer, span, f"layer {name!r}, blob {index}", want_diff)
+                    for index, span in enumerate(spans)
+                ],
+            )
 
 
 def _name_and_blobs(buffer, start, end, layer, budget):
@@ -108,8 +114,9 @@ def write_weights(path, net, blobs):
     names = [layer.name for layer in net.layer]
     for name in blobs:
         if name not in names:
-            raise WeightsError(f"{path}: weights for layer {name!r}, which the net lacks; "
-                               f"{nearest(name, names)}")
+            raise WeightsError(
+                f"{path}: weights for layer {name!r}, which the net lacks; {nearest(name, names)}"
+            )
     if _is_hdf5_name(path):
         _write_hdf5(path, hdf5.fill_weights, [(name, blobs.get(name, [])) for name in names])
     else:
@@ -133,6 +140,7 @@ def _net_pieces(net, blobs):
 
 
 # ---- solver states ---------------------------------------------------------------------------
+
 
 def read_state(path):
     """The State in a .solverstate, binary or HDF5."""
@@ -165,13 +173,15 @@ def write_state(path, iteration, learned_net, current_step, history):
     if _is_hdf5_name(path):
         _write_hdf5(path, hdf5.fill_state, iteration, learned_net, current_step, history)
         return
-    state = caffe_pb2.SolverState(iter=iteration, learned_net=learned_net,
-                                  current_step=current_step)
+    state = caffe_pb2.SolverState(
+        iter=iteration, learned_net=learned_net, current_step=current_step
+    )
     blobs = [piece for array in history for piece in wire.delimited(3, wire.blob_pieces(array))]
     _write_pieces(path, wire.insert_field(state, 3, blobs))
 
 
 # ---- mean images -----------------------------------------------------------------------------
+
 
 def read_blob(path):
     """The array in a file of one binary BlobProto, such as mean.binaryproto."""
@@ -190,6 +200,7 @@ def write_blob(path, array):
 
 # ---- files -----------------------------------------------------------------------------------
 
+
 @contextmanager
 def _opened(path, error_type, expected):
     """The file's bytes, mapped, and whether they are HDF5; what fails names the file."""
@@ -197,13 +208,16 @@ def _opened(path, error_type, expected):
         buffer = _mapped(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: cannot be read: {reason}; "
-                        f"the current folder is {os.getcwd()}") from error
+        raise DataError(
+            f"{path}: cannot be read: {reason}; the current folder is {os.getcwd()}"
+        ) from error
     try:
-        yield buffer, buffer[:len(hdf5.SIGNATURE)] == hdf5.SIGNATURE
+        yield buffer, buffer[: len(hdf5.SIGNATURE)] == hdf5.SIGNATURE
     except wire.WireError as error:
-        raise error_type(f"{path}: {error}, at byte {error.offset:,} of {len(buffer):,}; expected "
-                         f"{expected}; {_guess(buffer)}") from None
+        raise error_type(
+            f"{path}: {error}, at byte {error.offset:,} of {len(buffer):,}; expected "
+            f"{expected}; {_guess(buffer)}"
+        ) from None
     except CaffeError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:

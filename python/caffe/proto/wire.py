@@ -37,6 +37,7 @@ class WireError(ValueError):
 
 # ---- reading ---------------------------------------------------------------------------------
 
+
 def fields(buffer, start, end):
     """Yield (number, wire type, payload start, payload end) of each field of a message."""
     while start < end:
@@ -54,8 +55,9 @@ def fields(buffer, start, end):
         if not number:
             raise WireError("field number 0", start)
         if stop > end:
-            raise WireError(f"field {number} is {stop - begin:,} bytes long, "
-                            f"{end - begin:,} are left", start)
+            raise WireError(
+                f"field {number} is {stop - begin:,} bytes long, {end - begin:,} are left", start
+            )
         yield number, kind, begin, stop
         start = stop
 
@@ -141,7 +143,7 @@ def _shape(blob, offset):
     if any(map(blob.HasField, _LEGACY_SHAPE)):
         shape = tuple(getattr(blob, name) for name in _LEGACY_SHAPE)
     else:
-        shape = tuple(blob.shape.dim[:_MAX_AXES + 1])
+        shape = tuple(blob.shape.dim[: _MAX_AXES + 1])
     if len(shape) > _MAX_AXES:
         raise WireError(f"{len(blob.shape.dim):,} axes, more than {_MAX_AXES}", offset)
     if min(shape, default=0) < 0:
@@ -156,8 +158,9 @@ def _array(buffer, spans, rest, names, shape, offset):
         begin, stop = spans.get(number, (0, 0))
         dtype, more = np.dtype(_ARRAYS[number]), getattr(rest, name)
         if (stop - begin) % dtype.itemsize:
-            raise WireError(f"{name} of {stop - begin:,} bytes, not a multiple of "
-                            f"{dtype.itemsize}", begin)
+            raise WireError(
+                f"{name} of {stop - begin:,} bytes, not a multiple of {dtype.itemsize}", begin
+            )
         packed = np.frombuffer(buffer, dtype, (stop - begin) // dtype.itemsize, begin)
         if packed.size or len(more):
             return _joined(packed, more, shape, offset)
@@ -171,8 +174,8 @@ def _joined(packed, more, shape, offset):
     array = np.empty(shape, np.float32)
     flat = array.reshape(-1)
     with np.errstate(over="ignore"):  # a double too large for a float becomes inf, as in C
-        flat[:packed.size] = packed
-        flat[packed.size:] = np.fromiter(more, np.float64, len(more))
+        flat[: packed.size] = packed
+        flat[packed.size :] = np.fromiter(more, np.float64, len(more))
     return array
 
 
@@ -180,10 +183,10 @@ def _joined(packed, more, shape, offset):
 # A message is a list of pieces: bytes, and arrays that become packed floats when they are
 # written. Its size is known before any array is touched.
 
+
 def size_bytes(pieces):
     """How many bytes the pieces take in a file."""
-    return sum(4 * piece.size if isinstance(piece, np.ndarray) else len(piece)
-               for piece in pieces)
+    return sum(4 * piece.size if isinstance(piece, np.ndarray) else len(piece) for piece in pieces)
 
 
 def buffers(pieces):
