@@ -77,8 +77,9 @@ gpu-test: $(READY) ## run what compares with BVLC Caffe and autograd on a GPU (G
 	  kernels replay keep_blobs catalogue solver backward schedules flow_plan relay_golden training_curves \
 	  scene_data optimisations))
 
-lint: $(READY) ## run the linter
+lint: $(READY) ## run the linter and check the format
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 
 oracle-test: $(READY) ## compare with a live BVLC Caffe: ORACLE_RUN="command prefix that runs in it"
 	$(VENV)/bin/python tests/oracle/live.py
