@@ -61,9 +61,10 @@ class Pool:
     def submit(self, slot):
         """Have a slot filled, whose records and draws are set."""
         self._open[slot] = self._batch_size
-        for first in range(0, self._batch_size, ITEMS):
-            last = min(first + ITEMS, self._batch_size)
-            os.write(self._tasks, TASK.pack(slot, first, last))
+        with contextlib.suppress(BrokenPipeError):  # every worker is dead: `wait` says so
+            for first in range(0, self._batch_size, ITEMS):
+                last = min(first + ITEMS, self._batch_size)
+                os.write(self._tasks, TASK.pack(slot, first, last))
 
     def wait(self, slot):
         """Return when a slot is filled; SceneError says which record cannot be had, and why."""

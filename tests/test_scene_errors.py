@@ -188,14 +188,25 @@ def test_the_workers_end_with_their_net(tmp_path, source):
     assert children() == before
 
 
-def test_a_dead_worker_is_a_clear_error_and_the_next_forward_goes_on(tmp_path, source, monkeypatch):
+def is_dead(pid):
+    """Whether a process has ended and closed its pipes."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.parametrize("before_the_next_task", [False, True])
+def test_a_dead_worker_is_a_clear_error_and_the_next_forward_goes_on(
+    tmp_path, source, monkeypatch, before_the_next_task
+):
     monkeypatch.setattr(scene_pool, "_LOOK_EVERY_S", 0.05)
     expected = forwards(make_net(caffe, tmp_path, layer(source, OPTIONS)), 20)
     before = children()
     net = make_net(caffe, tmp_path, layer(source, OPTIONS))
     found = forwards(net, 1)
-    for pid in children() - before:
+    workers = children() - before
+    for pid in workers:
         os.kill(int(pid), signal.SIGKILL)
+    while before_the_next_task and not all(is_dead(pid) for pid in workers):
+        time.sleep(0.001)
     with pytest.raises(caffe.LayerError, match=r"worker process died \(exit status -9\).*fewer"):
         for _ in range(10):  # what was made in advance is good
             found += forwards(net, 1)
