@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 READY  := $(VENV)/.built
-SOURCES := $(wildcard python/caffe/native/* layers/native/*)
+SOURCES := $(wildcard python/caffe/kernels/native/* layers/native/*)
 MODEL  ?= resnet50_relay
 GPU    ?= auto
 
@@ -32,8 +32,8 @@ $(VENV)/.ready: requirements.txt requirements-dev.txt pyproject.toml
 
 # Kernels are for speed alone: where they cannot be compiled, PyTorch and OpenCV do the same work.
 $(READY): $(VENV)/.ready $(filter %.c %.cpp %.h %.py,$(SOURCES))
-	@PYTHONPATH=python:. $(VENV)/bin/python -m caffe.native.build
-	@PYTHONPATH=python:. $(VENV)/bin/python -m layers.native.build
+	@PYTHONPATH=python:. $(VENV)/bin/python -m caffe.kernels.native.build
+	@PYTHONPATH=python:. $(VENV)/bin/python -m relaybp.layers.native.build
 	@touch $@
 
 build: $(NEEDS) ## compile what is not yet; say which devices and libraries the engine sees
@@ -64,7 +64,7 @@ demo: $(NEEDS) ## draw the demo scenes into data/demo
 	$(PY) data_prep/demo_scenes.py data/demo
 
 prototxts: $(READY) ## write prototxt/*/ anew from their generators
-	$(PY) -m prototxt.generate
+	$(PY) -m relaybp.prototxt.generate
 
 test: $(READY) ## run the test suite
 	$(VENV)/bin/python -m pytest

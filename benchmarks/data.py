@@ -25,13 +25,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+from relaybp.data_prep.datum_db import DatumDB, encoded_datum, raw_datum
+from relaybp.layers import native
 
 from benchmarks.data_peers import PEERS
-from data_prep.datum_db import DatumDB, encoded_datum, raw_datum
-from layers import native
 
 ROOT = Path(__file__).resolve().parents[1]
 HEIGHT, WIDTH = 256, 341

@@ -37,7 +37,7 @@ def scene_data(settings):
     return caffe_net(
         settings,
         'layer { name: "data" type: "Python" top: "data" top: "label" '
-        'python_param { module: "layers.scene_data" layer: "SceneData" param_str: '
+        'python_param { module: "relaybp.layers.scene_data" layer: "SceneData" param_str: '
         '\'source: "%s" batch_size: %d workers: 1 ahead: %d shuffle: true '
         "crop_size: %d mirror: true %s' } }"
         % (settings["db"], settings["batch"], AHEAD, CROP, means),

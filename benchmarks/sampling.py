@@ -18,12 +18,8 @@ from pathlib import Path
 
 import lmdb
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-
-from layers.class_aware import ClassAware
-from layers.record_index import read_index
+from relaybp.layers.class_aware import ClassAware
+from relaybp.layers.record_index import read_index
 
 RECORDS, CLASSES, SMALLEST, LARGEST = 8_100_000, 401, 4_000, 30_000
 BATCH = 256

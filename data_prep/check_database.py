@@ -19,16 +19,13 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-
-from data_prep.check_records import check_run
-from data_prep.datum_db import CHECKSUMS
-from data_prep.errors import PrepError, run
-from data_prep.flags import FlagParser
-from data_prep.workers import default_workers, process_map
-from layers import record_index
-from layers.errors import SceneError
+from ..layers import record_index
+from ..layers.errors import SceneError
+from .check_records import check_run
+from .datum_db import CHECKSUMS
+from .errors import PrepError, run
+from .flags import FlagParser
+from .workers import default_workers, process_map
 
 _RUN = 64  # records that a worker is asked for at a time
 

@@ -4,10 +4,10 @@ import zlib
 from collections import namedtuple
 from functools import lru_cache
 
-from data_prep.images import check_image
-from layers.datum import raw_shape, read_datum
-from layers.images import open_image
-from layers.record_index import open_lmdb
+from ..layers.datum import raw_shape, read_datum
+from ..layers.images import open_image
+from ..layers.record_index import open_lmdb
+from .images import check_image
 
 # label: None where there is no telling; shape: (C, H, W), or None; reason: what is wrong, or None
 Checked = namedtuple("Checked", "key label checksum shape reason")
@@ -42,8 +42,8 @@ def _shape(datum, record):
         found = check_image(datum.data)
         return found if isinstance(found, str) else _refused(datum.data) or found
     if datum.float_data:
-        from caffe.datum import decode_datum  # here, for few databases hold floats
-        from caffe.errors import DataError
+        from caffe.files.datum import decode_datum  # here, for few databases hold floats
+        from caffe_plain.errors import DataError
 
         try:
             return decode_datum(bytes(record), b"").shape

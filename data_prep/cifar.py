@@ -20,14 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-
-from data_prep.archives import is_archive, unpacked
-from data_prep.errors import PrepError, run
-from data_prep.flags import FlagParser
-from data_prep.pickles import read_pickle
-from data_prep.small_images import write_set
+from .archives import is_archive, unpacked
+from .errors import PrepError, run
+from .flags import FlagParser
+from .pickles import read_pickle
+from .small_images import write_set
 
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32

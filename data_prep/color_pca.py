@@ -9,19 +9,16 @@ pixels, in [0, 1], in the order of the records' channels (convert_imageset: blue
 
 import sys
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+from caffe.files.datum import decode_datum
 
-from caffe.datum import decode_datum
-from data_prep.compute_image_mean import read_records
-from data_prep.datum_db import write_atomically
-from data_prep.errors import PrepError, run
-from data_prep.flags import FlagParser
-from data_prep.workers import default_workers, thread_map
+from .compute_image_mean import read_records
+from .datum_db import write_atomically
+from .errors import PrepError, run
+from .flags import FlagParser
+from .workers import default_workers, thread_map
 
 
 def parser():

@@ -13,15 +13,13 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-
-from caffe.datum import decode_datum
+from caffe.files.datum import decode_datum
 from caffe.proto import caffe_pb2
-from data_prep.datum_db import write_atomically
-from data_prep.errors import PrepError, run
-from data_prep.flags import FlagParser
-from data_prep.workers import default_workers, thread_map
+
+from .datum_db import write_atomically
+from .errors import PrepError, run
+from .flags import FlagParser
+from .workers import default_workers, thread_map
 
 
 def parser():

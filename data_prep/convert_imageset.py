@@ -17,15 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-
-from data_prep.errors import PrepError, run, some
-from data_prep.flags import FlagParser
-from data_prep.image_list import ImageList
-from data_prep.images import Options, read_image
-from data_prep.shards import Shard
-from data_prep.workers import default_workers, process_map
+from .errors import PrepError, run, some
+from .flags import FlagParser
+from .image_list import ImageList
+from .images import Options, read_image
+from .shards import Shard
+from .workers import default_workers, process_map
 
 
 def parser():
@@ -78,7 +75,7 @@ def convert(
     say=lambda line: None,
 ):
     """Convert as the command does; returns (records written, records left out, their folder)."""
-    from data_prep.datum_db import DatumDB  # here: workers import this file, but need no caffe
+    from .datum_db import DatumDB  # here: workers import this file, but need no caffe
 
     encoding = encode_type if encoded or encode_type else None
     options = Options(gray, resize_height, resize_width, resize_short, encoding, keep_damaged)
@@ -134,7 +131,7 @@ def _of_one_size(results, expected):
 
 def _write(out, images, results, part, encoded, skip_bad, say):
     """Put the images into `out`; note or raise the reason where there is none."""
-    from data_prep.datum_db import encoded_datum, key_of, raw_datum
+    from .datum_db import encoded_datum, key_of, raw_datum
 
     for position, (record, image) in results:
         where, done = images.where(record), position - part.start
@@ -233,7 +230,7 @@ def _path(root, name):
 
 
 def _first_shape(out):
-    from caffe.datum import decode_datum
+    from caffe.files.datum import decode_datum
 
     first = out.first_record()
     return None if first is None else decode_datum(first, "0").shape

@@ -18,9 +18,10 @@ import lmdb
 import numpy as np
 
 from caffe.proto import caffe_pb2
-from data_prep.errors import PrepError
-from layers import record_index
-from layers.datum import read_datum
+
+from ..layers import record_index
+from ..layers.datum import read_datum
+from .errors import PrepError
 
 INITIAL_MAP_BYTES = 1 << 28  # address space, not disk; doubled whenever it is full
 LARGEST_KEY_BYTES = 511  # LMDB's own limit

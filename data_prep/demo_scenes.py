@@ -14,15 +14,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-
-from data_prep.brushes import SIZE
-from data_prep.errors import PrepError, run
-from data_prep.flags import FlagParser
-from data_prep.folders import complete_folder
-from data_prep.scenes import KINDS, draw
-from data_prep.workers import default_workers, process_map
+from .brushes import SIZE
+from .errors import PrepError, run
+from .flags import FlagParser
+from .folders import complete_folder
+from .scenes import KINDS, draw
+from .workers import default_workers, process_map
 
 TRAIN_SHARES = (0.22, 0.19, 0.16, 0.13, 0.11, 0.09, 0.06, 0.04)  # of the kinds, in their order
 SHAPE = (3, SIZE, SIZE)
@@ -41,7 +38,7 @@ def parser():
 
 def make_demo(out, train=1600, val=400, seed=0, workers=1):
     """Make the set; returns the number of images of each kind as {split: [...]}."""
-    from data_prep.compute_image_mean import mean_of, write_mean  # here: workers need no caffe
+    from .compute_image_mean import mean_of, write_mean  # here: workers need no caffe
 
     even = [1 / len(KINDS)] * len(KINDS)
     counts = {"train": _shares(train, TRAIN_SHARES), "val": _shares(val, even)}
@@ -75,7 +72,7 @@ def _shares(total, shares):
 
 
 def _write_split(db, numbers, first_seed, workers):
-    from data_prep.datum_db import DatumDB, key_of, raw_datum  # here: workers need no caffe
+    from .datum_db import DatumDB, key_of, raw_datum  # here: workers need no caffe
 
     kinds = list(KINDS)
     labels = np.repeat(np.arange(len(kinds)), numbers)

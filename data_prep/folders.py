@@ -5,7 +5,7 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
-from data_prep.errors import PrepError
+from .errors import PrepError
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from array import array
 
 import numpy as np
 
-from data_prep.errors import PrepError, some
+from .errors import PrepError, some
 
 _LABEL = re.compile(rb"[+-]?[0-9]+")
 _LARGEST = 2**31 - 1  # a Datum's label is an int32

@@ -18,16 +18,13 @@ import sys
 from collections import namedtuple
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-
-from data_prep.archives import extract, is_archive, members
-from data_prep.datum_db import write_atomically
-from data_prep.errors import PrepError, run, some
-from data_prep.flags import FlagParser
-from data_prep.folders import complete_folder
-from data_prep.imagenet_labels import Truth, read_truth
-from data_prep.make_list import images_below
+from .archives import extract, is_archive, members
+from .datum_db import write_atomically
+from .errors import PrepError, run, some
+from .flags import FlagParser
+from .folders import complete_folder
+from .imagenet_labels import Truth, read_truth
+from .make_list import images_below
 
 SYNSET = re.compile(r"n\d{8}")
 OFFICIAL = (1281167, 50000, 1000)

@@ -11,15 +11,12 @@ and classes.txt (the subfolders in alphabetical order; the line number is the la
 
 import os
 import sys
-from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from data_prep.errors import PrepError, run, some
-from data_prep.flags import FlagParser
-from data_prep.folders import complete_folder
+from .errors import PrepError, run, some
+from .flags import FlagParser
+from .folders import complete_folder
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 SPLITS = {"train", "training", "val", "valid", "validation", "test"}

@@ -3,7 +3,7 @@
 import h5py
 import numpy as np
 
-from data_prep.errors import PrepError
+from .errors import PrepError
 
 
 def read_matlab(path, names):

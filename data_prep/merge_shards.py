@@ -14,14 +14,12 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+from caffe.files.datum import decode_datum
 
-from caffe.datum import decode_datum
-from data_prep.datum_db import DatumDB, read_skips
-from data_prep.errors import PrepError, run
-from data_prep.flags import FlagParser
-from data_prep.shards import find_shards
+from .datum_db import DatumDB, read_skips
+from .errors import PrepError, run
+from .flags import FlagParser
+from .shards import find_shards
 
 
 def parser():

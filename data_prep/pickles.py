@@ -8,7 +8,7 @@ import pickle
 
 import numpy as np
 
-from data_prep.errors import PrepError
+from .errors import PrepError
 
 _ARRAY = np.empty(0).__reduce__()[0]  # numpy's _reconstruct: its module depends on the version
 _ALLOWED = {

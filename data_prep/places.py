@@ -12,17 +12,13 @@ import os
 import re
 import sys
 from collections import namedtuple
-from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-
-from data_prep.errors import PrepError, run, some
-from data_prep.flags import FlagParser
-from data_prep.folders import complete_folder
-from data_prep.image_list import ImageList
+from .errors import PrepError, run, some
+from .flags import FlagParser
+from .folders import complete_folder
+from .image_list import ImageList
 
 _LETTER = re.compile("^/?[a-z]/")  # of the folder in which the class's folder lies
 

@@ -7,7 +7,7 @@ so that colour alone does not tell them apart.
 import cv2
 import numpy as np
 
-from data_prep.brushes import (
+from .brushes import (
     CANVAS,
     any_color,
     gradient,

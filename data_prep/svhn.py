@@ -18,13 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-
-from data_prep.errors import PrepError, run
-from data_prep.flags import FlagParser
-from data_prep.matlab import read_matlab
-from data_prep.small_images import write_set
+from .errors import PrepError, run
+from .flags import FlagParser
+from .matlab import read_matlab
+from .small_images import write_set
 
 NAMES = list("0123456789")
 

@@ -1,7 +1,7 @@
 """SceneData: the papers' data layer, in pycaffe's Python-layer protocol; see layers/README.md.
 
 layer { name: "data" type: "Python" top: "data" top: "label"
-        python_param { module: "layers.scene_data" layer: "SceneData"
+        python_param { module: "relaybp.layers.scene_data" layer: "SceneData"
           param_str: 'source: "DATA/train_lmdb" batch_size: 256 class_aware: true '
                      'crop_size: 224 mirror: true mean_file: "DATA/mean.binaryproto"' } }
 """

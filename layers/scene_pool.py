@@ -112,7 +112,13 @@ def _start(ends, settings):
     path = [_REPOSITORY, environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     return subprocess.Popen(
-        [sys.executable, "-m", "layers.scene_worker", *map(str, ends), json.dumps(settings)],
+        [
+            sys.executable,
+            "-m",
+            "relaybp.layers.scene_worker",
+            *map(str, ends),
+            json.dumps(settings),
+        ],
         stdin=subprocess.DEVNULL,
         pass_fds=ends,
         env=environment,

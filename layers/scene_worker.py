@@ -1,6 +1,6 @@
 """A process that reads, decodes and cuts records for a SceneData layer. Started by scene_pool.
 
-    python -m layers.scene_worker TASKS RESULTS MEMORY SETTINGS
+    python -m relaybp.layers.scene_worker TASKS RESULTS MEMORY SETTINGS
 
 The first three are inherited file handles: a pipe of tasks that all workers share, a pipe of
 results, and the memory of the batches. SETTINGS is the JSON of the pool's settings. A worker ends

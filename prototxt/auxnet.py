@@ -2,11 +2,11 @@
 
 from functools import partial
 
-from prototxt import cifar
-from prototxt.model import Model
-from prototxt.parts import loss_and_accuracy
-from prototxt.preact import preact_resnet, top
-from prototxt.resnet import block_name
+from . import cifar
+from .model import Model
+from .parts import loss_and_accuracy
+from .preact import preact_resnet, top
+from .resnet import block_name
 
 # 391 iterations of 128 images are an epoch: 400 epochs, steps after 160 and 240
 SOLVER = {**cifar.SOLVER, "type": "Nesterov", "stepvalue": [62560, 93840], "max_iter": 156400}

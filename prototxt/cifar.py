@@ -1,10 +1,11 @@
 """CIFAR networks with one auxiliary branch, and what all CIFAR readmes say."""
 
 from caffe.net_spec import layers as L
-from prototxt.model import Model
-from prototxt.parts import batch_norm, conv, conv_bn_relu, fc, pool, relu
-from prototxt.preact import zero_padded
-from prototxt.resnet import block_name, conv_bn, stack
+
+from .model import Model
+from .parts import batch_norm, conv, conv_bn_relu, fc, pool, relu
+from .preact import zero_padded
+from .resnet import block_name, conv_bn, stack
 
 # 391 iterations of 128 images are an epoch of 50,000; 100 tests of 100 see all 10,000
 SOLVER = {

@@ -1,6 +1,6 @@
 """Write the files of each model folder from its net.py.
 
-PYTHONPATH=python python -m prototxt.generate [MODEL ...]        (default: every model)
+python -m relaybp.prototxt.generate [MODEL ...]        (default: every model)
 """
 
 import argparse

@@ -8,10 +8,11 @@ from google.protobuf import text_format
 from caffe.net_spec import NetSpec
 from caffe.net_spec import layers as L
 from caffe.proto import caffe_pb2
-from prototxt import parts
-from prototxt.readme import readme
 
-WRITTEN = "Written by net.py beside this file (python -m prototxt.generate)."
+from . import parts
+from .readme import readme
+
+WRITTEN = "Written by net.py beside this file (make prototxts)."
 STAGE_NOTE = 'The stage "standard" leaves out the auxiliary branch: the baseline "standard BP".'
 
 

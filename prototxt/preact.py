@@ -3,8 +3,9 @@
 from functools import partial
 
 from caffe.net_spec import layers as L
-from prototxt.parts import batch_norm, conv, fc, pool, relu
-from prototxt.resnet import STAGES, stack
+
+from .parts import batch_norm, conv, fc, pool, relu
+from .resnet import STAGES, stack
 
 
 def preact_resnet(n, x, branches, blocks, widths=(16, 32, 64), project=False, classes=10):

@@ -1,6 +1,6 @@
 """The readme of a model: prose from its net.py around figures counted off its nets."""
 
-from prototxt import count
+from . import count
 
 PAGE = """# {title}
 

@@ -1,7 +1,8 @@
 """Residual networks (He et al. 2016) in the layer names of their authors' Caffe release."""
 
 from caffe.net_spec import layers as L
-from prototxt.parts import batch_norm, conv, fc, pool, relu
+
+from .parts import batch_norm, conv, fc, pool, relu
 
 STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))  # (width, stride of the first block)
 

@@ -1,6 +1,6 @@
 """Where to hang several auxiliary branches on a very deep residual network."""
 
-from prototxt.resnet import block_name
+from .resnet import block_name
 
 BRANCHES = 4
 

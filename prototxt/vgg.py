@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from prototxt import settings
-from prototxt.model import Model
-from prototxt.parts import SMALL, conv_relu, fc, fc_relu_drop, googlenet_head, pool
+from . import settings
+from .model import Model
+from .parts import SMALL, conv_relu, fc, fc_relu_drop, googlenet_head, pool
 
 WIDTHS = (64, 128, 256, 512, 512)
 ABOUT = """

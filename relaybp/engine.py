@@ -22,7 +22,8 @@ def load(root=None):
         )
     sys.path.insert(0, found[0])
     import caffe
-    import layers
+
+    from . import layers
 
     layers.register(caffe)
     return caffe

@@ -55,7 +55,7 @@ class NativeStep:
 
     def save(self, path):
         """Write the momentum, as a .solverstate without weights."""
-        from caffe.proto import weights
+        from caffe.files import weights
 
         arrays = [kept.cpu().numpy() for kept_list in self.history for kept in kept_list]
         weights.write_state(path, self.solver.iter, "", 0, arrays)
@@ -64,7 +64,7 @@ class NativeStep:
         """Read what `save` wrote."""
         import torch
 
-        from caffe.proto import weights
+        from caffe.files import weights
 
         saved = weights.read_state(path).history
         mine = [kept for kept_list in self.history for kept in kept_list]

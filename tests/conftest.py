@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import caffe
-import layers
+from relaybp import layers
 
 # also fills every tensor from torch.empty with NaN, so that reading one before writing shows
 torch.use_deterministic_algorithms(True)

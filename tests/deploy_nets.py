@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from caffe.files.text import parse_text
 from caffe.proto import caffe_pb2
-from caffe.proto.text import parse_text
 
 
 def net(name, shape, *layers):

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class Recording(TorchDispatchMode):
-    """What caffe.replay.Recording is on a GPU."""
+    """What caffe.run.replay.Recording is on a GPU."""
 
     is_valid = True
     running = False  # whether any is being made

@@ -48,7 +48,7 @@ def layer(source, options, tops=("data", "label")):
     return (
         'layer { name: "data" type: "Python" '
         + " ".join('top: "%s"' % top for top in tops)
-        + ' python_param { module: "layers.scene_data" layer: "SceneData" param_str: '
+        + ' python_param { module: "relaybp.layers.scene_data" layer: "SceneData" param_str: '
         + "'source: \"%s\" %s' } }" % (source, options)
     )
 

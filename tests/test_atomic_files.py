@@ -6,8 +6,10 @@ import resource
 import numpy as np
 import pytest
 
-from caffe.errors import DataError
-from caffe.proto import caffe_pb2, files, text, weights
+from caffe.files import text, weights
+from caffe.proto import caffe_pb2
+from caffe_plain import files
+from caffe_plain.errors import DataError
 
 
 @pytest.fixture

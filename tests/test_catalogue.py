@@ -215,7 +215,7 @@ def test_backward_reads_only_what_it_declares(probe):
 
 @probing(BACKWARD)
 def test_its_parts_hold_what_forward_leaves_for_backward(probe):
-    """So that a pass can be replayed while another was run in between: see caffe.replay."""
+    """So that a pass can be replayed while another was run in between: see caffe.run.replay."""
     node, values = probe.node, probe.values
     if not node.layer.replays:
         return

@@ -9,7 +9,8 @@ from google.protobuf import text_format
 
 import caffe
 from caffe import device
-from caffe.proto import caffe_pb2, weights
+from caffe.files import weights
+from caffe.proto import caffe_pb2
 
 RANDOM = np.random.RandomState(5)
 

@@ -18,7 +18,6 @@ import pytest
 
 import caffe
 import command_cases
-from caffe import solver_log
 from caffe.command import (
     brew,
     classification,
@@ -31,8 +30,9 @@ from caffe.command import (
 )
 from caffe.command import train as train_command
 from caffe.command.signals import Signals
+from caffe.files.text import parse_text, read_net
 from caffe.proto import caffe_pb2
-from caffe.proto.text import parse_text, read_net
+from caffe_plain import glog
 
 GOLDEN = Path(__file__).parent / "golden"
 RECORDED = json.loads((GOLDEN / "command.json").read_text())
@@ -50,9 +50,9 @@ NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:e[-+]\d+)?")
 def clean_log():
     """Without the handlers that a command has set up."""
     yield
-    solver_log.logger.handlers.clear()
-    while solver_log._handlers:
-        solver_log._handlers.pop().close()
+    glog.logger.handlers.clear()
+    while glog._handlers:
+        glog._handlers.pop().close()
 
 
 @pytest.fixture(scope="module")
@@ -304,7 +304,7 @@ def test_two_processes_of_the_command_train_alike(folder, tmp_path):
     script.write_text(
         "from caffe.command import train\n"
         "from caffe.command.signals import Signals\n"
-        "from caffe.proto.text import read_solver\n"
+        "from caffe.files.text import read_solver\n"
         "if __name__ == '__main__':\n"
         f"    param = read_solver({str(folder / 'solver.prototxt')!r})\n"
         f"    param.net, param.snapshot_prefix = {str(folder / 'net.prototxt')!r}, 'both'\n"

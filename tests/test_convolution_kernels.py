@@ -6,8 +6,7 @@ import torch
 from google.protobuf import text_format
 
 import caffe
-from caffe import native
-from caffe.kernels import cpu
+from caffe.kernels import cpu, native
 from caffe.proto import caffe_pb2
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="not built: make build")

@@ -6,14 +6,15 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-
-from layers import images
-from layers.native import jpeg
-from layers.scene_message import parse_options
-from layers.windows import COLUMNS, Cutter
+from relaybp.layers import images
+from relaybp.layers.native import jpeg
+from relaybp.layers.scene_message import parse_options
+from relaybp.layers.windows import COLUMNS, Cutter
 
 decoder = jpeg.open_decoder()
-needs_library = pytest.mark.skipif(decoder is None, reason="needs python -m layers.native.build")
+needs_library = pytest.mark.skipif(
+    decoder is None, reason="needs python -m relaybp.layers.native.build"
+)
 SUBSAMPLINGS = {"444": 0x111111, "422": 0x211111, "420": 0x221111, "440": 0x121111, "411": 0x411111}
 
 

@@ -16,7 +16,7 @@ import torch
 import caffe
 import data_cases
 from caffe import device
-from caffe.catalogue import prefetch
+from caffe.catalogue.data import prefetch
 from caffe.proto import caffe_pb2
 from data_cases import MEAN, forwards
 

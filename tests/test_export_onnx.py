@@ -7,11 +7,11 @@ import pytest
 
 import caffe
 import deploy_nets
-from caffe.proto.text import read_net
+from caffe.files.text import read_net
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from tools import export_onnx, onnx_layers  # noqa: E402
+from relaybp.commands import export_onnx, onnx_layers  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import caffe
-from caffe.proto.text import read_net
-from tools import import_torch
+from caffe.files.text import read_net
+from relaybp.commands import import_torch
 
 ROOT = Path(__file__).parent.parent
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -165,7 +165,7 @@ def small_vgg():
 
 def test_the_command_writes_model_and_net(tmp_path, capsys):
     module, param = small_vgg()
-    caffe.proto.text.write_text(str(tmp_path / "deploy.prototxt"), param)
+    caffe.files.text.write_text(str(tmp_path / "deploy.prototxt"), param)
     torch.save(
         {"state_dict": {"module." + key: value for key, value in module.state_dict().items()}},
         tmp_path / "a.pth",

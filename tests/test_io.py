@@ -1,4 +1,4 @@
-"""caffe.io and caffe.datum against the original's caffe.io (tests/oracle/record_io.py)."""
+"""caffe.io and caffe.files.datum against the original's caffe.io (tests/oracle/record_io.py)."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from caffe import io
-from caffe.datum import decode_datum, parse_datum
-from caffe.errors import DataError
+from caffe.files.datum import decode_datum, parse_datum
 from caffe.proto import caffe_pb2
+from caffe_plain.errors import DataError
 from tests.oracle import record_io as cases
 
 GOLDEN = Path(__file__).parent / "golden" / "io.npz"
@@ -129,7 +129,7 @@ def _encoded(data):
 DEEP_PNG = cv2.imencode(".png", np.zeros((2, 2), np.uint16))[1].tobytes()
 ERRORS = [
     (lambda: io.array_to_datum(np.zeros((2, 2))), r"expected a \(C, H, W\) array.*\(2, 2\)"),
-    (lambda: io.datum_to_array(_encoded(b"xx")), "use caffe.datum.decode_datum"),
+    (lambda: io.datum_to_array(_encoded(b"xx")), "use caffe.files.datum.decode_datum"),
     (lambda: io.blobproto_to_array(caffe_pb2.BlobProto(num=2, data=[1])), r"\(2, 0, 0, 0\) needs"),
     (lambda: io.resize_image(np.eye(3)[:, :, None], (2, 2), 2), "interp_order 2 is unknown"),
     (lambda: io.oversample([np.zeros((4, 4, 3))], (5, 4)), "crop of 5 x 4 does not fit"),

@@ -6,17 +6,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from relaybp.layers import finish, native
+from relaybp.layers.native import build, jpeg
+from relaybp.layers.native.finish import open_finish
+from relaybp.layers.scene_message import parse_options
+from relaybp.layers.windows import Cutter
 
 from caffe.io import array_to_blobproto
-from layers import finish, native
-from layers.native import build, jpeg
-from layers.native.finish import open_finish
-from layers.scene_message import parse_options
-from layers.windows import Cutter
 
 needs_libraries = pytest.mark.skipif(
     any(native.load(name) is None for name in native.LINKED),
-    reason="needs python -m layers.native.build",
+    reason="needs python -m relaybp.layers.native.build",
 )
 
 

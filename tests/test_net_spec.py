@@ -7,11 +7,11 @@ import pytest
 from google.protobuf import text_format
 
 from caffe import net_spec
-from caffe.errors import CaffeError
 from caffe.net_spec import NetSpec
 from caffe.net_spec import layers as L
 from caffe.net_spec import params as P
 from caffe.proto import caffe_pb2
+from caffe_plain.errors import CaffeError
 from tests.oracle.record_net_spec import GOLDEN, SCRIPTS
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import caffe
 import deploy_nets
-from caffe.proto.text import read_net, write_text
+from caffe.files.text import read_net, write_text
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,7 +10,8 @@ import pytest
 
 import caffe
 import relay_cases
-from caffe import device, native
+from caffe import device
+from caffe.kernels import native
 from relaybp import backward, flows, models
 
 pytestmark = pytest.mark.usefixtures("project_layers")

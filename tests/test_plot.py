@@ -1,6 +1,6 @@
 """Plots of runs: the curves hold the tables' numbers."""
 
-import importlib.util
+import importlib
 import os
 import subprocess
 import sys
@@ -35,10 +35,7 @@ PROBE = "iteration,part,layer,flow,quantity,value\n" + "".join(
 
 @pytest.fixture(scope="module")
 def plot():
-    spec = importlib.util.spec_from_file_location("plot", ROOT / "tools" / "plot.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("relaybp.commands.plot")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""caffe.proto.text: prototxts and binary messages, and what is said about bad ones."""
+"""caffe.files.text: prototxts and binary messages, and what is said about bad ones."""
 
 import os
 import re
@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caffe.errors import CaffeError, DataError, ParseError
-from caffe.proto import caffe_pb2, text
+from caffe.files import text
+from caffe.proto import caffe_pb2
+from caffe_plain.errors import CaffeError, DataError, ParseError
 from tests.mutations import mutate
 
 UPGRADE = Path(__file__).parent / "golden" / "upgrade"

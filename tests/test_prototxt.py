@@ -7,10 +7,10 @@ from math import prod
 import cv2
 import pytest
 from google.protobuf import text_format
+from relaybp.prototxt import count, generate
 
 import caffe
 from caffe.proto import caffe_pb2
-from prototxt import count, generate
 from relaybp.relay_file import read_relay
 
 TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
@@ -28,7 +28,7 @@ def read(model, name, message=caffe_pb2.NetParameter):
 def test_committed_files_are_current(model):
     for name, text in generate.load(model).files(model).items():
         assert (generate.HERE / model / name).read_text() == text, (
-            f"prototxt/{model}/{name} is not what net.py gives: run python -m prototxt.generate"
+            f"prototxt/{model}/{name} is not what net.py gives: run make prototxts"
         )
 
 

@@ -19,10 +19,11 @@ import torch
 import caffe
 import caffe._caffe
 import pycaffe_cases
-from caffe import coord_map, draw, solver_log
+from caffe import coord_map, draw
 from caffe import layers as L
+from caffe.files.text import parse_text
 from caffe.proto import caffe_pb2
-from caffe.proto.text import parse_text
+from caffe_plain import glog
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = json.loads((GOLDEN / "pycaffe_names.json").read_text())
@@ -268,12 +269,12 @@ def test_log_lines_have_glogs_form(capsys, monkeypatch):
     handler = caffe.init_log()
     try:
         caffe.log("Using devices 0")
-        solver_log.say("net", "bad", logging.ERROR)
+        glog.say("net", "bad", logging.ERROR)
         assert caffe.init_log(2) is not handler
         caffe.log("not shown")
     finally:
-        solver_log.logger.handlers.clear()
-        solver_log._handlers.clear()
+        glog.logger.handlers.clear()
+        glog._handlers.clear()
     first, second = capsys.readouterr().err.splitlines()
     stamp = r"\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ "
     assert_matches(rf"I{stamp}_caffe\.cpp:\d+\] Using devices 0", first)
@@ -292,8 +293,8 @@ def test_log_can_go_to_a_file(tmp_path, monkeypatch):
     try:
         caffe.log("to the file")
     finally:
-        solver_log.logger.removeHandler(handler)
-        solver_log._handlers.clear()
+        glog.logger.removeHandler(handler)
+        glog._handlers.clear()
         handler.close()
     (path,) = tmp_path.iterdir()
     assert ".log.INFO." in path.name and path.read_text().endswith("] to the file\n")
@@ -381,7 +382,7 @@ def train_as(rank, count, folder, uid, more):
     caffe.set_solver_count(count)
     caffe.set_solver_rank(rank)
     caffe.set_multiprocess(True)
-    solver_log.logger.addHandler(logging.NullHandler())
+    glog.logger.addHandler(logging.NullHandler())
     net, path = Path(folder) / f"net{count}.prototxt", Path(folder) / f"{count}_{rank}.prototxt"
     net.write_text(REGRESSION.replace("dim: 2 dim", f"dim: {4 // count} dim"))
     path.write_text(TRAINED.format(net=net, folder=folder, rank=rank, more=more))

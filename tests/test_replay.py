@@ -11,8 +11,10 @@ from google.protobuf import text_format
 import caffe
 import recorded
 import relay_cases
-from caffe import device, native, replay, sweep
+from caffe import device
+from caffe.kernels import native
 from caffe.proto import caffe_pb2
+from caffe.run import replay, sweep
 from relaybp import backward, flows
 
 pytestmark = pytest.mark.usefixtures("project_layers")

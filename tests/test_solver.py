@@ -69,7 +69,7 @@ def test_ten_steps_are_those_of_bvlc_caffe(recorded, tmp_path, name):
 def test_every_type_and_policy_is_compared():
     kinds = {cls.rule for cls in caffe.Solver.__subclasses__()}
     assert kinds == set(solver_cases.TYPES)
-    from caffe.lr_policy import POLICIES
+    from caffe_plain.lr_policy import POLICIES
 
     assert set(POLICIES) == set(solver_cases.POLICIES)
 
@@ -219,7 +219,7 @@ def test_weights_of_the_solver_fill_all_nets(tmp_path):
 def test_solver_takes_a_message(tmp_path):
     param = caffe_pb2.SolverParameter(base_lr=0.5, lr_policy="fixed", type="Adam")
     net = param.net_param
-    caffe.proto.text.parse_text(STAGED, net)
+    caffe.files.text.parse_text(STAGED, net)
     solver = caffe.get_solver(param)
     assert solver.type == "Adam" and solver.lr == 0.5
     with pytest.raises(caffe.CaffeError, match="snapshot_prefix"):

@@ -9,8 +9,8 @@ import torch
 import caffe
 import solver_cases
 from caffe.command import brew, train
+from caffe.files.text import parse_text
 from caffe.proto import caffe_pb2, extra_pb2
-from caffe.proto.text import parse_text
 
 SETTINGS = 'base_lr: 0.1 lr_policy: "step" gamma: 0.5 stepsize: 4 momentum: 0.9 '
 

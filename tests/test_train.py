@@ -14,8 +14,8 @@ import pytest
 from google.protobuf import text_format
 
 import caffe
+from caffe.files.weights import read_weights
 from caffe.proto import caffe_pb2
-from caffe.proto.weights import read_weights
 
 ROOT = Path(__file__).parent.parent
 CLASSES = 3

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from caffe.errors import ParseError
-from caffe.proto import caffe_pb2, text
-from caffe.proto.upgrade import upgrade_net, upgrade_solver
+from caffe.files import text
+from caffe.files.upgrade import upgrade_net, upgrade_solver
+from caffe.proto import caffe_pb2
+from caffe_plain.errors import ParseError
 
 UPGRADE = Path(__file__).parent / "golden" / "upgrade"
 OLD = sorted(UPGRADE.glob("*.old.prototxt"))

@@ -7,8 +7,8 @@ import h5py
 import numpy as np
 import pytest
 
-from caffe.errors import CaffeError, DataError, ParseError, WeightsError
-from caffe.proto import weights, wire
+from caffe.files import weights, wire
+from caffe_plain.errors import CaffeError, DataError, ParseError, WeightsError
 from tests.mutations import mutate
 from tests.wire_bytes import PAIR, doubles, field, floats, model, shape, unpacked, varint
 

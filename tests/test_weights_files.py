@@ -9,8 +9,9 @@ import h5py
 import numpy as np
 import pytest
 
-from caffe.errors import WeightsError
-from caffe.proto import caffe_pb2, hdf5, text, weights
+from caffe.files import hdf5, text, weights
+from caffe.proto import caffe_pb2
+from caffe_plain.errors import WeightsError
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = GOLDEN / "files"

@@ -14,7 +14,8 @@ import h5py
 import numpy as np
 import pytest
 
-from caffe.proto import caffe_pb2, weights
+from caffe.files import weights
+from caffe.proto import caffe_pb2
 from tests.wire_bytes import PAIR, doubles, field, floats, model, shape
 
 ROOT = Path(__file__).parents[1]

@@ -1,4 +1,4 @@
-"""Compile what the layers have in C: python -m layers.native.build
+"""Compile what the layers have in C: python -m relaybp.layers.native.build
 
 crop_jpeg decodes windows of JPEG images, finish makes floats of bytes. The libraries lie beside
 their sources. Without a C compiler, or for crop_jpeg without libjpeg-turbo's headers (Debian,

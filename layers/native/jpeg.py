@@ -35,7 +35,7 @@ class PartialDecoder:
         if not self._decoder:
             raise OSError(
                 "no decoder; libjpeg has another version than it was built with: run "
-                "python -m layers.native.build again"
+                "python -m relaybp.layers.native.build again"
             )
         self._height, self._width = _INT(), _INT()
         self._data, self._pixels = None, np.empty(0, np.uint8)

@@ -1,9 +1,9 @@
 """AuxNet-26-2, 10 times wide: outputs at 21 and 26.
 
-PYTHONPATH=python python -m prototxt.generate auxnet-26-2-wide
+python -m relaybp.prototxt.generate auxnet-26-2-wide
 """
 
-from prototxt.auxnet import auxnet
+from relaybp.prototxt.auxnet import auxnet
 
 WIDE = """\
 - **Shortcuts** are 1x1 convolutions where the width changes, as in wide residual networks.

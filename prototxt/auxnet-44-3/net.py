@@ -1,10 +1,10 @@
 """AuxNet-44-3: 44 layers, outputs at 27, 35 and 44.
 
-PYTHONPATH=python python -m prototxt.generate auxnet-44-3
+python -m relaybp.prototxt.generate auxnet-44-3
 """
 
-from prototxt.auxnet import auxnet
-from prototxt.cifar import SHORTCUTS
+from relaybp.prototxt.auxnet import auxnet
+from relaybp.prototxt.cifar import SHORTCUTS
 
 EXPECTED = """
 "44 layers with auxiliary outputs beat ResNet-110" (Guo et al.), whose test error is 6.43 % on

@@ -1,10 +1,10 @@
 """AuxNet-56-5: 56 layers, outputs at 15, 25, 35, 45 and 56.
 
-PYTHONPATH=python python -m prototxt.generate auxnet-56-5
+python -m relaybp.prototxt.generate auxnet-56-5
 """
 
-from prototxt.auxnet import auxnet
-from prototxt.cifar import SHORTCUTS
+from relaybp.prototxt.auxnet import auxnet
+from relaybp.prototxt.cifar import SHORTCUTS
 
 EXPECTED = """
 Test error, % (Guo et al., multi-way):

@@ -1,12 +1,13 @@
 """Inception-v3 with its own auxiliary head, trained by Relay Backpropagation.
 
-PYTHONPATH=python python -m prototxt.generate inception_v3
+python -m relaybp.prototxt.generate inception_v3
 """
 
+from relaybp.prototxt import settings
+from relaybp.prototxt.model import Model
+from relaybp.prototxt.parts import conv_bn_relu, fc, pool
+
 from caffe.net_spec import layers as L
-from prototxt import settings
-from prototxt.model import Model
-from prototxt.parts import conv_bn_relu, fc, pool
 
 ABOUT = (
     """

@@ -1,13 +1,13 @@
 """Model A of the Relay Backpropagation paper, for Places2.
 
-PYTHONPATH=python python -m prototxt.generate model_a
+python -m relaybp.prototxt.generate model_a
 """
 
 from functools import partial
 
-from prototxt import parts, settings
-from prototxt.model import Model
-from prototxt.vgg import vgg
+from relaybp.prototxt import parts, settings
+from relaybp.prototxt.model import Model
+from relaybp.prototxt.vgg import vgg
 
 ABOUT = (
     """

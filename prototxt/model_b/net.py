@@ -1,11 +1,12 @@
 """Model B of the Relay Backpropagation paper, for Places2.
 
-PYTHONPATH=python python -m prototxt.generate model_b
+python -m relaybp.prototxt.generate model_b
 """
 
+from relaybp.prototxt import parts, settings
+from relaybp.prototxt.model import Model
+
 from caffe.net_spec import layers as L
-from prototxt import parts, settings
-from prototxt.model import Model
 
 STAGES = ((2, 64), (3, 128), (4, 128))  # (number, k of its four inception modules)
 

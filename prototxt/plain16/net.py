@@ -1,11 +1,11 @@
 """A plain network of 16 convolutions for CIFAR.
 
-PYTHONPATH=python python -m prototxt.generate plain16
+python -m relaybp.prototxt.generate plain16
 """
 
-from prototxt import cifar
-from prototxt.model import Model
-from prototxt.parts import SMALL, conv_relu, fc, pool
+from relaybp.prototxt import cifar
+from relaybp.prototxt.model import Model
+from relaybp.prototxt.parts import SMALL, conv_relu, fc, pool
 
 ABOUT = (
     """

@@ -1,11 +1,11 @@
 """ResNet-110 for CIFAR.
 
-PYTHONPATH=python python -m prototxt.generate resnet110
+python -m relaybp.prototxt.generate resnet110
 """
 
 from functools import partial
 
-from prototxt.cifar import SHORTCUTS, one_branch, published, resnet
+from relaybp.prototxt.cifar import SHORTCUTS, one_branch, published, resnet
 
 ABOUT = """
 ResNet-110 for CIFAR-10 (He et al., CVPR 2016, section 4.2): three stages of 18 blocks of two 3x3

@@ -1,11 +1,11 @@
 """ResNet-20 for CIFAR.
 
-PYTHONPATH=python python -m prototxt.generate resnet20
+python -m relaybp.prototxt.generate resnet20
 """
 
 from functools import partial
 
-from prototxt.cifar import SHORTCUTS, one_branch, published, resnet
+from relaybp.prototxt.cifar import SHORTCUTS, one_branch, published, resnet
 
 ABOUT = """
 ResNet-20 for CIFAR-10 (He et al., CVPR 2016, section 4.2): three stages of 3 blocks of two 3x3

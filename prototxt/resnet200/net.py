@@ -1,13 +1,13 @@
 """ResNet-200 for ImageNet with four auxiliary branches.
 
-PYTHONPATH=python python -m prototxt.generate resnet200
+python -m relaybp.prototxt.generate resnet200
 """
 
 from functools import partial
 
-from prototxt import parts, settings, very_deep
-from prototxt.model import Model
-from prototxt.preact import normalise, preact_bottleneck_resnet
+from relaybp.prototxt import parts, settings, very_deep
+from relaybp.prototxt.model import Model
+from relaybp.prototxt.preact import normalise, preact_bottleneck_resnet
 
 BLOCKS = (3, 24, 36, 3)
 HUNG, FLOWS = very_deep.relay(BLOCKS, overlap=5)

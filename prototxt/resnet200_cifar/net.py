@@ -1,14 +1,15 @@
 """ResNet-200 for CIFAR with four auxiliary branches.
 
-PYTHONPATH=python python -m prototxt.generate resnet200_cifar
+python -m relaybp.prototxt.generate resnet200_cifar
 """
 
 from functools import partial
 
+from relaybp.prototxt import cifar, very_deep
+from relaybp.prototxt.model import Model
+from relaybp.prototxt.preact import preact_resnet, top
+
 from caffe.net_spec import layers as L
-from prototxt import cifar, very_deep
-from prototxt.model import Model
-from prototxt.preact import preact_resnet, top
 
 HUNG, FLOWS = very_deep.relay((33, 33, 33), overlap=8)
 

@@ -1,11 +1,11 @@
 """ResNet-32 for CIFAR.
 
-PYTHONPATH=python python -m prototxt.generate resnet32
+python -m relaybp.prototxt.generate resnet32
 """
 
 from functools import partial
 
-from prototxt.cifar import SHORTCUTS, one_branch, published, resnet
+from relaybp.prototxt.cifar import SHORTCUTS, one_branch, published, resnet
 
 ABOUT = """
 ResNet-32 for CIFAR-10 (He et al., CVPR 2016, section 4.2): three stages of 5 blocks of two 3x3

@@ -1,11 +1,11 @@
 """ResNet-44 for CIFAR.
 
-PYTHONPATH=python python -m prototxt.generate resnet44
+python -m relaybp.prototxt.generate resnet44
 """
 
 from functools import partial
 
-from prototxt.cifar import SHORTCUTS, one_branch, published, resnet
+from relaybp.prototxt.cifar import SHORTCUTS, one_branch, published, resnet
 
 ABOUT = """
 ResNet-44 for CIFAR-10 (He et al., CVPR 2016, section 4.2): three stages of 7 blocks of two 3x3

@@ -1,11 +1,11 @@
 """ResNet-50 with one auxiliary branch, trained by Relay Backpropagation.
 
-PYTHONPATH=python python -m prototxt.generate resnet50_relay
+python -m relaybp.prototxt.generate resnet50_relay
 """
 
-from prototxt import parts, settings
-from prototxt.model import Model
-from prototxt.resnet import resnet
+from relaybp.prototxt import parts, settings
+from relaybp.prototxt.model import Model
+from relaybp.prototxt.resnet import resnet
 
 ABOUT = (
     """

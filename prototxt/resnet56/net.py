@@ -1,11 +1,11 @@
 """ResNet-56 for CIFAR.
 
-PYTHONPATH=python python -m prototxt.generate resnet56
+python -m relaybp.prototxt.generate resnet56
 """
 
 from functools import partial
 
-from prototxt.cifar import SHORTCUTS, one_branch, published, resnet
+from relaybp.prototxt.cifar import SHORTCUTS, one_branch, published, resnet
 
 ABOUT = """
 ResNet-56 for CIFAR-10 (He et al., CVPR 2016, section 4.2): three stages of 9 blocks of two 3x3

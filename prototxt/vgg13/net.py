@@ -1,9 +1,9 @@
 """VGG-13.
 
-PYTHONPATH=python python -m prototxt.generate vgg13
+python -m relaybp.prototxt.generate vgg13
 """
 
-from prototxt.vgg import one_branch
+from relaybp.prototxt.vgg import one_branch
 
 MODEL = one_branch(
     "VGG-13",

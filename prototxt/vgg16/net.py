@@ -1,9 +1,9 @@
 """VGG-16.
 
-PYTHONPATH=python python -m prototxt.generate vgg16
+python -m relaybp.prototxt.generate vgg16
 """
 
-from prototxt.vgg import one_branch
+from relaybp.prototxt.vgg import one_branch
 
 MODEL = one_branch(
     "VGG-16",

@@ -1,13 +1,13 @@
 """VGG-19 with two auxiliary losses, the example of the Relay Backpropagation paper's Figure 2.
 
-PYTHONPATH=python python -m prototxt.generate vgg19
+python -m relaybp.prototxt.generate vgg19
 """
 
 from functools import partial
 
-from prototxt import parts, settings
-from prototxt.model import Model
-from prototxt.vgg import vgg
+from relaybp.prototxt import parts, settings
+from relaybp.prototxt.model import Model
+from relaybp.prototxt.vgg import vgg
 
 ABOUT = (
     """

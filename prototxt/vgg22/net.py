@@ -1,9 +1,9 @@
 """VGG-22 for Places2.
 
-PYTHONPATH=python python -m prototxt.generate vgg22
+python -m relaybp.prototxt.generate vgg22
 """
 
-from prototxt.vgg import one_branch
+from relaybp.prototxt.vgg import one_branch
 
 MODEL = one_branch(
     "VGG-22",

@@ -1,9 +1,9 @@
 """VGG-25 for Places2.
 
-PYTHONPATH=python python -m prototxt.generate vgg25
+python -m relaybp.prototxt.generate vgg25
 """
 
-from prototxt.vgg import one_branch
+from relaybp.prototxt.vgg import one_branch
 
 MODEL = one_branch(
     "VGG-25",

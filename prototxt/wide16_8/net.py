@@ -1,12 +1,12 @@
 """Wide ResNet 16-8 for CIFAR.
 
-PYTHONPATH=python python -m prototxt.generate wide16_8
+python -m relaybp.prototxt.generate wide16_8
 """
 
 from functools import partial
 
-from prototxt.cifar import PIXEL_SCALE, WIDE_SOLVER, one_branch, published
-from prototxt.preact import preact_resnet
+from relaybp.prototxt.cifar import PIXEL_SCALE, WIDE_SOLVER, one_branch, published
+from relaybp.prototxt.preact import preact_resnet
 
 ABOUT = """
 Wide ResNet 16-8 for CIFAR-10 (Zagoruyko and Komodakis, BMVC 2016): 16 layers, pre-activation

@@ -1,12 +1,12 @@
 """Wide ResNet 28-10 for CIFAR.
 
-PYTHONPATH=python python -m prototxt.generate wide28_10
+python -m relaybp.prototxt.generate wide28_10
 """
 
 from functools import partial
 
-from prototxt.cifar import PIXEL_SCALE, WIDE_SOLVER, one_branch, published
-from prototxt.preact import preact_resnet
+from relaybp.prototxt.cifar import PIXEL_SCALE, WIDE_SOLVER, one_branch, published
+from relaybp.prototxt.preact import preact_resnet
 
 ABOUT = """
 Wide ResNet 28-10 for CIFAR-10 (Zagoruyko and Komodakis, BMVC 2016): 28 layers, pre-activation

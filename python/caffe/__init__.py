@@ -1,5 +1,16 @@
 """Caffe for today's GPUs: pycaffe's names on PyTorch tensors."""
 
+from caffe_plain.errors import (
+    CaffeError,
+    DataError,
+    LayerError,
+    ParseError,
+    ShapeError,
+    UnknownNameError,
+    WeightsError,
+)
+from caffe_plain.glog import init_log, log
+
 from . import catalogue, classifier, detector, io, net_spec, proto, pycaffe
 from .blob import Blob
 from .classifier import Classifier
@@ -18,21 +29,11 @@ from .device import (
     solver_count,
     solver_rank,
 )
-from .errors import (
-    CaffeError,
-    DataError,
-    LayerError,
-    ParseError,
-    ShapeError,
-    UnknownNameError,
-    WeightsError,
-)
 from .layer import Layer, layer_type_list
 from .layer import class_of as layer_class
 from .layer import register as register_layer
 from .net import Net
 from .net_spec import NetSpec, layers, params, to_proto
-from .parallel import NCCL, has_nccl
 from .proto import caffe_pb2
 from .proto.caffe_pb2 import TEST, TRAIN
 from .solver import (
@@ -45,7 +46,7 @@ from .solver import (
     Solver,
     get_solver,
 )
-from .solver_log import init_log, log
 from .timer import Timer
+from .training.parallel import NCCL, has_nccl
 
 __version__ = "1.0.0"

@@ -3,6 +3,8 @@
 What are vectors of C++ there are plain lists here.
 """
 
+from caffe_plain.glog import init_log, log
+
 from .blob import Blob, BlobVec
 from .device import (
     set_device,
@@ -17,7 +19,6 @@ from .device import (
 )
 from .layer import Layer, layer_type_list
 from .net import Net
-from .parallel import NCCL, has_nccl
 from .proto.caffe_pb2 import LayerParameter, SolverParameter
 from .solver import (
     AdaDeltaSolver,
@@ -29,8 +30,8 @@ from .solver import (
     Solver,
     get_solver,
 )
-from .solver_log import init_log, log
 from .timer import Timer
+from .training.parallel import NCCL, has_nccl
 
 BoolVec = DtypeVec = IntVec = LayerVec = NetVec = RawBlobVec = StringVec = list
 

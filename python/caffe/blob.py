@@ -6,8 +6,9 @@ import weakref
 import numpy as np
 import torch
 
+from caffe_plain.errors import CaffeError, ShapeError
+
 from . import device
-from .errors import CaffeError, ShapeError
 
 MOST_VALUES = 2**31 - 1  # of one blob, as in Caffe
 MOST_AXES = 32  # the same

@@ -6,7 +6,8 @@ spatial axis from `axis` on; axis None means all axes.
 
 import numpy as np
 
-from .errors import CaffeError
+from caffe_plain.errors import CaffeError
+
 from .net_spec import layers as L
 
 # Layers whose tops have the coordinates of their bottoms.

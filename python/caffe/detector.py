@@ -4,9 +4,10 @@ import os
 
 import numpy as np
 
+from caffe_plain.errors import CaffeError
+
 from . import io
 from .classifier import make_transformer
-from .errors import CaffeError
 from .net import Net
 from .proto.caffe_pb2 import TEST
 

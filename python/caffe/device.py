@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from .errors import CaffeError
+from caffe_plain.errors import CaffeError
 
 PRECISIONS = {
     "fp32": torch.float32,

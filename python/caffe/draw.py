@@ -3,9 +3,10 @@
 import shutil
 import subprocess
 
-from .errors import CaffeError
+from caffe_plain.errors import CaffeError
+from caffe_plain.files import write_atomically
+
 from .proto import caffe_pb2
-from .proto.files import write_atomically
 
 LAYER_STYLE_DEFAULT = {"shape": "record", "fillcolor": "#6495ED", "style": "filled"}
 NEURON_LAYER_STYLE = {"shape": "record", "fillcolor": "#90EE90", "style": "filled"}  # in place

@@ -4,8 +4,9 @@ import math
 
 import torch
 
+from caffe_plain.errors import LayerError, nearest
+
 from . import device
-from .errors import LayerError, nearest
 from .proto import caffe_pb2
 
 _FAN = caffe_pb2.FillerParameter

@@ -9,9 +9,10 @@ import os
 import cv2
 import numpy as np
 
-from caffe.errors import DataError
-from caffe.proto import caffe_pb2
-from caffe.resampling import resize_in_unit_range, zoom
+from caffe_plain.errors import DataError
+
+from .proto import caffe_pb2
+from .resampling import resize_in_unit_range, zoom
 
 # scikit-image's luma weights (ITU-R BT.709); OpenCV's own are BT.601.
 _GRAY_WEIGHTS = np.array([0.2125, 0.7154, 0.0721])
@@ -80,7 +81,7 @@ def array_to_datum(arr, label=None):
 def datum_to_array(datum):
     """The pixels of a raw Datum as (C, H, W): uint8 from `data`, else float from `float_data`.
 
-    An encoded Datum (a JPEG or PNG file in `data`) is read by `caffe.datum.decode_datum`.
+    An encoded Datum (a JPEG or PNG file in `data`) is read by `caffe.files.datum.decode_datum`.
     """
     if len(datum.data):
         flat = np.frombuffer(datum.data, dtype=np.uint8).copy()
@@ -88,7 +89,7 @@ def datum_to_array(datum):
         flat = np.array(datum.float_data, dtype=float)
     shape = (datum.channels, datum.height, datum.width)
     if flat.size != np.prod(shape, dtype=np.int64):
-        hint = " (it is encoded: use caffe.datum.decode_datum)" if datum.encoded else ""
+        hint = " (it is encoded: use caffe.files.datum.decode_datum)" if datum.encoded else ""
         raise ValueError(f"datum_to_array: shape {shape} does not fit {flat.size} values{hint}")
     return flat.reshape(shape)
 

@@ -1,8 +1,9 @@
 """The layer contract, the registry of layer types and the check of blob counts."""
 
+from caffe_plain.errors import LayerError, ShapeError, UnknownNameError, nearest
+
 from . import device
 from .blob import Blob, BlobVec
-from .errors import LayerError, ShapeError, UnknownNameError, nearest
 from .proto import caffe_pb2
 
 _REGISTRY = {}

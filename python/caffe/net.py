@@ -5,15 +5,16 @@ from collections import OrderedDict
 
 import numpy as np
 
-from . import net_batches
-from .build import build, reshape
-from .errors import CaffeError, ShapeError, UnknownNameError, nearest
-from .net_debug import DebugInfo
-from .net_weights import copy_weights, save_hdf5, save_weights, share_weights
+from caffe_plain.errors import CaffeError, ShapeError, UnknownNameError, nearest
+
+from .files.text import read_net
+from .graph.build import build, reshape
+from .graph.net_weights import copy_weights, save_hdf5, save_weights, share_weights
+from .graph.rewrite import filter_net, insert_splits, net_state
 from .proto import caffe_pb2
-from .proto.text import read_net
-from .rewrite import filter_net, insert_splits, net_state
-from .sweep import Sweep
+from .run import batches
+from .run.debug import DebugInfo
+from .run.sweep import Sweep
 
 
 class Net:
@@ -156,14 +157,14 @@ class Net:
 
     def forward_all(self, blobs=None, **kwargs):
         """`forward` for inputs of any number of items, in batches: {output name: array}."""
-        return net_batches.forward_all(self, blobs, kwargs)
+        return batches.forward_all(self, blobs, kwargs)
 
     def forward_backward_all(self, blobs=None, diffs=None, **kwargs):
         """`forward` and `backward` in batches, for inputs and diffs of outputs of any length."""
-        return net_batches.forward_backward_all(self, blobs, diffs, kwargs)
+        return batches.forward_backward_all(self, blobs, diffs, kwargs)
 
     def _batch(self, blobs):
-        return net_batches.batches(self, blobs)
+        return batches.batches(self, blobs)
 
     def set_input_arrays(self, data, labels):
         """Let the first layer, a MemoryData, read from `data` (N, C, H, W) and `labels` (N,)."""

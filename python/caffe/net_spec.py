@@ -15,7 +15,8 @@ from collections import Counter
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from .errors import CaffeError, UnknownNameError, nearest
+from caffe_plain.errors import CaffeError, UnknownNameError, nearest
+
 from .proto import caffe_pb2
 
 

@@ -1,7 +1,6 @@
 """The names of pycaffe's module caffe.pycaffe."""
 
 from .net import Net
-from .parallel import NCCL
 from .solver import (
     AdaDeltaSolver,
     AdaGradSolver,
@@ -11,6 +10,7 @@ from .solver import (
     SGDSolver,
 )
 from .timer import Timer
+from .training.parallel import NCCL
 
 __all__ = [
     "NCCL",

@@ -3,12 +3,14 @@
 import numpy as np
 import torch
 
-from . import device, solver_nets, solver_state, updates
-from .errors import CaffeError, nearest
-from .net_debug import log_norms
-from .solver_check import check
-from .solver_extra import Extra
-from .solver_log import SolverLog, say, show_log
+from caffe_plain.errors import CaffeError, nearest
+from caffe_plain.glog import SolverLog, say, show_log
+
+from . import device
+from .run.debug import log_norms
+from .training import nets, state, updates
+from .training.check import check
+from .training.extra import Extra
 
 
 class Solver:
@@ -22,17 +24,17 @@ class Solver:
     rule = None  # set by the subclasses; None: as the file says
 
     def __init__(self, solver_file, extra=None):
-        self.param = param = solver_nets.read(solver_file)
+        self.param = param = nets.read(solver_file)
         self.type = self.rule or param.type
         self.extra = Extra(param, extra)
         check(param, self.type, self.extra.policies)
         if param.random_seed >= 0:
             device.set_random_seed(param.random_seed)
-        folder = solver_nets.folder_of(solver_file)
+        folder = nets.folder_of(solver_file)
         self.iter = 0
-        self.net = solver_nets.train_net(param, folder)
+        self.net = nets.train_net(param, folder)
         self.extra.smooth_labels(self.net)
-        self.test_nets = solver_nets.test_nets(param, folder)
+        self.test_nets = nets.test_nets(param, folder)
         self.requested_action = lambda: None  # the caffe command's signals: "stop" or "snapshot"
         self._stopped = False
         self._history = None
@@ -242,11 +244,11 @@ class Solver:
 
     def snapshot(self):
         """Write PREFIX_iter_N.caffemodel and .solverstate; return the path of the state."""
-        return solver_state.snapshot(self)
+        return state.snapshot(self)
 
     def restore(self, path):
         """Continue from a .solverstate or .solverstate.h5: iteration, weights, history."""
-        solver_state.restore(self, path)
+        state.restore(self, path)
 
 
 def _groups(learnable):
@@ -299,7 +301,7 @@ class AdamSolver(Solver):
 
 def get_solver(solver_file, extra=None):
     """The solver that the file's `type` names."""
-    kind = solver_nets.read(solver_file).type
+    kind = nets.read(solver_file).type
     solvers = {cls.rule: cls for cls in Solver.__subclasses__()}
     if kind not in solvers:
         raise CaffeError(f"solver: unknown type {kind!r}; " + nearest(kind, solvers))

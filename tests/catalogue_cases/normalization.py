@@ -1,6 +1,6 @@
 """Normalization layers: LRN, MVN, BatchNorm, Softmax."""
 
-from . import Case
+from tests.catalogue_cases import Case
 
 MAP = "2x5x4x3"
 STATISTICS = ("normal", "positive", "positive")

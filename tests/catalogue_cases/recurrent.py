@@ -1,6 +1,6 @@
 """Recurrent layers."""
 
-from . import Case
+from tests.catalogue_cases import Case
 
 # T steps x N sequences
 CONT, EPISODES = "5x2 flags", "5x2 episodes"

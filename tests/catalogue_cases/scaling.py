@@ -1,6 +1,6 @@
 """Scale and Bias."""
 
-from . import Case
+from tests.catalogue_cases import Case
 
 MAP = "2x3x4x2"
 

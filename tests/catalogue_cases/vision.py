@@ -1,6 +1,6 @@
 """Vision layers: Convolution, Deconvolution, Pooling, SPP, Im2col, Crop."""
 
-from . import Case
+from tests.catalogue_cases import Case
 
 MAPS = "2x3x7x6"
 

@@ -23,7 +23,7 @@ import caffe
 from caffe.proto import caffe_pb2
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-from prototxt import count, generate
+from relaybp.prototxt import count, generate
 
 ROOT = sys.path[0]
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caffe.proto import caffe_pb2, text, weights
-from caffe.proto.upgrade import _V0_TYPES as V0_TYPES
-from caffe.proto.upgrade import upgrade_net
+from caffe.files import text, weights
+from caffe.files.upgrade import _V0_TYPES as V0_TYPES
+from caffe.files.upgrade import upgrade_net
+from caffe.proto import caffe_pb2
 from tests.test_weights_files import FILES, bare_net, caffes, pairs
 
 HERE = Path(__file__).parent

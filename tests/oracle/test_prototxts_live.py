@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-
-from prototxt import generate
+from relaybp.prototxt import generate
 
 ROOT = Path(__file__).resolve().parents[2]
 

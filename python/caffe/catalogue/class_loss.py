@@ -5,8 +5,9 @@ import math
 import torch
 
 from .. import device
+from ..files import weights
 from ..layer import register
-from ..proto import caffe_pb2, weights
+from ..proto import caffe_pb2
 from .labels import Labels, ReadsLabels
 from .loss import Loss, NormalizedLoss, at_least_single
 

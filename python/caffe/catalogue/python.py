@@ -2,10 +2,11 @@
 
 import importlib
 
+from caffe_plain.errors import PythonLayerError, nearest
+
 from .. import device
-from ..errors import PythonLayerError, nearest
 from ..layer import Layer, TensorLayer, register
-from .data import precision_of
+from .data.source import precision_of
 
 
 @register

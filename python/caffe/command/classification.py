@@ -8,10 +8,11 @@ The image is resized to the net's input; each channel's mean over mean.binarypro
 import cv2
 import numpy as np
 
-from ..errors import CaffeError, DataError
+from caffe_plain.errors import CaffeError, DataError
+
+from ..files.weights import read_blob
 from ..net import Net
 from ..proto.caffe_pb2 import TEST
-from ..proto.weights import read_blob
 from .flags import FlagParser, run
 
 _SHOWN = 5

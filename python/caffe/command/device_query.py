@@ -2,9 +2,10 @@
 
 import torch
 
+from caffe_plain.errors import CaffeError
+from caffe_plain.glog import say
+
 from .. import device
-from ..errors import CaffeError
-from ..solver_log import say
 
 
 def device_query(options):

@@ -4,8 +4,8 @@ draw_net net.prototxt net.png [--rankdir LR] [--phase ALL] [--display_lrm]
 """
 
 from ..draw import draw_net_to_file
+from ..files.text import read_net
 from ..proto import caffe_pb2
-from ..proto.text import read_net
 from .flags import FlagParser, run
 
 _PHASES = {"TRAIN": caffe_pb2.TRAIN, "TEST": caffe_pb2.TEST, "ALL": None}

@@ -11,11 +11,12 @@ import os
 
 import lmdb
 
+from caffe_plain.errors import CaffeError, DataError
+from caffe_plain.glog import say
+
 from .. import device
-from ..errors import CaffeError, DataError
 from ..net import Net
 from ..proto import caffe_pb2
-from ..solver_log import say
 from .flags import FlagParser, run, use_gpus
 
 _MAP_BYTES = 1 << 40  # address space only; an LMDB takes what its records need

@@ -4,9 +4,10 @@ import argparse
 import logging
 import sys
 
+from caffe_plain.errors import CaffeError
+from caffe_plain.glog import init_log, log_to_folder, say
+
 from .. import device
-from ..errors import CaffeError
-from ..solver_log import init_log, log_to_folder, say
 
 FATAL = logging.CRITICAL
 _TRUTH = {

@@ -1,6 +1,6 @@
 """The lines that the original logs while it builds a net, as existing log readers expect them."""
 
-from ..solver_log import say
+from caffe_plain.glog import say
 
 
 def describe(net):

@@ -14,8 +14,9 @@ import math
 import os
 import re
 
-from ..errors import DataError
-from ..proto.files import write_atomically
+from caffe_plain.errors import DataError
+from caffe_plain.files import write_atomically
+
 from .flags import FlagParser, run
 
 _STAMP = re.compile(r"[IWEF](\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d+)")

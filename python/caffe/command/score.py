@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from caffe_plain.errors import CaffeError
+from caffe_plain.glog import say
+
 from .. import device
-from ..errors import CaffeError
 from ..net import Net
 from ..proto.caffe_pb2 import TEST
-from ..solver_log import say
 from .flags import stages, use_gpus
 from .net_lines import describe
 

@@ -2,7 +2,7 @@
 
 import signal
 
-from ..errors import CaffeError
+from caffe_plain.errors import CaffeError
 
 EFFECTS = ("snapshot", "stop", "none")
 

@@ -9,10 +9,11 @@ of the values that the layer makes, in fp32. Both for one forward pass of the wh
 
 import math
 
-from ..errors import CaffeError
+from caffe_plain.errors import CaffeError
+
+from ..files.text import read_net
 from ..net import Net
 from ..proto import caffe_pb2
-from ..proto.text import read_net
 from .flags import FlagParser, run, stages
 
 _DATA = ("Data", "ImageData", "HDF5Data", "MemoryData", "WindowData", "DummyData")

@@ -5,11 +5,12 @@ which the engine may run several layers as one. With -roofline also, for each la
 means: operations and bytes per second, and the share of what the machine can do.
 """
 
+from caffe_plain.errors import CaffeError
+from caffe_plain.glog import say
+
 from .. import device
-from ..errors import CaffeError
 from ..net import Net
 from ..proto.caffe_pb2 import TEST, TRAIN
-from ..solver_log import say
 from ..timer import Timer
 from .flags import stages, use_gpus
 from .net_lines import describe

@@ -8,14 +8,15 @@ from typing import NamedTuple
 
 from google.protobuf import text_format
 
+from caffe_plain.errors import CaffeError, ParseError, nearest
+from caffe_plain.glog import logger, say
+
 from .. import device
-from ..errors import CaffeError, ParseError, nearest
-from ..parallel import NCCL
+from ..files.text import read_solver
 from ..proto import caffe_pb2
-from ..proto.text import read_solver
 from ..solver import get_solver
-from ..solver_log import logger, say
-from ..solver_nets import find
+from ..training.nets import find
+from ..training.parallel import NCCL
 from .flags import FATAL, stages, use_gpus
 from .net_lines import describe
 from .signals import Signals

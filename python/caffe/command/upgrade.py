@@ -5,11 +5,12 @@ upgrade_net_proto_binary old.caffemodel new.caffemodel
 upgrade_solver_proto_text old_solver.prototxt new_solver.prototxt
 """
 
+from caffe_plain.files import write_atomically
+from caffe_plain.glog import say
+
+from ..files.text import read_binary, read_text, write_text
+from ..files.upgrade import upgrade_net, upgrade_solver
 from ..proto import caffe_pb2
-from ..proto.files import write_atomically
-from ..proto.text import read_binary, read_text, write_text
-from ..proto.upgrade import upgrade_net, upgrade_solver
-from ..solver_log import say
 from .flags import FlagParser, run
 
 

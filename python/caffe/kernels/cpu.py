@@ -9,7 +9,7 @@ import ctypes
 
 import torch
 
-from .. import native
+from . import native
 from .layout import MOST_PLACES, are_alike, are_rows, images, is_rows
 
 LANES = 16  # channels come in multiples of this

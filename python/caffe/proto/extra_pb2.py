@@ -2,6 +2,6 @@
 
 from pathlib import Path
 
-from .protofile import export
+from caffe_plain.messages import export
 
 export(Path(__file__).with_name("extra.proto"), globals())

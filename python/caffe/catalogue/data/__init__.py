@@ -1,0 +1,3 @@
+"""Data layers: they have no bottoms and never back-propagate."""
+
+from . import hdf5, image, lmdb, memory, source, window

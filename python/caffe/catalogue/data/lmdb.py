@@ -1,0 +1,66 @@
+"""Data: batches from an LMDB of Datums."""
+
+from contextlib import closing
+
+import numpy as np
+
+from caffe_plain.errors import DataError
+
+from ...files.datum import decode_datum, parse_datum
+from ...layer import register
+from ...proto import caffe_pb2
+from .database import open_database
+from .prefetch import PrefetchedSource
+from .records import RecordReader
+from .transform import DataTransformer
+
+
+@register
+class Data(PrefetchedSource):
+    """The records of an LMDB in the order of their keys, over and over.
+
+    tops: data (batch_size, C, H, W), and labels (batch_size,) if there is a second one. Sizes are
+    those of the first record, or crop_size. Training with several processes, each takes its
+    share of the records. Options: data_param and transform_param (see DataTransformer). Caffe's
+    DataLayer.
+    """
+
+    top_count = (1, 2)
+    param_name = "data_param"
+
+    def setup(self, *shapes):
+        options = self.options
+        if not options.source or options.batch_size < 1:
+            raise self.error("source (the LMDB's folder) and batch_size must be given")
+        if options.backend != caffe_pb2.DataParameter.LMDB:
+            raise self.error(
+                "backend LEVELDB (the default) cannot be read; make an LMDB with "
+                "convert_imageset --backend lmdb and say backend: LMDB"
+            )
+        self.ahead = options.prefetch
+        self.reader = _DatumReader(self)
+        if options.rand_skip:
+            self.position = int(np.random.default_rng(self.seed).integers(options.rand_skip))
+
+
+class _DatumReader(RecordReader):
+    def __init__(self, layer):
+        options = layer.options
+        super().__init__(
+            layer, options.batch_size, DataTransformer(layer, options.force_encoded_color)
+        )
+        try:
+            self.database = open_database(options.source)
+        except DataError as error:
+            raise DataError(f"{self.where}: source {error}") from error
+
+    def records(self, start, step):
+        path = self.database.path
+        with closing(self.database.records(start, step)) as records:
+            for key, record in records:
+                try:
+                    datum = parse_datum(record, key)
+                    pixels = decode_datum(datum, key, self.transformer.color)
+                except DataError as error:
+                    raise DataError(f"{self.where}: {path}: {error}") from error
+                yield pixels, datum.label, f"record {key.decode('utf-8', 'replace')!r} of {path}"

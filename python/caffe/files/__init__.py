@@ -1,0 +1,1 @@
+"""The files that Caffe reads and writes: prototxts, caffemodels, solverstates, HDF5, Datums."""

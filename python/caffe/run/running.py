@@ -1,0 +1,121 @@
+"""Running one node of a net: forward, and backward for the diffs that arrive."""
+
+import torch
+
+from caffe_plain.errors import CaffeError, ShapeError
+
+from ..graph.build import put_loss_weight, reshape
+
+_FOREIGN = (RuntimeError, IndexError, MemoryError)  # what PyTorch raises
+
+
+def forward_node(node):
+    """Run the layer on its bottoms' values and store what it makes."""
+    layer = node.layer
+    if node.shapes != [blob.shape for blob in node.bottoms]:
+        reshape(node)
+    bottoms = [blob.tensor for blob in node.bottoms]
+    tops = _run(node, "forward", lambda: layer.forward(*bottoms))
+    if node.in_place and layer.reads_bottom:
+        node.inputs = bottoms
+    if isinstance(tops, torch.Tensor):
+        node.tops[0].tensor = tops
+    else:
+        for blob, tensor in zip(node.tops, tops, strict=True):
+            blob.tensor = tensor
+
+
+def weighted_loss(node):
+    """The sum of the node's tops by their loss weights."""
+    loss = 0.0
+    if not any(node.loss_weights):
+        return loss
+    for blob, weight in zip(node.tops, node.loss_weights, strict=True):
+        if weight:
+            if blob.diff_is_zero:  # the top has got another shape
+                put_loss_weight(blob, weight)
+            loss = loss + weight * blob.tensor.sum()
+    return loss
+
+
+def backward_node(node):
+    """Run the layer backward with the diffs of its tops; store those of its bottoms."""
+    diffs = [blob.diff_tensor for blob in node.tops]
+    for blob, diff in zip(
+        node.bottoms, backward_both(node, diffs, node.propagate_down), strict=True
+    ):
+        if diff is not None:
+            blob.diff_tensor = diff
+
+
+def drop_diffs(node):
+    """Free the diffs that came to a node, but for losses' weights and what it handed on itself."""
+    for blob, weight in zip(node.tops, node.loss_weights, strict=True):
+        if not weight and blob not in node.bottoms:
+            blob.clear_diff()
+
+
+def backward_both(node, diffs, wanted):
+    """Add to the parameters' diffs; return the diffs of the wanted bottoms, None for the others."""
+    layer = node.layer
+    if not any(layer.param_propagate_down):
+        return backward_data(node, diffs, wanted)
+    if not any(wanted):
+        backward_params(node, diffs)
+        return backward_data(node, diffs, wanted)
+    if node.refused:
+        _refuse(node, wanted)
+    return _run(node, "backward", lambda: layer.backward_both(diffs, *_values(node), wanted))
+
+
+def backward_params(node, diffs):
+    """Add to the parameters' diffs."""
+    _run(node, "backward", lambda: node.layer.backward_params(diffs, *_values(node)))
+
+
+def backward_data(node, diffs, wanted):
+    """The diffs of the wanted bottoms, None for the others."""
+    if not any(wanted) and not node.layer.backward_is_whole:
+        return [None] * len(node.bottoms)
+    if node.refused:
+        _refuse(node, wanted)
+    return _run(node, "backward", lambda: node.layer.backward(diffs, *_values(node), wanted))
+
+
+def backward_several(node, flows):
+    """The diffs of the bottoms for each of the flows (diffs, wanted, counts); see TensorLayer."""
+    return _run(node, "backward", lambda: node.layer.backward_several(flows, *_values(node)))
+
+
+def _run(node, what, function):
+    """What a call of the node's layer returns; what PyTorch raises there names the layer."""
+    try:
+        return function()
+    except _FOREIGN as error:
+        raise named(error, node, what) from error
+
+
+def _values(node):
+    """The bottoms and tops that backward reads."""
+    bottoms = node.inputs if node.inputs is not None else [b.tensor for b in node.bottoms]
+    return bottoms, [blob.tensor for blob in node.tops]
+
+
+def _refuse(node, wanted):
+    """Say so where backward must pass a gradient to labels and the like."""
+    for index in node.refused:
+        if wanted[index]:
+            raise node.layer.error(
+                f"no gradient can be passed to bottom {index}, {node.bottom_names[index]!r}, but "
+                "a layer below it learns; say propagate_down: false for that bottom here"
+            )
+
+
+def named(error, node, what):
+    """What PyTorch says about a layer, as an error of this package that names the layer."""
+    if isinstance(error, CaffeError):
+        raise error  # as it is, with its own cause
+    return ShapeError(
+        f"layer {node.name!r} ({node.layer.type}) failed in {what} on bottoms "
+        f"{[blob.shape for blob in node.bottoms]}: {error}"
+    )

@@ -1,0 +1,107 @@
+"""Running a net: forward, backward over a range, and several backward flows in one sweep."""
+
+from .. import device
+from ..graph.fusion import units
+from . import running
+from .flow_plan import FlowPlan
+from .replay import Passes
+
+
+class Sweep:
+    """Runs a net's nodes, as fused Units where a range takes in a whole unit.
+
+    `callbacks` are {"before_forward": [f(layer index), ...], ...}; while there are any, every
+    layer runs by itself. `keep_blobs`: see fusion. `keep_diffs`: a blob's diff stays after
+    backward, as in Caffe; without, it is freed as soon as the layer that it came to has used it.
+    """
+
+    def __init__(self, nodes, callbacks, keep_blobs=True, keep_diffs=True):
+        self.units, self.callbacks = units(nodes, keep_blobs), callbacks
+        self.keep_blobs, self.keep_diffs = keep_blobs, keep_diffs
+        self._last = len(nodes) - 1
+        self._params = list(dict.fromkeys(blob for node in nodes for blob in node.layer.blobs))
+        self._plans, self._ranges, self._passes = {}, {}, Passes()
+
+    def forward(self, start, end):
+        """Run layers `start` to `end`; return the weighted sum of their losses."""
+        found = self._units(start, end)
+        if self._replays and end == self._last:
+            return self._passes.forward((start, end), found, self._forward)
+        self._passes.last = None
+        return self._forward(found)
+
+    def _forward(self, found):
+        loss, alone = 0.0, self._alone
+        for unit, pairs in found:
+            unit.ran_fused = unit.fused is not None and unit.is_whole(pairs) and not alone
+            if unit.ran_fused:
+                running.forward_node(unit.fused)
+                loss = loss + running.weighted_loss(unit.fused)
+                unit.finish()
+                continue
+            for index, node in pairs:
+                self._tell("before_forward", index)
+                running.forward_node(node)
+                loss = loss + running.weighted_loss(node)
+                self._tell("after_forward", index)
+        return loss
+
+    def backward(self, start, end):
+        """Run layers `end` down to `start` backward (Caffe's BackwardFromTo)."""
+        found = self._units(start, end)
+        if self._replays and (start, end) == (0, self._last):
+            self._passes.backward(self.keep_diffs, self._params, lambda: self._backward(found))
+        else:
+            self._backward(found)
+
+    def _backward(self, found):
+        alone = self._alone
+        for unit, pairs in reversed(found):
+            if unit.ran_fused and (alone or not unit.is_whole(pairs)):
+                unit.spread()
+            for index, node in [(unit.index, unit.fused)] if unit.ran_fused else reversed(pairs):
+                if node.needs_backward:
+                    self._tell("before_backward", index)
+                    running.backward_node(node)
+                    self._tell("after_backward", index)
+                    if not self.keep_diffs:
+                        running.drop_diffs(node)
+
+    def backward_flows(self, flows):
+        """Several flows in one sweep; see Net.backward_flows."""
+        key = tuple(tuple(tuple(span) for span in ranges) for ranges in flows)
+        if not all(unit.ran_fused for unit in self.units if unit.fused):
+            for unit in self.units:
+                unit.spread()
+            key = (key, "one by one")
+        if key not in self._plans:
+            self._plans[key] = FlowPlan(self.units, flows)
+        plan, keep_diffs = self._plans[key], self.keep_diffs
+        if self._replays:
+            self._passes.backward((key, keep_diffs), self._params, lambda: plan.run(keep_diffs))
+        else:
+            plan.run(keep_diffs)
+
+    @property
+    def _alone(self):
+        """Whether every layer runs by itself, for somebody wants to hear of it."""
+        return any(self.callbacks.values())
+
+    @property
+    def _replays(self):
+        """Whether whole passes are recorded and replayed."""
+        return device.ordinal >= 0 and not self._alone
+
+    def _units(self, start, end):
+        """(unit, its (index, node) pairs within the range) of the units that the range touches."""
+        if (start, end) not in self._ranges:
+            within = [
+                (unit, [pair for pair in unit.indexed() if start <= pair[0] <= end])
+                for unit in self.units
+            ]
+            self._ranges[start, end] = [(unit, pairs) for unit, pairs in within if pairs]
+        return self._ranges[start, end]
+
+    def _tell(self, event, index):
+        for callback in self.callbacks[event]:
+            callback(index)

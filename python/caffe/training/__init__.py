@@ -1,0 +1,1 @@
+"""What solvers are made of: update rules, checks, nets, snapshots, several processes."""

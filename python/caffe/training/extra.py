@@ -1,0 +1,138 @@
+"""What an extra file adds to a solver: plateau and cosine policies, warm-up, label smoothing."""
+
+import math
+import os
+from collections import deque
+
+from caffe_plain import lr_policy
+from caffe_plain.errors import CaffeError, nearest
+from caffe_plain.glog import say
+
+from ..files.text import read_text
+from ..proto import extra_pb2
+
+POLICIES = ("plateau", "cosine")
+
+
+class Extra:
+    """The learning rates of a solver, with what its extra file says.
+
+    param: the SolverParameter, which gets the extra lr_policy; extra: the path of an extra file,
+    an ExtraParameter or None.
+    """
+
+    def __init__(self, param, extra=None):
+        self.param, self.options = param, _read(extra)
+        _check(param, self.options)
+        self.policies = (self.options.lr_policy,) if self.options.lr_policy else ()
+        for policy in self.policies:
+            param.lr_policy = policy
+        self.drops, self.minimum, self.last_event = 0, math.inf, 0  # of plateau
+        self.losses = deque(maxlen=max(param.average_loss, 1))
+
+    # ---- learning rates ----------------------------------------------------------------------
+
+    def rate(self, iteration):
+        """The learning rate of an iteration."""
+        options, base = self.options, self.param.base_lr
+        if iteration < options.rampup_interval:
+            share = iteration / options.rampup_interval
+            return options.rampup_lr + (base - options.rampup_lr) * share
+        if self.param.lr_policy == "plateau":
+            return max(base * self.param.gamma**self.drops, options.min_lr)
+        if self.param.lr_policy == "cosine":
+            whole = self.param.max_iter - options.rampup_interval
+            share = min((iteration - options.rampup_interval) / whole, 1)
+            return options.min_lr + (base - options.min_lr) * (1 + math.cos(math.pi * share)) / 2
+        try:
+            return lr_policy.learning_rate(self.param, iteration)
+        except ValueError as error:  # that module stands alone
+            raise CaffeError(str(error)) from None
+
+    def observe(self, iteration, loss):
+        """Take in the training loss of an iteration, before its update."""
+        if self.param.lr_policy != "plateau":
+            return
+        self.losses.append(loss)
+        smoothed = sum(self.losses) / len(self.losses)
+        if smoothed < self.minimum:
+            self.minimum, self.last_event = smoothed, iteration
+        windows = self.options.plateau_winsize
+        if self.drops < len(windows) and iteration >= self.last_event + windows[self.drops]:
+            self.drops, self.last_event = self.drops + 1, iteration
+            say("sgd_solver", f"Plateau Status: Iteration {iteration}, step = {self.drops}")
+
+    # ---- snapshots ---------------------------------------------------------------------------
+
+    def current_step(self, iteration):
+        """How often the rate has dropped, as a solver state holds it."""
+        if self.param.lr_policy == "plateau":
+            return self.drops
+        return lr_policy.current_step(self.param, iteration)
+
+    def state(self):
+        """What a plateau remembers."""
+        return {"minimum": self.minimum, "last_event": self.last_event, "losses": list(self.losses)}
+
+    def restore(self, iteration, step, state):
+        """Go on from a snapshot; without the `state` of one taken here, wait a whole window."""
+        self.drops = step
+        self.minimum = state.get("minimum", math.inf)
+        self.last_event = state.get("last_event", iteration)
+        self.losses.clear()
+        self.losses.extend(state.get("losses", ()))
+
+    # ---- label smoothing ---------------------------------------------------------------------
+
+    def smooth_labels(self, net):
+        """Set the label smoothing of the training net's losses."""
+        losses = {
+            node.name: node.layer for node in net.nodes if node.layer.type == "SoftmaxWithLoss"
+        }
+        for wanted in self.options.label_smoothing:
+            if wanted.layer and wanted.layer not in losses:
+                raise CaffeError(
+                    f"extra: label_smoothing: no SoftmaxWithLoss {wanted.layer!r} in "
+                    f"the training net; {nearest(wanted.layer, losses)}"
+                )
+            for name, layer in losses.items():
+                if wanted.layer in ("", name):
+                    layer.label_smoothing = wanted.amount
+
+
+def _read(extra):
+    if extra is None:
+        return extra_pb2.ExtraParameter()
+    if isinstance(extra, extra_pb2.ExtraParameter):
+        return extra
+    return read_text(os.fspath(extra), extra_pb2.ExtraParameter())
+
+
+def _check(param, options):
+    if options.HasField("lr_policy") and options.lr_policy not in POLICIES:
+        raise CaffeError(
+            f"extra: lr_policy must be plateau or cosine; found "
+            f"{options.lr_policy!r}: the others stand in the solver's own file"
+        )
+    if options.lr_policy == "plateau" and (
+        not options.plateau_winsize or min(options.plateau_winsize) < 1 or param.gamma <= 0
+    ):
+        raise CaffeError(
+            "extra: lr_policy plateau needs plateau_winsize, a positive number of "
+            f"iterations for each drop, and the solver's gamma above 0; found "
+            f"{list(options.plateau_winsize)} and gamma {param.gamma:.6g}"
+        )
+    if options.lr_policy == "cosine" and param.max_iter <= options.rampup_interval:
+        raise CaffeError(
+            f"extra: lr_policy cosine needs a max_iter beyond the warm-up of "
+            f"{options.rampup_interval} iterations; found {param.max_iter}"
+        )
+    for name in ("min_lr", "rampup_interval", "rampup_lr"):
+        if getattr(options, name) < 0:
+            raise CaffeError(f"extra: {name} must be 0 or more; found {getattr(options, name)}")
+    for smoothing in options.label_smoothing:
+        if not 0 <= smoothing.amount < 1:
+            raise CaffeError(
+                "extra: label_smoothing: amount must be at least 0 and below 1; "
+                f"found {smoothing.amount:.6g}"
+            )

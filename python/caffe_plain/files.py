@@ -1,0 +1,56 @@
+"""Files that are either complete or not there: nothing half-written is ever left behind."""
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+
+from .errors import DataError
+
+
+def write_atomically(path, pieces, needed_bytes):
+    """Write the buffers in `pieces` to `path` through a temporary file in the same folder.
+
+    The temporary file is synced and then renamed, so a reader, a crash or a full disk sees the
+    old file or the new one. What lies in /dev (/dev/stdout) is appended to instead.
+    """
+    path = os.path.abspath(os.fsdecode(path))
+    try:
+        if path.startswith("/dev/"):
+            with open(path, "ab") as file:
+                file.writelines(pieces)
+        else:
+            _write_and_rename(os.path.realpath(path), pieces)  # a symbolic link stays a link
+    except OSError as error:
+        raise DataError(_reason(path, error, needed_bytes)) from error
+
+
+def _write_and_rename(target, pieces):
+    if os.path.isdir(target):
+        raise IsADirectoryError(errno.EISDIR, "this is a folder")
+    folder, name = os.path.split(target)
+    temporary = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.writelines(pieces)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:  # an interrupt, too, must not leave a partial file
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _reason(path, error, needed_bytes):
+    """One sentence for the user: what failed, how many bytes it needed, how to go on."""
+    folder = os.path.dirname(os.path.realpath(path))
+    what = f"{path}: cannot write {needed_bytes:,} bytes: {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        with contextlib.suppress(OSError):
+            what += f" ({shutil.disk_usage(folder).free:,} bytes are free in {folder})"
+        return what + "; free some space or write elsewhere"
+    if not os.path.isdir(folder):
+        return what + f"; make the folder {folder} first"
+    return what + f"; check the name and your rights in {folder}"

@@ -1,0 +1,131 @@
+"""Export a deploy net with its weights as ONNX, for use outside of Caffe.
+
+    python tools/export_onnx.py deploy.prototxt weights.caffemodel net.onnx [--fixed-batch]
+
+Needs the package onnx. The inputs and outputs have the blobs' names; the first axis is free unless
+--fixed-batch. Layers are written as they compute in testing.
+"""
+
+import argparse
+import sys
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+import caffe
+
+from .onnx_layers import LAYERS, Unsupported
+
+OPSET, IR_VERSION = 13, 8  # read by every onnxruntime since 1.8
+
+
+class Writer:
+    """Collects the ONNX nodes and constants of a net."""
+
+    def __init__(self, reserved):
+        self.nodes, self.constants = [], []
+        self._used = set(reserved)  # names of blobs and of what the layers added
+
+    def add(self, op, inputs, outputs, **attributes):
+        """Append a node."""
+        name = self._unused(f"{outputs[0]}/{op}")
+        self.nodes.append(helper.make_node(op, inputs, outputs, name, **attributes))
+
+    def constant(self, node, what, array):
+        """The name of a new constant of a layer; float64 becomes float32."""
+        array = np.asarray(array)
+        name = self._unused(f"{node.name}.{what}")
+        array = array.astype(np.float32) if array.dtype == np.float64 else array
+        self.constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
+        return name
+
+    def fresh(self, node):
+        """The name of a value inside of a layer."""
+        return self._unused(f"{node.name}.value")
+
+    def linear(self, node, x, scale, shift):
+        """The name of scale * x + shift."""
+        for op, number, neutral in (("Mul", scale, 1), ("Add", shift, 0)):
+            if number != neutral:
+                made = self.fresh(node)
+                self.add(op, [x, self.constant(node, op.lower(), np.float32(number))], [made])
+                x = made
+        return x
+
+    def reshaped(self, node, x, shape, before=None):
+        """The name of `x` in another shape; an equal first axis stays free."""
+        if before is not None and shape and before and shape[0] == before[0]:
+            shape = (0, *shape[1:])
+        made = self.fresh(node)
+        sizes = self.constant(node, "shape", np.array(shape, np.int64))
+        self.add("Reshape", [x, sizes], [made])
+        return made
+
+    def _unused(self, name):
+        base, number = name, 1
+        while name in self._used:
+            number += 1
+            name = f"{base}{number}"
+        self._used.add(name)
+        return name
+
+
+def to_onnx(net, fixed_batch=False):
+    """The ONNX model of a caffe.Net of the phase TEST."""
+    writer, current = Writer(net.blobs), {}
+    last = {name: node for node in net.nodes for name in node.top_names}
+    for node in net.nodes:
+        inputs = [current[name] for name in node.bottom_names]
+        outputs = [name if last[name] is node else f"{name}@{node.name}" for name in node.top_names]
+        if node.layer.type not in LAYERS:
+            raise caffe.LayerError(
+                f"layer {node.name!r}: {node.layer.type} has no ONNX form here; "
+                f"known are: {', '.join(sorted(LAYERS))}"
+            )
+        try:
+            LAYERS[node.layer.type](writer, node, inputs, outputs)
+        except Unsupported as error:
+            raise caffe.LayerError(
+                f"layer {node.name!r} ({node.layer.type}): {error}: has no ONNX form here"
+            ) from None
+        current.update(zip(node.top_names, outputs))
+    graph = helper.make_graph(
+        writer.nodes,
+        net.name or "net",
+        [_value(net, name, fixed_batch) for name in net.inputs],
+        [_value(net, name, fixed_batch) for name in net.outputs],
+        writer.constants,
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="caffe-relay"
+    )
+    model.ir_version = IR_VERSION
+    onnx.checker.check_model(model)
+    return model
+
+
+def _value(net, name, fixed_batch):
+    shape = list(net.blobs[name].shape)
+    if shape and not fixed_batch:
+        shape[0] = "N"
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def main(args=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("deploy", help="the deploy.prototxt")
+    parser.add_argument("weights", help="the .caffemodel")
+    parser.add_argument("output", help="the .onnx file to write")
+    parser.add_argument("--fixed-batch", action="store_true", help="keep the batch size")
+    options = parser.parse_args(args)
+    try:
+        net = caffe.Net(options.deploy, caffe.TEST, weights=options.weights)
+        model = to_onnx(net, options.fixed_batch)
+        onnx.save(model, options.output)
+    except (caffe.CaffeError, OSError) as error:
+        sys.exit(f"export_onnx: {error}")
+    print(
+        f"{options.output}: {len(model.graph.node)} nodes, "
+        f"{len(model.graph.initializer)} constants, inputs {net.inputs}, outputs {net.outputs}"
+    )

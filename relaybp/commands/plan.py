@@ -1,0 +1,135 @@
+"""Show what each loss trains and what that costs, or propose auxiliary losses.
+
+python tools/plan.py vgg19                       print; draw runs/plan/vgg19.svg and .png
+python tools/plan.py --net train_val.prototxt --relay relay.prototxt [--size 3x224x224]
+python tools/plan.py vgg16 --auto 2              propose two auxiliary losses, and write
+                                                 runs/plan/vgg16-auto2/ with net and relay file
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+
+from .. import engine, flows, models, relay_file, run_folder
+from ..errors import RelayError
+from ..graph import Graph
+from ..planning import branches, table
+from ..planning.blueprint import blueprint, without_branches
+from ..planning.propose import propose
+from ..planning.trunk import Trunk
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("model", nargs="?", help="a name below prototxt/")
+    parser.add_argument("--net", help="a train_val.prototxt of your own")
+    parser.add_argument("--relay", help="its relay.prototxt")
+    parser.add_argument("--size", help="CxHxW of the images, where no crop_size tells it")
+    parser.add_argument("--auto", type=int, metavar="K", help="propose K auxiliary losses")
+    parser.add_argument("--out", default=os.path.join("runs", "plan"), help="where files go")
+    parser.add_argument("--no-picture", action="store_true")
+    args = parser.parse_args()
+    if bool(args.model) == bool(args.net):
+        parser.error("give a MODEL or --net")
+    return args
+
+
+def main():
+    args = arguments()
+    try:
+        plan(engine.load(), args)
+    except (RelayError, getattr(sys.modules.get("caffe"), "CaffeError", RelayError)) as error:
+        sys.exit(f"plan: {error}")
+
+
+def plan(caffe, args):
+    pb = caffe.proto.caffe_pb2
+    path, relay_path, name = sources(args)
+    net_param = run_folder.read(path, pb.NetParameter())
+    size = [int(part) for part in args.size.split("x")] if args.size else None
+    if args.auto:
+        name = f"{name}-auto{args.auto}"
+        folder = os.path.join(args.out, name)
+        net_param, relay = proposed(caffe, net_param, size, args.auto, folder)
+    else:
+        relay = relay_file.read_relay(relay_path) if relay_path else None
+    graph = build(caffe, net_param, size)
+    relay = relay or relay_file.RelayParameter(schedule=relay_file.SCHEDULES.index("JOINT"))
+    planned = flows.plan(graph.net, relay, flows.frozen_layers(net_param), relay_path or name)
+    trunk = Trunk(graph)
+    schedule = relay_file.schedule_name(relay)
+    print(table.report(net_param.name or name, trunk, planned, schedule))
+    if not args.no_picture:
+        from ..planning import picture
+
+        os.makedirs(args.out, exist_ok=True)
+        stem = os.path.join(args.out, name)
+        picture.draw(
+            net_param.name or name, trunk, planned, schedule, [stem + ".svg", stem + ".png"]
+        )
+        print(f"Drawn: {stem}.svg, {stem}.png")
+
+
+def sources(args):
+    """(train_val, relay file or None, name) of what the arguments name."""
+    if args.net:
+        return args.net, args.relay, os.path.splitext(os.path.basename(args.net))[0]
+    folder, method = models.find(args.model)
+    relay = args.relay or os.path.join(folder, "relay.prototxt")
+    return (
+        os.path.join(folder, "train_val.prototxt"),
+        None if method == "JOINT" or not os.path.exists(relay) else relay,
+        args.model,
+    )
+
+
+def build(caffe, net_param, size):
+    """The Graph of the training net, of one image."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "net.prototxt")
+        run_folder.write(path, blueprint(caffe.proto.caffe_pb2, net_param, size))
+        return Graph(caffe.Net(path, caffe.TRAIN))
+
+
+def proposed(caffe, net_param, size, count, folder):
+    """Write the net with `count` auxiliary losses and its relay file; return both."""
+    plain = without_branches(caffe.proto.caffe_pb2, net_param)
+    trunk = Trunk(build(caffe, plain, size))
+    if len(trunk.graph.losses) > 1:
+        names = ", ".join(trunk.graph.names[index] for index in trunk.graph.losses)
+        raise RelayError(
+            f"--auto: the net has several losses already ({names}); give their layers "
+            'include { not_stage: "standard" }, and they are left out'
+        )
+    proposal = propose(trunk, count)
+    from ..prototxt import cifar, parts
+
+    small = trunk.units[0].shape[-1] <= branches.SMALL_IMAGE
+    head = cifar.head if small else parts.googlenet_head
+    grown = branches.add_branches(plain, trunk, proposal, head_maker(head))
+    text = branches.relay_text(trunk, proposal)
+    os.makedirs(folder, exist_ok=True)
+    run_folder.write(os.path.join(folder, "train_val.prototxt"), grown)
+    with open(os.path.join(folder, "relay.prototxt"), "w", encoding="utf-8") as file:
+        file.write(text)
+    print(text)
+    print(branches.spec_lines(trunk, proposal, head.__name__))
+    print(f"\nWritten: {folder}/train_val.prototxt, {folder}/relay.prototxt\n")
+    return grown, relay_file.parse_relay(text)
+
+
+def head_maker(head):
+    """The layers of a branch, by a function that adds one to a NetSpec."""
+
+    def make(name, bottom, label, classes):
+        from caffe.net_spec import NetSpec
+        from caffe.net_spec import layers as L
+
+        n = NetSpec()
+        n[bottom], n[label] = L.Input(), L.Input()
+        n.label = n[label]
+        head(name, classes=classes)(n, n[bottom])
+        return [layer for layer in n.to_proto().layer if layer.type != "Input"]
+
+    return make
