@@ -8,7 +8,7 @@ MODEL  ?= resnet50_relay
 GPU    ?= auto
 
 # With CAFFE_ROOT (an original BVLC Caffe) the driver runs under that Caffe's own Python.
-PY := $(if $(CAFFE_ROOT),PYTHONPATH=. $(PYTHON),PYTHONPATH=python:. $(VENV)/bin/python)
+PY := PYTHONPATH=python:. $(if $(CAFFE_ROOT),$(PYTHON),$(VENV)/bin/python)
 CAFFE_TOOLS := caffe classification compute_image_mean convert_imageset extract_features \
   upgrade_net_proto_binary upgrade_net_proto_text upgrade_solver_proto_text
 NEEDS := $(if $(CAFFE_ROOT),,$(READY))

@@ -13,7 +13,7 @@ import zlib
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from .errors import PrepError
+from relaybp.data_prep.errors import PrepError
 
 _TAR_NAME = re.compile(r"\.(tar|tgz|tbz|txz|tar\.\w+)$", re.IGNORECASE)
 _BROKEN = (tarfile.TarError, EOFError, zlib.error, OSError)

@@ -18,14 +18,13 @@ from pathlib import Path
 
 import lmdb
 import numpy as np
-
-from ..layers import record_index
-from ..layers.errors import SceneError
-from .check_records import check_run
-from .datum_db import CHECKSUMS
-from .errors import PrepError, run
-from .flags import FlagParser
-from .workers import default_workers, process_map
+from relaybp.data_prep.check_records import check_run
+from relaybp.data_prep.datum_db import CHECKSUMS
+from relaybp.data_prep.errors import PrepError, run
+from relaybp.data_prep.flags import FlagParser
+from relaybp.data_prep.workers import default_workers, process_map
+from relaybp.layers import record_index
+from relaybp.layers.errors import SceneError
 
 _RUN = 64  # records that a worker is asked for at a time
 

@@ -4,10 +4,10 @@ import zlib
 from collections import namedtuple
 from functools import lru_cache
 
-from ..layers.datum import raw_shape, read_datum
-from ..layers.images import open_image
-from ..layers.record_index import open_lmdb
-from .images import check_image
+from relaybp.data_prep.images import check_image
+from relaybp.layers.datum import raw_shape, read_datum
+from relaybp.layers.images import open_image
+from relaybp.layers.record_index import open_lmdb
 
 # label: None where there is no telling; shape: (C, H, W), or None; reason: what is wrong, or None
 Checked = namedtuple("Checked", "key label checksum shape reason")

@@ -19,12 +19,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-
-from .archives import is_archive, unpacked
-from .errors import PrepError, run
-from .flags import FlagParser
-from .pickles import read_pickle
-from .small_images import write_set
+from relaybp.data_prep.archives import is_archive, unpacked
+from relaybp.data_prep.errors import PrepError, run
+from relaybp.data_prep.flags import FlagParser
+from relaybp.data_prep.pickles import read_pickle
+from relaybp.data_prep.small_images import write_set
 
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32

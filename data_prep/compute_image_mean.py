@@ -12,14 +12,13 @@ from pathlib import Path
 
 import lmdb
 import numpy as np
+from relaybp.data_prep.datum_db import write_atomically
+from relaybp.data_prep.errors import PrepError, run
+from relaybp.data_prep.flags import FlagParser
+from relaybp.data_prep.workers import default_workers, thread_map
 
 from caffe.files.datum import decode_datum
 from caffe.proto import caffe_pb2
-
-from .datum_db import write_atomically
-from .errors import PrepError, run
-from .flags import FlagParser
-from .workers import default_workers, thread_map
 
 
 def parser():

@@ -16,13 +16,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-
-from .errors import PrepError, run, some
-from .flags import FlagParser
-from .image_list import ImageList
-from .images import Options, read_image
-from .shards import Shard
-from .workers import default_workers, process_map
+from relaybp.data_prep.errors import PrepError, run, some
+from relaybp.data_prep.flags import FlagParser
+from relaybp.data_prep.image_list import ImageList
+from relaybp.data_prep.images import Options, read_image
+from relaybp.data_prep.shards import Shard
+from relaybp.data_prep.workers import default_workers, process_map
 
 
 def parser():
@@ -75,7 +74,9 @@ def convert(
     say=lambda line: None,
 ):
     """Convert as the command does; returns (records written, records left out, their folder)."""
-    from .datum_db import DatumDB  # here: workers import this file, but need no caffe
+    from relaybp.data_prep.datum_db import (
+        DatumDB,  # here: workers import this file, but need no caffe
+    )
 
     encoding = encode_type if encoded or encode_type else None
     options = Options(gray, resize_height, resize_width, resize_short, encoding, keep_damaged)
@@ -131,7 +132,7 @@ def _of_one_size(results, expected):
 
 def _write(out, images, results, part, encoded, skip_bad, say):
     """Put the images into `out`; note or raise the reason where there is none."""
-    from .datum_db import encoded_datum, key_of, raw_datum
+    from relaybp.data_prep.datum_db import encoded_datum, key_of, raw_datum
 
     for position, (record, image) in results:
         where, done = images.where(record), position - part.start

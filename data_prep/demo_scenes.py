@@ -13,13 +13,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-
-from .brushes import SIZE
-from .errors import PrepError, run
-from .flags import FlagParser
-from .folders import complete_folder
-from .scenes import KINDS, draw
-from .workers import default_workers, process_map
+from relaybp.data_prep.brushes import SIZE
+from relaybp.data_prep.errors import PrepError, run
+from relaybp.data_prep.flags import FlagParser
+from relaybp.data_prep.folders import complete_folder
+from relaybp.data_prep.scenes import KINDS, draw
+from relaybp.data_prep.workers import default_workers, process_map
 
 TRAIN_SHARES = (0.22, 0.19, 0.16, 0.13, 0.11, 0.09, 0.06, 0.04)  # of the kinds, in their order
 SHAPE = (3, SIZE, SIZE)
@@ -38,7 +37,10 @@ def parser():
 
 def make_demo(out, train=1600, val=400, seed=0, workers=1):
     """Make the set; returns the number of images of each kind as {split: [...]}."""
-    from .compute_image_mean import mean_of, write_mean  # here: workers need no caffe
+    from relaybp.data_prep.compute_image_mean import (  # here: workers need no caffe
+        mean_of,
+        write_mean,
+    )
 
     even = [1 / len(KINDS)] * len(KINDS)
     counts = {"train": _shares(train, TRAIN_SHARES), "val": _shares(val, even)}
@@ -72,7 +74,7 @@ def _shares(total, shares):
 
 
 def _write_split(db, numbers, first_seed, workers):
-    from .datum_db import DatumDB, key_of, raw_datum  # here: workers need no caffe
+    from relaybp.data_prep.datum_db import DatumDB, key_of, raw_datum  # here: workers need no caffe
 
     kinds = list(KINDS)
     labels = np.repeat(np.arange(len(kinds)), numbers)

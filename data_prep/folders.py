@@ -5,7 +5,7 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import PrepError
+from relaybp.data_prep.errors import PrepError
 
 
 @contextmanager

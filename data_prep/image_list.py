@@ -5,8 +5,7 @@ import re
 from array import array
 
 import numpy as np
-
-from .errors import PrepError, some
+from relaybp.data_prep.errors import PrepError, some
 
 _LABEL = re.compile(rb"[+-]?[0-9]+")
 _LARGEST = 2**31 - 1  # a Datum's label is an int32

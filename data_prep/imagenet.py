@@ -18,13 +18,13 @@ import sys
 from collections import namedtuple
 from pathlib import Path
 
-from .archives import extract, is_archive, members
-from .datum_db import write_atomically
-from .errors import PrepError, run, some
-from .flags import FlagParser
-from .folders import complete_folder
-from .imagenet_labels import Truth, read_truth
-from .make_list import images_below
+from relaybp.data_prep.archives import extract, is_archive, members
+from relaybp.data_prep.datum_db import write_atomically
+from relaybp.data_prep.errors import PrepError, run, some
+from relaybp.data_prep.flags import FlagParser
+from relaybp.data_prep.folders import complete_folder
+from relaybp.data_prep.imagenet_labels import Truth, read_truth
+from relaybp.data_prep.make_list import images_below
 
 SYNSET = re.compile(r"n\d{8}")
 OFFICIAL = (1281167, 50000, 1000)

@@ -4,9 +4,9 @@ import csv
 from collections import namedtuple
 from pathlib import Path
 
-from .archives import is_archive, unpacked
-from .errors import PrepError
-from .matlab import read_matlab
+from relaybp.data_prep.archives import is_archive, unpacked
+from relaybp.data_prep.errors import PrepError
+from relaybp.data_prep.matlab import read_matlab
 
 # synset_of: image name -> synset, or its number in alphabetical order; words, train_images: of each
 # synset, as far as known.

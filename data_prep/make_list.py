@@ -13,10 +13,9 @@ import os
 import sys
 
 import numpy as np
-
-from .errors import PrepError, run, some
-from .flags import FlagParser
-from .folders import complete_folder
+from relaybp.data_prep.errors import PrepError, run, some
+from relaybp.data_prep.flags import FlagParser
+from relaybp.data_prep.folders import complete_folder
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 SPLITS = {"train", "training", "val", "valid", "validation", "test"}

@@ -2,8 +2,7 @@
 
 import h5py
 import numpy as np
-
-from .errors import PrepError
+from relaybp.data_prep.errors import PrepError
 
 
 def read_matlab(path, names):

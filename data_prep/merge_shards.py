@@ -13,13 +13,12 @@ from pathlib import Path
 
 import lmdb
 import numpy as np
+from relaybp.data_prep.datum_db import DatumDB, read_skips
+from relaybp.data_prep.errors import PrepError, run
+from relaybp.data_prep.flags import FlagParser
+from relaybp.data_prep.shards import find_shards
 
 from caffe.files.datum import decode_datum
-
-from .datum_db import DatumDB, read_skips
-from .errors import PrepError, run
-from .flags import FlagParser
-from .shards import find_shards
 
 
 def parser():

@@ -14,11 +14,10 @@ import sys
 from collections import namedtuple
 
 import numpy as np
-
-from .errors import PrepError, run, some
-from .flags import FlagParser
-from .folders import complete_folder
-from .image_list import ImageList
+from relaybp.data_prep.errors import PrepError, run, some
+from relaybp.data_prep.flags import FlagParser
+from relaybp.data_prep.folders import complete_folder
+from relaybp.data_prep.image_list import ImageList
 
 _LETTER = re.compile("^/?[a-z]/")  # of the folder in which the class's folder lies
 

@@ -3,7 +3,7 @@
 import re
 from collections import namedtuple
 
-from .errors import PrepError
+from relaybp.data_prep.errors import PrepError
 
 _FLAG = re.compile(r"(\d+)/(\d+)")
 _NAME = re.compile(r"\.shard-(\d+)-of-(\d+)")

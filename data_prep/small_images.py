@@ -4,10 +4,9 @@ from itertools import count
 
 import cv2
 import numpy as np
-
-from .compute_image_mean import mean_of, write_mean
-from .datum_db import DatumDB, raw_datum
-from .folders import complete_folder
+from relaybp.data_prep.compute_image_mean import mean_of, write_mean
+from relaybp.data_prep.datum_db import DatumDB, raw_datum
+from relaybp.data_prep.folders import complete_folder
 
 
 def write_set(out, splits, names, lmdb, key=b"%08d"):

@@ -17,11 +17,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-
-from .errors import PrepError, run
-from .flags import FlagParser
-from .matlab import read_matlab
-from .small_images import write_set
+from relaybp.data_prep.errors import PrepError, run
+from relaybp.data_prep.flags import FlagParser
+from relaybp.data_prep.matlab import read_matlab
+from relaybp.data_prep.small_images import write_set
 
 NAMES = list("0123456789")
 

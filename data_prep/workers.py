@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from itertools import islice
 
-from .errors import PrepError
+from relaybp.data_prep.errors import PrepError
 
 CHUNK = 16  # items a task: its trip to a worker costs little beside sixteen images
 

@@ -3,7 +3,8 @@
 import os
 import tempfile
 
-from .engine import plain_module
+from caffe_plain.lr_policy import learning_rate
+
 from .errors import RelayError
 from .graph import Graph
 from .run_folder import read, write
@@ -27,7 +28,7 @@ class BvlcSolver:
 
     def learning_rate(self):
         """The learning rate of the next update."""
-        return plain_module("lr_policy").learning_rate(self.param, self.iter)
+        return learning_rate(self.param, self.iter)
 
     def apply_update(self):
         """One step with the gradients in the net's diffs; counts the iteration."""

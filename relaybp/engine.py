@@ -1,7 +1,5 @@
 """Which Caffe the driver runs on: this repository's engine, or the one that CAFFE_ROOT names."""
 
-import importlib
-import importlib.util
 import os
 import sys
 
@@ -65,16 +63,3 @@ def forward(net):
     """A forward pass; its loss, for float(): on this engine that alone waits for a GPU."""
     last = len(net.layers) - 1
     return net._loss(0, last) if hasattr(net, "_loss") else net._forward(0, last)
-
-
-def plain_module(name):
-    """A module of this repository's engine that is plain Python, whichever Caffe is imported."""
-    path = os.path.join(REPOSITORY, "python", "caffe", name + ".py")
-    if name not in _modules:
-        spec = importlib.util.spec_from_file_location("relaybp._engine_" + name, path)
-        _modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(_modules[name])
-    return _modules[name]
-
-
-_modules = {}

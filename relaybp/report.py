@@ -6,7 +6,8 @@ import os
 import sys
 import time
 
-from .engine import plain_module
+from caffe_plain.glog import GlogFormatter
+
 from .events import EventFile
 
 try:
@@ -45,7 +46,7 @@ class Report:
 
     def _open_log(self):
         handler = logging.FileHandler(os.path.join(self.run, "train.log"), encoding="utf-8")
-        handler.setFormatter(plain_module("solver_log").GlogFormatter())
+        handler.setFormatter(GlogFormatter())
         log = logging.getLogger("caffe")
         log.setLevel(logging.INFO)
         log.propagate = False

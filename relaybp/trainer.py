@@ -2,7 +2,8 @@
 
 import signal
 
-from .engine import plain_module
+from caffe_plain.glog import SolverLog
+
 from .report import clock
 
 
@@ -19,7 +20,7 @@ class Trainer:
         self.net = solver.net
         self.losses = [name for name, weight in self.net.blob_loss_weights.items() if weight]
         self.images = next(iter(self.net.blobs.values())).shape[0] * param.iter_size
-        self.log = plain_module("solver_log").SolverLog(param)
+        self.log = SolverLog(param)
         self.wanted = set()  # signals that wait to be served
         self.last_test = None
         self.last_state = None

@@ -77,7 +77,7 @@ def many_images(folder, count):
 SCRIPT = """
 import sys
 sys.path[:0] = {path!r}
-from data_prep import {tool}, datum_db
+from relaybp.data_prep import {tool}, datum_db
 datum_db.BATCH_RECORDS = 50
 if __name__ == "__main__":
     {before}

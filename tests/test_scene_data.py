@@ -95,11 +95,13 @@ np.savez("read.npz", position=net.layers[0].position, **{k: b.data for k, b in n
     reason="needs BVLC Caffe",
 )
 def test_bvlc_caffe_runs_it_with_the_same_numbers(folder, monkeypatch):
-    for name in ("layers", "scene_cases.py"):
-        subprocess.run(
-            ["cp", "-r", ROOT / name if name == "layers" else ROOT / "tests" / name, folder],
-            check=True,
-        )
+    for source, name in [  # as a wheel lays them out
+        ("python/caffe_plain", "caffe_plain"),
+        ("relaybp", "relaybp"),
+        ("layers", "relaybp/layers"),
+        ("tests/scene_cases.py", "scene_cases.py"),
+    ]:
+        subprocess.run(["cp", "-r", ROOT / source, folder / name], check=True)
     monkeypatch.setenv("PYTHONPATH", str(folder))
     done = subprocess.run(
         ["bash", str(ORACLE), "python3", "-c", WITH_BVLC, EVERYTHING],

@@ -97,7 +97,8 @@ FILES = {
 READ = """
 import json, pathlib, sys
 import caffe
-from caffe.proto import caffe_pb2, text, weights
+from caffe.files import text, weights
+from caffe.proto import caffe_pb2
 
 def peak_bytes():
     status = pathlib.Path("/proc/self/status").read_text()

@@ -1,0 +1,1 @@
+"""The models: their generators, and a folder for each with its prototxts."""
