@@ -141,14 +141,13 @@ def peak_of_tensors(args, engine, method):
 def test_net(args, engine, stages):
     """Layers, parameters and forward time of the TEST net of the model's train_val.prototxt."""
     import relay_cases
-    from relaybp import engine as engines
-    from relaybp import models, run_folder
+    from relaybp import engines, models, run_folder
 
     if engine == "bvlc":
         os.environ["CAFFE_ROOT"] = "/usr/lib/python3/dist-packages"
-    caffe = engines.load()
-    engines.use_device(caffe, args.gpu)
-    pb = caffe.proto.caffe_pb2
+    loaded = engines.load()
+    caffe, pb = loaded.caffe, loaded.pb
+    loaded.use_device(args.gpu)
     folder, _ = models.find(args.model)
     net = run_folder.read(os.path.join(folder, "train_val.prototxt"), pb.NetParameter())
     net = relay_cases.with_inputs(pb, net, args.batch, args.size)

@@ -66,28 +66,30 @@ def run_child():
 
 def child(args):
     """{what: seconds} of one process."""
-    from relaybp import engine
+    from relaybp import engines
 
     found, clock = {}, Clock()
     import torch  # noqa: F401
 
     found["import torch"] = clock.lap()
-    caffe = engine.load()
+    engine = engines.load()
     found["import caffe"] = clock.lap()
     import relay_cases
-    from relaybp import backward, flows
+    from relaybp import flows
 
-    engine.use_device(caffe, args.gpu)
+    engine.use_device(args.gpu)
     folder = os.path.join(ROOT, "build", "benchmark")
     os.makedirs(folder, exist_ok=True)
     relay_cases.CASES["benchmark"] = (args.model, None)
-    path, relay, param = relay_cases.prepare(caffe, "benchmark", folder, args.batch, args.size)
+    path, relay, param = relay_cases.prepare(
+        engine.caffe, "benchmark", folder, args.batch, args.size
+    )
     clock.lap()
-    solver = engine.make_solver(caffe, path)
+    solver = engine.make_solver(path)
     found["build the net"] = clock.lap()
     net = solver.net
-    planned = None if relay is None else flows.plan(net, relay, flows.frozen_layers(param))
-    run = backward.choose(net, planned)
+    planned = None if relay is None else flows.plan(net, relay, param)
+    run = engine.backward(net, planned)
     found["plan the flows"] = clock.lap()
     for what in ("first iteration", "second iteration"):
         net.clear_param_diffs()

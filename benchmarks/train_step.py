@@ -103,26 +103,27 @@ def warm_up(args, step):
 def caffe_step(args, peer, method):
     """A step of the project's driver, on this engine or on BVLC Caffe."""
     import relay_cases
-    from relaybp import backward, engine, flows
+    from relaybp import engines, flows
 
     if peer == "bvlc":  # the Caffe that this Python finds by itself
         os.environ["CAFFE_ROOT"] = os.path.dirname(
             os.path.dirname(importlib.util.find_spec("caffe").origin)
         )
-    caffe = engine.load()
-    device = engine.use_device(caffe, args.gpu, args.precision if peer == "caffe" else "fp32")
-    if peer == "caffe":
-        caffe.keep_freed_memory()
+    engine = engines.load()
+    device = engine.use_device(args.gpu, args.precision if peer == "caffe" else "fp32")
+    engine.keep_freed_memory()
     folder = os.path.join(ROOT, "build", "benchmark")
     os.makedirs(folder, exist_ok=True)
     relay_cases.CASES["benchmark"] = (args.model + METHODS[method], None)
-    path, relay, param = relay_cases.prepare(caffe, "benchmark", folder, args.batch, args.size)
-    solver = engine.make_solver(caffe, path)
+    path, relay, param = relay_cases.prepare(
+        engine.caffe, "benchmark", folder, args.batch, args.size
+    )
+    solver = engine.make_solver(path)
     net = solver.net
-    net.keep_diffs = net.keep_blobs = False  # as tools/train.py has it; no news to BVLC Caffe
+    engine.keep_values(net, blobs=False, diffs=False)  # as tools/train.py has it
     relay_cases.fill(net)
-    planned = None if relay is None else flows.plan(net, relay, flows.frozen_layers(param))
-    run = backward.choose(net, planned)
+    planned = None if relay is None else flows.plan(net, relay, param)
+    run = engine.backward(net, planned)
 
     def step():
         net.clear_param_diffs()
@@ -140,9 +141,9 @@ def torch_step(args, peer, method):
 
     import relay_cases
     from peers import Peer, train_step
-    from relaybp import engine, flows
+    from relaybp import engines, flows
 
-    caffe = engine.load()
+    caffe = engines.load().caffe
     if peer == "eager_tuned":
         caffe.keep_freed_memory()
         torch.backends.cudnn.benchmark = True
@@ -159,7 +160,7 @@ def torch_step(args, peer, method):
     module = Peer(param, shapes, method == "standard").to(place, memory_format=torch.channels_last)
     ranges = None
     if relay is not None:
-        planned = flows.plan(net, relay, flows.frozen_layers(param))
+        planned = flows.plan(net, relay, param)
         ranges = [
             (
                 flow.loss,

@@ -1,9 +1,10 @@
 """The project's own layers, which Caffe lacks. `register()` makes the engine use them."""
 
+from types import ModuleType
 
-def register(caffe):
-    """Register the layers with an engine that allows it; an original Caffe does not."""
-    if hasattr(caffe, "register_layer"):
-        from .split import Split
 
-        caffe.register_layer(Split)
+def register(caffe: ModuleType) -> None:
+    """Register the layers with this repository's engine, for nets that are built from now on."""
+    from .split import Split
+
+    caffe.register_layer(Split)

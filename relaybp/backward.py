@@ -9,7 +9,6 @@ Three ways to the same gradients, and a test that holds them together:
   tops that lead out of the running flows.
 """
 
-from .errors import RelayError
 from .flows import ranges
 from .graph import Graph
 
@@ -64,7 +63,6 @@ class Passes:
     def __init__(self, net, flows):
         self.net = net
         graph = Graph(net)
-        _refuse_shared_params(graph)
         self.passes = []
         reached = len(graph.names)
         for lowest in sorted({min(flow.layers) for flow in flows}, reverse=True):
@@ -104,38 +102,6 @@ def _pieces(layers, done):
     return sorted(pieces, reverse=True)
 
 
-def _refuse_shared_params(graph):
-    """Parameters shared by layers would be reset where another layer has added to them."""
-    for _, layers in graph.parameters():
-        if len(set(layers)) > 1:
-            raise RelayError(
-                "layers {!r} and {!r} share parameters: relay on an original Caffe "
-                "cannot keep their diffs apart; use this repository's engine".format(
-                    *[graph.names[index] for index in layers[:2]]
-                )
-            )
-
-
-def refuse_in_place_scale(graph, flows, what):
-    """Refuse what needs several backward passes through an in-place Scale of an original Caffe.
-
-    NOTE: that Scale overwrites the input it saved in its first backward, so its factor's gradient
-    is wrong from the second backward pass after a forward on.
-    """
-    for index, kind in enumerate(graph.types):
-        if (
-            kind == "Scale"
-            and graph.tops[index][0] == graph.bottoms[index][0]
-            and len(graph.layers[index].blobs)
-            and sum(index in flow.layers for flow in flows) > 1
-        ):
-            raise RelayError(
-                f"{what}: layer {graph.names[index]!r} (Scale) runs in place, and an "
-                "original Caffe can run its backward only once after a forward; give "
-                "its top another name, or use this repository's engine"
-            )
-
-
 class Whole:
     """The ordinary backward pass: every loss trains every layer below it."""
 
@@ -144,15 +110,3 @@ class Whole:
 
     def __call__(self):
         self.net._backward(len(self.net.layers) - 1, 0)
-
-
-def choose(net, flows, fused=True):
-    """The way of running `flows` that suits the engine behind `net`."""
-    if flows is None:
-        return Whole(net)
-    if fused and hasattr(net, "backward_flows"):
-        return Fused(net, flows)
-    splits = [layer for layer in net.layers if layer.type == "Split"]
-    if all(hasattr(split, "running") for split in splits):
-        return Ranges(net, flows)
-    return Passes(net, flows)

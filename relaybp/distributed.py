@@ -10,6 +10,7 @@ over each process's own batch). Needs this repository's engine.
 import os
 from datetime import timedelta
 
+from .engines import Engine
 from .errors import RelayError
 
 
@@ -89,13 +90,13 @@ class Group(Alone):
         self._distributed.destroy_process_group()
 
 
-def join(caffe, uses_gpu, native):
+def join(engine: Engine, uses_gpu: bool) -> Alone:
     """The group that torchrun's environment describes, or Alone."""
     if "LOCAL_RANK" not in os.environ:
         return Alone()
-    if not native:
+    if not engine.trains_together:
         raise RelayError("torchrun: an original Caffe trains in one process here; unset CAFFE_ROOT")
-    return Group(caffe, uses_gpu)
+    return Group(engine.caffe, uses_gpu)
 
 
 def local_rank():

@@ -5,7 +5,10 @@ layer or above. Layers of another branch that lie between are skipped, so a flow
 of ranges. Everything here needs only pycaffe's public names.
 """
 
+from __future__ import annotations
+
 from collections import namedtuple
+from typing import Any
 
 from .errors import RelayError, nearest
 from .graph import Graph
@@ -20,12 +23,12 @@ Flow = namedtuple("Flow", "loss to layers ranges blobs weight depth")
 BOTTOM = "the bottom"
 
 
-def plan(net, relay, frozen, source="relay.prototxt"):
+def plan(net: Any, relay: Any, net_param: Any, source: str = "relay.prototxt") -> list[Flow]:
     """The Flows of a RelayParameter for `net`, shallow losses last, and checked.
 
-    `frozen`: names of layers whose parameters do not learn. Under RELAY every loss needs a flow;
-    the other schedules let a loss without one train all layers below it, JOINT every loss. A loss
-    of weight 0 trains nothing and gets no Flow.
+    net_param: the net's NetParameter; source: names the relay file in errors. Under RELAY every
+    loss needs a flow; the other schedules let a loss without one train all layers below it, JOINT
+    every loss. A loss of weight 0 trains nothing and gets no Flow.
     """
     graph, schedule = Graph(net), schedule_name(relay)
     reach = {flow.loss: BOTTOM if schedule == "JOINT" else flow.to for flow in relay.flow}
@@ -36,18 +39,34 @@ def plan(net, relay, frozen, source="relay.prototxt"):
     _check_losses(graph, reach, source)
     flows = [flow for flow in weigh(graph, found, relay) if flow.weight]
     flows.sort(key=lambda flow: -max(flow.layers))
-    _check_parameters(graph, flows, {*frozen, *frozen_by(graph, relay, source)}, source)
+    _check_parameters(graph, flows, frozen(graph, net_param, relay, source), source)
     return flows
 
 
-def frozen_by(graph, relay, source="relay.prototxt"):
-    """The names of the layers that a relay file freezes; it names layers or blocks of them."""
-    for name in relay.frozen:
+def frozen(
+    graph: Graph, net_param: Any, relay: Any = None, source: str = "relay.prototxt"
+) -> set[str]:
+    """The names of the layers with parameters that do not learn.
+
+    They are BatchNorms, those whose every blob has lr_mult 0 in the NetParameter, and those that
+    the relay file freezes: `frozen` there names layers or blocks of them.
+    """
+    blobs = {name: len(layer.blobs) for name, layer in zip(graph.names, graph.layers)}
+    rates = {layer.name: [spec.lr_mult for spec in layer.param] for layer in net_param.layer}
+    still = {
+        name
+        for index, name in enumerate(graph.names)
+        if graph.types[index] == "BatchNorm"
+        or not any(rates.get(name, ()))
+        and len(rates.get(name, ())) >= blobs[name]
+    }
+    for name in relay.frozen if relay else ():
         if not graph.named(name):
             raise RelayError(
                 f"{source}: frozen layer {name!r} does not exist; " + nearest(name, graph.names)
             )
-    return [graph.names[index] for name in relay.frozen for index in graph.named(name)]
+        still.update(graph.names[index] for index in graph.named(name))
+    return {name for name in still if blobs[name]}
 
 
 def _flow(graph, loss, to, source):
@@ -121,16 +140,3 @@ def _check_parameters(graph, flows, frozen, source):
                 f"{source}: no flow reaches layer {name!r}, so it would never learn; lower a "
                 f'flow\'s `to`, or freeze the layer: frozen: "{name}" (or lr_mult: 0 in the net)'
             )
-
-
-def frozen_layers(net_param):
-    """Layers of a NetParameter that do not learn: BatchNorm, and those with every lr_mult 0."""
-    return [
-        layer.name
-        for layer in net_param.layer
-        if layer.type == "BatchNorm"
-        or (
-            layer.param
-            and all(spec.HasField("lr_mult") and spec.lr_mult == 0 for spec in layer.param)
-        )
-    ]

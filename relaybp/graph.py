@@ -1,5 +1,9 @@
 """The graph of a net, read off pycaffe's public names: who feeds whom, which losses, how deep."""
 
+from __future__ import annotations
+
+from typing import Any, Callable
+
 # what counts as a layer where a network's depth is stated: layers with weights
 DEEP = frozenset(["Convolution", "Deconvolution", "InnerProduct", "LSTM", "RNN"])
 
@@ -105,17 +109,13 @@ class Graph:
             or any(consumer in layers for consumer in self.consumers.get((index, blob), ()))
         )
 
-    def parameters(self):
-        """[(blob, the layers that use it)] of every parameter blob, shared ones once."""
+    def parameters(self, address: Callable[[Any], int]) -> list[tuple[Any, list[int]]]:
+        """[(blob, the layers that use it)] of every parameter blob, shared ones once.
+
+        address: where a blob's values lie (an engine's).
+        """
         found = {}
         for index, layer in enumerate(self.layers):
             for blob in layer.blobs:
                 found.setdefault(address(blob), (blob, []))[1].append(index)
         return list(found.values())
-
-
-def address(blob):
-    """Where a blob's values lie in memory."""
-    if hasattr(blob, "tensor"):
-        return blob.tensor.data_ptr()
-    return blob.data.__array_interface__["data"][0]

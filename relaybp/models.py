@@ -2,7 +2,7 @@
 
 import os
 
-from .engine import REPOSITORY
+from .engines import REPOSITORY
 from .errors import RelayError, nearest
 
 METHODS = {"_relay": "RELAY", "_multiloss": "JOINT", "": "STANDARD"}

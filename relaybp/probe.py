@@ -14,30 +14,35 @@ quantity/layer/flow, for
 g is the gradient of an iteration's first batch, with the losses' weights, before any scaling.
 """
 
+from __future__ import annotations
+
 import csv
 import os
 from itertools import combinations
 
 import numpy as np
 
-from . import backward
+from .events import EventFile
 from .graph import DEEP, Graph
+from .schedules import Schedule
 
 HEADER = ("iteration", "part", "layer", "flow", "quantity", "value")
 
 
 class Probe:
-    """Measures every `every` iterations; a schedule calls it after its first forward pass."""
+    """Measures every `every` iterations of a schedule, which calls it after its forward pass.
 
-    def __init__(self, solver, schedule, every, run, events=None):
-        self.solver, self.net, self.every = solver, solver.net, every
+    run: the folder of probe.csv; events: an EventFile, which gets the same.
+    """
+
+    def __init__(self, schedule: Schedule, every: int, run: str, events: EventFile | None = None):
+        self.solver, self.net, self.every = schedule.solver, schedule.net, every
         self.path, self.events = os.path.join(run, "probe.csv"), events
         graph = Graph(self.net)
         self.flows = schedule.flows
-        self.backwards = [backward.choose(self.net, [flow]) for flow in self.flows]
-        if any(isinstance(run, backward.Passes) for run in self.backwards):
-            # the passes that measure come on top of those that train
-            backward.refuse_in_place_scale(graph, self.flows * 2, "--probe")
+        self.backwards = [schedule.engine.backward(self.net, [flow]) for flow in self.flows]
+        # the passes that measure come on top of those that train
+        schedule.engine.check_repeated(graph, self.flows * 2, "--probe")
         self.layers = [
             index
             for index, kind in enumerate(graph.types)
@@ -51,10 +56,10 @@ class Probe:
             for index in graph.head(loss)
         }
         self.weights = {index: graph.layers[index].blobs[0] for index in self.layers}
-        self.decay = solver.param.weight_decay
+        self.decay = self.solver.param.weight_decay
         self.steps_apart = schedule.steps_apart
 
-    def __call__(self):
+    def __call__(self) -> None:
         if self.solver.iter % self.every:
             return
         rows = []

@@ -4,59 +4,107 @@ STANDARD, JOINT and RELAY take one step an iteration, with the gradients of all 
 PAIR_WISE and MULTI_WAY take one step for each loss, shallow to deep.
 """
 
-from . import backward, weights
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from typing import Any, Callable
+
+from . import weights
 from .distributed import Alone
-from .engine import forward
+from .engines import Engine
 from .errors import RelayError
-from .flows import frozen_layers, plan
+from .flows import Flow, frozen, plan, ranges
 from .graph import Graph
 from .relay_file import RelayParameter, schedule_name
-from .steps import beside, existing, freeze, make_steps
+
+Watch = Callable[["Schedule"], Callable[[], None]]
 
 
-class OneStep:
-    """Forward and backward passes over iter_size batches, then one update."""
+class Schedule(ABC):
+    """What one iteration does: `iterate` runs it on a solver of `engine`.
+
+    flows: those of the losses that train; fused: whether they run backward in one sweep; group:
+    the processes that train together; after_forward: makes, from the schedule, what is called
+    after the first forward pass of each iteration.
+    """
 
     steps_apart = False  # whether each loss has a step of its own
 
-    def __init__(self, solver, relay, flows, fused):
-        self.solver, self.net, self.flows = solver, solver.net, flows
-        self.passes = solver.param.iter_size
-        self.backward = backward.choose(self.net, self.flows_to_run, fused)
-        self.factors = weights.joint_factors(Graph(self.net), flows, relay)
+    def __init__(
+        self,
+        engine: Engine,
+        solver: Any,
+        relay: Any,
+        flows: list[Flow],
+        fused: bool = True,
+        group: Alone | None = None,
+        after_forward: Watch | None = None,
+    ):
+        self.engine, self.solver, self.net = engine, solver, solver.net
+        self.flows, self.group = flows, group or Alone()
+        self.prepare(relay, Graph(self.net), fused)
         weights.set_loss_weights(self.net, flows)
-        self.group = Alone()  # the processes that train together
-        self.after_forward = None  # called after the first forward pass of an iteration
+        self.after_forward = after_forward(self) if after_forward else _nothing
+
+    @abstractmethod
+    def prepare(self, relay: Any, graph: Graph, fused: bool) -> None:
+        """Check that the net can be trained so, and make what each iteration needs."""
+
+    @abstractmethod
+    def iterate(self, on_loss: Callable[[float], None]) -> None:
+        """One iteration; `on_loss(loss)` is called before the weights change."""
+
+    @abstractmethod
+    def save(self, state: str) -> None:
+        """Write, beside the solver's state, what only this schedule remembers."""
+
+    @abstractmethod
+    def restore(self, state: str) -> None:
+        """Read what `save` wrote."""
+
+    def describe(self) -> str:
+        """The schedule in words."""
+        return "; ".join(f"{flow.loss} trains down to {flow.to}" for flow in self.flows)
+
+
+class OneStep(Schedule):
+    """Forward and backward passes over iter_size batches, then one update."""
+
+    def prepare(self, relay, graph, fused):
+        self.passes = self.solver.param.iter_size
+        self.run_backward = self.engine.backward(self.net, self.flows_to_run, fused)
+        parameters = graph.parameters(self.engine.address)
+        self.factors = weights.joint_factors(graph, parameters, self.flows, relay)
 
     @property
-    def flows_to_run(self):
+    def flows_to_run(self) -> list[Flow] | None:
         """The flows that backward runs; None: every loss to the bottom."""
         return self.flows
 
-    def iterate(self, on_loss):
-        """One iteration; `on_loss(loss)` is called before the weights change."""
+    def backward(self) -> float:
+        """The gradients of an iteration, into the parameters' diffs; its mean loss."""
         self.net.clear_param_diffs()
         loss = 0.0
         for number in range(self.passes):
-            loss = loss + forward(self.net)
-            if self.after_forward and not number:
+            loss = loss + self.engine.forward(self.net)
+            if not number:
                 self.after_forward()
-            self.backward()
+            self.run_backward()
         self.group.average_gradients(self.net)
         for blob, factor in self.factors:
-            weights.scale_diff(blob, factor)
-        on_loss(float(loss) / self.passes)
+            self.engine.scale_diff(blob, factor)
+        return float(loss) / self.passes
+
+    def iterate(self, on_loss):
+        on_loss(self.backward())
         self.solver.apply_update()
 
     def save(self, state):
-        """Write, beside the solver's state, what only this schedule remembers."""
+        """The solver's state is all."""
 
     def restore(self, state):
-        """Read what `save` wrote."""
-
-    def describe(self):
-        """The schedule in words."""
-        return "; ".join(f"{flow.loss} trains down to {flow.to}" for flow in self.flows)
+        """Nothing was saved."""
 
 
 class Joint(OneStep):
@@ -71,60 +119,54 @@ class Joint(OneStep):
 class Standard(Joint):
     """The only loss trains every layer."""
 
-    def __init__(self, solver, relay, flows, fused):
-        if len(flows) > 1:
-            names = ", ".join(repr(flow.loss) for flow in flows)
+    def prepare(self, relay, graph, fused):
+        if len(self.flows) > 1:
+            names = ", ".join(repr(flow.loss) for flow in self.flows)
             raise RelayError(
                 f"schedule STANDARD trains one loss, and the net has {names}; leave "
                 "the auxiliary layers out: in the net, include { not_stage: "
                 '"standard" }, in the solver, train_state { stage: "standard" }'
             )
-        super().__init__(solver, relay, flows, fused)
+        super().prepare(relay, graph, fused)
 
 
 class Relay(OneStep):
     """Each loss trains its own range of layers; where ranges meet, the gradients add up."""
 
 
-class StepPerLoss:
+class StepPerLoss(Schedule):
     """For each loss, shallow to deep: a backward pass and an update of the layers of its flow."""
 
     steps_apart = True
 
-    def __init__(self, solver, relay, flows, fused):
-        self.solver, self.net = solver, solver.net
-        self.name = schedule_name(relay)
-        if solver.param.iter_size > 1:
+    def prepare(self, relay, graph, fused):
+        self.name, param = schedule_name(relay), self.solver.param
+        if param.iter_size > 1:
             raise RelayError(
                 f"schedule {self.name} updates after each loss, while the features of "
-                f"its one batch last: iter_size {solver.param.iter_size} cannot be; "
+                f"its one batch last: iter_size {param.iter_size} cannot be; "
                 "set iter_size: 1 and a larger batch"
             )
-        self.flows = sorted(flows, key=lambda flow: (flow.depth, max(flow.layers)))
-        graph = Graph(self.net)
-        self.backwards = [backward.choose(self.net, [flow], fused) for flow in self.flows]
+        self.flows = sorted(self.flows, key=lambda flow: (flow.depth, max(flow.layers)))
+        self.backwards = [self.engine.backward(self.net, [flow], fused) for flow in self.flows]
         self.check(graph)
         self.own_factors = [weights.own_factors(graph, flow, relay) for flow in self.flows]
         self.step_factors = weights.step_factors(self.flows, relay)
         self.guard = relay.step.loss_ratio_guard
-        self.steps = make_steps(
-            solver, self.flows, relay.step.own_momentum, relay.step.normalize or self.guard > 0
+        scaled = relay.step.normalize or self.guard > 0
+        self.steps = self.engine.make_steps(
+            self.solver, self.flows, relay.step.own_momentum, scaled
         )
-        weights.set_loss_weights(self.net, self.flows)
-        self.group, self.after_forward = Alone(), None  # as in OneStep
 
-    def check(self, graph):
+    def check(self, graph: Graph) -> None:
         """Refuse a net that this engine cannot train so."""
 
-    def forward_again(self):
+    def forward_again(self) -> None:
         """Before the step of the second and every later loss."""
 
     def iterate(self, on_loss):
-        """One iteration; `on_loss(loss)` is called before the weights change."""
-        on_loss(float(forward(self.net)))
-        if self.after_forward:
-            self.after_forward()
-        iteration = self.solver.iter
+        on_loss(float(self.engine.forward(self.net)))
+        self.after_forward()
         for number, run in enumerate(self.backwards):
             if number:
                 self.forward_again()
@@ -132,8 +174,9 @@ class StepPerLoss:
             run()
             self.group.average_gradients(self.net)
             for blob, factor in self.own_factors[number]:
-                weights.scale_diff(blob, factor)
-            self.steps[number](iteration, self._factor(number))
+                self.engine.scale_diff(blob, factor)
+            self.steps[number](self._factor(number))
+        self.engine.count_iteration(self.solver)
 
     def _factor(self, number):
         """What the step of a loss is multiplied by."""
@@ -150,14 +193,19 @@ class StepPerLoss:
         return sum(float(self.net.blobs[name].data) for name in flow.blobs)
 
     def save(self, state):
-        """Write the momentum of every loss but the final one, which the solver has written."""
+        """Write the momentum of every loss except the final one, which the solver has written."""
         for step in self._remembering:
-            step.save(beside(state, step.loss))
+            step.save(_beside(state, step.loss))
 
     def restore(self, state):
-        """Read what `save` wrote."""
         for step in self._remembering:
-            step.restore(existing(beside(state, step.loss)))
+            path = _beside(state, step.loss)
+            if not os.path.exists(path):
+                raise RelayError(
+                    f"{path}: no such file; it holds the momentum of one loss and lies beside "
+                    "the snapshot of a run with the same schedule"
+                )
+            step.restore(path)
 
     @property
     def _remembering(self):
@@ -179,7 +227,7 @@ class PairWise(StepPerLoss):
             if not bottoms and not len(graph.layers[index].blobs)
         ]
         batch = {blob for index in sources for blob in graph.tops[index]}
-        self.ranges = backward.ranges(set(range(len(graph.names))).difference(sources))
+        self.ranges = ranges(set(range(len(graph.names))).difference(sources))
         for index, tops in enumerate(graph.tops):
             if index not in sources and batch.intersection(tops):
                 raise RelayError(
@@ -200,8 +248,7 @@ class MultiWay(StepPerLoss):
     """
 
     def check(self, graph):
-        if any(isinstance(run, backward.Passes) for run in self.backwards):
-            backward.refuse_in_place_scale(graph, self.flows, "schedule MULTI_WAY")
+        self.engine.check_repeated(graph, self.flows, "schedule MULTI_WAY")
 
 
 SCHEDULES = {
@@ -213,14 +260,33 @@ SCHEDULES = {
 }
 
 
-def make_schedule(solver, net_param, relay=None, fused=True, source="relay.prototxt"):
-    """The schedule of a RelayParameter for a solver; without one, JOINT.
+def make_schedule(
+    engine: Engine,
+    solver: Any,
+    relay: Any = None,
+    fused: bool = True,
+    source: str = "relay.prototxt",
+    group: Alone | None = None,
+    after_forward: Watch | None = None,
+) -> Schedule:
+    """The schedule of a RelayParameter for a solver of `engine`; without one, JOINT.
 
-    net_param: the NetParameter of its train net; fused: let the engine run all flows in a sweep.
+    source: names the relay file in errors; the rest as Schedule has it.
     """
     if relay is None:
         relay = RelayParameter(schedule=list(SCHEDULES).index("JOINT"))
-    frozen = frozen_layers(net_param)
-    flows = plan(solver.net, relay, frozen, source)
-    freeze(solver.net, relay, frozen, source)
-    return SCHEDULES[schedule_name(relay)](solver, relay, flows, fused)
+    net_param = engine.net_param(solver)
+    flows = plan(solver.net, relay, net_param, source)
+    engine.freeze(solver, frozen(Graph(solver.net), net_param, relay, source), source)
+    kind = SCHEDULES[schedule_name(relay)]
+    return kind(engine, solver, relay, flows, fused, group, after_forward)
+
+
+def _beside(state, loss):
+    """Where the momentum of a loss lies: PREFIX_iter_N.LOSS.solverstate."""
+    stem, dot, ending = state.rpartition(".solverstate")
+    return f"{stem}.{loss}{dot}{ending}"
+
+
+def _nothing():
+    """After the forward pass of a schedule that nobody watches."""

@@ -47,11 +47,14 @@ def set_loss_weights(net, flows):
             net.blobs[name].diff[...] = flow.weight
 
 
-def joint_factors(graph, flows, relay):
-    """[(parameter blob, factor)] where one step for all flows scales the summed gradient."""
+def joint_factors(graph, parameters, flows, relay):
+    """[(parameter blob, factor)] where one step for all flows scales the summed gradient.
+
+    parameters: [(blob, the layers that use it)], as Graph.parameters gives them.
+    """
     spared = _spared(graph, flows, relay)
     factors = []
-    for blob, layers in graph.parameters():
+    for blob, layers in parameters:
         here = [flow for flow in flows if flow.layers.intersection(layers)]
         own = [spared[index] for index in layers if index in spared]
         if own and len(here) > 1:
@@ -79,14 +82,6 @@ def step_factors(flows, relay):
     return [
         1 / sum(deeper.weight for deeper in flows if deeper.depth >= flow.depth) for flow in flows
     ]
-
-
-def scale_diff(blob, factor):
-    """Multiply a parameter's gradient."""
-    if hasattr(blob, "diff_tensor"):
-        blob.diff_tensor.mul_(factor)
-    else:
-        blob.diff[...] *= factor
 
 
 def _spared(graph, flows, relay):

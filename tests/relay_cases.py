@@ -12,7 +12,7 @@ import numpy as np
 from google.protobuf import text_format
 
 from nets import BRANCHED
-from relaybp import backward, engine, flows, models, relay_file, run_folder
+from relaybp import engines, flows, models, relay_file, run_folder
 
 # The smallest inputs that fit the auxiliary branch. Small images keep their size.
 BATCH, SIZE, SIZES, SMALL = 4, 80, {"inception_v3": 267}, 64
@@ -150,12 +150,13 @@ def deciding(name, shape, random):
 def gradients(caffe, name, folder, fused=True):
     """{"layer[index]": gradient} after one forward and the case's backward, and the losses."""
     path, relay, param = prepare(caffe, name, folder)
-    net = engine.make_solver(caffe, path).net
+    engine = engines.of(caffe)
+    net = engine.make_solver(path).net
     fill(net, SEEDS.get(name, 0), decided=True)
-    planned = flows.plan(net, relay, flows.frozen_layers(param)) if relay is not None else None
+    planned = flows.plan(net, relay, param) if relay is not None else None
     net.clear_param_diffs()
     net._forward(0, len(net.layers) - 1)
-    backward.choose(net, planned, fused)()
+    engine.backward(net, planned, fused)()
     found = {
         "%s[%d]" % (layer, index): np.array(blob.diff)
         for layer, blobs in net.params.items()

@@ -10,7 +10,7 @@ import numpy as np
 from google.protobuf import text_format
 
 from nets import AUXILIARY, AUXILIARY_IN_PLACE
-from relaybp import engine, relay_file, run_folder, schedules
+from relaybp import engines, relay_file, run_folder, schedules
 
 LAW = "weight_law { gamma: 2 floor: 0.5 reference: DEEPEST_AUXILIARY } "
 FLOWS = (
@@ -35,7 +35,7 @@ CASES = {
 ITERATIONS = 5
 
 
-def make(caffe, folder, relay, net, fused=True, **settings):
+def make(caffe, folder, relay, net, fused=True, after_forward=None, **settings):
     """(solver, schedule) on the net with seeded weights."""
     pb = caffe.proto.caffe_pb2
     param = text_format.Merge(net, pb.NetParameter())
@@ -57,7 +57,8 @@ def make(caffe, folder, relay, net, fused=True, **settings):
     run_folder.write(solver_param.net, param)
     path = os.path.join(folder, "solver.prototxt")
     run_folder.write(path, solver_param)
-    solver = engine.make_solver(caffe, path)
+    engine = engines.of(caffe)
+    solver = engine.make_solver(path)
     random = np.random.RandomState(1)
     for blobs in solver.net.params.values():
         for blob in blobs:
@@ -66,8 +67,9 @@ def make(caffe, folder, relay, net, fused=True, **settings):
         if name.startswith("bn"):
             for blob in blobs:
                 blob.data[...] = 0  # statistics, not weights
+    relay = relay_file.parse_relay(relay)
     return solver, schedules.make_schedule(
-        solver, param, relay_file.parse_relay(relay), fused, "my.prototxt"
+        engine, solver, relay, fused, "my.prototxt", after_forward=after_forward
     )
 
 

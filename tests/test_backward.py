@@ -10,7 +10,9 @@ import reference
 import relay_cases
 from caffe.proto import caffe_pb2
 from nets import BRANCHED
-from relaybp import backward, flows, relay_file
+from relaybp import backward, engines, flows, relay_file
+from relaybp.errors import RelayError
+from relaybp.graph import Graph
 
 pytestmark = pytest.mark.usefixtures("project_layers")
 
@@ -56,8 +58,8 @@ def make_net(text=BRANCHED, seed=1):
     return net, param
 
 
-def plan(net, text, frozen=("bn1",)):
-    return flows.plan(net, relay_file.parse_relay(text), frozen)
+def plan(net, text):
+    return flows.plan(net, relay_file.parse_relay(text), net.param)
 
 
 def tensors(net):
@@ -158,10 +160,14 @@ def test_gradients_accumulate_over_iterations_of_iter_size(double):
 
 def test_the_engine_chooses_fused_and_the_modified_split_otherwise():
     net, _ = make_net()
-    planned = plan(net, FLOWS[0][1])
-    assert isinstance(backward.choose(net, planned), backward.Fused)
-    assert isinstance(backward.choose(net, planned, fused=False), backward.Ranges)
-    assert isinstance(backward.choose(net, None), backward.Whole)
+    engine, planned = engines.of(caffe), plan(net, FLOWS[0][1])
+    assert isinstance(engine.backward(net, planned), backward.Fused)
+    assert isinstance(engine.backward(net, planned, fused=False), backward.Ranges)
+    assert isinstance(engine.backward(net, None), backward.Whole)
+    caffe.register_layer(caffe.layer_class("Split").__mro__[1])
+    net, _ = make_net()
+    with pytest.raises(RelayError, match=r"_split.* built before.*engines\.load"):
+        engine.backward(net, planned, fused=False)
 
 
 def test_the_modified_split_sums_every_top_outside_of_flows():
@@ -177,7 +183,7 @@ def test_resnet50_relay_is_autograd_per_loss(double, tmp_path):
     path, relay, param = relay_cases.prepare(caffe, "resnet50_relay", str(tmp_path))
     net = caffe.get_solver(path).net
     relay_cases.fill(net)
-    planned = flows.plan(net, relay, flows.frozen_layers(param))
+    planned = flows.plan(net, relay, param)
     inputs = {name: torch.tensor(net.blobs[name].data.copy()) for name in net.inputs}
     expected = reference.flow_gradients(
         param,
@@ -273,7 +279,7 @@ def expected_of(net, param, flows_by_name, loss_weights=LOSS_WEIGHTS):
 def test_a_boundary_inside_an_inception_module(double, way, to, trained):
     net, param = make_net(MODULE)
     planned = plan(
-        net, f'flow {{ loss: "loss" to: "{to}" }} flow {{ loss: "aux_loss" to: "conv1" }}', ()
+        net, f'flow {{ loss: "loss" to: "{to}" }} flow {{ loss: "aux_loss" to: "conv1" }}'
     )
     expected = expected_of(
         net,
@@ -350,12 +356,10 @@ def test_a_trunk_frozen_in_the_net_passes_gradients_where_they_are_wanted(double
             + ("" if name == "conv1" else "param { lr_mult: 0 }"),
         )
     net, param = make_net(text)
-    frozen = flows.frozen_layers(param)
-    assert frozen == ["conv1", "bn1", "conv3"]
+    frozen = flows.frozen(Graph(net), param)
+    assert frozen == {"conv1", "bn1", "conv3"}
     planned = plan(
-        net,
-        'flow { loss: "loss" to: "res2_branch2b" } flow { loss: "aux_loss" to: "scale1" }',
-        frozen,
+        net, 'flow { loss: "loss" to: "res2_branch2b" } flow { loss: "aux_loss" to: "scale1" }'
     )
     expected = expected_of(
         net, param, [(flow.loss, {net._layer_names[i] for i in flow.layers}) for flow in planned]

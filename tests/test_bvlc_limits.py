@@ -8,16 +8,18 @@ from google.protobuf import text_format
 import caffe
 from caffe.proto import caffe_pb2
 from nets import AUXILIARY_IN_PLACE, BRANCHED
-from relaybp import backward, bvlc, engine, flows, relay_file, steps
+from relaybp import flows, relay_file
+from relaybp.engines import bvlc
 from relaybp.errors import RelayError
 from relaybp.graph import Graph
 
+ENGINE = bvlc.Bvlc(caffe)  # asked about this engine's nets, whose public names are BVLC's
 FLOWS = 'flow { loss: "loss" to: "conv3" } flow { loss: "aux_loss" to: "conv1" }'
 
 
-def planned(text, relay, frozen=()):
+def planned(text, relay):
     net = caffe.Net(text_format.Parse(text, caffe_pb2.NetParameter()), caffe.TRAIN)
-    return net, flows.plan(net, relay_file.parse_relay(relay), frozen)
+    return net, flows.plan(net, relay_file.parse_relay(relay), net.param)
 
 
 def test_parameters_that_layers_share():
@@ -28,12 +30,12 @@ def test_parameters_that_layers_share():
             f'name: "{name}" type: "Convolution" param {{ name: "w" }}',
         )
     text = text.replace("num_output: 8 kernel_size: 3 stride: 2", "num_output: 6 kernel_size: 3")
-    net, found = planned(text, FLOWS, ("bn1",))
+    net, found = planned(text, FLOWS)
     with pytest.raises(
         RelayError,
         match="layers 'res2_branch2b' and 'conv3' share parameters.*use this repository's engine",
     ):
-        backward.Passes(net, found)
+        ENGINE.backward(net, found)
 
 
 def test_several_backward_passes_through_a_scale_in_place():
@@ -43,8 +45,8 @@ def test_several_backward_passes_through_a_scale_in_place():
         match=r"MULTI_WAY: layer 'scale2' \(Scale\) runs in place.*"
         "give its top another name",
     ):
-        backward.refuse_in_place_scale(Graph(net), found, "schedule MULTI_WAY")
-    backward.refuse_in_place_scale(Graph(net), found[:1], "one flow alone may")
+        ENGINE.check_repeated(Graph(net), found, "schedule MULTI_WAY")
+    ENGINE.check_repeated(Graph(net), found[:1], "one flow alone may")
 
 
 @pytest.mark.parametrize(
@@ -63,33 +65,19 @@ def test_steps_that_cannot_be_scaled(settings):
 
 def test_a_momentum_that_losses_share():
     with pytest.raises(RelayError, match="own_momentum: false: an original Caffe cannot"):
-        steps.make_steps(SimpleNamespace(), [], own_momentum=False, scaled=False)
+        ENGINE.make_steps(SimpleNamespace(), [], own_momentum=False, scaled=False)
 
 
 def test_layers_that_only_the_relay_file_freezes():
-    net, _ = planned(BRANCHED, FLOWS, ("bn1",))
-    public = SimpleNamespace(
-        **{
-            name: getattr(net, name)
-            for name in (
-                "params",
-                "layers",
-                "blobs",
-                "_layer_names",
-                "top_names",
-                "bottom_names",
-                "blob_loss_weights",
-            )
-        }
-    )
-    relay = relay_file.parse_relay('schedule: JOINT frozen: "conv1"')
+    net, _ = planned(BRANCHED, FLOWS)
+    solver = SimpleNamespace(net=net, param=caffe_pb2.SolverParameter(net_param=net.param))
     with pytest.raises(
         RelayError,
         match=r"'conv1' learns in the net; for an original Caffe give "
         r"it 1 times param \{ lr_mult: 0 \}",
     ):
-        steps.freeze(public, relay, ())
-    steps.freeze(public, relay, ("conv1",))
+        ENGINE.freeze(solver, {"bn1", "conv1"}, "relay.prototxt")
+    ENGINE.freeze(solver, {"bn1"}, "relay.prototxt")
 
 
 def test_snapshots_in_hdf5_and_other_precisions(tmp_path):
@@ -98,4 +86,4 @@ def test_snapshots_in_hdf5_and_other_precisions(tmp_path):
     with pytest.raises(RelayError, match=r"solver\.prototxt: .*snapshot_format: BINARYPROTO"):
         bvlc.BvlcSolver(SimpleNamespace(proto=caffe.proto), str(path))
     with pytest.raises(RelayError, match="precision bf16: an original Caffe computes in fp32"):
-        engine.use_device(SimpleNamespace(), precision="bf16")
+        ENGINE.use_device(precision="bf16")

@@ -8,7 +8,7 @@ import relay_cases
 from caffe import TEST
 from caffe.proto import caffe_pb2
 from live_bytes import LiveBytes
-from relaybp import backward, engine, flows, models, run_folder
+from relaybp import backward, engines, flows, models, run_folder
 from relaybp.schedules import make_schedule
 
 pytestmark = pytest.mark.usefixtures("project_layers")
@@ -32,11 +32,12 @@ def test_live_bytes_counts_what_lives():
 def peak_of_a_step(name, folder, fused=True):
     """Bytes of all tensors that live at once, at most, in the third iteration of the driver."""
     with LiveBytes() as live:
-        path, relay, param = relay_cases.prepare(caffe, name, folder)
-        solver = engine.make_solver(caffe, path)
+        path, relay, _ = relay_cases.prepare(caffe, name, folder)
+        engine = engines.of(caffe)
+        solver = engine.make_solver(path)
         solver.net.keep_diffs = not fused
         relay_cases.fill(solver.net)
-        schedule = make_schedule(solver, param, relay, fused)
+        schedule = make_schedule(engine, solver, relay, fused)
         for _ in range(2):
             schedule.iterate(lambda loss: None)
         live.peak = live.now
@@ -67,16 +68,16 @@ def test_one_backward_for_each_range_takes_one_diff_more(tmp_path, network):
     multi_loss = peak_of_a_step(network + "_multiloss", str(tmp_path), fused=False)
     relay = peak_of_a_step(network + "_relay", str(tmp_path), fused=False)
     path, _, _ = relay_cases.prepare(caffe, network + "_relay", str(tmp_path))
-    largest = max(4 * blob.count for blob in engine.make_solver(caffe, path).net.blobs.values())
+    largest = max(4 * blob.count for blob in caffe.get_solver(path).net.blobs.values())
     assert relay <= multi_loss + largest
 
 
 def test_the_next_flow_takes_the_place_of_the_last_ones_diffs(tmp_path):
     """One backward per range: after each flow a blob has one diff, and no other is alive."""
     path, relay, param = relay_cases.prepare(caffe, "branched_relay", str(tmp_path))
-    net = engine.make_solver(caffe, path).net
+    net = caffe.get_solver(path).net
     relay_cases.fill(net)
-    every, auxiliary = flows.plan(net, relay, flows.frozen_layers(param))
+    every, auxiliary = flows.plan(net, relay, param)
     alone = [backward.Ranges(net, [flow]) for flow in (auxiliary, every)]
     with LiveBytes() as live:
         net.clear_param_diffs()

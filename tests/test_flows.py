@@ -9,6 +9,7 @@ from caffe.proto import caffe_pb2
 from nets import BRANCHED
 from relaybp import flows, relay_file
 from relaybp.errors import RelayError
+from relaybp.graph import Graph
 
 
 @pytest.fixture(scope="module")
@@ -16,8 +17,8 @@ def net():
     return caffe.Net(text_format.Parse(BRANCHED, caffe_pb2.NetParameter()), caffe.TRAIN)
 
 
-def plan(net, text, frozen=("bn1",)):
-    return flows.plan(net, relay_file.parse_relay(text, "my.prototxt"), frozen, "my.prototxt")
+def plan(net, text):
+    return flows.plan(net, relay_file.parse_relay(text, "my.prototxt"), net.param, "my.prototxt")
 
 
 RELAY = 'flow { loss: "loss" to: "res2" } flow { loss: "aux_loss" to: "conv1" }'
@@ -143,14 +144,24 @@ def test_frozen_layers_need_no_flow(net):
     assert len(plan(net, text)) == 2
 
 
-def test_layers_that_the_net_itself_freezes_are_known():
-    param = text_format.Parse(
-        'layer { name: "a" type: "Convolution" param { lr_mult: 0 } param { lr_mult: 0 } } '
-        'layer { name: "b" type: "Convolution" param { lr_mult: 0 } param { } } '
-        'layer { name: "c" type: "BatchNorm" }',
-        caffe_pb2.NetParameter(),
-    )
-    assert flows.frozen_layers(param) == ["a", "c"]
+def test_what_the_net_and_what_the_relay_file_freeze():
+    rates = {
+        "both": "param { lr_mult: 0 } param { lr_mult: 0 }",
+        "weights": "param { lr_mult: 0 } param { }",
+        "weights_alone": "param { lr_mult: 0 }",
+        "block_a": "",
+        "block_b": "",
+    }
+    param = caffe_pb2.NetParameter()
+    param.layer.add(name="x", type="Input", top=["x"]).input_param.shape.add(dim=[1, 1, 2, 2])
+    param.layer.add(name="bn", type="BatchNorm", bottom=["x"], top=["x"])
+    for name, text in rates.items():
+        layer = param.layer.add(name=name, type="Convolution", bottom=["x"], top=["x"])
+        text_format.Merge(text + "convolution_param { num_output: 1 kernel_size: 1 }", layer)
+    graph = Graph(caffe.Net(param, caffe.TRAIN))
+    assert flows.frozen(graph, param) == {"both", "bn"}
+    relay = relay_file.parse_relay('schedule: JOINT frozen: "block"')
+    assert flows.frozen(graph, param, relay) == {"both", "bn", "block_a", "block_b"}
 
 
 def test_missing_relay_file(tmp_path):
@@ -172,9 +183,7 @@ def test_joint_has_no_boundaries(net):
 def weights(model, text, tmp_path):
     """{loss: weight} of a model's train net under a relay file."""
     path, _, param = relay_cases.prepare(caffe, model, str(tmp_path), 1, 32)
-    found = flows.plan(
-        caffe.get_solver(path).net, relay_file.parse_relay(text), flows.frozen_layers(param)
-    )
+    found = flows.plan(caffe.get_solver(path).net, relay_file.parse_relay(text), param)
     return {flow.loss: (flow.depth, flow.weight) for flow in found}
 
 

@@ -73,7 +73,7 @@ def check(found, expected, trained):
 def test_gradients_of_every_schedule(tmp_path, network):
     net, relay, param = build(network + "_relay", str(tmp_path))
     expected = autograd_per_loss(net, param)
-    planned = flows.plan(net, relay, flows.frozen_layers(param))
+    planned = flows.plan(net, relay, param)
     names = {flow.loss: {net._layer_names[i] for i in flow.layers} for flow in planned}
     assert set(names) == set(expected)
     everything = dict.fromkeys(names, set(net.params))

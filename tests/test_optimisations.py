@@ -32,9 +32,9 @@ def two_steps(name, folder, fast, monkeypatch):
         solver = caffe.get_solver(path)
         net = solver.net
         relay_cases.fill(net, decided=True)
-        planned = flows.plan(net, relay, flows.frozen_layers(param))
+        planned = flows.plan(net, relay, param)
         net.keep_blobs = net.keep_diffs = not fast
-        run = backward.choose(net, planned, fused=fast)
+        run = (backward.Fused if fast else backward.Ranges)(net, planned)
         if not fast:
             net.before_forward(lambda index: None)  # runs every layer by itself
         losses, gradients = [], {}

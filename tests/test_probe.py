@@ -25,8 +25,13 @@ DECAY = 2**-7
 
 
 def probed(tmp_path, relay, every, iterations, net=AUXILIARY_IN_PLACE):
-    solver, schedule = make(caffe, str(tmp_path), relay, net)
-    schedule.after_forward = Probe(solver, schedule, every, str(tmp_path))
+    solver, schedule = make(
+        caffe,
+        str(tmp_path),
+        relay,
+        net,
+        after_forward=lambda schedule: Probe(schedule, every, str(tmp_path)),
+    )
     run(solver, schedule, iterations)
     return solver, schedule
 
@@ -40,9 +45,9 @@ def read(tmp_path):
         }
 
 
-def per_flow_gradients(solver, schedule):
+def per_flow_gradients(schedule):
     """{loss: {layer: gradient of its weights}} by autograd, at the present weights and batch."""
-    net = solver.net
+    net = schedule.net
     inputs = {name: torch.tensor(net.blobs[name].data.copy()) for name in net.inputs}
     weights = {
         name: [torch.tensor(blob.data.copy()) for blob in blobs]
@@ -66,18 +71,21 @@ def per_flow_gradients(solver, schedule):
 
 @pytest.mark.parametrize("relay", [FLOWS, "schedule: JOINT", "schedule: MULTI_WAY"])
 def test_quantities_are_what_they_are_defined_to_be(double, tmp_path, relay):
-    solver, schedule = make(caffe, str(tmp_path), relay, AUXILIARY)
     expected = {}
-    probe = Probe(solver, schedule, 1, str(tmp_path))
 
-    def measure():
-        expected.update(per_flow_gradients(solver, schedule))
-        expected["weights"] = {
-            name: blobs[0].data.copy() for name, blobs in solver.net.params.items()
-        }
-        probe()
+    def watch(schedule):
+        probe = Probe(schedule, 1, str(tmp_path))
 
-    schedule.after_forward = measure
+        def measure():
+            expected.update(per_flow_gradients(schedule))
+            expected["weights"] = {
+                name: blobs[0].data.copy() for name, blobs in schedule.net.params.items()
+            }
+            probe()
+
+        return measure
+
+    solver, schedule = make(caffe, str(tmp_path), relay, AUXILIARY, after_forward=watch)
     run(solver, schedule, 1)
     found = read(tmp_path)
     g = {
@@ -131,8 +139,13 @@ def test_the_event_file_gets_every_row_too(tmp_path):
         def scalar(self, step, tag, value):
             self.found[step, tag] = value
 
-    solver, schedule = make(caffe, str(tmp_path), FLOWS, AUXILIARY_IN_PLACE)
-    schedule.after_forward = Probe(solver, schedule, 1, str(tmp_path), Events())
+    solver, schedule = make(
+        caffe,
+        str(tmp_path),
+        FLOWS,
+        AUXILIARY_IN_PLACE,
+        after_forward=lambda schedule: Probe(schedule, 1, str(tmp_path), Events()),
+    )
     run(solver, schedule, 2)
     assert Events.found == {
         (step, f"{quantity}/{layer}/{flow}"): pytest.approx(value, rel=1e-5)

@@ -47,7 +47,7 @@ def relay_solver(folder, name="branched_relay"):
     path, relay, param = relay_cases.prepare(caffe, name, str(folder))
     solver = caffe.get_solver(path)
     relay_cases.fill(solver.net, decided=True)
-    run = backward.choose(solver.net, flows.plan(solver.net, relay, flows.frozen_layers(param)))
+    run = backward.Fused(solver.net, flows.plan(solver.net, relay, param))
     return solver, run
 
 

@@ -123,25 +123,27 @@ class Solver:
         """Tell the plateau policy this iteration's loss; `step` does, another driver has to."""
         self.extra.observe(self.iter, loss)
 
-    def apply_update(self, learnable=None, history=None, factor=1.0):
-        """Clip, average over iter_size, regularise, update every parameter; count the iteration.
+    def apply_update(self) -> None:
+        """One step of every parameter, with the gradient in its diff; count the iteration."""
+        self.update(self.net.learnable, self.history)
+        self.iter += 1
 
-        A driver that takes several steps in one iteration names the `learnable` records that this
-        one updates, the `history` that it remembers (as `new_history` makes it) and a `factor` on
-        the learning rate. Afterwards a parameter's diff holds what was subtracted from it, unless
-        `net.keep_diffs` is False.
+    def update(self, learnable: list, history: list, factor: float = 1.0) -> None:
+        """Clip, average over iter_size, regularise, update; the iteration is not counted.
+
+        For a driver that takes several steps in one iteration: `learnable` are the net's records
+        that this one updates, `history` is what it remembers (as `new_history` makes it), `factor`
+        multiplies the learning rate. Afterwards a parameter's diff holds what was subtracted from
+        it, unless `net.keep_diffs` is False.
         """
         param, rate = self.param, self.learning_rate() * factor
-        learnable = self.net.learnable if learnable is None else learnable
-        kept_lists = self.history if history is None else history
         self._clip(learnable)
         for (lr_mult, decay_mult), indices in _groups(learnable).items():
             if not lr_mult and not self.net.keep_diffs and self.type in updates.STILL:
                 continue  # statistics and frozen layers
             blobs = [learnable[i].blob for i in indices]
-            remembered = [[kept[i] for i in indices] for kept in kept_lists]
+            remembered = [[kept[i] for i in indices] for kept in history]
             self._step(blobs, remembered, rate * lr_mult, param.weight_decay * decay_mult)
-        self.iter += 1
 
     def _step(self, blobs, history, rate, decay):
         """Update parameters of one learning rate and one decay."""

@@ -17,7 +17,9 @@ import sys
 
 import numpy as np
 
-from .. import engine, run_folder
+from caffe_plain.errors import CaffeError
+
+from .. import engines, run_folder
 from ..errors import RelayError
 from ..evaluation import images, measures
 from ..evaluation.dense import Dense, prediction_layers
@@ -50,13 +52,14 @@ def arguments():
 def main():
     args = arguments()
     try:
-        evaluate(engine.load(), args)
-    except (RelayError, getattr(sys.modules.get("caffe"), "CaffeError", RelayError)) as error:
+        evaluate(engines.load(), args)
+    except (RelayError, CaffeError) as error:
         sys.exit(f"evaluate: {error}")
 
 
-def evaluate(caffe, args):
-    engine.use_device(caffe, args.gpu)
+def evaluate(engine, args):
+    caffe = engine.caffe
+    engine.use_device(args.gpu)
     name = "-".join(filter(None, [args.scales.replace(",", "-") or CROP, args.loss]))
     members = []
     for run in args.run:

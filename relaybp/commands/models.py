@@ -4,7 +4,7 @@ import os
 import re
 import textwrap
 
-from .. import engine, models, relay_file, run_folder
+from .. import engines, models, relay_file, run_folder
 from ..prototxt import count
 
 TEST = 1
@@ -17,7 +17,7 @@ deploy net; each folder's README.md tells more, and what to expect.
 
 
 def main():
-    pb = engine.load().proto.caffe_pb2
+    pb = engines.load().pb
     bases = [name[: -len("_relay")] for name in models.names() if name.endswith("_relay")]
     print("%-18s %10s %8s  %-10s %s" % ("MODEL", "parameters", "adds", "schedule", "what it is"))
     for base in bases:

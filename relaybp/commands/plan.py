@@ -11,7 +11,9 @@ import os
 import sys
 import tempfile
 
-from .. import engine, flows, models, relay_file, run_folder
+from caffe_plain.errors import CaffeError
+
+from .. import engines, flows, models, relay_file, run_folder
 from ..errors import RelayError
 from ..graph import Graph
 from ..planning import branches, table
@@ -38,8 +40,8 @@ def arguments():
 def main():
     args = arguments()
     try:
-        plan(engine.load(), args)
-    except (RelayError, getattr(sys.modules.get("caffe"), "CaffeError", RelayError)) as error:
+        plan(engines.load().caffe, args)
+    except (RelayError, CaffeError) as error:
         sys.exit(f"plan: {error}")
 
 
@@ -56,7 +58,7 @@ def plan(caffe, args):
         relay = relay_file.read_relay(relay_path) if relay_path else None
     graph = build(caffe, net_param, size)
     relay = relay or relay_file.RelayParameter(schedule=relay_file.SCHEDULES.index("JOINT"))
-    planned = flows.plan(graph.net, relay, flows.frozen_layers(net_param), relay_path or name)
+    planned = flows.plan(graph.net, relay, net_param, relay_path or name)
     trunk = Trunk(graph)
     schedule = relay_file.schedule_name(relay)
     print(table.report(net_param.name or name, trunk, planned, schedule))

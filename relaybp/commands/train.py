@@ -16,7 +16,9 @@ import subprocess
 import sys
 import time
 
-from .. import distributed, engine, models, relay_file, run_folder
+from caffe_plain.errors import CaffeError
+
+from .. import distributed, engines, models, relay_file, run_folder
 from ..errors import RelayError
 from ..probe import Probe
 from ..report import NoReport, Report
@@ -97,25 +99,23 @@ def main():
             ],
         )
     try:
-        caffe = engine.load()
-        device = engine.use_device(
-            caffe, gpus[distributed.local_rank() % len(gpus)], args.precision
-        )
-        group = distributed.join(caffe, device != "CPU", engine.is_native(caffe))
+        engine = engines.load()
+        device = engine.use_device(gpus[distributed.local_rank() % len(gpus)], args.precision)
+        group = distributed.join(engine, device != "CPU")
         try:
-            train(caffe, args, device, group)
+            train(engine, args, device, group)
         finally:
             group.close()
-    except (RelayError, getattr(sys.modules.get("caffe"), "CaffeError", RelayError)) as error:
+    except (RelayError, CaffeError) as error:
         sys.exit(f"train: {error}")
 
 
-def train(caffe, args, device, group):
+def train(engine, args, device, group):
     name = args.model or os.path.splitext(os.path.basename(args.solver))[0]
     run = group.agree(args.out or os.path.join("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"))
     existed = os.path.exists(run)
     try:
-        trainer, report, net_param = set_up(caffe, args, device, group, name, run)
+        trainer, report, net_param = set_up(engine, args, device, group, name, run)
     except BaseException:
         if not existed and group.rank == 0:
             shutil.rmtree(run, ignore_errors=True)  # a run that never began leaves nothing
@@ -137,43 +137,47 @@ def train(caffe, args, device, group):
         report.close()
 
 
-def set_up(caffe, args, device, group, name, run):
+def set_up(engine, args, device, group, name, run):
     """Everything that can go wrong before the first iteration."""
-    if engine.is_native(caffe) and not args.default_allocator:
-        caffe.keep_freed_memory()
-    path, relay, note = prepare(caffe, args, run, group)
-    pb = caffe.proto.caffe_pb2
-    param = run_folder.read(path, pb.SolverParameter())
-    solver = engine.make_solver(caffe, path)
+    if not args.default_allocator:
+        engine.keep_freed_memory()
+    path, relay, note = prepare(engine.pb, args, run, group)
+    param = run_folder.read(path, engine.pb.SolverParameter())
+    solver = engine.make_solver(path)
     for weights in args.weights.split(",") if args.weights else []:
         solver.net.copy_from(weights)
     group.same_weights(solver.net)
-    net_param = run_folder.read(param.net or param.train_net, pb.NetParameter())
-    schedule = make_schedule(
-        solver, net_param, relay, not args.no_fuse, args.relay or f"{args.model}'s relay.prototxt"
-    )
-    schedule.group = group
+    net_param = run_folder.read(param.net or param.train_net, engine.pb.NetParameter())
     if group.rank > 0:
         run_folder.train_only(param)
     report = Report(run, name, param.max_iter, param.display) if group.rank == 0 else NoReport()
+
+    def watch(schedule):
+        return Probe(schedule, args.probe, run, report.events)
+
+    schedule = make_schedule(
+        engine,
+        solver,
+        relay,
+        not args.no_fuse,
+        args.relay or f"{args.model}'s relay.prototxt",
+        group,
+        watch if args.probe and group.rank == 0 else None,
+    )
     if note:
         report.say(note)
     report.say(
         f"{name} on {device}{f' x {group.size}' if group.size > 1 else ''}, {schedule.describe()}"
     )
-    if args.probe and group.rank == 0:
-        schedule.after_forward = Probe(solver, schedule, args.probe, run, report.events)
     trainer = Trainer(solver, param, schedule, report)
     if args.snapshot:
         trainer.restore(args.snapshot)
-    if engine.is_native(caffe):
-        for net in [solver.net, *solver.test_nets]:  # nobody looks inside between iterations
-            net.keep_blobs = args.no_fuse
-            net.keep_diffs = args.no_fuse or param.snapshot_diff
+    for net in [solver.net, *solver.test_nets]:  # nobody looks inside between iterations
+        engine.keep_values(net, args.no_fuse, args.no_fuse or param.snapshot_diff)
     return trainer, report, net_param
 
 
-def prepare(caffe, args, run, group):
+def prepare(pb, args, run, group):
     """(solver path, RelayParameter or None, a line to say) of what is to be trained.
 
     The first of several processes writes the files, the others wait for them.
@@ -203,7 +207,7 @@ def prepare(caffe, args, run, group):
         note = short_note(settings, batch, crop, args.data)
     if group.rank == 0:
         data = args.data or make_demo()
-        run_folder.prepare(caffe.proto.caffe_pb2, folder, method, run, data, settings, batch, crop)
+        run_folder.prepare(pb, folder, method, run, data, settings, batch, crop)
         if relay:
             run_folder.write(os.path.join(run, "relay.prototxt"), relay)
     group.wait()

@@ -17,19 +17,20 @@ os.environ.setdefault(
     "CAFFE_ROOT", os.path.dirname(os.path.dirname(importlib.util.find_spec("caffe").origin))
 )
 sys.path[:0] = [ROOT, os.path.join(ROOT, "tests")]
+sys.path.append(os.path.join(ROOT, "python"))  # for caffe_plain; caffe is found before it
 
 import relay_cases  # noqa: E402
-from relaybp import backward, engine, flows  # noqa: E402
+from relaybp import engines, flows  # noqa: E402
 
 
 def main(model, folder):
-    caffe = engine.load()
+    engine = engines.load()
     relay_cases.CASES[model] = (model, None)
-    path, relay, param = relay_cases.prepare(caffe, model, folder)
-    solver = engine.make_solver(caffe, path)
+    path, relay, param = relay_cases.prepare(engine.caffe, model, folder)
+    solver = engine.make_solver(path)
     net = solver.net
     relay_cases.fill(net)
-    planned = relay and flows.plan(net, relay, flows.frozen_layers(param))
+    planned = relay and flows.plan(net, relay, param)
 
     def iterate(runs, after_flow):
         net.clear_param_diffs()
@@ -39,11 +40,11 @@ def main(model, folder):
             after_flow()
         solver.apply_update()
 
-    iterate([backward.choose(net, planned)], lambda: None)
+    iterate([engine.backward(net, planned)], lambda: None)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     addresses = []
     iterate(
-        [backward.choose(net, [flow]) for flow in planned or ()],
+        [engine.backward(net, [flow]) for flow in planned or ()],
         lambda: addresses.append(
             {name: blob.diff.__array_interface__["data"][0] for name, blob in net.blobs.items()}
         ),

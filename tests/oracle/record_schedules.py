@@ -15,15 +15,16 @@ os.environ.setdefault(
     "CAFFE_ROOT", os.path.dirname(os.path.dirname(importlib.util.find_spec("caffe").origin))
 )
 sys.path[:0] = [ROOT, os.path.join(ROOT, "tests")]
+sys.path.append(os.path.join(ROOT, "python"))  # for caffe_plain; caffe is found before it
 
 import numpy as np  # noqa: E402
 
 import schedule_cases  # noqa: E402
-from relaybp import engine  # noqa: E402
+from relaybp import engines  # noqa: E402
 
 
 def main(out):
-    caffe = engine.load()
+    caffe = engines.load().caffe
     recorded = {}
     for name in schedule_cases.CASES:
         with tempfile.TemporaryDirectory() as folder:

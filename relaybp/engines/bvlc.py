@@ -1,0 +1,272 @@
+"""An original BVLC Caffe, as the driver uses it: through pycaffe's public names."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Any, Callable
+
+from caffe_plain.lr_policy import learning_rate
+
+from .. import backward
+from ..errors import RelayError
+from ..flows import Flow, frozen
+from ..graph import Graph
+from ..run_folder import read, write
+from .interface import Engine, Step
+
+# fields of a SolverParameter
+TRAIN_NETS = ("net", "net_param", "train_net", "train_net_param")
+TESTS = ("test_net", "test_net_param", "test_iter", "test_state", "test_interval")
+
+
+class Bvlc(Engine):
+    """One backward range after another; a solver of its own for each loss that steps by itself."""
+
+    trains_together = False
+
+    def register_layers(self) -> None:
+        """Its layers are compiled in; the project's others are Python layers."""
+
+    # ---- the machine -------------------------------------------------------------------------
+
+    def set_precision(self, precision: str) -> None:
+        raise RelayError(f"precision {precision}: an original Caffe computes in fp32")
+
+    def gpu_count(self) -> int:
+        """0: pycaffe does not tell, and "auto" means the CPU."""
+        return 0
+
+    def keep_freed_memory(self) -> None:
+        pass
+
+    def facts(self) -> list[tuple[str, str]]:
+        return [("engine", "an original Caffe: see `caffe device_query` for its devices")]
+
+    # ---- solvers -----------------------------------------------------------------------------
+
+    def make_solver(self, path: str) -> BvlcSolver:
+        return BvlcSolver(self.caffe, path)
+
+    def net_param(self, solver: BvlcSolver) -> Any:
+        param = solver.param
+        for field in ("train_net_param", "net_param"):
+            if param.HasField(field):
+                return getattr(param, field)
+        return read(param.net or param.train_net, self.pb.NetParameter())
+
+    def make_steps(
+        self, solver: BvlcSolver, flows: list, own_momentum: bool, scaled: bool
+    ) -> list[Step]:
+        if not own_momentum:
+            raise RelayError(
+                "own_momentum: false: an original Caffe cannot update some parameters "
+                "with a momentum that others share; use this repository's engine"
+            )
+        if scaled:
+            check_scalable(solver.param)
+        prefix, net = solver.param.snapshot_prefix, self.net_param(solver)
+        prefixes = [f"{prefix}.{flow.loss}" for flow in flows[:-1]] + [prefix]
+        steps = [BvlcStep(solver, flow, net, at) for flow, at in zip(flows, prefixes)]
+        solver.adopt(steps[-1].inner)
+        return steps
+
+    def count_iteration(self, solver: BvlcSolver) -> None:
+        """Each step's own solver has counted already."""
+
+    # ---- nets --------------------------------------------------------------------------------
+
+    def forward(self, net: Any) -> float:
+        return net._forward(0, len(net.layers) - 1)
+
+    def backward(self, net: Any, flows: list | None, fused: bool = True) -> Callable[[], None]:
+        if flows is None:
+            return backward.Whole(net)
+        graph = Graph(net)
+        for _, layers in graph.parameters(self.address):
+            if len(set(layers)) > 1:  # they would be reset where another layer has added to them
+                raise RelayError(
+                    "layers {!r} and {!r} share parameters: relay on an original Caffe "
+                    "cannot keep their diffs apart; use this repository's engine".format(
+                        *[graph.names[index] for index in layers[:2]]
+                    )
+                )
+        return backward.Passes(net, flows)
+
+    def check_repeated(self, graph: Graph, flows: list, what: str) -> None:
+        """Refuse several backward passes through a Scale in place.
+
+        NOTE: BVLC's Scale overwrites the input it saved in its first backward, so its factor's
+        gradient is wrong from the second backward pass after a forward on.
+        """
+        for index, kind in enumerate(graph.types):
+            if (
+                kind == "Scale"
+                and graph.tops[index][0] == graph.bottoms[index][0]
+                and len(graph.layers[index].blobs)
+                and sum(index in flow.layers for flow in flows) > 1
+            ):
+                raise RelayError(
+                    f"{what}: layer {graph.names[index]!r} (Scale) runs in place, and an "
+                    "original Caffe can run its backward only once after a forward; give "
+                    "its top another name, or use this repository's engine"
+                )
+
+    def freeze(self, solver: BvlcSolver, names: set[str], source: str) -> None:
+        """Only the net's own file can: refuse layers that learn there."""
+        learning = names - frozen(Graph(solver.net), self.net_param(solver))
+        if learning:
+            name = min(learning)
+            raise RelayError(
+                f"{source}: frozen layer {name!r} learns in the net; for an original "
+                f"Caffe give it {len(solver.net.params[name])} times param {{ lr_mult: 0 }}"
+            )
+
+    def keep_values(self, net: Any, blobs: bool, diffs: bool) -> None:
+        """It keeps all."""
+
+    def address(self, blob: Any) -> int:
+        return blob.data.__array_interface__["data"][0]
+
+    def scale_diff(self, blob: Any, factor: float) -> None:
+        blob.diff[...] *= factor
+
+
+class BvlcSolver:
+    """BVLC's solver, with what pycaffe does not tell of it.
+
+    path: its solver.prototxt.
+    """
+
+    def __init__(self, caffe: Any, path: str):
+        self.caffe, pb = caffe, caffe.proto.caffe_pb2
+        self.param = read(path, pb.SolverParameter())
+        if self.param.snapshot_format == pb.SolverParameter.HDF5:
+            raise RelayError(f"{path}: on BVLC Caffe the driver needs snapshot_format: BINARYPROTO")
+        self._solver = caffe.get_solver(path)
+        self.net, self.test_nets = self._solver.net, self._solver.test_nets
+
+    @property
+    def iter(self) -> int:
+        """How many updates the weights have had."""
+        return self._solver.iter
+
+    def learning_rate(self) -> float:
+        """The learning rate of the next update."""
+        return learning_rate(self.param, self.iter)
+
+    def apply_update(self) -> None:
+        """One step with the gradients in the net's diffs; counts the iteration."""
+        self._solver.apply_update()
+
+    def observe_loss(self, loss: float) -> None:
+        """No policy of an original Caffe asks for it."""
+
+    def snapshot(self) -> str:
+        """Write PREFIX_iter_N.caffemodel and .solverstate; return the path of the state."""
+        self._solver.snapshot()
+        return f"{self.param.snapshot_prefix}_iter_{self.iter}.solverstate"
+
+    def restore(self, path: str) -> None:
+        """Continue from a .solverstate."""
+        self._solver.restore(path)
+
+    def adopt(self, inner: Any) -> None:
+        """Count, save and restore by another BVLC solver, whose net shares this one's weights."""
+        self._solver = inner
+
+
+class BvlcStep(Step):
+    """The update of one flow's parameters by a solver of its own, whose net learns only those.
+
+    That net shares the weights and never runs, so its blobs take no memory.
+    """
+
+    own_momentum = True
+
+    def __init__(self, solver: BvlcSolver, flow: Flow, net_param: Any, prefix: str):
+        self.solver, self.loss, self.prefix = solver, flow.loss, prefix
+        graph = Graph(solver.net)
+        net = step_net(graph, flow, net_param)
+        self.inner = _make_solver(solver, net, prefix)
+        self.inner.net.share_with(solver.net)
+        specs = {layer.name: layer.param for layer in net.layer}
+        self.blobs = []  # (blob of the net that runs, its twin, its weight decay)
+        for name in [graph.names[index] for index in sorted(flow.layers)]:
+            for index, blob in enumerate(solver.net.params.get(name, ())):
+                mult = specs[name][index].decay_mult if index < len(specs[name]) else 1.0
+                self.blobs.append(
+                    (blob, self.inner.net.params[name][index], solver.param.weight_decay * mult)
+                )
+
+    def __call__(self, factor: float) -> None:
+        for blob, twin, decay in self.blobs:
+            twin.diff[...] = blob.diff
+            if factor != 1:
+                # Caffe adds decay w, then multiplies by the rate
+                twin.diff[...] = factor * twin.diff - (1 - factor) * decay * blob.data
+        self.inner.apply_update()
+
+    def save(self, path: str) -> None:
+        self.inner.snapshot()
+        written = f"{self.prefix}_iter_{self.inner.iter}"
+        with open(written + ".solverstate", "rb") as file:
+            state = self.solver.caffe.proto.caffe_pb2.SolverState.FromString(file.read())
+        state.ClearField("learned_net")
+        with open(path + ".part", "wb") as file:
+            file.write(state.SerializeToString())
+        os.replace(path + ".part", path)
+        for ending in (".solverstate", ".caffemodel"):
+            os.remove(written + ending)
+
+    def restore(self, path: str) -> None:
+        self.inner.restore(path)
+
+
+def check_scalable(param: Any) -> None:
+    """Refuse settings under which BVLC's update cannot be scaled from outside."""
+    if (
+        param.type not in ("SGD", "Nesterov")
+        or param.clip_gradients >= 0
+        or param.regularization_type != "L2"
+    ):
+        raise RelayError(
+            "step: normalize, loss_ratio_guard: on an original Caffe they need a "
+            "solver of type SGD or Nesterov with L2 decay and without "
+            "clip_gradients; use this repository's engine"
+        )
+
+
+def step_net(graph: Graph, flow: Flow, net: Any) -> Any:
+    """A NetParameter in which only the parameters of a flow learn, and no batch is read."""
+    kept = type(net)(name=net.name, state=net.state)
+    for index, name in enumerate(graph.names):
+        if not graph.bottoms[index] and not len(graph.layers[index].blobs):
+            layer = kept.layer.add(name=name, type="Input", top=graph.tops[index])
+            for top in graph.tops[index]:
+                layer.input_param.shape.add(dim=graph.net.blobs[top].shape)
+    sources = {layer.name for layer in kept.layer}
+    for layer in net.layer:
+        if layer.name in graph.index and layer.name not in sources:
+            kept.layer.add().CopyFrom(layer)
+            if graph.index[layer.name] not in flow.layers:
+                del kept.layer[-1].param[:]
+                for _ in graph.layers[graph.index[layer.name]].blobs:
+                    kept.layer[-1].param.add(lr_mult=0, decay_mult=0)
+    return kept
+
+
+def _make_solver(solver, net, prefix):
+    """A BVLC solver for the net with the settings of `solver`, but without tests."""
+    param = type(solver.param)()
+    param.CopyFrom(solver.param)
+    for field in (*TRAIN_NETS, *TESTS):
+        param.ClearField(field)
+    param.display = 0
+    param.snapshot_prefix = prefix
+    with tempfile.TemporaryDirectory(prefix="relaybp-") as folder:
+        param.net = os.path.join(folder, "net.prototxt")
+        write(param.net, net)
+        path = os.path.join(folder, "solver.prototxt")
+        write(path, param)
+        return solver.caffe.get_solver(path)

@@ -1,0 +1,145 @@
+"""What the driver asks of a Caffe."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import ModuleType
+from typing import Any, Callable
+
+from ..errors import RelayError
+
+
+class Step(ABC):
+    """The update of one flow's parameters.
+
+    loss: the flow's; own_momentum: whether it remembers something that the solver does not.
+    """
+
+    loss: str
+    own_momentum: bool
+
+    @abstractmethod
+    def __call__(self, factor: float) -> None:
+        """Update, the learning rate multiplied by `factor`; the iteration is not counted."""
+
+    @abstractmethod
+    def save(self, path: str) -> None:
+        """Write the momentum, as a .solverstate without weights."""
+
+    @abstractmethod
+    def restore(self, path: str) -> None:
+        """Read what `save` wrote."""
+
+
+class Engine(ABC):
+    """One Caffe. `caffe` is its pycaffe module, `pb` its messages.
+
+    A solver is one of `make_solver` or `wrap`; it has net, test_nets, param, iter,
+    learning_rate(), apply_update(), observe_loss(loss), snapshot() and restore(path).
+    """
+
+    trains_together: bool  # whether several processes can
+
+    def __init__(self, caffe: ModuleType):
+        self.caffe = caffe
+
+    @property
+    def pb(self) -> Any:
+        """The module of Caffe's messages."""
+        return self.caffe.proto.caffe_pb2
+
+    @abstractmethod
+    def register_layers(self) -> None:
+        """Let nets that are built from now on use the project's own layers."""
+
+    # ---- the machine -------------------------------------------------------------------------
+
+    def use_device(self, gpu: str = "auto", precision: str = "fp32") -> str:
+        """Compute on a GPU ("auto": the first, if there is one) or on the CPU ("none").
+
+        Returns which, in words. precision: fp32, tf32 or bf16.
+        """
+        if precision != "fp32":
+            self.set_precision(precision)
+        if gpu == "auto":
+            gpu = "0" if self.gpu_count() else "none"
+        if gpu == "none":
+            self.caffe.set_mode_cpu()
+            return "CPU"
+        if not gpu.isdigit():
+            raise RelayError(f"GPU={gpu}: expected auto, none or a GPU's number")
+        self.caffe.set_device(int(gpu))
+        self.caffe.set_mode_gpu()
+        return f"GPU {gpu}"
+
+    @abstractmethod
+    def set_precision(self, precision: str) -> None:
+        """Compute in tf32 or bf16."""
+
+    @abstractmethod
+    def gpu_count(self) -> int:
+        """How many GPUs "auto" may choose from."""
+
+    @abstractmethod
+    def keep_freed_memory(self) -> None:
+        """Tune the C library's allocator for training; for a process that does nothing else."""
+
+    @abstractmethod
+    def facts(self) -> list[tuple[str, str]]:
+        """(word, what there is) of the libraries and devices that it sees."""
+
+    # ---- solvers -----------------------------------------------------------------------------
+
+    @abstractmethod
+    def make_solver(self, path: str) -> Any:
+        """The solver of a solver.prototxt."""
+
+    @abstractmethod
+    def net_param(self, solver: Any) -> Any:
+        """The NetParameter of the train net."""
+
+    @abstractmethod
+    def make_steps(self, solver: Any, flows: list, own_momentum: bool, scaled: bool) -> list[Step]:
+        """A step for each flow, the final one's last.
+
+        The final loss uses the momentum of the solver itself, which its snapshots hold; the
+        others have one of their own, or with own_momentum False all share that one. scaled:
+        whether factors other than 1 will come.
+        """
+
+    @abstractmethod
+    def count_iteration(self, solver: Any) -> None:
+        """After the steps of an iteration: the next one begins."""
+
+    # ---- nets --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def forward(self, net: Any) -> Any:
+        """A forward pass; its loss, for float(), which alone may have to wait for a GPU."""
+
+    @abstractmethod
+    def backward(self, net: Any, flows: list | None, fused: bool = True) -> Callable[[], None]:
+        """What runs `flows` backward, once for each call; None: every loss to the bottom.
+
+        fused: all in one sweep where the engine can, else one BackwardFromTo after another.
+        """
+
+    @abstractmethod
+    def check_repeated(self, graph: Any, flows: list, what: str) -> None:
+        """Refuse a net that cannot run all `flows` apart after one forward pass, as `what` does."""
+
+    @abstractmethod
+    def freeze(self, solver: Any, names: set[str], source: str) -> None:
+        """Stop layers of the train net from learning; source: the file that names them."""
+
+    @abstractmethod
+    def keep_values(self, net: Any, blobs: bool, diffs: bool) -> None:
+        """Whether blobs keep their values, and their diffs, where no other layer needs them."""
+
+    @abstractmethod
+    def address(self, blob: Any) -> int:
+        """Where a blob's values lie; blobs that share them have the same."""
+
+    @abstractmethod
+    def scale_diff(self, blob: Any, factor: float) -> None:
+        """Multiply a parameter's gradient."""

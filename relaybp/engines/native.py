@@ -1,0 +1,161 @@
+"""This repository's engine, as the driver uses it."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import torch
+
+from caffe.files import weights
+from caffe.kernels import native as own_kernels
+
+from .. import backward, layers
+from ..errors import RelayError
+from ..flows import Flow
+from ..graph import Graph
+from ..layers.split import Split
+from .interface import Engine, Step
+
+
+class Native(Engine):
+    """Fused flows, steps of some parameters only, GPUs, several processes."""
+
+    trains_together = True
+
+    def register_layers(self) -> None:
+        layers.register(self.caffe)
+
+    # ---- the machine -------------------------------------------------------------------------
+
+    def set_precision(self, precision: str) -> None:
+        self.caffe.set_precision(precision)
+
+    def gpu_count(self) -> int:
+        return self.caffe.gpu_count()
+
+    def keep_freed_memory(self) -> None:
+        self.caffe.keep_freed_memory()
+
+    def facts(self) -> list[tuple[str, str]]:
+        capability = torch.backends.cpu.get_cpu_capability()
+        cuda = torch.version.cuda or "not in this PyTorch"
+        gpus = [
+            (f"GPU {index}", _gpu(torch.cuda.get_device_properties(index)))
+            for index in range(self.gpu_count())
+        ]
+        found = "not built (make build): PyTorch's own are used, and are slower"
+        if own_kernels.library():
+            found = own_kernels.library_path().name
+        return [
+            ("PyTorch", torch.__version__),
+            ("CPU", f"{torch.get_num_threads()} threads, {capability}"),
+            ("CUDA", f"{cuda}, cuDNN {torch.backends.cudnn.version() or 'none'}"),
+            *(gpus or [("GPU", "none: nets run on the CPU")]),
+            ("kernels", found),
+            ("layers", f"{len(self.caffe.layer_type_list())} types"),
+        ]
+
+    # ---- solvers -----------------------------------------------------------------------------
+
+    def make_solver(self, path: str) -> Any:
+        return self.caffe.get_solver(path)
+
+    def net_param(self, solver: Any) -> Any:
+        return solver.net.param
+
+    def make_steps(self, solver: Any, flows: list, own_momentum: bool, scaled: bool) -> list[Step]:
+        return [
+            NativeStep(self, solver, flow, own_momentum and flow is not flows[-1]) for flow in flows
+        ]
+
+    def count_iteration(self, solver: Any) -> None:
+        solver.iter += 1
+
+    # ---- nets --------------------------------------------------------------------------------
+
+    def forward(self, net: Any) -> Any:
+        return net._loss(0, len(net.layers) - 1)
+
+    def backward(self, net: Any, flows: list | None, fused: bool = True) -> Callable[[], None]:
+        if flows is None:
+            return backward.Whole(net)
+        if fused:
+            return backward.Fused(net, flows)
+        for name, layer in net.layer_dict.items():
+            if layer.type == "Split" and not isinstance(layer, Split):
+                raise RelayError(
+                    f"layer {name!r}: one BackwardFromTo for each range needs the Split of "
+                    "relaybp.layers, and the net was built before that was registered; call "
+                    "relaybp.engines.load() first, or let the flows run fused"
+                )
+        return backward.Ranges(net, flows)
+
+    def check_repeated(self, graph: Graph, flows: list, what: str) -> None:
+        pass
+
+    def freeze(self, solver: Any, names: set[str], source: str) -> None:
+        net = solver.net
+        chosen = [net.layer_dict[name] for name in names]
+        still = {self.address(blob) for layer in chosen for blob in layer.blobs}
+        for record in net.learnable:
+            if self.address(record.blob) in still:
+                record.lr_mult = 0
+        for layer in chosen:
+            layer.param_propagate_down = [False] * len(layer.blobs)
+
+    def keep_values(self, net: Any, blobs: bool, diffs: bool) -> None:
+        net.keep_blobs, net.keep_diffs = blobs, diffs
+
+    def address(self, blob: Any) -> int:
+        return blob.tensor.data_ptr()
+
+    def scale_diff(self, blob: Any, factor: float) -> None:
+        blob.diff_tensor.mul_(factor)
+
+
+class NativeStep(Step):
+    """An update of the records that a flow's layers use."""
+
+    def __init__(self, engine: Native, solver: Any, flow: Flow, own_momentum: bool):
+        self.solver, self.loss, self.own_momentum = solver, flow.loss, own_momentum
+        users = {
+            engine.address(blob): layers
+            for blob, layers in Graph(solver.net).parameters(engine.address)
+        }
+        chosen = [
+            index
+            for index, record in enumerate(solver.net.learnable)
+            if record.lr_mult and flow.layers.intersection(users[engine.address(record.blob)])
+        ]
+        self.learnable = [solver.net.learnable[index] for index in chosen]
+        self.history = (
+            solver.new_history(self.learnable)
+            if own_momentum
+            else [[kept[index] for index in chosen] for kept in solver.history]
+        )
+
+    def __call__(self, factor: float) -> None:
+        self.solver.update(self.learnable, self.history, factor)
+
+    def save(self, path: str) -> None:
+        arrays = [kept.cpu().numpy() for kept_list in self.history for kept in kept_list]
+        weights.write_state(path, self.solver.iter, "", 0, arrays)
+
+    def restore(self, path: str) -> None:
+        saved = weights.read_state(path).history
+        mine = [kept for kept_list in self.history for kept in kept_list]
+        if [array.size for array in saved] != [kept.numel() for kept in mine]:
+            raise RelayError(
+                f"{path}: its {len(saved)} history blobs do not fit the {len(mine)} "
+                f"of the flow of {self.loss!r}: another net, relay file or solver"
+            )
+        for kept, array in zip(mine, saved):
+            kept.copy_(torch.from_numpy(array.reshape(tuple(kept.shape))))
+
+
+def _gpu(properties: Any) -> str:
+    """One GPU in words."""
+    return (
+        f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, "
+        f"compute capability {properties.major}.{properties.minor}"
+    )
