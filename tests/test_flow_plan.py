@@ -97,7 +97,7 @@ def test_one_sweep_is_the_sum_of_its_ranges(seed):
     net = caffe.Net(param, caffe.TRAIN)
     net.blobs["data"].data[...] = random.randn(*net.blobs["data"].shape)
     net.blobs["label"].data[...] = random.randint(0, 4, 2)
-    planned = flows.plan(net, parse_relay(relay), set())
+    planned = flows.plan(net, parse_relay(relay), net.param)
     expected = gradients(net, backward.Ranges(net, planned))
     net.keep_blobs = net.keep_diffs = False
     found = gradients(net, backward.Fused(net, planned))

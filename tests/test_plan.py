@@ -39,10 +39,7 @@ def trunk_of(param):
 
 
 def planned(graph, text):
-    norms = [
-        name for name, kind in zip(graph.names, graph.types, strict=True) if kind == "BatchNorm"
-    ]
-    return flows.plan(graph.net, relay_file.parse_relay(text), norms)
+    return flows.plan(graph.net, relay_file.parse_relay(text), graph.net.param)
 
 
 def model_plan(name):

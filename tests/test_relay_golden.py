@@ -13,6 +13,8 @@ import caffe
 import relay_cases
 from caffe import device
 
+pytestmark = pytest.mark.usefixtures("project_layers")
+
 TOLERANCE = 1e-4  # relative to the layer's largest gradient
 
 
