@@ -9,6 +9,7 @@ from 3.12 on reads it.
 """
 
 import os
+from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
@@ -100,6 +101,11 @@ def parse_relay(text, source="relay.prototxt"):
         text_format.Merge(text, relay)
     except text_format.ParseError as error:
         raise RelayError(f"{source}: {error}; {_hint(str(error))}") from None
+    return check_relay(relay, source)
+
+
+def check_relay(relay: Any, source: str) -> Any:
+    """The RelayParameter itself, unless something is wrong with it that shows without a net."""
     problem = next(_problems(relay), None)
     if problem:
         raise RelayError(f"{source}: {problem}")

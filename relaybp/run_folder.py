@@ -132,13 +132,6 @@ def set_test_length(pb, solver, net):
     solver.test_iter[0] = max(1, -(-records // tests[0].data_param.batch_size))
 
 
-def train_only(solver):
-    """No tests and snapshots: what the others of several processes do."""
-    del solver.test_iter[:]
-    solver.test_interval = solver.snapshot = 0
-    solver.snapshot_after_train = False
-
-
 def apply_setting(solver, setting):
     """Set one solver field from "field=value"; a list is given as field=1,2,3."""
     name, equals, value = setting.partition("=")

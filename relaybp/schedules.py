@@ -52,8 +52,17 @@ class Schedule(ABC):
         """Check that the net can be trained so, and make what each iteration needs."""
 
     @abstractmethod
-    def iterate(self, on_loss: Callable[[float], None]) -> None:
-        """One iteration; `on_loss(loss)` is called before the weights change."""
+    def iterate(
+        self, on_loss: Callable[[float], None], on_gradients: Callable[[], None] | None = None
+    ) -> None:
+        """One iteration; `on_loss(loss)` is called before the weights change.
+
+        on_gradients: called before each update, when its gradients are ready.
+        """
+
+    @abstractmethod
+    def backward(self) -> None:
+        """Run the flows after a forward pass: what an update is to use, in the params' diffs."""
 
     @abstractmethod
     def save(self, state: str) -> None:
@@ -73,7 +82,7 @@ class OneStep(Schedule):
 
     def prepare(self, relay, graph, fused):
         self.passes = self.solver.param.iter_size
-        self.run_backward = self.engine.backward(self.net, self.flows_to_run, fused)
+        self.run_flows = self.engine.backward(self.net, self.flows_to_run, fused)
         parameters = graph.parameters(self.engine.address)
         self.factors = weights.joint_factors(graph, parameters, self.flows, relay)
 
@@ -82,7 +91,16 @@ class OneStep(Schedule):
         """The flows that backward runs; None: every loss to the bottom."""
         return self.flows
 
-    def backward(self) -> float:
+    def iterate(self, on_loss, on_gradients=None):
+        on_loss(self._gradients())
+        (on_gradients or _nothing)()
+        self.solver.apply_update()
+
+    def backward(self):
+        self.run_flows()
+        self._finish()
+
+    def _gradients(self):
         """The gradients of an iteration, into the parameters' diffs; its mean loss."""
         self.net.clear_param_diffs()
         loss = 0.0
@@ -90,15 +108,15 @@ class OneStep(Schedule):
             loss = loss + self.engine.forward(self.net)
             if not number:
                 self.after_forward()
-            self.run_backward()
+            self.run_flows()
+        self._finish()
+        return float(loss) / self.passes
+
+    def _finish(self):
+        """Gradients that have been added up, as the update is to use them."""
         self.group.average_gradients(self.net)
         for blob, factor in self.factors:
             self.engine.scale_diff(blob, factor)
-        return float(loss) / self.passes
-
-    def iterate(self, on_loss):
-        on_loss(self.backward())
-        self.solver.apply_update()
 
     def save(self, state):
         """The solver's state is all."""
@@ -164,7 +182,7 @@ class StepPerLoss(Schedule):
     def forward_again(self) -> None:
         """Before the step of the second and every later loss."""
 
-    def iterate(self, on_loss):
+    def iterate(self, on_loss, on_gradients=None):
         on_loss(float(self.engine.forward(self.net)))
         self.after_forward()
         for number, run in enumerate(self.backwards):
@@ -175,8 +193,15 @@ class StepPerLoss(Schedule):
             self.group.average_gradients(self.net)
             for blob, factor in self.own_factors[number]:
                 self.engine.scale_diff(blob, factor)
+            (on_gradients or _nothing)()
             self.steps[number](self._factor(number))
         self.engine.count_iteration(self.solver)
+
+    def backward(self):
+        raise RelayError(
+            f"schedule {self.name} updates after the backward pass of each loss, so that there is "
+            "no one backward pass of an iteration; use step(1)"
+        )
 
     def _factor(self, number):
         """What the step of a loss is multiplied by."""
@@ -289,4 +314,4 @@ def _beside(state, loss):
 
 
 def _nothing():
-    """After the forward pass of a schedule that nobody watches."""
+    """What is called where nobody asked to be."""

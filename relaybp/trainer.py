@@ -1,98 +1,93 @@
-"""The solver driver: forward, one backward range after another, update, test, snapshot."""
+"""A training run: relay's steps up to max_iter, shown, tested, saved and answering signals."""
+
+from __future__ import annotations
 
 import signal
+from typing import TYPE_CHECKING
 
-from caffe_plain.glog import SolverLog
+from .report import NoReport, Report, clock
 
-from .report import clock
+if TYPE_CHECKING:
+    from .relay_solver import RelaySolver
 
 
 class Trainer:
-    """Trains a solver's net up to max_iter, iteration by iteration of a schedule.
+    """Trains up to max_iter: `relay` is what `attach` returned, `report` what the user sees.
 
-    solver: `engine.make_solver`'s; param: its SolverParameter; report: a Report.
     SIGINT takes a snapshot and stops, SIGHUP takes a snapshot, as the caffe command does.
     """
 
-    def __init__(self, solver, param, schedule, report):
-        self.solver, self.param, self.report = solver, param, report
-        self.schedule = schedule
-        self.net = solver.net
-        self.losses = [name for name, weight in self.net.blob_loss_weights.items() if weight]
-        self.images = next(iter(self.net.blobs.values())).shape[0] * param.iter_size
-        self.log = SolverLog(param)
+    def __init__(self, relay: RelaySolver, report: Report | NoReport):
+        self.relay, self.solver, self.report = relay, relay.solver, report
+        self.param, net = self.solver.param, relay.net
+        self.losses = [name for name, weight in net.blob_loss_weights.items() if weight]
+        self.images = next(iter(net.blobs.values())).shape[0] * self.param.iter_size
         self.wanted = set()  # signals that wait to be served
         self.last_test = None
         self.last_state = None
 
-    def train(self):
+    def train(self) -> dict[str, float] | None:
         """Run to max_iter, or to an interrupt; return the last test's {output name: mean}."""
         with _Signals(self.wanted):
-            self.report.start(self.solver.iter)
-            while self.solver.iter < self.param.max_iter:
-                if self._due(self.param.test_interval, self.param.test_initialization):
+            self.report.start(self.relay.iter)
+            while self.relay.iter < self.param.max_iter:
+                if self.relay.test_due:
                     self.test()
                 self.iterate()
-                if self._due(self.param.snapshot, False) or signal.SIGHUP in self.wanted:
+                if self.relay.snapshot_due or signal.SIGHUP in self.wanted:
                     self.wanted.discard(signal.SIGHUP)
                     self.snapshot()
                 if signal.SIGINT in self.wanted:
-                    self.report.say("Interrupted at iteration %d" % self.solver.iter)
+                    self.report.say("Interrupted at iteration %d" % self.relay.iter)
                     break
-        finished = self.solver.iter >= self.param.max_iter
-        saved = (self.last_state or "").endswith(f"_iter_{self.solver.iter}.solverstate")
+        if self.relay.root:
+            self._finish()
+        return self.last_test
+
+    def _finish(self):
+        """The snapshot and the test after the last iteration."""
+        finished = self.relay.iter >= self.param.max_iter
+        saved = (self.last_state or "").endswith(f"_iter_{self.relay.iter}.solverstate")
         if not saved and (self.param.snapshot_after_train or not finished):
             self.snapshot()
         if finished and self.param.test_iter:
             self.test()
-        return self.last_test
 
-    def iterate(self):
-        """One iteration, logged."""
+    def iterate(self) -> None:
+        """One iteration, reported."""
         rate = self.solver.learning_rate()
-        self.schedule.iterate(lambda loss: self.log.iteration(self.solver, loss))
-        values = {name: float(self.net.blobs[name].data) for name in self.losses}
-        self.report.iteration(self.solver.iter, self.images, values, rate)
+        self.relay.iterate()
+        values = {name: float(self.relay.net.blobs[name].data) for name in self.losses}
+        self.report.iteration(self.relay.iter, self.images, values, rate)
 
-    def _due(self, interval, at_start):
-        return interval and self.solver.iter % interval == 0 and (self.solver.iter or at_start)
-
-    def test(self):
-        """Average the outputs of every test net over its test_iter batches."""
-        self.last_test = {}
-        for index, net in enumerate(self.solver.test_nets):
-            self.log.testing(self.solver.iter, index)
-            net.share_with(self.net)
-            means = average_outputs(net, self.param.test_iter[index])
-            self.log.test_outputs(net, means)
-            self.last_test.update((name, float(mean.mean())) for name, mean in means.items())
-        self.report.test(self.solver.iter, self.last_test)
+    def test(self) -> None:
+        """Test, and report the mean of each output."""
+        self.last_test = {
+            name: float(mean.mean())
+            for means in self.relay.test_all()
+            for name, mean in means.items()
+        }
+        self.report.test(self.relay.iter, self.last_test)
         self.report.say(
             "Test at iteration %d: %s"
             % (
-                self.solver.iter,
+                self.relay.iter,
                 ", ".join("{} {:.4f}".format(*item) for item in self.last_test.items()),
             )
         )
         self.report.pause()
 
     @property
-    def images_tested(self):
+    def images_tested(self) -> int:
         """How many images a test of all test nets looks at."""
         return sum(
             batches * next(iter(net.blobs.values())).shape[0]
             for net, batches in zip(self.solver.test_nets, self.param.test_iter)
         )
 
-    def restore(self, path):
-        """Continue from a snapshot."""
-        self.solver.restore(path)
-        self.schedule.restore(path)
-
-    def snapshot(self):
-        """Write the weights and the solver's state."""
-        self.last_state = self.solver.snapshot()
-        self.schedule.save(self.last_state)
+    def snapshot(self) -> None:
+        """Write the weights and the state."""
+        self.last_state = self.relay.snapshot()
         self.report.say(f"Snapshot: {self.last_state}")
         self.report.pause()
 

@@ -21,8 +21,8 @@ from caffe_plain.errors import CaffeError
 from .. import distributed, engines, models, relay_file, run_folder
 from ..errors import RelayError
 from ..probe import Probe
+from ..relay_solver import attach
 from ..report import NoReport, Report
-from ..schedules import make_schedule
 from ..trainer import Trainer, summary, top_errors
 
 DEMO = os.path.join("data", "demo")
@@ -120,14 +120,14 @@ def train(engine, args, device, group):
         if not existed and group.rank == 0:
             shutil.rmtree(run, ignore_errors=True)  # a run that never began leaves nothing
         raise
-    begun, first = time.monotonic(), trainer.solver.iter
+    begun, first = time.monotonic(), trainer.relay.iter
     try:
         means = trainer.train() or {}
         report.say(
             summary(
                 name,
                 time.monotonic() - begun,
-                trainer.solver.iter - first,
+                trainer.relay.iter - first,
                 top_errors(net_param, means),
                 trainer.images_tested,
                 run,
@@ -141,58 +141,53 @@ def set_up(engine, args, device, group, name, run):
     """Everything that can go wrong before the first iteration."""
     if not args.default_allocator:
         engine.keep_freed_memory()
-    path, relay, note = prepare(engine.pb, args, run, group)
-    param = run_folder.read(path, engine.pb.SolverParameter())
+    path, relay_path, note = prepare(engine.pb, args, run, group)
     solver = engine.make_solver(path)
     for weights in args.weights.split(",") if args.weights else []:
         solver.net.copy_from(weights)
     group.same_weights(solver.net)
+    param = solver.param
     net_param = run_folder.read(param.net or param.train_net, engine.pb.NetParameter())
-    if group.rank > 0:
-        run_folder.train_only(param)
     report = Report(run, name, param.max_iter, param.display) if group.rank == 0 else NoReport()
 
-    def watch(schedule):
+    def probe(schedule):
         return Probe(schedule, args.probe, run, report.events)
 
-    schedule = make_schedule(
-        engine,
+    relay = attach(
         solver,
-        relay,
-        not args.no_fuse,
-        args.relay or f"{args.model}'s relay.prototxt",
-        group,
-        watch if args.probe and group.rank == 0 else None,
+        relay_path,
+        fused=not args.no_fuse,
+        group=group,
+        after_forward=probe if args.probe and group.rank == 0 else None,
     )
     if note:
         report.say(note)
-    report.say(
-        f"{name} on {device}{f' x {group.size}' if group.size > 1 else ''}, {schedule.describe()}"
-    )
-    trainer = Trainer(solver, param, schedule, report)
+    places = device + (f" x {group.size}" if group.size > 1 else "")
+    report.say(f"{name} on {places}, {relay.schedule.describe()}")
     if args.snapshot:
-        trainer.restore(args.snapshot)
+        relay.restore(args.snapshot)
     for net in [solver.net, *solver.test_nets]:  # nobody looks inside between iterations
         engine.keep_values(net, args.no_fuse, args.no_fuse or param.snapshot_diff)
-    return trainer, report, net_param
+    return Trainer(relay, report), report, net_param
 
 
 def prepare(pb, args, run, group):
-    """(solver path, RelayParameter or None, a line to say) of what is to be trained.
+    """(solver's path, relay file's path or None, a line to say) of what is to be trained.
 
     The first of several processes writes the files, the others wait for them.
     """
     if args.solver:
-        relay = relay_file.read_relay(args.relay) if args.relay else None
         os.makedirs(run, exist_ok=True)
-        return args.solver, relay, ""
+        return args.solver, args.relay, ""
     folder, method = models.find(args.model)
     if args.relay and method != "RELAY":
         raise RelayError(
             f"--relay {args.relay}: model {args.model} has no flows; name it with _relay"
         )
-    relay_path = args.relay or os.path.join(folder, "relay.prototxt")
-    relay = relay_file.read_relay(relay_path) if method == "RELAY" else None
+    relay_path, relay = None, None
+    if method == "RELAY":
+        relay_path = args.relay or os.path.join(folder, "relay.prototxt")
+        relay = relay_file.read_relay(relay_path)
     profile = args.profile or ("full" if args.data else "short")
     settings, batch, crop, note = list(args.set), args.batch, args.crop, ""
     if profile == "short":
@@ -211,7 +206,7 @@ def prepare(pb, args, run, group):
         if relay:
             run_folder.write(os.path.join(run, "relay.prototxt"), relay)
     group.wait()
-    return os.path.join(run, "solver.prototxt"), relay, note
+    return os.path.join(run, "solver.prototxt"), relay_path, note
 
 
 def short_note(settings, batch, crop, data):

@@ -13,7 +13,7 @@ from ..errors import RelayError
 from ..flows import Flow, frozen
 from ..graph import Graph
 from ..run_folder import read, write
-from .interface import Engine, Step
+from .interface import Engine, Step, check_same
 
 # fields of a SolverParameter
 TRAIN_NETS = ("net", "net_param", "train_net", "train_net_param")
@@ -47,6 +47,16 @@ class Bvlc(Engine):
 
     def make_solver(self, path: str) -> BvlcSolver:
         return BvlcSolver(self.caffe, path)
+
+    def wrap(self, solver: Any, path: str | None) -> BvlcSolver:
+        if isinstance(solver, BvlcSolver):
+            return solver
+        if path is None:
+            raise RelayError(
+                "attach: a solver of an original Caffe does not tell its settings; name its file "
+                'too: attach(solver, relay, param="solver.prototxt")'
+            )
+        return BvlcSolver(self.caffe, path, solver)
 
     def net_param(self, solver: BvlcSolver) -> Any:
         param = solver.param
@@ -135,15 +145,17 @@ class Bvlc(Engine):
 class BvlcSolver:
     """BVLC's solver, with what pycaffe does not tell of it.
 
-    path: its solver.prototxt.
+    path: its solver.prototxt; solver: what pycaffe made of it, by default made here.
     """
 
-    def __init__(self, caffe: Any, path: str):
+    def __init__(self, caffe: Any, path: str, solver: Any = None):
         self.caffe, pb = caffe, caffe.proto.caffe_pb2
         self.param = read(path, pb.SolverParameter())
         if self.param.snapshot_format == pb.SolverParameter.HDF5:
             raise RelayError(f"{path}: on BVLC Caffe the driver needs snapshot_format: BINARYPROTO")
-        self._solver = caffe.get_solver(path)
+        if solver is not None:
+            check_same(solver, self.param, path)
+        self._solver = solver or caffe.get_solver(path)
         self.net, self.test_nets = self._solver.net, self._solver.test_nets
 
     @property

@@ -95,6 +95,10 @@ class Engine(ABC):
         """The solver of a solver.prototxt."""
 
     @abstractmethod
+    def wrap(self, solver: Any, path: str | None) -> Any:
+        """A solver of pycaffe as the driver needs it; path: the solver.prototxt it was made of."""
+
+    @abstractmethod
     def net_param(self, solver: Any) -> Any:
         """The NetParameter of the train net."""
 
@@ -143,3 +147,14 @@ class Engine(ABC):
     @abstractmethod
     def scale_diff(self, blob: Any, factor: float) -> None:
         """Multiply a parameter's gradient."""
+
+
+def check_same(solver: Any, param: Any, path: str) -> None:
+    """Refuse a solver.prototxt that is not the one of which `solver` was made."""
+    for field in ("max_iter", "base_lr", "display"):
+        mine, given = getattr(solver.param, field), getattr(param, field)
+        if mine != given:
+            raise RelayError(
+                f"{path}: {field} is {given:g}, and that of the solver {mine:g}; "
+                "name the solver.prototxt of which the solver was made"
+            )

@@ -14,7 +14,8 @@ from ..errors import RelayError
 from ..flows import Flow
 from ..graph import Graph
 from ..layers.split import Split
-from .interface import Engine, Step
+from ..run_folder import read
+from .interface import Engine, Step, check_same
 
 
 class Native(Engine):
@@ -59,6 +60,11 @@ class Native(Engine):
 
     def make_solver(self, path: str) -> Any:
         return self.caffe.get_solver(path)
+
+    def wrap(self, solver: Any, path: str | None) -> Any:
+        if path:
+            check_same(solver, read(path, self.pb.SolverParameter()), path)
+        return solver
 
     def net_param(self, solver: Any) -> Any:
         return solver.net.param

@@ -1,0 +1,204 @@
+"""A pycaffe solver whose losses each train their own flow of layers, in five lines.
+
+solver = caffe.get_solver("solver.prototxt")
+relay = relaybp.attach(solver, "relay.prototxt")
+relay.step(100)
+print(relay.flows, solver.net.blobs["loss"].data)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Callable
+
+from caffe_plain.glog import SolverLog, show_log
+
+from . import engines
+from .distributed import Alone
+from .engines import Engine
+from .errors import RelayError
+from .flows import Flow
+from .graph import Graph
+from .relay_file import RelayParameter, check_relay, read_relay
+from .schedules import Schedule, Watch, make_schedule
+from .trainer import average_outputs
+
+
+def attach(
+    solver: Any,
+    relay: str | os.PathLike | Mapping[str, str] | RelayParameter | None = None,
+    *,
+    param: str | None = None,
+    fused: bool = True,
+    group: Alone | None = None,
+    after_forward: Watch | None = None,
+) -> RelaySolver:
+    """Let each loss of a solver's net train its own flow of layers.
+
+    solver: what `caffe.get_solver` or `caffe.SGDSolver(...)` makes. relay: the path of a
+    relay.prototxt, a RelayParameter, or the flows themselves, {loss: lowest layer that it trains};
+    None: every loss trains every layer below it. param: the path of the solver.prototxt; an
+    original Caffe needs it, for its solver does not tell its settings. fused: run all flows in one
+    sweep, where the engine can; False: one BackwardFromTo for each range, which needs
+    `relaybp.engines.load()` before the solver is made, so that its net has the modified Split.
+    group: the processes that train together. after_forward: see Schedule.
+
+    Weights that the solver's net has, and a state that it has restored, stay. Raises RelayError
+    where a loss, a layer or a setting does not fit; the error names it and the file.
+    """
+    import caffe
+
+    engine = engines.of(caffe)
+    solver = engine.wrap(solver, param)
+    message, source = _relay_parameter(relay)
+    schedule = make_schedule(engine, solver, message, fused, source, group, after_forward)
+    return RelaySolver(engine, solver, schedule)
+
+
+class RelaySolver:
+    """What `attach` returns: a solver's `step`, `snapshot` and `restore`, run by a schedule.
+
+    solver: the solver (its own `step` would train every layer by every loss); net: its train net.
+    """
+
+    def __init__(self, engine: Engine, solver: Any, schedule: Schedule):
+        self.engine, self.solver, self.schedule = engine, solver, schedule
+        self.net = solver.net
+        self.root = schedule.group.rank == 0  # of several processes, it tests, logs and saves
+        self.log = SolverLog(solver.param, quiet=not self.root)
+        self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
+
+    @property
+    def iter(self) -> int:
+        """How many iterations the weights have had."""
+        return self.solver.iter
+
+    @property
+    def flows(self) -> Flows:
+        """The flows: which loss trains which layers."""
+        return Flows(self.schedule.flows, Graph(self.net))
+
+    def step(self, iterations: int) -> None:
+        """Run `iterations` iterations, with the tests, log lines and snapshots of the solver."""
+        show_log()
+        self.log.begin(self.iter)
+        for _ in range(iterations):
+            if self.test_due:
+                self.test_all()
+            self.iterate()
+            if self.snapshot_due:
+                self.snapshot()
+
+    def iterate(self) -> None:
+        """One iteration by itself: forward, backward through each flow, update."""
+        for on_start, _ in self._callbacks:
+            on_start()
+        self.schedule.iterate(self._on_loss, self._on_gradients)
+
+    def backward(self) -> None:
+        """Backward through every flow, after a forward pass, for an update of one's own:
+
+            net.clear_param_diffs(); net.forward(); relay.backward(); solver.apply_update()
+
+        PAIR_WISE and MULTI_WAY, which update after each loss, refuse it.
+        """
+        self.schedule.backward()
+
+    def add_callback(
+        self, on_start: Callable[[], None], on_gradients_ready: Callable[[], None]
+    ) -> None:
+        """Call both, without arguments, in every iteration: at its start, before each update."""
+        self._callbacks.append((on_start, on_gradients_ready))
+
+    def _on_loss(self, loss):
+        self.solver.observe_loss(loss)
+        self.log.iteration(self.solver, loss)
+
+    def _on_gradients(self):
+        for _, on_gradients_ready in self._callbacks:
+            on_gradients_ready()
+
+    # ---- tests and snapshots -----------------------------------------------------------------
+
+    @property
+    def test_due(self) -> bool:
+        """Whether the solver's settings ask for a test before the next iteration."""
+        return self._due(self.solver.param.test_interval) and (
+            self.iter > 0 or self.solver.param.test_initialization
+        )
+
+    @property
+    def snapshot_due(self) -> bool:
+        """Whether the solver's settings ask for a snapshot after the last iteration."""
+        return self._due(self.solver.param.snapshot)
+
+    def _due(self, interval):
+        return self.root and interval > 0 and self.iter % interval == 0
+
+    def test_all(self) -> list[dict[str, Any]]:
+        """Run every test net; for each {output name: mean array over its test_iter batches}."""
+        found = []
+        for index, net in enumerate(self.solver.test_nets):
+            self.log.testing(self.iter, index)
+            net.share_with(self.net)
+            found.append(average_outputs(net, self.solver.param.test_iter[index]))
+            self.log.test_outputs(net, found[-1])
+        return found
+
+    def snapshot(self) -> str:
+        """Write the weights and the state, as the solver does; return the path of the state.
+
+        Beside it lies PREFIX_iter_N.LOSS.solverstate for each loss with a momentum of its own.
+        """
+        state = self.solver.snapshot()
+        self.schedule.save(state)
+        return state
+
+    def restore(self, path: str) -> None:
+        """Continue from a .solverstate."""
+        self.solver.restore(path)
+        self.schedule.restore(path)
+
+
+class Flows(tuple):
+    """Flows that print as a table: each loss, the layers that it trains, and how many."""
+
+    def __new__(cls, flows: list[Flow], graph: Graph) -> Flows:
+        self = super().__new__(cls, flows)
+        self.graph = graph
+        return self
+
+    def __repr__(self) -> str:
+        rows = [self._row(flow) for flow in self]
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        return "\n".join(
+            "{:<{}}  from {:<{}} down to {:<{}}  {} layers, {} with weights".format(
+                *(part for pair in zip(row, widths) for part in pair), *row[3:]
+            )
+            for row in rows
+        )
+
+    def _row(self, flow):
+        """(loss, its highest layer, its lowest, how many layers, how many with weights)."""
+        layers = sorted(index for index in flow.layers if self.graph.types[index] != "Split")
+        learning = [index for index in layers if len(self.graph.layers[index].blobs)]
+        names = self.graph.names
+        return flow.loss, names[layers[-1]], names[layers[0]], len(layers), len(learning)
+
+
+def _relay_parameter(relay):
+    """(RelayParameter or None, what names it in errors) of what `attach` was given."""
+    if relay is None:
+        return None, "attach"
+    if isinstance(relay, (str, os.PathLike)):
+        return read_relay(os.fspath(relay)), os.fspath(relay)
+    if isinstance(relay, Mapping):
+        flows = [{"loss": loss, "to": to} for loss, to in relay.items()]
+        relay = RelayParameter(flow=flows)
+    if not isinstance(relay, RelayParameter):
+        raise RelayError(
+            f"attach: relay is a {type(relay).__name__}; expected the path of a relay.prototxt, a "
+            "RelayParameter, or the flows as {loss: lowest layer that it trains}"
+        )
+    return check_relay(relay, "attach"), "attach"
