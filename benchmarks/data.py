@@ -25,10 +25,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from relaybp.data_prep.datum_db import DatumDB, encoded_datum, raw_datum
-from relaybp.layers import native
 
 from benchmarks.data_peers import PEERS
+from relaybp.data_prep.datum_db import DatumDB, encoded_datum, raw_datum
+from relaybp.layers import native
 
 ROOT = Path(__file__).resolve().parents[1]
 HEIGHT, WIDTH = 256, 341

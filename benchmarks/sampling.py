@@ -18,6 +18,7 @@ from pathlib import Path
 
 import lmdb
 import numpy as np
+
 from relaybp.layers.class_aware import ClassAware
 from relaybp.layers.record_index import read_index
 

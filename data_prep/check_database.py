@@ -18,6 +18,7 @@ from pathlib import Path
 
 import lmdb
 import numpy as np
+
 from relaybp.data_prep.check_records import check_run
 from relaybp.data_prep.datum_db import CHECKSUMS
 from relaybp.data_prep.errors import PrepError, run

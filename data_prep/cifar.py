@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+
 from relaybp.data_prep.archives import is_archive, unpacked
 from relaybp.data_prep.errors import PrepError, run
 from relaybp.data_prep.flags import FlagParser

@@ -11,13 +11,13 @@ import sys
 from itertools import islice
 
 import numpy as np
+
+from caffe.files.datum import decode_datum
 from relaybp.data_prep.compute_image_mean import read_records
 from relaybp.data_prep.datum_db import write_atomically
 from relaybp.data_prep.errors import PrepError, run
 from relaybp.data_prep.flags import FlagParser
 from relaybp.data_prep.workers import default_workers, thread_map
-
-from caffe.files.datum import decode_datum
 
 
 def parser():

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import lmdb
 import numpy as np
+
+from caffe.files.datum import decode_datum
+from caffe.proto import caffe_pb2
 from relaybp.data_prep.datum_db import write_atomically
 from relaybp.data_prep.errors import PrepError, run
 from relaybp.data_prep.flags import FlagParser
 from relaybp.data_prep.workers import default_workers, thread_map
-
-from caffe.files.datum import decode_datum
-from caffe.proto import caffe_pb2
 
 
 def parser():

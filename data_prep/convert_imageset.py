@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+
 from relaybp.data_prep.errors import PrepError, run, some
 from relaybp.data_prep.flags import FlagParser
 from relaybp.data_prep.image_list import ImageList

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import lmdb
 import numpy as np
+
+from caffe.proto import caffe_pb2
 from relaybp.data_prep.errors import PrepError
 from relaybp.layers import record_index
 from relaybp.layers.datum import read_datum
-
-from caffe.proto import caffe_pb2
 
 INITIAL_MAP_BYTES = 1 << 28  # address space, not disk; doubled whenever it is full
 LARGEST_KEY_BYTES = 511  # LMDB's own limit

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
 from relaybp.data_prep.brushes import SIZE
 from relaybp.data_prep.errors import PrepError, run
 from relaybp.data_prep.flags import FlagParser

@@ -5,6 +5,7 @@ import re
 from array import array
 
 import numpy as np
+
 from relaybp.data_prep.errors import PrepError, some
 
 _LABEL = re.compile(rb"[+-]?[0-9]+")

@@ -13,6 +13,7 @@ import os
 import sys
 
 import numpy as np
+
 from relaybp.data_prep.errors import PrepError, run, some
 from relaybp.data_prep.flags import FlagParser
 from relaybp.data_prep.folders import complete_folder

@@ -2,6 +2,7 @@
 
 import h5py
 import numpy as np
+
 from relaybp.data_prep.errors import PrepError
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import lmdb
 import numpy as np
+
+from caffe.files.datum import decode_datum
 from relaybp.data_prep.datum_db import DatumDB, read_skips
 from relaybp.data_prep.errors import PrepError, run
 from relaybp.data_prep.flags import FlagParser
 from relaybp.data_prep.shards import find_shards
-
-from caffe.files.datum import decode_datum
 
 
 def parser():

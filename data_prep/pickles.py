@@ -7,6 +7,7 @@ an array are allowed here.
 import pickle
 
 import numpy as np
+
 from relaybp.data_prep.errors import PrepError
 
 _ARRAY = np.empty(0).__reduce__()[0]  # numpy's _reconstruct: its module depends on the version

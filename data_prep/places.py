@@ -14,6 +14,7 @@ import sys
 from collections import namedtuple
 
 import numpy as np
+
 from relaybp.data_prep.errors import PrepError, run, some
 from relaybp.data_prep.flags import FlagParser
 from relaybp.data_prep.folders import complete_folder

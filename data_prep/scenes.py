@@ -6,6 +6,7 @@ so that colour alone does not tell them apart.
 
 import cv2
 import numpy as np
+
 from relaybp.data_prep.brushes import (
     CANVAS,
     any_color,

@@ -4,6 +4,7 @@ from itertools import count
 
 import cv2
 import numpy as np
+
 from relaybp.data_prep.compute_image_mean import mean_of, write_mean
 from relaybp.data_prep.datum_db import DatumDB, raw_datum
 from relaybp.data_prep.folders import complete_folder

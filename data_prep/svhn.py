@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
 from relaybp.data_prep.errors import PrepError, run
 from relaybp.data_prep.flags import FlagParser
 from relaybp.data_prep.matlab import read_matlab

@@ -14,6 +14,8 @@ import sys
 import tempfile
 import weakref
 
+import relaybp
+
 from .errors import SceneError
 from .scene_worker import RESULT, TASK, Slots
 
@@ -27,7 +29,7 @@ _ENVIRONMENT = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
 }
-_REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_PATH = os.path.dirname(os.path.dirname(os.path.abspath(relaybp.__file__)))  # of the package
 
 
 class Pool:
@@ -109,7 +111,7 @@ def _start(ends, settings):
     if not sys.executable:
         raise SceneError("no Python to start the worker processes with: sys.executable is empty")
     environment = dict(os.environ, **_ENVIRONMENT)
-    path = [_REPOSITORY, environment.get("PYTHONPATH", "")]
+    path = [_PATH, environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     return subprocess.Popen(
         [

@@ -2,7 +2,7 @@
 
 import os
 
-from .engines import REPOSITORY
+from . import prototxt
 from .errors import RelayError, nearest
 
 METHODS = {"_relay": "RELAY", "_multiloss": "JOINT", "": "STANDARD"}
@@ -10,7 +10,7 @@ METHODS = {"_relay": "RELAY", "_multiloss": "JOINT", "": "STANDARD"}
 
 def find(name, root=None):
     """(folder, method) of a model name; the suffix picks the method, the folder is shared."""
-    root = root or os.path.join(REPOSITORY, "prototxt")
+    root = root or os.path.dirname(prototxt.__file__)
     suffix = next(s for s in METHODS if name.endswith(s))
     base = name[: len(name) - len(suffix)]
     for folder in (base, base + "_relay"):
@@ -22,7 +22,7 @@ def find(name, root=None):
 
 def names(root=None):
     """Every model name, with each method it has."""
-    root = root or os.path.join(REPOSITORY, "prototxt")
+    root = root or os.path.dirname(prototxt.__file__)
     found = []
     for folder in sorted(os.listdir(root)):
         path = os.path.join(root, folder)

@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import lmdb
 import numpy as np
-from relaybp.data_prep import convert_imageset
 
+from relaybp.data_prep import convert_imageset
 from tests.oracle import record_data_prep as cases
 
 ROOT = Path(__file__).resolve().parents[1]

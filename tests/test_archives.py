@@ -7,12 +7,12 @@ import cv2
 import h5py
 import numpy as np
 import pytest
+
+from caffe.files.datum import decode_datum, parse_datum
 from relaybp.data_prep import cifar, imagenet, places, svhn
 from relaybp.data_prep.archives import members, unpacked
 from relaybp.data_prep.errors import PrepError
 from relaybp.data_prep.pickles import read_pickle
-
-from caffe.files.datum import decode_datum, parse_datum
 from tests import archive_cases as cases
 from tests.data_images import convert, golden_records, records
 from tests.oracle.record_data_prep import cifar_rows

@@ -6,14 +6,14 @@ import cv2
 import lmdb
 import numpy as np
 import pytest
+
+from caffe.proto import caffe_pb2
 from relaybp.data_prep import check_database, compute_image_mean
 from relaybp.data_prep.check_records import check_record
 from relaybp.data_prep.datum_db import DatumDB, encoded_datum, key_of, raw_datum
 from relaybp.data_prep.errors import PrepError
 from relaybp.layers.images import open_image
 from relaybp.layers.record_index import FILE
-
-from caffe.proto import caffe_pb2
 from tests.data_images import records
 
 COUNT, CLASSES = 150, 4  # more than one run of records

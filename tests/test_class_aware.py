@@ -4,9 +4,9 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from relaybp.layers.class_aware import ClassAware, KeyOrder, ShuffledOrder
 
 from benchmarks.sampling import places2_labels
+from relaybp.layers.class_aware import ClassAware, KeyOrder, ShuffledOrder
 
 PLACES2_CLASSES = 401
 

@@ -19,11 +19,11 @@ import pytest
 import caffe
 import command_cases
 from caffe.command import (
-    brew,
     classification,
     device_query,
     draw_net,
     extract_features,
+    main,
     parse_log,
     summarize,
     upgrade,
@@ -33,11 +33,12 @@ from caffe.command.signals import Signals
 from caffe.files.text import parse_text, read_net
 from caffe.proto import caffe_pb2
 from caffe_plain import glog
+from caffe_plain.version import VERSION
 
 GOLDEN = Path(__file__).parent / "golden"
 RECORDED = json.loads((GOLDEN / "command.json").read_text())
 PROGRAMS = {
-    "caffe": brew.main,
+    "caffe": main.main,
     "classification": classification.main,
     "extract_features": extract_features.main,
 }
@@ -119,7 +120,7 @@ def test_extracted_features_are_bvlcs(folder):
     ],
 )
 def test_flags_take_one_dash_or_two(words):
-    options = brew.parser().parse_args(words)
+    options = main.parser().parse_args(words)
     assert (options.command, options.solver, options.gpu, options.level) == ("train", "s", "0", 2)
 
 
@@ -140,7 +141,7 @@ def test_glogs_flags_say_where_the_log_goes(
 ):
     monkeypatch.chdir(folder)
     words = [word.replace("LOGS", str(tmp_path)) for word in words]
-    assert brew.main([*words, "time", "-model=net.prototxt", "-iterations=1"]) == 0
+    assert main.main([*words, "time", "-model=net.prototxt", "-iterations=1"]) == 0
     line = "Testing for 1 iterations."
     assert (line in capfd.readouterr().err) == on_stderr
     logged = tmp_path / "caffe.INFO"  # points to the newest one
@@ -149,9 +150,9 @@ def test_glogs_flags_say_where_the_log_goes(
 
 def test_version(capsys):
     with pytest.raises(SystemExit) as ended:
-        brew.main(["-version"])
+        main.main(["-version"])
     assert ended.value.code == 0
-    assert capsys.readouterr().out == "caffe version 1.0.0\n"
+    assert capsys.readouterr().out == f"caffe version 1.0.0, project version {VERSION}\n"
 
 
 ERRORS = [
@@ -179,7 +180,7 @@ ERRORS = [
 @pytest.mark.parametrize(("words", "message"), ERRORS, ids=[" ".join(e[0]) for e in ERRORS])
 def test_errors_are_one_fatal_line(folder, monkeypatch, capfd, words, message):
     monkeypatch.chdir(folder)
-    assert brew.main(words) == 1
+    assert main.main(words) == 1
     (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("F")]
     assert message in line
 
@@ -187,13 +188,13 @@ def test_errors_are_one_fatal_line(folder, monkeypatch, capfd, words, message):
 @pytest.mark.parametrize("words", [["train", "-bogus"], ["bogus"], ["test", "-iterations", "x"]])
 def test_bad_command_lines_end_with_status_1(capsys, words):
     with pytest.raises(SystemExit) as caught:
-        brew.main(words)
+        main.main(words)
     assert caught.value.code == 1
     assert "caffe: error:" in capsys.readouterr().err
 
 
 def test_settings_and_stages_reach_the_solver(folder, monkeypatch):
-    options = brew.parser().parse_args(
+    options = main.parser().parse_args(
         [
             "train",
             "-solver",
@@ -236,7 +237,7 @@ def test_device_query_names_the_properties(monkeypatch, caplog):
     monkeypatch.setattr("caffe.device.gpu_count", lambda: 1)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     caplog.set_level(logging.INFO, "caffe")
-    device_query.device_query(brew.parser().parse_args(["device_query", "-gpu", "all"]))
+    device_query.device_query(main.parser().parse_args(["device_query", "-gpu", "all"]))
     assert "Name:                           name" in [r.getMessage() for r in caplog.records]
 
 
@@ -458,7 +459,7 @@ def test_parse_log_refuses_what_is_no_log(tmp_path, caplog):
 
 def test_parse_log_reads_this_commands_log(folder, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(folder)
-    brew.main(command_cases.COMMANDS["train"][1:])
+    main.main(command_cases.COMMANDS["train"][1:])
     (tmp_path / "log").write_text(capfd.readouterr().err)
     assert parse_log.main([str(tmp_path / "log"), str(tmp_path)]) == 0
     rows = list(csv.DictReader((tmp_path / "log.train").read_text().splitlines()))

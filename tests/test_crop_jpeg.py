@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+
 from relaybp.layers import images
 from relaybp.layers.native import jpeg
 from relaybp.layers.scene_message import parse_options

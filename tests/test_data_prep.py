@@ -9,12 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
+from caffe.files.datum import decode_datum, parse_datum
 from relaybp.data_prep import convert_imageset, datum_db, image_list
 from relaybp.data_prep.errors import PrepError
 from relaybp.data_prep.images import Options, read_image
 from relaybp.data_prep.workers import process_map, thread_map
-
-from caffe.files.datum import decode_datum, parse_datum
 from tests.data_images import (
     SIDE_FILES,
     convert,

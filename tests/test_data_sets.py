@@ -6,15 +6,15 @@ from functools import partial
 import cv2
 import numpy as np
 import pytest
+
+from caffe.files.datum import decode_datum, parse_datum
+from caffe.io import blobproto_to_array
+from caffe.proto import caffe_pb2
 from relaybp.data_prep import color_pca, compute_image_mean, demo_scenes, make_list
 from relaybp.data_prep.datum_db import DatumDB, encoded_datum, raw_datum
 from relaybp.data_prep.errors import PrepError
 from relaybp.data_prep.folders import complete_folder
 from relaybp.layers import finish
-
-from caffe.files.datum import decode_datum, parse_datum
-from caffe.io import blobproto_to_array
-from caffe.proto import caffe_pb2
 from tests.data_images import convert, golden, records, write_images
 from tests.oracle import record_data_prep as cases
 

@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+
+from caffe.io import array_to_blobproto
 from relaybp.layers import finish, native
 from relaybp.layers.native import build, jpeg
 from relaybp.layers.native.finish import open_finish
 from relaybp.layers.scene_message import parse_options
 from relaybp.layers.windows import Cutter
-
-from caffe.io import array_to_blobproto
 
 needs_libraries = pytest.mark.skipif(
     any(native.load(name) is None for name in native.LINKED),

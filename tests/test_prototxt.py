@@ -7,10 +7,10 @@ from math import prod
 import cv2
 import pytest
 from google.protobuf import text_format
-from relaybp.prototxt import count, generate
 
 import caffe
 from caffe.proto import caffe_pb2
+from relaybp.prototxt import count, generate
 from relaybp.relay_file import read_relay
 
 TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST

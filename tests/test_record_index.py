@@ -5,13 +5,13 @@ import shutil
 import lmdb
 import numpy as np
 import pytest
+
+from caffe.proto import caffe_pb2
 from relaybp.data_prep.datum_db import DatumDB, key_of, raw_datum
 from relaybp.layers import record_index
 from relaybp.layers.datum import read_datum
 from relaybp.layers.errors import SceneError
 from relaybp.layers.record_index import FILE, key_beginning, open_lmdb, read_index
-
-from caffe.proto import caffe_pb2
 
 
 def write_lmdb(path, records):

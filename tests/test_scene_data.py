@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from relaybp.layers import draws
-from relaybp.layers.errors import SceneError
-from relaybp.layers.scene_message import FIELDS, parse_options
-from relaybp.layers.windows import Cutter
 
 import caffe
 import data_cases
 from caffe import device
 from caffe.proto import caffe_pb2
+from relaybp.layers import draws
+from relaybp.layers.errors import SceneError
+from relaybp.layers.scene_message import FIELDS, parse_options
+from relaybp.layers.windows import Cutter
 from scene_cases import forwards, label, layer, make_net, picture, raw_lmdb
 
 ROOT = Path(__file__).resolve().parents[1]

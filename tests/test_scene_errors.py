@@ -10,12 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from relaybp.layers import images, scene_pool
-from relaybp.layers.errors import SceneError
-from relaybp.layers.images import jpeg_size
 
 import caffe
 from caffe.proto import caffe_pb2
+from relaybp.layers import images, scene_pool
+from relaybp.layers.errors import SceneError
+from relaybp.layers.images import jpeg_size
 from scene_cases import encoded, forwards, label, layer, make_net, picture, raw, write_lmdb
 
 ROOT = Path(__file__).resolve().parents[1]

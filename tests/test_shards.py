@@ -5,10 +5,10 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+
 from relaybp.data_prep import convert_imageset, merge_shards
 from relaybp.data_prep.errors import PrepError
 from relaybp.data_prep.shards import Shard
-
 from tests.data_images import SIDE_FILES, convert, kill_while_writing, many_images, records, script
 
 FLAGS = ["-shuffle", "--skip_bad"]

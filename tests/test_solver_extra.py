@@ -8,7 +8,7 @@ import torch
 
 import caffe
 import solver_cases
-from caffe.command import brew, train
+from caffe.command import main, train
 from caffe.files.text import parse_text
 from caffe.proto import caffe_pb2, extra_pb2
 
@@ -156,7 +156,7 @@ def test_smoothing_is_for_the_training_net_and_for_all_losses_without_a_name():
 def test_the_command_takes_the_file(tmp_path):
     (tmp_path / "extra.prototxt").write_text("rampup_interval: 4")
     solver_cases.make_solver(SETTINGS, str(tmp_path))
-    options = brew.parser().parse_args(
+    options = main.parser().parse_args(
         [
             "train",
             "-solver",

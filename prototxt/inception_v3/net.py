@@ -3,11 +3,10 @@
 python -m relaybp.prototxt.generate inception_v3
 """
 
+from caffe.net_spec import layers as L
 from relaybp.prototxt import settings
 from relaybp.prototxt.model import Model
 from relaybp.prototxt.parts import conv_bn_relu, fc, pool
-
-from caffe.net_spec import layers as L
 
 ABOUT = (
     """

@@ -3,10 +3,9 @@
 python -m relaybp.prototxt.generate model_b
 """
 
+from caffe.net_spec import layers as L
 from relaybp.prototxt import parts, settings
 from relaybp.prototxt.model import Model
-
-from caffe.net_spec import layers as L
 
 STAGES = ((2, 64), (3, 128), (4, 128))  # (number, k of its four inception modules)
 

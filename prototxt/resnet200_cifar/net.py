@@ -5,11 +5,10 @@ python -m relaybp.prototxt.generate resnet200_cifar
 
 from functools import partial
 
+from caffe.net_spec import layers as L
 from relaybp.prototxt import cifar, very_deep
 from relaybp.prototxt.model import Model
 from relaybp.prototxt.preact import preact_resnet, top
-
-from caffe.net_spec import layers as L
 
 HUNG, FLOWS = very_deep.relay((33, 33, 33), overlap=8)
 

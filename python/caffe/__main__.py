@@ -2,7 +2,7 @@
 
 import sys
 
-from .command.brew import main
+from .command.main import main
 
 if __name__ == "__main__":  # and not in the processes that training starts
     sys.exit(main())

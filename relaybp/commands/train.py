@@ -95,7 +95,10 @@ def main():
                 "torch.distributed.run",
                 "--standalone",
                 f"--nproc_per_node={len(gpus)}",
-                *sys.argv,
+                "-m",
+                "relaybp",
+                "train",
+                *sys.argv[1:],
             ],
         )
     try:

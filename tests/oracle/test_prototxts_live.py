@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from relaybp.prototxt import generate
 
 ROOT = Path(__file__).resolve().parents[2]

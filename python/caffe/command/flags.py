@@ -6,6 +6,7 @@ import sys
 
 from caffe_plain.errors import CaffeError
 from caffe_plain.glog import init_log, log_to_folder, say
+from caffe_plain.version import CAFFE_VERSION, VERSION
 
 from .. import device
 
@@ -42,8 +43,8 @@ class FlagParser(argparse.ArgumentParser):
             "-version",
             "--version",
             action="version",
-            version=f"{name} version 1.0.0",
-            help="show the version, Caffe's",
+            version=f"{name} version {CAFFE_VERSION}, project version {VERSION}",
+            help="show the versions, Caffe's and the project's",
         )
         self.flag("log_dir", "", "also write the log to a file in this folder")
         self.flag("minloglevel", None, "log 0 all, 1 warnings, 2 errors, 3 fatal errors", type=int)

@@ -1,0 +1,70 @@
+"""The `relay` command, also `python -m relaybp`: each subcommand is a module in commands/."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from caffe_plain.version import CAFFE_VERSION, VERSION
+
+COMMANDS = {
+    "train": "train a model by name, or any solver, with or without a relay file",
+    "evaluate": "test runs: a single crop, or every position at several scales",
+    "plan": "show what each loss trains and what that costs, or propose losses",
+    "plot": "plot the losses, errors and probes of runs",
+    "models": "list the models that --model can name",
+    "table": "print what runs were measured to reach, as a table",
+    "build-info": "say which devices and libraries the engine sees",
+    "export-onnx": "export a deploy net with its weights as ONNX",
+    "import-torch": "turn a torchvision state dict into a Caffe model",
+}
+EXTRAS = {"matplotlib": "plot", "onnx": "onnx"}  # packages that only some subcommands need
+
+
+def usage() -> str:
+    """What `relay --help` prints."""
+    lines = [f"  {name:<13} {what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: relay COMMAND ...",
+            "",
+            "Caffe models with Relay Backpropagation.",
+            "",
+            *lines,
+            "",
+            "`relay COMMAND --help` lists the arguments of one; `relay --version` the versions.",
+        ]
+    )
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run one subcommand with the arguments that follow its name."""
+    words = sys.argv[1:] if args is None else args
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())
+    elif words[0] == "--version":
+        print(f"relay {VERSION} (caffe {CAFFE_VERSION})")
+    elif words[0] not in COMMANDS:
+        sys.exit(f"relay: {words[0]!r} is no command; expected one of: {', '.join(COMMANDS)}")
+    else:
+        run(words[0], words[1:])
+
+
+def run(name: str, words: list[str]) -> None:
+    """Run commands/NAME as its script in tools/ does; it reads its arguments from sys.argv."""
+    sys.argv[:] = [f"relay {name}", *words]
+    module = f"relaybp.commands.{name.replace('-', '_')}"
+    try:
+        command = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        sys.exit(
+            f"relay {name}: needs the package {error.name}: "
+            f"pip install 'caffe-relay[{EXTRAS[error.name]}]'"
+        )
+    command.main()
+
+
+if __name__ == "__main__":
+    main()
