@@ -9,7 +9,6 @@ whose class has no name. The exit status is 1 if there is any such, or if the si
 than the records. A database that others made has none of these; its records are checked alone.
 """
 
-import sys
 from collections import Counter, namedtuple
 from contextlib import closing
 from functools import partial
@@ -19,13 +18,13 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
+from caffe_plain.database import open_database
+from caffe_plain.flags import FlagParser
 from relaybp.data_prep.check_records import check_run
 from relaybp.data_prep.datum_db import CHECKSUMS
 from relaybp.data_prep.errors import PrepError, run
-from relaybp.data_prep.flags import FlagParser
 from relaybp.data_prep.workers import default_workers, process_map
 from relaybp.layers import record_index
-from relaybp.layers.errors import SceneError
 
 _RUN = 64  # records that a worker is asked for at a time
 
@@ -103,13 +102,11 @@ def _array(path):
 def check(db, workers=1, bad=lambda key, reason: None):
     """The Report of a database; calls bad(key, reason) for each bad record."""
     db = Path(db)
-    if not db.exists() and Path(f"{db}.partial").exists():
-        raise PrepError(f"{db} is not complete yet: give the same convert_imageset command again")
     try:
-        with closing(record_index.open_lmdb(str(db))) as environment:
+        with closing(open_database(db)) as environment:
             runs = process_map(partial(check_run, str(db)), _runs(environment), workers)
             return _gather(runs, SideFiles(db), bad, environment.stat()["entries"])
-    except (SceneError, lmdb.Error) as error:
+    except lmdb.Error as error:
         raise PrepError(f"{db} cannot be read: {error}") from error
 
 
@@ -154,7 +151,7 @@ def _sizes(shapes):
 
 
 def main(args=None):
-    options = parser().parse_args(sys.argv[1:] if args is None else args)
+    options = parser().parse_args(args)
     report = check(
         options.db,
         options.workers,

@@ -4,10 +4,10 @@ import zlib
 from collections import namedtuple
 from functools import lru_cache
 
+from caffe_plain.database import open_database
 from relaybp.data_prep.images import check_image
 from relaybp.layers.datum import raw_shape, read_datum
 from relaybp.layers.images import open_image
-from relaybp.layers.record_index import open_lmdb
 
 # label: None where there is no telling; shape: (C, H, W), or None; reason: what is wrong, or None
 Checked = namedtuple("Checked", "key label checksum shape reason")
@@ -67,4 +67,4 @@ def _refused(data):
 
 @lru_cache(1)
 def _environment(source):
-    return open_lmdb(source)
+    return open_database(source, readahead=False)

@@ -13,16 +13,15 @@ records are those of Caffe's convert_cifar_data: 3 x 32 x 32 pixels in RGB order
 them (convert_imageset stores BGR), in the order of the files. Both versions give the same.
 """
 
-import sys
 from collections import namedtuple
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from caffe_plain.flags import FlagParser
 from relaybp.data_prep.archives import is_archive, unpacked
 from relaybp.data_prep.errors import PrepError, run
-from relaybp.data_prep.flags import FlagParser
 from relaybp.data_prep.pickles import read_pickle
 from relaybp.data_prep.small_images import write_set
 
@@ -44,7 +43,9 @@ def parser():
     )
     flags.add_argument("out", metavar="OUT", help="folder to make")
     flags.flag("lmdb", False, "write LMDBs instead of images")
-    flags.flag("labels", "fine", "CIFAR-100's 100 fine or 20 coarse labels", ("fine", "coarse"))
+    flags.flag(
+        "labels", "fine", "CIFAR-100's 100 fine or 20 coarse labels", choices=("fine", "coarse")
+    )
     return flags
 
 
@@ -163,7 +164,7 @@ def _read_pickled(key, path):
 
 
 def main(args=None):
-    options = parser().parse_args(sys.argv[1:] if args is None else args)
+    options = parser().parse_args(args)
     train, val, classes = prepare(options.archive, options.out, options.lmdb, options.labels)
     print(f"{options.out}: {train} train, {val} val, {classes} classes")
 

@@ -13,10 +13,10 @@ from itertools import islice
 import numpy as np
 
 from caffe.files.datum import decode_datum
+from caffe_plain.files import write_atomically
+from caffe_plain.flags import FlagParser
 from relaybp.data_prep.compute_image_mean import read_records
-from relaybp.data_prep.datum_db import write_atomically
 from relaybp.data_prep.errors import PrepError, run
-from relaybp.data_prep.flags import FlagParser
 from relaybp.data_prep.workers import default_workers, thread_map
 
 
@@ -74,7 +74,7 @@ def _moments(item):
 
 
 def main(args=None):
-    options = parser().parse_args(sys.argv[1:] if args is None else args)
+    options = parser().parse_args(args)
     values, vectors, count = color_pca(
         options.db,
         options.every,

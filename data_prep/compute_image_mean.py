@@ -7,17 +7,18 @@ channel are what mean_value takes. The arguments and the file are those of the o
 """
 
 import sys
+from contextlib import closing
 from functools import partial
-from pathlib import Path
 
 import lmdb
 import numpy as np
 
 from caffe.files.datum import decode_datum
 from caffe.proto import caffe_pb2
-from relaybp.data_prep.datum_db import write_atomically
+from caffe_plain.database import open_database
+from caffe_plain.files import write_atomically
+from caffe_plain.flags import FlagParser
 from relaybp.data_prep.errors import PrepError, run
-from relaybp.data_prep.flags import FlagParser
 from relaybp.data_prep.workers import default_workers, thread_map
 
 
@@ -63,12 +64,9 @@ def write_mean(path, mean):
 
 def read_records(db):
     """Yield each (key, record) of an LMDB."""
-    if not (Path(db) / "data.mdb").is_file():
-        hint = "; its conversion has not finished" if Path(f"{db}.partial").exists() else ""
-        raise PrepError(f"{db} is not an LMDB: expected a folder with data.mdb{hint}")
     try:
-        with lmdb.open(str(db), readonly=True, lock=False) as env, env.begin() as txn:
-            yield from txn.cursor()
+        with closing(open_database(db)) as environment, environment.begin() as transaction:
+            yield from transaction.cursor()
     except lmdb.Error as error:
         raise PrepError(
             f"cannot read {db}: {error}; the database is damaged: convert it again"
@@ -106,7 +104,7 @@ def _size_problem(db, key, shape, expected, center_crop):
 
 
 def main(args=None):
-    options = parser().parse_args(sys.argv[1:] if args is None else args)
+    options = parser().parse_args(args)
     if options.backend != "lmdb":
         raise PrepError(
             f"-backend={options.backend}: expected lmdb, the one format that the engine reads"

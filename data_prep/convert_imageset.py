@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from caffe_plain.flags import FlagParser
 from relaybp.data_prep.errors import PrepError, run, some
-from relaybp.data_prep.flags import FlagParser
 from relaybp.data_prep.image_list import ImageList
 from relaybp.data_prep.images import Options, read_image
 from relaybp.data_prep.shards import Shard
@@ -250,7 +250,7 @@ def _digest(path):
 
 
 def main(args=None):
-    options = vars(parser().parse_args(sys.argv[1:] if args is None else args))
+    options = vars(parser().parse_args(args))
     root, list_file, db = options.pop("root"), options.pop("list"), options.pop("db")
     backend = options.pop("backend")
     if backend != "lmdb":

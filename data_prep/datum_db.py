@@ -18,6 +18,7 @@ import lmdb
 import numpy as np
 
 from caffe.proto import caffe_pb2
+from caffe_plain.files import write_atomically
 from relaybp.data_prep.errors import PrepError
 from relaybp.layers import record_index
 from relaybp.layers.datum import read_datum
@@ -53,17 +54,6 @@ def raw_datum(data, shape, label, **fields):
 def encoded_datum(data, label):
     """A serialized Datum of an image file, which alone says its shape."""
     return caffe_pb2.Datum(data=data, label=label, encoded=True).SerializeToString()
-
-
-def write_atomically(path, text):
-    """Write a text file so that it is there whole or not at all."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".partial")
-    with open(temporary, "wb") as file:
-        file.write(text if isinstance(text, bytes) else text.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def read_skips(folder):

@@ -7,16 +7,15 @@ and samples.png, a page of examples. Images are 128 x 128, raw BGR. The same see
 set. Where OUT stands already, nothing is done.
 """
 
-import sys
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from caffe_plain.flags import FlagParser
 from relaybp.data_prep.brushes import SIZE
 from relaybp.data_prep.errors import PrepError, run
-from relaybp.data_prep.flags import FlagParser
 from relaybp.data_prep.folders import complete_folder
 from relaybp.data_prep.scenes import KINDS, draw
 from relaybp.data_prep.workers import default_workers, process_map
@@ -102,7 +101,7 @@ def _samples(first_seed, columns=10):
 
 
 def main(args=None):
-    options = vars(parser().parse_args(sys.argv[1:] if args is None else args))
+    options = vars(parser().parse_args(args))
     out = options["out"]
     if (Path(out) / "mean.binaryproto").is_file():
         print(f"{out} stands already")

@@ -2,16 +2,18 @@
 
 import sys
 
+from caffe_plain.errors import CaffeError
 
-class PrepError(Exception):
+
+class PrepError(CaffeError):
     """Something in the user's data or disk that stops a tool; the message names it and the cure."""
 
 
 def run(main):
-    """Call a script's main(); its PrepError or OSError becomes one line and exit status 1."""
+    """Call a script's main(); its CaffeError or OSError becomes one line and exit status 1."""
     try:
         sys.exit(main())
-    except (PrepError, OSError) as error:
+    except (CaffeError, OSError) as error:
         sys.exit(f"{sys.argv[0]}: error: {error}")
     except KeyboardInterrupt:
         sys.exit(f"{sys.argv[0]}: interrupted")

@@ -18,10 +18,10 @@ import sys
 from collections import namedtuple
 from pathlib import Path
 
+from caffe_plain.files import write_atomically
+from caffe_plain.flags import FlagParser
 from relaybp.data_prep.archives import extract, is_archive, members
-from relaybp.data_prep.datum_db import write_atomically
 from relaybp.data_prep.errors import PrepError, run, some
-from relaybp.data_prep.flags import FlagParser
 from relaybp.data_prep.folders import complete_folder
 from relaybp.data_prep.imagenet_labels import Truth, read_truth
 from relaybp.data_prep.make_list import images_below
@@ -177,7 +177,7 @@ def _labelled(root, synsets, synset_of, subset):
 
 
 def main(args=None):
-    options = vars(parser().parse_args(sys.argv[1:] if args is None else args))
+    options = vars(parser().parse_args(args))
     made = prepare(**options, say=lambda line: print(line, file=sys.stderr, flush=True))
     print(f"{options['out']}: {made.train} train, {made.val} val, {made.classes} classes")
     if made[2:] != OFFICIAL:

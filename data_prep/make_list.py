@@ -10,12 +10,11 @@ and classes.txt (the subfolders in alphabetical order; the line number is the la
 """
 
 import os
-import sys
 
 import numpy as np
 
+from caffe_plain.flags import FlagParser
 from relaybp.data_prep.errors import PrepError, run, some
-from relaybp.data_prep.flags import FlagParser
 from relaybp.data_prep.folders import complete_folder
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -98,7 +97,7 @@ def _is_image(name):
 
 
 def main(args=None):
-    options = parser().parse_args(sys.argv[1:] if args is None else args)
+    options = parser().parse_args(args)
     counts = make_lists(options.images, options.out, options.val_fraction, options.seed)
     for name, train, val in counts if len(counts) <= 20 else []:
         print(f"{name}: {train} train, {val} val")

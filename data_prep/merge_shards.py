@@ -8,16 +8,17 @@ parts stay: delete them when check_database.py is content.
 
 import json
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import lmdb
 import numpy as np
 
 from caffe.files.datum import decode_datum
+from caffe_plain.database import open_database
+from caffe_plain.flags import FlagParser
 from relaybp.data_prep.datum_db import DatumDB, read_skips
 from relaybp.data_prep.errors import PrepError, run
-from relaybp.data_prep.flags import FlagParser
 from relaybp.data_prep.shards import find_shards
 
 
@@ -88,7 +89,7 @@ def _reading(part):
     """A cursor over the records of a part."""
     try:
         with (
-            lmdb.open(str(part), readonly=True, lock=False) as environment,
+            closing(open_database(part)) as environment,
             environment.begin() as transaction,
             transaction.cursor() as cursor,
         ):
@@ -123,7 +124,7 @@ def _counts(parts):
 
 
 def main(args=None):
-    options = parser().parse_args(sys.argv[1:] if args is None else args)
+    options = parser().parse_args(args)
     records, skipped = merge(options.db, lambda line: print(line, file=sys.stderr, flush=True))
     left_out = f"; {skipped} left out, see {options.db}/skipped.tsv" if skipped else ""
     print(f"{options.db}: {records} records{left_out}")

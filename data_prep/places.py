@@ -10,13 +10,12 @@ the images, and OUT/classes.txt; every label must have a name and every class im
 
 import os
 import re
-import sys
 from collections import namedtuple
 
 import numpy as np
 
+from caffe_plain.flags import FlagParser
 from relaybp.data_prep.errors import PrepError, run, some
-from relaybp.data_prep.flags import FlagParser
 from relaybp.data_prep.folders import complete_folder
 from relaybp.data_prep.image_list import ImageList
 
@@ -68,7 +67,7 @@ def read_categories(path):
 
 
 def main(args=None):
-    options = vars(parser().parse_args(sys.argv[1:] if args is None else args))
+    options = vars(parser().parse_args(args))
     found = prepare(**options)
     print(
         f"{options['out']}: {found.train} train, {found.val} val, {found.classes} classes of "

@@ -13,13 +13,12 @@ With --lmdb, OUT is a DATA folder at once: train_lmdb, val_lmdb, mean.binaryprot
 pixels in RGB order, as SVHN and CIFAR store them (convert_imageset stores BGR).
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
 
+from caffe_plain.flags import FlagParser
 from relaybp.data_prep.errors import PrepError, run
-from relaybp.data_prep.flags import FlagParser
 from relaybp.data_prep.matlab import read_matlab
 from relaybp.data_prep.small_images import write_set
 
@@ -70,7 +69,7 @@ def _read(path):
 
 
 def main(args=None):
-    options = parser().parse_args(sys.argv[1:] if args is None else args)
+    options = parser().parse_args(args)
     counts = prepare(options.folder, options.out, options.lmdb, options.extra)
     print(f"{options.out}: {sum(counts['train'])} train, {sum(counts['val'])} val, 10 classes")
 

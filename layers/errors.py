@@ -1,5 +1,7 @@
 """The error of the project's layers: it says what is wrong, in which record, and how to mend it."""
 
+from caffe_plain.errors import CaffeError
 
-class SceneError(ValueError):
+
+class SceneError(CaffeError, ValueError):
     """Options, a database, a record or a worker with which a data layer cannot go on."""

@@ -7,12 +7,15 @@ folder that cannot be written it goes to the user's cache.
 
 import contextlib
 import hashlib
+import io
 import os
 import sys
 import time
 
-import lmdb
 import numpy as np
+
+from caffe_plain.database import data_file, open_database
+from caffe_plain.files import write_pieces
 
 from .datum import read_datum
 from .errors import SceneError
@@ -42,36 +45,9 @@ class RecordIndex:
         return bytes(self._keys[record])
 
 
-def open_lmdb(source):
-    """The read-only LMDB at `source`: a folder that holds data.mdb, or the file itself."""
-    file = _data_file(source)
-    if not os.path.isfile(file):
-        raise SceneError(
-            f"source {source}: no LMDB (no file {file}); the current folder is {os.getcwd()}"
-        )
-    try:
-        # readahead is for reading in order, and would throw out of memory what is needed next
-        environment = lmdb.open(file, subdir=False, readonly=True, lock=False, readahead=False)
-        needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    except lmdb.Error as error:
-        raise SceneError(
-            f"source {source}: not a readable LMDB ({error}); is it being written, or "
-            "copied incompletely? make it again"
-        ) from error
-    if os.path.getsize(file) < needed:
-        # LMDB would read behind the end of the file, and the process would die of it
-        raise SceneError(
-            f"source {source}: data.mdb has {os.path.getsize(file)} bytes, its header "
-            f"says {needed}; it was copied incompletely: copy or make it again"
-        )
-    if not environment.stat()["entries"]:
-        raise SceneError(f"source {source}: the LMDB is empty; make it again")
-    return environment
-
-
 def read_index(source):
     """The RecordIndex of the LMDB at `source`, built and kept if there is none."""
-    with contextlib.closing(open_lmdb(source)) as environment:
+    with contextlib.closing(open_database(source, readahead=False)) as environment:
         for path in _places(source):
             rows = _read(path)
             if rows is not None and _fits(rows, environment):
@@ -135,15 +111,9 @@ def make_rows(keys, labels):
 def write_rows(path, rows):
     """Write an array's file so that it is there whole or not at all."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.partial"
-    try:
-        with open(temporary, "wb") as file:
-            np.save(file, rows)
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    file = io.BytesIO()
+    np.save(file, rows)
+    write_pieces(path, [file.getbuffer()], file.tell())
 
 
 def _read(path):
@@ -170,13 +140,9 @@ def _fits(rows, environment):
     return True
 
 
-def _data_file(source):
-    return os.path.join(source, "data.mdb") if os.path.isdir(source) else source
-
-
 def _places(source):
     """Where the index of a database may stand: beside it, or in the user's cache."""
-    file = os.path.realpath(_data_file(source))
+    file = os.path.realpath(data_file(source))
     stat = os.stat(file)
     version = f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}".encode("utf-8", "surrogateescape")
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")

@@ -14,13 +14,14 @@ import numpy as np
 
 import caffe
 from caffe.proto import caffe_pb2
+from caffe_plain.database import open_database
 
 from . import images
 from .class_aware import ClassAware, KeyOrder, ShuffledOrder
 from .datum import read_datum
 from .errors import SceneError
 from .finish import Finisher
-from .record_index import open_lmdb, read_index
+from .record_index import read_index
 from .scene_feed import HELD, Feeder
 from .scene_message import parse_options
 from .scene_pool import Pool
@@ -148,7 +149,7 @@ class SceneData(caffe.Layer):
 
 def _first_shape(source):
     """The (C, H, W) of the first record, which stands for all."""
-    environment = open_lmdb(source)
+    environment = open_database(source)
     try:
         with environment.begin(buffers=True) as transaction, transaction.cursor() as cursor:
             cursor.first()

@@ -18,9 +18,12 @@ import tempfile
 
 import numpy as np
 
+from caffe_plain.database import open_database
+from caffe_plain.errors import CaffeError
+
 from .datum import raw_shape, read_datum
 from .errors import SceneError
-from .record_index import open_lmdb, read_index
+from .record_index import read_index
 from .scene_message import parse_options
 from .windows import COLUMNS, Cutter
 
@@ -57,7 +60,7 @@ class Reader:
     def __init__(self, source, cutter, skip_damaged):
         self.source, self.cutter, self.skip_damaged = source, cutter, skip_damaged
         self.index = read_index(source)
-        self._environment = open_lmdb(source)
+        self._environment = open_database(source)
         self._complaints = _Complaints()
 
     def fill(self, slots, slot, first, last):
@@ -154,7 +157,7 @@ def serve(tasks, results, memory, settings):
             reader = reader or Reader(options.source, cutter, options.skip_damaged)
             left_out = reader.fill(slots, slot, first, last)
             done, text = last - first, "\n".join(left_out)
-        except SceneError as error:
+        except CaffeError as error:
             done, left_out, text = -1, [], str(error)
         except Exception as error:  # whatever it is, the net must hear of it
             done, left_out, text = -1, [], f"{type(error).__name__}: {error}"

@@ -4,10 +4,15 @@ The files are ordinary Caffe files: `caffe train -solver RUN/solver.prototxt` ru
 """
 
 import os
+from contextlib import closing
 
 from google.protobuf import text_format
 
-from .errors import RelayError, nearest
+from caffe_plain.database import open_database
+from caffe_plain.errors import nearest
+from caffe_plain.files import write_atomically
+
+from .errors import RelayError
 
 STANDARD_STAGE = "standard"  # the stage that drops the auxiliary branches
 
@@ -54,9 +59,7 @@ def read(path, message):
 
 def write(path, message):
     """Write a text-format message whole or not at all."""
-    with open(path + ".part", "w", encoding="utf-8") as file:
-        file.write(text_format.MessageToString(message))
-    os.replace(path + ".part", path)
+    write_atomically(path, text_format.MessageToString(message))
 
 
 def data_layers(net):
@@ -120,14 +123,12 @@ def set_classes(net, classes):
 
 def set_test_length(pb, solver, net):
     """Let a test pass see every record of the validation database about once."""
-    import lmdb
-
     tests = [
         layer for layer in data_layers(net) if any(rule.phase == pb.TEST for rule in layer.include)
     ]
     if len(tests) != 1 or len(solver.test_iter) != 1:
         return
-    with lmdb.open(tests[0].data_param.source, readonly=True, lock=False) as environment:
+    with closing(open_database(tests[0].data_param.source)) as environment:
         records = environment.stat()["entries"]
     solver.test_iter[0] = max(1, -(-records // tests[0].data_param.batch_size))
 

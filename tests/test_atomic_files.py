@@ -66,7 +66,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, failure, raised):
     path = tmp_path / "model"
     path.write_text("the old file")
     with pytest.raises(raised):
-        files.write_atomically(path, pieces(), 8)
+        files.write_pieces(path, pieces(), 8)
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [
         ("model", "the old file")
     ]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from caffe.proto import caffe_pb2
+from caffe_plain.errors import DataError
 from relaybp.data_prep import check_database, compute_image_mean
 from relaybp.data_prep.check_records import check_record
 from relaybp.data_prep.datum_db import DatumDB, encoded_datum, key_of, raw_datum
@@ -187,10 +188,10 @@ def test_what_is_no_database(tmp_path):
         check_database.check(db)
     with open(db / "data.mdb", "r+b") as file:
         file.truncate(1 << 14)
-    with pytest.raises(PrepError, match="db cannot be read: .*it was copied incompletely"):
+    with pytest.raises(DataError, match="db: data.mdb has .*it was copied incompletely"):
         check_database.check(db)
     shutil.move(db, tmp_path / "db.partial")
-    with pytest.raises(PrepError, match="db is not complete yet: give the same"):
+    with pytest.raises(DataError, match="db: no LMDB; its conversion has not finished"):
         check_database.check(db)
 
 

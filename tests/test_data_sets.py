@@ -10,6 +10,7 @@ import pytest
 from caffe.files.datum import decode_datum, parse_datum
 from caffe.io import blobproto_to_array
 from caffe.proto import caffe_pb2
+from caffe_plain.errors import DataError
 from relaybp.data_prep import color_pca, compute_image_mean, demo_scenes, make_list
 from relaybp.data_prep.datum_db import DatumDB, encoded_datum, raw_datum
 from relaybp.data_prep.errors import PrepError
@@ -63,10 +64,10 @@ def test_mean_errors(images):
         compute_image_mean.main([str(db)])
     with pytest.raises(PrepError, match="gray.png': 16 x 14 is smaller|is smaller than"):
         compute_image_mean.main(["--center_crop=19", str(db)])
-    with pytest.raises(PrepError, match="none is not an LMDB"):
+    with pytest.raises(DataError, match="none: no LMDB"):
         compute_image_mean.main([str(images / "none")])
     os.rename(db, images / "db.partial")
-    with pytest.raises(PrepError, match="its conversion has not finished"):
+    with pytest.raises(DataError, match="its conversion has not finished"):
         compute_image_mean.main([str(db)])
     (images / "torn").mkdir()
     (images / "torn" / "data.mdb").write_bytes(b"x" * 9000)
@@ -108,7 +109,7 @@ def test_color_pca_is_numpys(images):
 
 
 def test_color_pca_errors(images):
-    with pytest.raises(PrepError, match="none is not an LMDB"):
+    with pytest.raises(DataError, match="none: no LMDB"):
         color_pca.main([str(images / "none")])
     with pytest.raises(PrepError, match="record '00000000_a.jpg' has 1 channels.*without -gray"):
         color_pca.main([str(convert(images, "-gray"))])

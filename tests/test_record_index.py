@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from caffe.proto import caffe_pb2
+from caffe_plain.database import open_database
+from caffe_plain.errors import DataError
 from relaybp.data_prep.datum_db import DatumDB, key_of, raw_datum
 from relaybp.layers import record_index
 from relaybp.layers.datum import read_datum
 from relaybp.layers.errors import SceneError
-from relaybp.layers.record_index import FILE, key_beginning, open_lmdb, read_index
+from relaybp.layers.record_index import FILE, key_beginning, read_index
 
 
 def write_lmdb(path, records):
@@ -31,7 +33,7 @@ def some_records(count, key=b"%08d_x.jpg"):
 
 def assert_index_of(index, db):
     """Every key is found, and every label is the one that protobuf reads."""
-    with open_lmdb(db) as environment, environment.begin() as transaction:
+    with open_database(db) as environment, environment.begin() as transaction:
         items = list(transaction.cursor())
         with transaction.cursor() as cursor:
             for record, (key, _) in enumerate(items):
@@ -95,7 +97,7 @@ def test_it_is_written_while_converting(tmp_path):
         "settings.json",
     ]
     rows = np.load(tmp_path / "db" / FILE)
-    with open_lmdb(str(tmp_path / "db")) as environment:
+    with open_database(str(tmp_path / "db")) as environment:
         built = record_index.build_rows(environment, "db")
     assert rows["key"].tolist() == built["key"].tolist()
     assert rows["label"].tolist() == built["label"].tolist() == [k % 3 for k in range(2500)]
@@ -138,19 +140,19 @@ def test_where_the_folder_cannot_be_written_the_cache_is_used(tmp_path, monkeypa
 
 
 def test_bad_databases_are_named(tmp_path):
-    with pytest.raises(SceneError, match="source .*none: no LMDB .*current folder is"):
+    with pytest.raises(DataError, match="none: no LMDB.*current folder is"):
         read_index(str(tmp_path / "none"))
-    with pytest.raises(SceneError, match="the LMDB is empty; make it again"):
+    with pytest.raises(DataError, match="the LMDB is empty; make it again"):
         read_index(write_lmdb(tmp_path / "empty", {}))
     db = write_lmdb(tmp_path / "bad", {b"0": raw_datum(b"", (1, 1, 1), 0), b"1": b"\x22\x90"})
     with pytest.raises(SceneError, match="record '1': 2 bytes that are not a Datum; convert it"):
         read_index(db)
     cut = tmp_path / "cut.mdb"
     cut.write_bytes((tmp_path / "bad" / "data.mdb").read_bytes()[:9000])
-    with pytest.raises(SceneError, match="copied incompletely"):
+    with pytest.raises(DataError, match="copied incompletely"):
         read_index(str(cut))
     (tmp_path / "text.mdb").write_text("hello" * 5000)
-    with pytest.raises(SceneError, match="not a readable LMDB"):
+    with pytest.raises(DataError, match="not a readable LMDB"):
         read_index(str(tmp_path / "text.mdb"))
 
 

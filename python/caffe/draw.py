@@ -157,4 +157,4 @@ def draw_net_to_file(caffe_net, filename, rankdir="LR", phase=None, display_lrm=
     """Draw a NetParameter into a file; its extension says how: .png, .svg, .pdf, .dot, ..."""
     ext = filename[filename.rfind(".") + 1 :]
     picture = draw_net(caffe_net, rankdir, ext, phase, display_lrm)
-    write_atomically(filename, [picture], len(picture))
+    write_atomically(filename, picture)

@@ -1,19 +1,32 @@
 """Files that are either complete or not there: nothing half-written is ever left behind."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import os
 import secrets
 import shutil
+from collections.abc import Iterable
+from typing import Union
 
 from .errors import DataError
 
+Buffer = Union[bytes, bytearray, memoryview]
 
-def write_atomically(path, pieces, needed_bytes):
-    """Write the buffers in `pieces` to `path` through a temporary file in the same folder.
+
+def write_atomically(path: str | os.PathLike, data: str | bytes) -> None:
+    """Write a file whole or not at all; text as UTF-8. Raises DataError; see `write_pieces`."""
+    data = data.encode() if isinstance(data, str) else data
+    write_pieces(path, [data], len(data))
+
+
+def write_pieces(path: str | os.PathLike, pieces: Iterable[Buffer], needed_bytes: int) -> None:
+    """Write buffers, one behind the other, to `path` through a temporary file in the same folder.
 
     The temporary file is synced and then renamed, so a reader, a crash or a full disk sees the
-    old file or the new one. What lies in /dev (/dev/stdout) is appended to instead.
+    old file or the new one. What lies in /dev (/dev/stdout) is appended to instead. needed_bytes:
+    their size, for the DataError that says why they cannot be written.
     """
     path = os.path.abspath(os.fsdecode(path))
     try:

@@ -18,6 +18,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from caffe_plain.errors import CaffeError
+
 from ..errors import RelayError
 from ..planning.picture import COLOURS, INK, MUTED
 
@@ -50,7 +52,7 @@ def main():
     args = parser.parse_args()
     try:
         runs = [Run(folder) for folder in args.run]
-    except RelayError as error:
+    except CaffeError as error:
         sys.exit(f"plot: {error}")
     out = args.out or args.run[0]
     os.makedirs(out, exist_ok=True)

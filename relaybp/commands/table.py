@@ -12,6 +12,8 @@ import csv
 import os
 import sys
 
+from caffe_plain.errors import CaffeError
+
 from ..errors import RelayError
 
 
@@ -22,7 +24,7 @@ def main():
     args = parser.parse_args()
     try:
         rows = [(label, measured(run)) for label, run in map(split, args.row)]
-    except RelayError as error:
+    except CaffeError as error:
         sys.exit(f"tabulate: {error}")
     print(table(args.title, rows))
 

@@ -6,6 +6,7 @@ import os
 import tempfile
 from typing import Any, Callable
 
+from caffe_plain.files import write_atomically
 from caffe_plain.lr_policy import learning_rate
 
 from .. import backward
@@ -225,9 +226,7 @@ class BvlcStep(Step):
         with open(written + ".solverstate", "rb") as file:
             state = self.solver.caffe.proto.caffe_pb2.SolverState.FromString(file.read())
         state.ClearField("learned_net")
-        with open(path + ".part", "wb") as file:
-            file.write(state.SerializeToString())
-        os.replace(path + ".part", path)
+        write_atomically(path, state.SerializeToString())
         for ending in (".solverstate", ".caffemodel"):
             os.remove(written + ending)
 

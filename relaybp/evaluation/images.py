@@ -1,6 +1,10 @@
 """The images of a validation database, resized and normalised as the net's TEST data layer says."""
 
+from contextlib import closing
+
 import numpy as np
+
+from caffe_plain.database import open_database
 
 from ..errors import RelayError
 from ..run_folder import data_layers
@@ -25,7 +29,7 @@ def test_data_layer(net_param):
 
 def count(source):
     """How many records a database holds."""
-    with _open(source) as environment:
+    with closing(open_database(source)) as environment:
         return environment.stat()["entries"]
 
 
@@ -33,7 +37,7 @@ def read(caffe, source):
     """Yield (image (H, W, 3) of bytes in BGR, label) of each record, in the order of the keys."""
     cv2 = _opencv()
     datum = caffe.proto.caffe_pb2.Datum()
-    with _open(source) as environment, environment.begin() as transaction:
+    with closing(open_database(source)) as environment, environment.begin() as transaction:
         for _, record in transaction.cursor():
             datum.ParseFromString(record)
             if datum.encoded:
@@ -76,9 +80,3 @@ def _opencv():
             "(python3-opencv, or pip install opencv-python-headless)"
         ) from None
     return cv2
-
-
-def _open(source):
-    import lmdb
-
-    return lmdb.open(source, readonly=True, lock=False)

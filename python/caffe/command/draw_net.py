@@ -6,14 +6,14 @@ draw_net net.prototxt net.png [--rankdir LR] [--phase ALL] [--display_lrm]
 from ..draw import draw_net_to_file
 from ..files.text import read_net
 from ..proto import caffe_pb2
-from .flags import FlagParser, run
+from .flags import program, run
 
 _PHASES = {"TRAIN": caffe_pb2.TRAIN, "TEST": caffe_pb2.TEST, "ALL": None}
 
 
 def main(args=None):
     """Run the command line; return the exit status."""
-    parser = FlagParser("draw_net", __doc__)
+    parser = program("draw_net", __doc__)
     parser.add_argument("net", help="the net's prototxt")
     parser.add_argument("output", help="the file to write: .png, .svg, .pdf, .dot, ...")
     parser.flag("rankdir", "LR", "TB, BT, LR or RL", choices=("TB", "BT", "LR", "RL"))

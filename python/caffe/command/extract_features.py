@@ -17,7 +17,7 @@ from caffe_plain.glog import say
 from .. import device
 from ..net import Net
 from ..proto import caffe_pb2
-from .flags import FlagParser, run, use_gpus
+from .flags import program, run, use_gpus
 
 _MAP_BYTES = 1 << 40  # address space only; an LMDB takes what its records need
 _COMMIT_EVERY = 1000  # records, as the original
@@ -25,7 +25,7 @@ _COMMIT_EVERY = 1000  # records, as the original
 
 def main(args=None):
     """Run the command line; return the exit status."""
-    parser = FlagParser("extract_features", __doc__)
+    parser = program("extract_features", __doc__)
     for name, kind in (
         ("weights", str),
         ("net", str),

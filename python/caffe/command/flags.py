@@ -1,82 +1,32 @@
 """Command lines as the original's (gflags): -flag=value, -flag value, with one dash or two."""
 
-import argparse
 import logging
-import sys
 
 from caffe_plain.errors import CaffeError
+from caffe_plain.flags import FlagParser
 from caffe_plain.glog import init_log, log_to_folder, say
 from caffe_plain.version import CAFFE_VERSION, VERSION
 
 from .. import device
 
 FATAL = logging.CRITICAL
-_TRUTH = {
-    "true": True,
-    "t": True,
-    "1": True,
-    "yes": True,
-    "y": True,
-    "false": False,
-    "f": False,
-    "0": False,
-    "no": False,
-    "n": False,
-}
 
 
-class FlagParser(argparse.ArgumentParser):
-    """An ArgumentParser whose flags take one dash or two, and whose errors exit with status 1.
-
-    Every program has the flags of its log (glog's) and -version.
-    """
-
-    def __init__(self, name, doc):
-        super().__init__(
-            prog=name,
-            description=doc,
-            allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        self.switches = set()
-        self.add_argument(
-            "-version",
-            "--version",
-            action="version",
-            version=f"{name} version {CAFFE_VERSION}, project version {VERSION}",
-            help="show the versions, Caffe's and the project's",
-        )
-        self.flag("log_dir", "", "also write the log to a file in this folder")
-        self.flag("minloglevel", None, "log 0 all, 1 warnings, 2 errors, 3 fatal errors", type=int)
-        self.switch("logtostderr", False, "log to stderr alone, whatever log_dir says")
-        self.switch("alsologtostderr", True, "with log_dir, log to stderr, too")
-
-    def flag(self, name, default, help, **more):
-        """Add a flag; the type of `default` is the flag's type."""
-        shown = f" (default: {default!r})" if default not in ("", None) else ""
-        if default is not None:
-            more["type"] = type(default)
-        self.add_argument(f"-{name}", f"--{name}", default=default, help=help + shown, **more)
-
-    def switch(self, name, default, help):
-        """Add a flag that is on or off: -name, -name=true, -name=false, -noname."""
-        self.switches.add(name)
-        self.flag(name, None, help, type=_truth, metavar="true|false")
-        self.set_defaults(**{name: default})
-
-    def parse_known_args(self, args=None, namespace=None):
-        words = list(sys.argv[1:] if args is None else args)
-        for index, word in enumerate(words):
-            name = word.lstrip("-") if word.startswith("-") else ""
-            if name in self.switches:
-                words[index] = f"-{name}=true"
-            elif name.startswith("no") and name[2:] in self.switches:
-                words[index] = f"-{name[2:]}=false"
-        return super().parse_known_args(words, namespace)
-
-    def error(self, message):
-        self.print_usage(sys.stderr)
-        self.exit(1, f"{self.prog}: error: {message}\n")
+def program(name, doc):
+    """A FlagParser for one of Caffe's programs, with glog's flags and -version."""
+    parser = FlagParser(doc, name)
+    parser.add_argument(
+        "-version",
+        "--version",
+        action="version",
+        version=f"{name} version {CAFFE_VERSION}, project version {VERSION}",
+        help="show the versions, Caffe's and the project's",
+    )
+    parser.flag("log_dir", "", "also write the log to a file in this folder")
+    parser.flag("minloglevel", None, "log 0 all, 1 warnings, 2 errors, 3 fatal errors", type=int)
+    parser.flag("logtostderr", False, "log to stderr alone, whatever log_dir says")
+    parser.flag("alsologtostderr", True, "with log_dir, log to stderr, too")
+    return parser
 
 
 def _log_to_folder(parser, options):
@@ -87,12 +37,6 @@ def _log_to_folder(parser, options):
             f"-log_dir {options.log_dir}: {error.strerror}; give a folder that is "
             "there and where you may write"
         ) from error
-
-
-def _truth(text):
-    if text.lower() not in _TRUTH:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected true or false")
-    return _TRUTH[text.lower()]
 
 
 def run(parser, action, args=None):

@@ -10,7 +10,7 @@ commands:
 import sys
 
 from .device_query import device_query
-from .flags import FlagParser, run
+from .flags import program, run
 from .score import test
 from .timing import time
 from .train import train
@@ -20,7 +20,7 @@ COMMANDS = {"train": train, "test": test, "device_query": device_query, "time": 
 
 def parser():
     """The command line, with the original's flags and a few more."""
-    made = FlagParser("caffe", __doc__)
+    made = program("caffe", __doc__)
     made.add_argument("command", choices=COMMANDS, metavar="command")
     made.flag("solver", "", "the solver definition (solver.prototxt), for train")
     made.flag("model", "", "the model definition, for test and time")
@@ -34,7 +34,7 @@ def parser():
     made.flag("sigint_effect", "stop", "what SIGINT does: snapshot, stop or none")
     made.flag("sighup_effect", "snapshot", "what SIGHUP does: snapshot, stop or none")
     made.flag("extra", "", "the file of what this project adds to a solver (extra.proto)")
-    made.switch("roofline", False, "how near each layer comes to the machine's limits, for time")
+    made.flag("roofline", False, "how near each layer comes to the machine's limits, for time")
     made.flag("precision", "fp32", "fp32, tf32 or bf16")
     made.flag(
         "set",

@@ -17,7 +17,7 @@ import re
 from caffe_plain.errors import DataError
 from caffe_plain.files import write_atomically
 
-from .flags import FlagParser, run
+from .flags import program, run
 
 _STAMP = re.compile(r"[IWEF](\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d+)")
 _ITERATION = re.compile(r"Iteration (\d+)")
@@ -27,7 +27,7 @@ _OUTPUT = re.compile(r"(Train|Test) net output #\d+: (\S+) = (\S+)")
 
 def main(args=None):
     """Run the command line; return the exit status."""
-    parser = FlagParser("parse_log", __doc__)
+    parser = program("parse_log", __doc__)
     parser.add_argument("log", help="the log of a training")
     parser.add_argument("output", help="the folder for the two CSV files")
     parser.flag("delimiter", ",", "what stands between two values")
@@ -50,7 +50,7 @@ def _convert(options):
     for kind, rows in (("train", train), ("test", test)):
         path = os.path.join(options.output, f"{name}.{kind}")
         data = _csv(rows, options.delimiter).encode()
-        write_atomically(path, [data], len(data))
+        write_atomically(path, data)
         print(f"{path}: {len(rows)} rows")
         if options.verbose:
             print(data.decode(), end="")

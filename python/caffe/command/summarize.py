@@ -14,7 +14,7 @@ from caffe_plain.errors import CaffeError
 from ..files.text import read_net
 from ..net import Net
 from ..proto import caffe_pb2
-from .flags import FlagParser, run, stages
+from .flags import program, run, stages
 
 _DATA = ("Data", "ImageData", "HDF5Data", "MemoryData", "WindowData", "DummyData")
 _PHASES = {"TRAIN": caffe_pb2.TRAIN, "TEST": caffe_pb2.TEST}
@@ -24,7 +24,7 @@ _VALUE_BYTES = 4
 
 def main(args=None):
     """Run the command line; return the exit status."""
-    parser = FlagParser("summarize", __doc__)
+    parser = program("summarize", __doc__)
     parser.add_argument("net", help="the net's prototxt")
     parser.flag("phase", "TEST", "TRAIN or TEST", choices=tuple(_PHASES))
     parser.flag("level", 0, "the net's level")

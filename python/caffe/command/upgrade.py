@@ -11,11 +11,11 @@ from caffe_plain.glog import say
 from ..files.text import read_binary, read_text, write_text
 from ..files.upgrade import upgrade_net, upgrade_solver
 from ..proto import caffe_pb2
-from .flags import FlagParser, run
+from .flags import program, run
 
 
 def _run(name, convert, args):
-    parser = FlagParser(name, f"{name} OLD NEW: write OLD in the current format to NEW.")
+    parser = program(name, f"{name} OLD NEW: write OLD in the current format to NEW.")
     parser.add_argument("old")
     parser.add_argument("new")
     return run(parser, lambda options: convert(options.old, options.new), args)
@@ -28,7 +28,7 @@ def _net_text(old, new):
 
 def _net_binary(old, new):
     data = upgrade_net(read_binary(old, caffe_pb2.NetParameter())).SerializeToString()
-    write_atomically(new, [data], len(data))
+    write_atomically(new, data)
     say("upgrade_net_proto_binary", f"Wrote upgraded NetParameter binary proto to {new}")
 
 

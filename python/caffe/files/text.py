@@ -97,7 +97,7 @@ def read_binary(path, message):
 def write_text(path, message):
     """Write `message` to `path` in text format, completely or not at all."""
     data = text_format.MessageToString(message, as_utf8=True).encode()
-    write_atomically(path, [data], len(data))
+    write_atomically(path, data)
 
 
 def _content(path):

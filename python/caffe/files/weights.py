@@ -12,7 +12,7 @@ from typing import NamedTuple
 import h5py
 
 from caffe_plain.errors import CaffeError, DataError, ParseError, WeightsError, nearest
-from caffe_plain.files import write_atomically
+from caffe_plain.files import write_atomically, write_pieces
 
 from ..proto import caffe_pb2
 from . import hdf5, wire
@@ -247,9 +247,9 @@ def _is_hdf5_name(path):
 
 
 def _write_pieces(path, pieces):
-    write_atomically(path, wire.buffers(pieces), wire.size_bytes(pieces))
+    write_pieces(path, wire.buffers(pieces), wire.size_bytes(pieces))
 
 
 def _write_hdf5(path, fill, *what):
     image = hdf5.image(fill, *what)
-    write_atomically(path, [image], len(image))
+    write_atomically(path, image)

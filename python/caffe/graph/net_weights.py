@@ -68,7 +68,7 @@ def save_hdf5(nodes, path, write_diff=False):
     image = hdf5.image(
         hdf5.fill_weights, [(node.name, values.get(node.name, [])) for node in nodes]
     )
-    write_atomically(path, [image], len(image))
+    write_atomically(path, image)
 
 
 def _values(nodes, write_diff):

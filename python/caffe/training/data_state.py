@@ -31,7 +31,7 @@ def write(state_path, nets, plateau):
             "plateau": plateau,
         }
     ).encode()
-    write_atomically(path_of(state_path), [content], len(content))
+    write_atomically(path_of(state_path), content)
 
 
 def restore(state_path, nets):

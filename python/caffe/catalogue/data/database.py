@@ -5,6 +5,7 @@ import weakref
 
 import lmdb
 
+import caffe_plain.database
 from caffe_plain.errors import DataError
 
 # one process can open an LMDB only once; nets share it
@@ -28,32 +29,9 @@ class Database:
 
     def __init__(self, path):
         self.path = path
-        file = os.path.join(path, "data.mdb") if os.path.isdir(path) else path
-        if not os.path.isfile(file):
-            raise DataError(
-                f"{path}: no LMDB; {_what_is_there(path)}; the current folder is {os.getcwd()}"
-            )
-        try:
-            self._environment = lmdb.open(
-                file, subdir=False, readonly=True, lock=False, max_readers=1
-            )
-            stat, info = self._environment.stat(), self._environment.info()
-        except lmdb.Error as error:
-            raise DataError(
-                f"{path}: not a readable LMDB ({error}); is it being written, or "
-                "copied incompletely? make it again"
-            ) from error
+        self._environment = caffe_plain.database.open_database(path)
         weakref.finalize(self, self._environment.close)
-        needed = (info["last_pgno"] + 1) * stat["psize"]
-        if os.path.getsize(file) < needed:
-            # NOTE: LMDB would read behind the end of the file, and the process would die of it
-            raise DataError(
-                f"{path}: data.mdb has {os.path.getsize(file)} bytes, its header says "
-                f"{needed}; it was copied incompletely: copy or make it again"
-            )
-        self.size = stat["entries"]
-        if not self.size:
-            raise DataError(f"{path}: the LMDB is empty; make it again")
+        self.size = self._environment.stat()["entries"]
 
     def records(self, start=0, step=1):
         """(key, value) of record number `start` and every `step`-th after it, over and over.
@@ -77,14 +55,3 @@ def _advance(cursor, count):
     for _ in range(count):
         if not cursor.next():
             cursor.first()
-
-
-def _what_is_there(path):
-    if not os.path.exists(path):
-        return "there is nothing at that path"
-    if os.path.isdir(path) and "CURRENT" in os.listdir(path):
-        return (
-            "the folder holds a LevelDB: write it again as an LMDB (convert_imageset "
-            "--backend lmdb)"
-        )
-    return f"the folder holds {sorted(os.listdir(path))[:5]}, not data.mdb"
