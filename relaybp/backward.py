@@ -1,6 +1,7 @@
 """Running the flows of one iteration: one backward range after another.
 
-Three ways to the same gradients, and a test that holds them together:
+Three ways to the same gradients, of which an engine (`engines/`) chooses, and a test that holds
+them together:
 
 - fused: the engine runs all flows in one sweep and shares their work (`net.backward_flows`);
 - ranges: `net._backward(start, end)` for each range; the modified Split of `layers/` hands down

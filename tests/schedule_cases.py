@@ -9,6 +9,7 @@ import os
 import numpy as np
 from google.protobuf import text_format
 
+import relaybp
 from nets import AUXILIARY, AUXILIARY_IN_PLACE
 from relaybp import engines, relay_file, run_folder, schedules
 
@@ -18,6 +19,8 @@ FLOWS = (
     'flow { loss: "aux2_loss" to: "conv1" } '
 )
 ALL = LAW.replace("}", "spare_scores: true }") + "step { normalize: true loss_ratio_guard: 1 }"
+
+ATTACHED = (FLOWS, "schedule: MULTI_WAY", "schedule: PAIR_WISE " + FLOWS)
 
 # name: (relay file, net, solver settings); none needs what BVLC Caffe's API lacks
 CASES = {
@@ -37,6 +40,39 @@ ITERATIONS = 5
 
 def make(caffe, folder, relay, net, fused=True, after_forward=None, **settings):
     """(solver, schedule) on the net with seeded weights."""
+    engine = engines.of(caffe)
+    solver = engine.make_solver(write(caffe, folder, net, **settings))
+    fill(solver.net)
+    relay = relay_file.parse_relay(relay)
+    return solver, schedules.make_schedule(
+        engine, solver, relay, fused, "my.prototxt", after_forward=after_forward
+    )
+
+
+def attach(caffe, folder, relay, net, extra=None, **settings):
+    """What relaybp.attach makes of a solver of pycaffe's own, with the same weights and batches."""
+    path = write(caffe, folder, net, **settings)
+    solver = caffe.get_solver(path, extra) if extra else caffe.get_solver(path)
+    fill(solver.net)
+    relay = relaybp.attach(solver, relay, param=path)
+    feed(relay, solver.net)
+    return relay
+
+
+def feed(trained, net):
+    """Let a new batch come with each iteration of what has callbacks."""
+    endless = batches()
+
+    def next_batch():
+        data, label = next(endless)
+        net.blobs["data"].data[...] = data
+        net.blobs["label"].data[...] = label
+
+    trained.add_callback(next_batch, lambda: None)
+
+
+def write(caffe, folder, net, **settings):
+    """The path of a solver.prototxt for the net."""
     pb = caffe.proto.caffe_pb2
     param = text_format.Merge(net, pb.NetParameter())
     values = {
@@ -57,20 +93,19 @@ def make(caffe, folder, relay, net, fused=True, after_forward=None, **settings):
     run_folder.write(solver_param.net, param)
     path = os.path.join(folder, "solver.prototxt")
     run_folder.write(path, solver_param)
-    engine = engines.of(caffe)
-    solver = engine.make_solver(path)
+    return path
+
+
+def fill(net):
+    """Seeded weights."""
     random = np.random.RandomState(1)
-    for blobs in solver.net.params.values():
+    for blobs in net.params.values():
         for blob in blobs:
             blob.data[...] = random.randn(*blob.shape) * 0.4
-    for name, blobs in solver.net.params.items():
+    for name, blobs in net.params.items():
         if name.startswith("bn"):
             for blob in blobs:
                 blob.data[...] = 0  # statistics, not weights
-    relay = relay_file.parse_relay(relay)
-    return solver, schedules.make_schedule(
-        engine, solver, relay, fused, "my.prototxt", after_forward=after_forward
-    )
 
 
 def batches(shape=(6, 3, 8, 8)):
@@ -101,8 +136,13 @@ def result(caffe, name, folder):
         solver.restore(state)
         schedule.restore(state)
     run(solver, schedule, ITERATIONS - solver.iter, solver.iter)
+    return arrays(solver.net)
+
+
+def arrays(net):
+    """{"layer[index]": values} of every parameter."""
     return {
         "%s[%d]" % (layer, index): np.array(blob.data)
-        for layer, blobs in solver.net.params.items()
+        for layer, blobs in net.params.items()
         for index, blob in enumerate(blobs)
     }

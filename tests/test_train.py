@@ -81,10 +81,7 @@ def folder(tmp_path_factory):
 
 
 def train(folder, *arguments, expect=0, launcher=(), largest_file=None):
-    """Run tools/train.py in `folder`; return what it printed.
-
-    largest_file: bytes; longer files cannot be written, as on a full disk.
-    """
+    """Run tools/train.py in `folder`; return what it printed."""
     command = [
         sys.executable,
         *launcher,
@@ -93,6 +90,14 @@ def train(folder, *arguments, expect=0, launcher=(), largest_file=None):
         "none",
         *arguments,
     ]
+    return run(folder, command, expect, largest_file)
+
+
+def run(folder, command, expect=0, largest_file=None):
+    """Run a command in `folder`; return what it printed.
+
+    largest_file: bytes; longer files cannot be written, as on a full disk.
+    """
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}/python:{ROOT}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command,
@@ -127,6 +132,31 @@ def test_a_run_shows_its_progress_and_where_everything_lies(whole_run):
     assert re.search(r"20/20 .* images/s .*loss \d.*lr 0\.025", text)
     assert re.search(r"20 iterations in 0:00:\d\d; top-1 error \d+\.\d\d % on 18 images", text)
     assert text.rstrip().endswith("Everything lies in whole")
+
+
+def test_attach_trains_the_same_from_a_script(folder):
+    """Five iterations of tools/train.py and of relaybp.attach, in processes of their own."""
+    (folder / "five.prototxt").write_text(
+        SOLVER.replace("max_iter: 20", "max_iter: 5").replace('prefix: "small"', 'prefix: "five"')
+    )
+    arguments = ("--solver", "five.prototxt", "--relay", "relay.prototxt", "--out", "tool")
+    train(folder, *arguments)
+    (folder / "five_iter_5.caffemodel").rename(folder / "of_the_tool.caffemodel")
+    (folder / "five.py").write_text(
+        "import caffe, relaybp\n"
+        'relay = relaybp.attach(caffe.get_solver("five.prototxt"), "relay.prototxt")\n'
+        "relay.step(5)\n"
+        "relay.snapshot()\n"
+    )
+    run(folder, [sys.executable, "five.py"])
+    tool, script = (
+        dict(read_weights(str(folder / f"{name}.caffemodel")))
+        for name in ("of_the_tool", "five_iter_5")
+    )
+    assert tool.keys() == script.keys() >= {"conv1", "fc", "aux_fc"}
+    for name, blobs in tool.items():
+        for mine, theirs in zip(blobs, script[name], strict=True):
+            np.testing.assert_array_equal(mine, theirs)
 
 
 def test_the_loss_falls_and_the_table_has_it(whole_run):
