@@ -1,5 +1,7 @@
 """Settings of the test run; --gpu N runs every net on that GPU."""
 
+import signal
+
 import pytest
 import torch
 
@@ -34,6 +36,15 @@ def device_in_force(request):
     yield
     if gpu is not None:
         caffe.set_mode_cpu()
+
+
+@pytest.fixture
+def default_sigint():
+    """SIGINT raises KeyboardInterrupt, here and in children, also if the suite was started with it
+    ignored, as a shell does for what it runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -218,7 +218,7 @@ def test_its_parts_hold_what_forward_leaves_for_backward(probe):
     """So that a pass can be replayed while another was run in between: see caffe.run.replay."""
     node, values = probe.node, probe.values
     if not node.layer.replays:
-        return
+        pytest.skip("its passes are never replayed")
     expected = probe.backward(probe.diffs)
     left = [(part, dict(vars(part))) for part in node.layer.parts()]
     for blob, wanted in zip(node.bottoms, node.propagate_down, strict=True):

@@ -244,6 +244,7 @@ def test_device_query_names_the_properties(monkeypatch, caplog):
 # ---- signals -------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("default_sigint")
 def test_signals_become_requests_in_order():
     with Signals("stop", "snapshot") as signals:
         os.kill(os.getpid(), signal.SIGHUP)
@@ -256,12 +257,14 @@ def test_signals_become_requests_in_order():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("default_sigint")
 def test_signals_can_be_ignored():
     with Signals("none", "none") as signals:
         os.kill(os.getpid(), signal.SIGINT)
         assert signals.requested() is None
 
 
+@pytest.mark.usefixtures("default_sigint")
 def test_python_m_caffe_stops_at_sigint_with_a_snapshot(folder, tmp_path):
     environment = dict(os.environ, PYTHONPATH=str(Path(caffe.__file__).parent.parent))
     with subprocess.Popen(

@@ -199,7 +199,7 @@ def test_update(kernels, nesterov, keep_diffs):
         truth.append((w - update, after, update))
     if not kernels.can_update(weights, gradients, velocities, 0.9, keep_diffs):
         assert kernels is not cpu and keep_diffs
-        return
+        pytest.skip("left to PyTorch: the GPU's kernel keeps no diffs")
     kernels.update_sgd(
         weights,
         gradients,
