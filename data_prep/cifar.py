@@ -44,7 +44,7 @@ def parser():
     flags.add_argument("out", metavar="OUT", help="folder to make")
     flags.flag("lmdb", False, "write LMDBs instead of images")
     flags.flag(
-        "labels", "fine", "CIFAR-100's 100 fine or 20 coarse labels", choices=("fine", "coarse")
+        "labels", "fine", "100 fine or 20 coarse labels, for CIFAR-100", choices=("fine", "coarse")
     )
     return flags
 
