@@ -81,7 +81,10 @@ class Layer:
 
 
 class TensorLayer(Layer):
-    """A layer of the catalogue: explicit forward and backward on tensors.
+    """A layer of the engine: explicit forward and backward on tensors.
+
+    A type of one's own derives from it and is made known by `caffe.register_layer`; a message for
+    its options comes by `caffe.proto.extend` (examples/own_layer).
 
     The contract, kept by every layer and tested once:
 
