@@ -247,7 +247,7 @@ class _Parser:
         """Give a field the full name and kind of its type, looked up from the inside out."""
         wanted = field.type_name.lstrip(".")
         if package:
-            wanted = wanted.removeprefix(f"{package}.") if hasattr(str, "removeprefix") else wanted
+            wanted = wanted.removeprefix(f"{package}.")
         scopes = scope.split(".") if scope else []
         for depth in range(len(scopes), -1, -1):
             full = ".".join([*scopes[:depth], wanted])
