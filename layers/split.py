@@ -14,7 +14,9 @@ class Split(layer_class("Split")):
 
     type = "Split"
     running = None
-    replays = property(lambda self: self.running is None)
+
+    def can_replay(self):
+        return self.running is None
 
     def backward(self, diffs, bottoms, tops, wanted):
         if self.running is not None:

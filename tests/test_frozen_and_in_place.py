@@ -75,3 +75,22 @@ def test_a_rectifier_does_not_mind_what_happens_to_its_top(layer, change):
         net.backward()
     assert apart.blobs["x"].diff.any()
     np.testing.assert_allclose(together.blobs["x"].diff, apart.blobs["x"].diff, rtol=1e-5)
+
+
+@pytest.mark.parametrize("entries, goes_on", [(0, True), (1, True), (3, False)])
+def test_backward_reaches_a_batch_norm_by_what_the_prototxt_says(entries, goes_on):
+    """As in BVLC Caffe, whose net reads the entries of the file, not those that the layer adds."""
+    params = "param { lr_mult: 0 } " * entries
+    text = (
+        f'layer {{ name: "bn" type: "BatchNorm" bottom: "x" top: "b" {params}}} '
+        'layer { name: "y" type: "InnerProduct" bottom: "b" top: "y" loss_weight: 1 '
+        "inner_product_param { num_output: 3 } }"
+    )
+    net = make_net(text, force_backward=False)
+    source = str(net.nodes[1].layer.layer_param)
+    net.forward()
+    net.backward()
+    assert bool(np.any(net.blobs["x"].diff)) == goes_on
+    assert bool(np.any(net.blobs["b"].diff)) == goes_on
+    assert [p.lr_mult for p in net.learnable] == [0, 0, 0, 1, 1]
+    assert source.count("lr_mult") == entries  # the layer leaves its own prototxt alone

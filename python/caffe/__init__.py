@@ -29,7 +29,7 @@ from .device import (
     solver_count,
     solver_rank,
 )
-from .layer import Layer, layer_type_list
+from .layer import Layer, TensorLayer, layer_type_list
 from .layer import class_of as layer_class
 from .layer import register as register_layer
 from .net import Net

@@ -81,7 +81,10 @@ class Layer:
 
 
 class TensorLayer(Layer):
-    """A layer of the catalogue: explicit forward and backward on tensors.
+    """A layer of the engine: explicit forward and backward on tensors.
+
+    A type of one's own derives from it and is made known by `caffe.register_layer`; a message for
+    its options comes by `caffe.proto.extend` (examples/own_layer).
 
     The contract, kept by every layer and tested once:
 
@@ -97,7 +100,8 @@ class TensorLayer(Layer):
       (diffs, wanted, counts) at once; those that count add to the diffs of `self.blobs`.
     - On a GPU all become CUDA graphs (see replay), which repeat kernels and nothing of Python. A
       layer that looks at values, works on the CPU or keeps something from one forward to the next
-      says `replays = False`. What forward leaves for backward are attributes of `parts()`.
+      says `replays = False`; one where it depends overrides `can_replay()`. What forward leaves
+      for backward are attributes of `parts()`.
 
     A blob's diff is overwritten, a parameter's diff accumulates. `bottoms` and `tops` are the
     current values; a layer that runs in place gets the value its bottom had in forward.
@@ -114,6 +118,8 @@ class TensorLayer(Layer):
     replays = True  # one CUDA graph can hold what it does: no look at values, no state
     reads_bottom = True  # backward reads the bottoms' values
     reads_top = False  # backward reads the tops' values
+    param_propagate_down = ()  # for each of `blobs`: whether it learns; the net sets it
+    always_propagates = False  # True: backward ignores propagate_down, as Caffe's BatchNorm does
     backward_several = None  # what several flows share is not worth sharing
     param_name = None  # the LayerParameter field with this layer's options
 
@@ -127,7 +133,6 @@ class TensorLayer(Layer):
         self.phase = phase
         self.overwrite = False  # the net's permission to compute into the bottom's memory
         self.options = getattr(param, self.param_name) if self.param_name else None
-        self.param_propagate_down = []
 
     @property
     def public(self):
@@ -161,6 +166,14 @@ class TensorLayer(Layer):
         """`backward_params` and `backward` for the same diffs; worth a pass of its own for some."""
         self.backward_params(diffs, bottoms, tops)
         return self.backward(diffs, bottoms, tops, wanted)
+
+    def param_specs(self) -> list:
+        """The ParamSpecs that its blobs are trained by; blobs beyond these have the defaults."""
+        return list(self.layer_param.param)
+
+    def can_replay(self) -> bool:
+        """Whether one CUDA graph can hold what the layer does now. Default: `replays`."""
+        return self.replays
 
     def parts(self):
         """The objects whose attributes hold what forward leaves for backward."""

@@ -34,7 +34,11 @@ class UnknownTopError(UnknownNameError, AttributeError):
 
 def param_name_dict():
     """From the stem of each parameter message to that of its field: {"ReLU": "relu", ...}."""
-    fields = [f for f in caffe_pb2.LayerParameter.DESCRIPTOR.fields if f.name.endswith("_param")]
+    fields = [
+        f
+        for f in caffe_pb2.LayerParameter.DESCRIPTOR.fields
+        if f.name.endswith("_param") and f.message_type
+    ]
     return {
         f.message_type.name.removesuffix("Parameter"): f.name.removesuffix("_param") for f in fields
     }
@@ -171,7 +175,7 @@ class Function:
 
     def _message_with(self, key, layer):
         """The message that the argument `key` belongs to: `layer`, or its own parameters."""
-        own = _param_names.get(self.type_name)
+        own = param_name_dict().get(self.type_name)
         if key.endswith("param") or own is None:
             candidates = [layer]
         else:
@@ -186,7 +190,7 @@ class Function:
             if own
             else (
                 f" (type '{self.type_name}' has no parameters of its own: "
-                f"{nearest(self.type_name, _param_names)})"
+                f"{nearest(self.type_name, param_name_dict())})"
             )
         )
         raise UnknownFieldError(f"no field '{key}' in {where}: {nearest(key, known)}{hint}")
@@ -281,6 +285,5 @@ class _Constants:
         return getattr(self._message, name)
 
 
-_param_names = param_name_dict()
 layers = Layers()
 params = Parameters()

@@ -147,7 +147,9 @@ class Solver:
 
     def _step(self, blobs, history, rate, decay):
         """Update parameters of one learning rate and one decay."""
-        if updates.fused(self.type, blobs, history, rate, self.param, decay, self.net.keep_diffs):
+        if updates.try_fused_step(
+            self.type, blobs, history, rate, self.param, decay, self.net.keep_diffs
+        ):
             return
         data, gradients = [b.tensor for b in blobs], [b.diff_tensor for b in blobs]
         if self.param.iter_size > 1:

@@ -4,6 +4,7 @@ import torch
 
 from ..blob import Blob
 from ..layer import TensorLayer, register
+from ..proto import caffe_pb2
 
 
 @register
@@ -18,6 +19,7 @@ class BatchNorm(TensorLayer):
     """
 
     param_name = "batch_norm_param"
+    always_propagates = True
 
     def setup(self, *shapes):
         channels = shapes[0][1] if len(shapes[0]) > 1 else 1
@@ -29,10 +31,11 @@ class BatchNorm(TensorLayer):
                     f"its blobs are statistics, not weights: param lr_mult must be 0; "
                     f"found {spec.lr_mult}"
                 )
-        while len(self.layer_param.param) < 3:
-            self.layer_param.param.add()
-        for spec in self.layer_param.param:
-            spec.lr_mult = spec.decay_mult = 0
+
+    def param_specs(self) -> list:
+        """The solver leaves statistics alone, whether the prototxt says so or not."""
+        given = super().param_specs()
+        return given + [caffe_pb2.ParamSpec(lr_mult=0) for _ in self.blobs[len(given) :]]
 
     def reshape(self, *shapes):
         channels = shapes[0][1] if len(shapes[0]) > 1 else 1

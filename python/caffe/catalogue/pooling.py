@@ -5,7 +5,7 @@ import torch
 from ..layer import TensorLayer, register
 from ..proto import caffe_pb2
 from .geometry import check_positive, pooled, spatial
-from .windows import AveragePool, MaxPool, StochasticPool, Windows
+from .pooling_windows import AveragePool, MaxPool, StochasticPool, Windows
 
 _METHOD = caffe_pb2.PoolingParameter
 

@@ -68,6 +68,7 @@ def build(param):
         writers.update(dict.fromkeys(node.top_names, len(graph.nodes)))
         _set_up(node)
         _add_params(graph, node, owners)
+        # as in Caffe, by what the prototxt says, also where the layer itself knows better
         wanted = [p.lr_mult != 0 for p in node.param.param]
         wanted += [True] * (len(node.layer.blobs) - len(wanted))
         node.layer.param_propagate_down = wanted[: len(node.layer.blobs)]
@@ -82,6 +83,8 @@ def build(param):
     if param.force_backward:
         _force_backward(graph.nodes)
     for node in graph.nodes:
+        if node.needs_backward and node.layer.always_propagates:
+            node.propagate_down = [True] * len(node.bottoms)
         node.refused = tuple(
             index
             for index, propagate in enumerate(node.propagate_down)
@@ -224,7 +227,7 @@ def reshape(node):
 
 
 def _add_params(graph, node, owners):
-    specs, blobs = node.param.param, node.layer.blobs
+    specs, blobs = node.layer.param_specs(), node.layer.blobs
     if len(specs) > len(blobs):
         raise LayerError(
             f"layer {node.name!r} ({node.param.type}): {len(specs)} param entries "

@@ -16,6 +16,7 @@ class FusedNormalization(TensorLayer):
     """
 
     def __init__(self, nodes):
+        super().__init__(nodes[0].param, nodes[0].layer.phase)
         self.normalization, self.scale = nodes[0].layer, nodes[1].layer
         types = [node.layer.type for node in nodes]
         self.adds, self.rectifies, self.splits = (
@@ -23,9 +24,7 @@ class FusedNormalization(TensorLayer):
         )
         self.tops = len(nodes[-1].tops)
         self.reads_top = self.rectifies
-        self.name = self.normalization.name
         self.blobs = self.scale.blobs
-        self.options = None
 
     @property
     def param_propagate_down(self):

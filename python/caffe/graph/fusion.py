@@ -7,6 +7,7 @@ reading values that were not kept is an error. A range of layers that cuts a gro
 one by one.
 """
 
+from ..layer import TensorLayer
 from .build import Node
 from .fused import FusedNormalization
 
@@ -19,15 +20,14 @@ class Unit:
         self.fused = None if len(nodes) == 1 else _fused_node(nodes)
         self.ran_fused = False  # whether forward ran the group as one
 
-    @property
-    def replays(self):
-        """Whether a CUDA graph can hold what the layers do."""
-        return all(node.layer.replays for node in self.nodes)
+    def can_replay(self) -> bool:
+        """Whether a CUDA graph can hold what the layers do now."""
+        return all(node.layer.can_replay() for node in self.nodes)
 
     @property
-    def changes_replays(self):
-        """Whether that may be otherwise next time."""
-        return any(isinstance(type(node.layer).replays, property) for node in self.nodes)
+    def asks_each_time(self) -> bool:
+        """Whether a layer answers `can_replay` by more than its class."""
+        return any(type(node.layer).can_replay is not TensorLayer.can_replay for node in self.nodes)
 
     def parts(self):
         """The objects whose attributes hold what forward leaves for backward."""

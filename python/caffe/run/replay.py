@@ -52,7 +52,7 @@ class Passes:
 
         found: pairs that begin with a Unit.
         """
-        fed = next((i for i, (unit, *_) in enumerate(found) if unit.replays), len(found))
+        fed = next((i for i, (unit, *_) in enumerate(found) if unit.can_replay()), len(found))
         loss = run(found[:fed])
         if fed == len(found):
             return loss
@@ -111,7 +111,7 @@ class _Pass:
 
     def _record(self, run):
         """Whether the pass has now been recorded."""
-        if self.times < _RUNS_BEFORE or not all(unit.replays for unit in self.units):
+        if self.times < _RUNS_BEFORE or not all(unit.can_replay() for unit in self.units):
             return False
         before = [(store, store.peek()) for store in self.leaves()]
         self._reads = [(blob, what, blob.store(what).get(blob)) for blob, what in self.reads()]
@@ -126,7 +126,7 @@ class _Pass:
             self.times = float("-inf")
             return False
         self._leaves = [(store, store.peek()) for store in self.leaves()]
-        self._changeable = [unit for unit in self.units if unit.changes_replays]
+        self._changeable = [unit for unit in self.units if unit.asks_each_time]
         return True
 
     def recorded(self, run):
@@ -134,7 +134,7 @@ class _Pass:
 
     def _can_replay(self):
         """Whether all that the pass reads lies where it was; puts it there if need be."""
-        if not self._recording.is_valid or not all(unit.replays for unit in self._changeable):
+        if not self._recording.is_valid or not all(unit.can_replay() for unit in self._changeable):
             return False
         if not all(blob.store(what).settle(blob, tensor) for blob, what, tensor in self._reads):
             return False

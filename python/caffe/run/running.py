@@ -91,8 +91,10 @@ def _run(node, what, function):
     """What a call of the node's layer returns; what PyTorch raises there names the layer."""
     try:
         return function()
+    except CaffeError:
+        raise  # as it is, with its own cause
     except _FOREIGN as error:
-        raise named(error, node, what) from error
+        raise _named(error, node, what) from error
 
 
 def _values(node):
@@ -111,10 +113,8 @@ def _refuse(node, wanted):
             )
 
 
-def named(error, node, what):
+def _named(error, node, what):
     """What PyTorch says about a layer, as an error of this package that names the layer."""
-    if isinstance(error, CaffeError):
-        raise error  # as it is, with its own cause
     return ShapeError(
         f"layer {node.name!r} ({node.layer.type}) failed in {what} on bottoms "
         f"{[blob.shape for blob in node.bottoms]}: {error}"

@@ -85,8 +85,8 @@ def _divide_by_root(gradients, squares, rate, delta):
 STILL = ("SGD", "Nesterov")
 
 
-def fused(rule, params, history, rate, solver_param, decay, keep_diffs):
-    """One whole step in one pass over memory, where a kernel can do it; returns whether it did.
+def try_fused_step(rule, params, history, rate, solver_param, decay, keep_diffs):
+    """Do one whole step in one pass over memory, where a kernel can do it; returns whether it did.
 
     params: Blobs of one learning rate and decay. Averages over iter_size, adds the L2 decay,
     remembers in `history`, subtracts.

@@ -1,7 +1,8 @@
-"""The engine's own CPU kernels, where they have been built (`make build`); see build.py."""
+"""The engine's own CPU kernels, compiled by `make setup` or at first use; see build.py."""
 
 import ctypes
 import hashlib
+import os
 import platform
 from functools import cache
 from pathlib import Path
@@ -43,9 +44,11 @@ _UPDATE = (_INT, *[_POINTER] * 5, *[_FLOAT] * 4, _BOOL, _BOOL, _INT)
 
 @cache
 def library():
-    """The loaded library, its functions typed; None where it has not been built."""
+    """The loaded library, its functions typed; compiled first if need be. None: PyTorch works."""
+    from .build import build_and_say
+
     path = library_path()
-    if not path.exists():
+    if not path.exists() and not build_and_say():
         return None
     try:
         loaded = ctypes.CDLL(str(path))
@@ -65,12 +68,19 @@ def _declare(loaded, name, arguments):
     function.argtypes, function.restype = arguments, None
 
 
-def library_path():
-    """Where the library for these sources and this processor lies."""
+def library_path() -> Path:
+    """Where the library for these sources and this processor lies, or is to lie.
+
+    Beside the sources; where these cannot be written to, in the user's cache folder.
+    """
     digest = hashlib.sha256(_processor().encode())
     for path in sorted(FOLDER.glob("*.h")) + SOURCES:
         digest.update(path.read_bytes())
-    return FOLDER / f"kernels-{digest.hexdigest()[:16]}.so"
+    name = f"kernels-{digest.hexdigest()[:16]}.so"
+    if (FOLDER / name).exists() or os.access(FOLDER, os.W_OK):
+        return FOLDER / name
+    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache_home, "caffe", name)
 
 
 def _processor():

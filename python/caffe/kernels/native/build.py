@@ -1,13 +1,16 @@
 """Compile the CPU kernels: python -m caffe.kernels.native.build
 
-They lie beside the sources, for this machine's processor. Without a compiler, or where they cannot
-be built, PyTorch does the same work in more passes over memory.
+This also happens at their first use, once for each kind of processor. Without a compiler, or where
+they cannot be built, PyTorch does the same work in more passes over memory.
 """
 
+import fcntl
 import subprocess
-import sys
 import tempfile
+import time
 from pathlib import Path
+
+from caffe_plain.glog import say, show_log
 
 from . import SOURCES, library_path
 
@@ -26,38 +29,60 @@ COMPILE = [
 LINK = ["g++", "-shared"]  # NOTE: no -fopenmp: the calls must find PyTorch's OpenMP, not a second
 
 
-def build():
-    """Compile what is not there yet; returns the path of the library."""
+def build() -> Path:
+    """Compile what is not there yet, one process at a time; returns the path of the library.
+
+    Raises OSError or subprocess.CalledProcessError where it cannot be compiled.
+    """
     path = library_path()
-    if path.exists():
-        return path
-    for old in path.parent.glob("kernels-*.so"):
-        old.unlink()
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        objects = [str(Path(folder, source.stem + ".o")) for source in SOURCES]
-        for source, target in zip(SOURCES, objects, strict=True):
-            subprocess.run(
-                [*COMPILE, str(source), "-o", target], check=True, capture_output=True, text=True
-            )
-        made = Path(folder, path.name)
-        subprocess.run(
-            [*LINK, *objects, "-o", str(made)], check=True, capture_output=True, text=True
-        )
-        made.replace(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.parent / ".kernels.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # given back when the file is closed
+        if not path.exists():
+            for old in path.parent.glob("kernels-*.so"):
+                old.unlink()
+            _compile(path)
     return path
 
 
-def main():
+def _compile(path):
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        objects = [str(Path(folder, source.stem + ".o")) for source in SOURCES]
+        for source, target in zip(SOURCES, objects, strict=True):
+            _run([*COMPILE, str(source), "-o", target])
+        made = Path(folder, path.name)
+        _run([*LINK, *objects, "-o", str(made)])
+        made.replace(path)
+
+
+def _run(command):
+    subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+def build_and_say() -> bool:
+    """Compile the kernels and log what came of it; returns whether they are there."""
+    start = time.monotonic()
     try:
-        print(f"CPU kernels: {build().name}")
+        path = build()
     except FileNotFoundError:
-        print("CPU kernels: not built, for there is no g++; PyTorch's own are used")
-    except (OSError, subprocess.CalledProcessError) as error:
-        print(
-            f"CPU kernels: not built; PyTorch's own are used\n{error}\n"
-            f"{getattr(error, 'stderr', '')}",
-            file=sys.stderr,
-        )
+        why = "no C++ compiler (g++)"
+    except subprocess.CalledProcessError as error:
+        why = f"they do not compile: {error.stderr.strip()}"
+    except OSError as error:
+        why = str(error)
+    else:
+        say("kernels", f"CPU kernels: compiled {path} in {time.monotonic() - start:.0f} s")
+        return True
+    say("kernels", f"CPU kernels: none ({why}): PyTorch does their work")
+    return False
+
+
+def main():
+    show_log()
+    if library_path().exists():
+        say("kernels", f"CPU kernels: {library_path()}")
+    else:
+        build_and_say()
 
 
 if __name__ == "__main__":
