@@ -20,7 +20,7 @@ import relaybp.layers  # noqa: E402
 from relaybp import relay_file  # noqa: E402
 
 # what this repository's engine and the commands that need it ask for
-OTHERS = {"caffe", "torch", "cv2", "matplotlib", "onnx", "rich", "h5py", "scipy"}
+OTHERS = {"caffe", "torch", "cv2", "matplotlib", "onnx", "PIL", "rich", "h5py", "scipy"}
 
 
 def main() -> None:
@@ -48,7 +48,8 @@ def main() -> None:
 
 def names_of(path: list[str], prefix: str) -> list[str]:
     """The names of all modules of a package."""
-    return [module.name for module in pkgutil.walk_packages(path, prefix)]
+    found = [module.name for module in pkgutil.walk_packages(path, prefix)]
+    return [name for name in found if "-" not in name]  # a compiled kernel is no module
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Import the package and a user's modules of the same names as its folders: neither hides one."""
 
+import importlib
 import os
+import pkgutil
 import sys
 
 import numpy as np
@@ -15,12 +17,18 @@ import tools
 
 ENVIRONMENT = os.path.realpath(sys.prefix)
 HERE = os.path.realpath(os.getcwd())
+NEED_TRITON = ("caffe.kernels.gpu", "caffe.kernels.triton")
 
 for module in (caffe, caffe_plain, relaybp, relaybp.layers):
     assert os.path.realpath(module.__file__).startswith(ENVIRONMENT), module.__file__
 for module in (layers, tools, data_prep):
     assert os.path.realpath(module.__file__).startswith(HERE), module.__file__
 assert caffe.__version__ == "1.0.0"
+
+for package in (caffe, caffe_plain, relaybp):  # nothing that a module imports is missing
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.startswith(NEED_TRITON):
+            importlib.import_module(module.name)
 
 net = caffe.Net("python_layer.prototxt", caffe.TEST)
 net.blobs["data"].data[...] = np.arange(6).reshape(2, 3)
