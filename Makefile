@@ -77,6 +77,12 @@ gpu-test: $(READY) ## run what compares with BVLC Caffe and autograd on a GPU (G
 	  kernels replay keep_blobs catalogue solver backward schedules flow_plan relay_golden training_curves \
 	  scene_data optimisations))
 
+wheel-test: $(READY) ## build the wheel, install it into an environment of its own, and use it
+	.ci/wheel
+
+coverage: $(READY) ## run the test suite and print which lines it reaches
+	$(VENV)/bin/python -m pytest --cov --cov-report=term
+
 lint: $(READY) ## run the linter and check the format
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -88,4 +94,4 @@ oracle-test: $(READY) ## compare with a live BVLC Caffe: ORACLE_RUN="command pre
 clean: ## delete runs/ and caches, keep .venv and data/
 	rm -rf runs .pytest_cache .ruff_cache
 
-.PHONY: help setup build train evaluate table plot plan models demo prototxts test test-heavy gpu-test lint oracle-test clean
+.PHONY: help setup build train evaluate table plot plan models demo prototxts test test-heavy gpu-test wheel-test coverage lint oracle-test clean

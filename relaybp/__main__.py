@@ -8,9 +8,9 @@ import sys
 from caffe_plain.version import CAFFE_VERSION, VERSION
 
 COMMANDS = {
-    "train": "train a model by name, or any solver, with or without a relay file",
+    "train": "train a model by name, or any solver",
     "evaluate": "test runs: a single crop, or every position at several scales",
-    "plan": "show what each loss trains and what that costs, or propose losses",
+    "plan": "show what each loss trains and costs, or propose losses",
     "plot": "plot the losses, errors and probes of runs",
     "models": "list the models that --model can name",
     "table": "print what runs were measured to reach, as a table",
@@ -32,7 +32,7 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "`relay COMMAND --help` lists the arguments of one; `relay --version` the versions.",
+            "`relay COMMAND --help` lists its arguments, `relay --version` says the versions.",
         ]
     )
 
