@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections import namedtuple
 from typing import Any
 
-from .errors import RelayError, nearest
+from caffe_plain.errors import nearest
+
+from .errors import RelayError
 from .graph import Graph
 from .relay_file import schedule_name
 from .weights import weigh

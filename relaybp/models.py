@@ -2,8 +2,10 @@
 
 import os
 
+from caffe_plain.errors import nearest
+
 from . import prototxt
-from .errors import RelayError, nearest
+from .errors import RelayError
 
 METHODS = {"_relay": "RELAY", "_multiloss": "JOINT", "": "STANDARD"}
 

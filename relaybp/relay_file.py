@@ -13,7 +13,9 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
-from .errors import RelayError, nearest
+from caffe_plain.errors import nearest
+
+from .errors import RelayError
 
 SCHEDULES = ("STANDARD", "JOINT", "RELAY", "PAIR_WISE", "MULTI_WAY")
 ONE_STEP_PER_LOSS = ("PAIR_WISE", "MULTI_WAY")

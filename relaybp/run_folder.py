@@ -7,7 +7,9 @@ import os
 
 from google.protobuf import text_format
 
-from .errors import RelayError, nearest
+from caffe_plain.settings import apply_setting
+
+from .errors import RelayError
 
 STANDARD_STAGE = "standard"  # the stage that drops the auxiliary branches
 
@@ -34,7 +36,7 @@ def prepare(pb, model, method, run, data=None, settings=(), batch=None, crop=Non
     solver.net = os.path.join(run, "train_val.prototxt")
     solver.snapshot_prefix = os.path.join(run, os.path.basename(solver.snapshot_prefix) or "model")
     for setting in settings:
-        apply_setting(solver, setting)
+        apply_setting(solver, setting, "--set")
     write(solver.net, net)
     path = os.path.join(run, "solver.prototxt")
     write(path, solver)
@@ -130,21 +132,3 @@ def set_test_length(pb, solver, net):
     with lmdb.open(tests[0].data_param.source, readonly=True, lock=False) as environment:
         records = environment.stat()["entries"]
     solver.test_iter[0] = max(1, -(-records // tests[0].data_param.batch_size))
-
-
-def apply_setting(solver, setting):
-    """Set one solver field from "field=value"; a list is given as field=1,2,3."""
-    name, equals, value = setting.partition("=")
-    fields = solver.DESCRIPTOR.fields_by_name
-    if not equals or name not in fields:
-        raise RelayError(
-            f"--set {setting}: expected FIELD=VALUE with a field of SolverParameter; "
-            + nearest(name, list(fields))
-        )
-    solver.ClearField(name)
-    quote = '"' if fields[name].cpp_type == fields[name].CPPTYPE_STRING else ""
-    try:
-        for item in value.split(",") if value else []:
-            text_format.Merge(f"{name}: {quote}{item}{quote}", solver)
-    except text_format.ParseError as error:
-        raise RelayError(f"--set {setting}: {error}") from None

@@ -53,7 +53,7 @@ def main():
     args = arguments()
     try:
         evaluate(engines.load(), args)
-    except (RelayError, CaffeError) as error:
+    except CaffeError as error:
         sys.exit(f"evaluate: {error}")
 
 

@@ -41,7 +41,7 @@ def main():
     args = arguments()
     try:
         plan(engines.load().caffe, args)
-    except (RelayError, CaffeError) as error:
+    except CaffeError as error:
         sys.exit(f"plan: {error}")
 
 

@@ -109,7 +109,7 @@ def main():
             train(engine, args, device, group)
         finally:
             group.close()
-    except (RelayError, CaffeError) as error:
+    except CaffeError as error:
         sys.exit(f"train: {error}")
 
 
