@@ -9,8 +9,8 @@ from contextlib import closing
 from google.protobuf import text_format
 
 from caffe_plain.database import open_database
-from caffe_plain.errors import nearest
 from caffe_plain.files import write_atomically
+from caffe_plain.settings import apply_setting
 
 from .errors import RelayError
 
@@ -39,7 +39,7 @@ def prepare(pb, model, method, run, data=None, settings=(), batch=None, crop=Non
     solver.net = os.path.join(run, "train_val.prototxt")
     solver.snapshot_prefix = os.path.join(run, os.path.basename(solver.snapshot_prefix) or "model")
     for setting in settings:
-        apply_setting(solver, setting)
+        apply_setting(solver, setting, "--set")
     write(solver.net, net)
     path = os.path.join(run, "solver.prototxt")
     write(path, solver)
@@ -131,21 +131,3 @@ def set_test_length(pb, solver, net):
     with closing(open_database(tests[0].data_param.source)) as environment:
         records = environment.stat()["entries"]
     solver.test_iter[0] = max(1, -(-records // tests[0].data_param.batch_size))
-
-
-def apply_setting(solver, setting):
-    """Set one solver field from "field=value"; a list is given as field=1,2,3."""
-    name, equals, value = setting.partition("=")
-    fields = solver.DESCRIPTOR.fields_by_name
-    if not equals or name not in fields:
-        raise RelayError(
-            f"--set {setting}: expected FIELD=VALUE with a field of SolverParameter; "
-            + nearest(name, list(fields))
-        )
-    solver.ClearField(name)
-    quote = '"' if fields[name].cpp_type == fields[name].CPPTYPE_STRING else ""
-    try:
-        for item in value.split(",") if value else []:
-            text_format.Merge(f"{name}: {quote}{item}{quote}", solver)
-    except text_format.ParseError as error:
-        raise RelayError(f"--set {setting}: {error}") from None

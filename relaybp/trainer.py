@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING
+
+from caffe_plain.signals import CAFFE_EFFECTS, Signals
 
 from .report import NoReport, Report, clock
 
@@ -22,22 +23,21 @@ class Trainer:
         self.param, net = self.solver.param, relay.net
         self.losses = [name for name, weight in net.blob_loss_weights.items() if weight]
         self.images = next(iter(net.blobs.values())).shape[0] * self.param.iter_size
-        self.wanted = set()  # signals that wait to be served
         self.last_test = None
         self.last_state = None
 
     def train(self) -> dict[str, float] | None:
         """Run to max_iter, or to an interrupt; return the last test's {output name: mean}."""
-        with _Signals(self.wanted):
+        with Signals(CAFFE_EFFECTS) as signals:
             self.report.start(self.relay.iter)
             while self.relay.iter < self.param.max_iter:
                 if self.relay.test_due:
                     self.test()
                 self.iterate()
-                if self.relay.snapshot_due or signal.SIGHUP in self.wanted:
-                    self.wanted.discard(signal.SIGHUP)
+                requests = set(iter(signals.requested, None))
+                if self.relay.snapshot_due or "snapshot" in requests:
                     self.snapshot()
-                if signal.SIGINT in self.wanted:
+                if "stop" in requests:
                     self.report.say("Interrupted at iteration %d" % self.relay.iter)
                     break
         if self.relay.root:
@@ -121,24 +121,3 @@ def summary(title, seconds, iteration, errors, images, run):
         rates + " on %d images" % images if rates else "not tested",
         run,
     )
-
-
-class _Signals:
-    """Collects SIGINT and SIGHUP in a set instead of dying of them."""
-
-    def __init__(self, wanted):
-        self.wanted = wanted
-
-    def __enter__(self):
-        self.before = {
-            number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGHUP)
-        }
-
-    def __exit__(self, *_):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number, frame):
-        if number == signal.SIGINT and number in self.wanted:
-            raise KeyboardInterrupt  # the second time, stop at once
-        self.wanted.add(number)

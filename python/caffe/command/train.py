@@ -3,13 +3,14 @@
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 from typing import NamedTuple
 
-from google.protobuf import text_format
-
-from caffe_plain.errors import CaffeError, ParseError, nearest
+from caffe_plain.errors import CaffeError
 from caffe_plain.glog import logger, say
+from caffe_plain.settings import apply_setting
+from caffe_plain.signals import CAFFE_EFFECTS, Signals
 
 from .. import device
 from ..files.text import read_solver
@@ -19,7 +20,6 @@ from ..training.nets import find
 from ..training.parallel import NCCL
 from .flags import FATAL, stages, use_gpus
 from .net_lines import describe
-from .signals import Signals
 
 
 class Job(NamedTuple):
@@ -37,7 +37,7 @@ def train(options):
         raise CaffeError("train needs -solver, a solver definition (solver.prototxt)")
     if options.snapshot and options.weights:
         raise CaffeError("give -snapshot to resume training or -weights to fine-tune, not both")
-    signals = Signals(options.sigint_effect, options.sighup_effect)
+    signals = Signals({signal.SIGINT: options.sigint_effect, signal.SIGHUP: options.sighup_effect})
     device.keep_freed_memory()
     job = Job(solver_param(options), options.extra or None, options.snapshot, options.precision)
     gpus = use_gpus(options.gpu or _gpu_of(job.param))
@@ -57,7 +57,7 @@ def solver_param(options):
     """The solver's settings with what the flags change."""
     param = read_solver(options.solver)
     for setting in options.set or ():
-        change(param, setting)
+        apply_setting(param, setting, "-set")
     if options.weights:
         param.weights[:] = [options.weights]
     if options.level:
@@ -73,24 +73,6 @@ def solver_param(options):
             ",".join(find(path.strip(), folder) for path in name.split(",")) for name in names
         ]
     return param
-
-
-def change(param, setting):
-    """Set one field from "field=value"; a list is written field=1,2,3."""
-    name, equals, value = setting.partition("=")
-    fields = param.DESCRIPTOR.fields_by_name
-    if not equals or name not in fields:
-        raise CaffeError(
-            f"-set {setting}: expected FIELD=VALUE with a field of SolverParameter; "
-            + nearest(name, fields)
-        )
-    param.ClearField(name)
-    quote = '"' if fields[name].cpp_type == fields[name].CPPTYPE_STRING else ""
-    try:
-        for item in value.split(",") if value else ():
-            text_format.Merge(f"{name}: {quote}{item}{quote}", param)
-    except text_format.ParseError as error:
-        raise ParseError(f"-set {setting}: {error}") from None
 
 
 def _gpu_of(param):
@@ -158,7 +140,7 @@ def _watch(process):
 def _work(message, gpus, rank, uid):
     """What the processes after the first do: all but logging and serving signals."""
     logger.setLevel(logging.WARNING)
-    with Signals("none", "none"):
+    with Signals(dict.fromkeys(CAFFE_EFFECTS, "none")):
         job = message._replace(param=caffe_pb2.SolverParameter.FromString(message.param))
         join(job, gpus, rank, uid, lambda: None)
 

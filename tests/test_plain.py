@@ -1,0 +1,66 @@
+"""caffe_plain: what the engine, the driver, the layers and the data tools share."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from caffe.proto import caffe_pb2
+from caffe_plain.errors import CaffeError, ParseError
+from caffe_plain.settings import apply_setting
+from caffe_plain.signals import Signals
+
+PACKAGE = Path(__file__).parent.parent / "python" / "caffe_plain"
+
+
+def test_every_module_is_imported_without_torch_and_caffe():
+    names = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+    code = "import sys; sys.modules.update(torch=None, caffe=None)\n" + "".join(
+        f"import caffe_plain.{name}\n" for name in names
+    )
+    environment = dict(os.environ, PYTHONPATH=str(PACKAGE.parent))
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+# ---- settings ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("base_lr=0.5", {"base_lr": 0.5, "stepvalue": [9], "net": "old"}),
+        ("stepvalue=1,2,3", {"base_lr": 1.0, "stepvalue": [1, 2, 3], "net": "old"}),
+        ("stepvalue=", {"base_lr": 1.0, "stepvalue": [], "net": "old"}),
+        ("net=a b", {"base_lr": 1.0, "stepvalue": [9], "net": "a b"}),
+    ],
+)
+def test_a_setting_changes_one_field(setting, expected):
+    param = caffe_pb2.SolverParameter(base_lr=1, stepvalue=[9], net="old")
+    apply_setting(param, setting, "-set")
+    assert param == caffe_pb2.SolverParameter(**expected)
+
+
+@pytest.mark.parametrize("setting", ["base_l=1", "base_lr"])
+def test_a_setting_without_a_known_field_names_the_flag_and_the_message(setting):
+    with pytest.raises(ParseError, match=rf"^--set {setting}: .* of SolverParameter; did you mean"):
+        apply_setting(caffe_pb2.SolverParameter(), setting, "--set")
+
+
+# ---- signals -------------------------------------------------------------------------------------
+
+
+def test_each_signal_has_the_effect_that_it_was_given():
+    with Signals({signal.SIGUSR1: "stop", signal.SIGHUP: "none"}) as signals:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert signals.requested() is None
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert [signals.requested() for _ in range(2)] == ["stop", None]
+
+
+def test_an_unknown_effect_is_an_error():
+    with pytest.raises(CaffeError, match="invalid signal effect 'halt'; expected one of snapshot"):
+        Signals({signal.SIGINT: "halt"})
