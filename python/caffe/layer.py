@@ -1,16 +1,32 @@
 """The layer contract, the registry of layer types and the check of blob counts."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
 from caffe_plain.errors import LayerError, ShapeError, UnknownNameError, nearest
 
 from . import device
 from .blob import Blob, BlobVec
-from .proto import caffe_pb2
+from .proto import caffe_pb2, raw
 
 _REGISTRY = {}
 
 
-def register(cls):
-    """Class decorator: make `cls` the implementation of its prototxt type."""
+def register(
+    cls: type[TensorLayer] | None = None, *, param: str | None = None
+) -> type[TensorLayer] | Callable[[type[TensorLayer]], type[TensorLayer]]:
+    """Class decorator: make `cls` the implementation of its prototxt type.
+
+    With `param`, its layers may carry a block of that name and of any content, which they get as
+    the dict `self.options`. Raises ParseError where a message declares that name.
+    """
+    if cls is None:
+        return partial(register, param=param)
+    if param is not None:
+        raw.declare(param)
+        cls.param_name = param
     _REGISTRY[cls.type] = cls
     return cls
 
@@ -83,8 +99,8 @@ class Layer:
 class TensorLayer(Layer):
     """A layer of the engine: explicit forward and backward on tensors.
 
-    A type of one's own derives from it and is made known by `caffe.register_layer`; a message for
-    its options comes by `caffe.proto.extend` (examples/own_layer).
+    A type of one's own derives from it and is made known by `caffe.register_layer`; its options
+    come in a message (`caffe.proto.extend`, examples/own_layer) or as a dict (register's `param`).
 
     The contract, kept by every layer and tested once:
 
@@ -121,7 +137,7 @@ class TensorLayer(Layer):
     param_propagate_down = ()  # for each of `blobs`: whether it learns; the net sets it
     always_propagates = False  # True: backward ignores propagate_down, as Caffe's BatchNorm does
     backward_several = None  # what several flows share is not worth sharing
-    param_name = None  # the LayerParameter field with this layer's options
+    param_name = None  # the LayerParameter field with this layer's options, or its raw block
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -132,7 +148,11 @@ class TensorLayer(Layer):
         self.name = param.name
         self.phase = phase
         self.overwrite = False  # the net's permission to compute into the bottom's memory
-        self.options = getattr(param, self.param_name) if self.param_name else None
+        self.options = self._options() if self.param_name else None
+
+    def _options(self):
+        read = raw.get if raw.is_declared(self.param_name) else getattr
+        return read(self.layer_param, self.param_name)
 
     @property
     def public(self):

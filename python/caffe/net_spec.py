@@ -17,7 +17,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from caffe_plain.errors import CaffeError, UnknownNameError, nearest
 
-from .proto import caffe_pb2
+from .proto import caffe_pb2, raw
 
 
 class UnknownFieldError(CaffeError, AttributeError):
@@ -53,8 +53,10 @@ def assign_proto(proto, name, val):
     """Set the field `name` of the message `proto` from plain Python values.
 
     A dict fills a message, a list a repeated field; a single value for a repeated field counts
-    as a list of one.
+    as a list of one. A dict also fills a registered layer's raw block.
     """
+    if raw.is_declared(name) and proto.DESCRIPTOR.name == "LayerParameter":
+        return _assign_raw(proto, name, val)
     if name not in proto.DESCRIPTOR.fields_by_name:
         raise UnknownFieldError(
             f"{proto.DESCRIPTOR.name} has no field '{name}': "
@@ -76,6 +78,13 @@ def assign_proto(proto, name, val):
             f"{proto.DESCRIPTOR.name}.{name} is {_kind(field, current)}, "
             f"but was given {val!r} ({error})"
         ) from error
+
+
+def _assign_raw(layer, name, options):
+    try:
+        raw.put(layer, name, options)
+    except TypeError as error:
+        raise FieldValueError(f"{name}: {error}") from error
 
 
 def _extend(repeated, values):
@@ -176,6 +185,8 @@ class Function:
     def _message_with(self, key, layer):
         """The message that the argument `key` belongs to: `layer`, or its own parameters."""
         own = param_name_dict().get(self.type_name)
+        if raw.is_declared(key):
+            return layer
         if key.endswith("param") or own is None:
             candidates = [layer]
         else:

@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from caffe_plain.errors import ParseError, nearest
 from caffe_plain.files import write_atomically
 
-from ..proto import caffe_pb2
+from ..proto import caffe_pb2, raw
 from . import wire
 from .upgrade import upgrade_net, upgrade_solver
 
@@ -73,7 +73,7 @@ def parse_text(text, message, source="text"):
     if not re.sub(r"#.*", "", text).strip():
         raise ParseError(f"{source}: empty; expected a {message.DESCRIPTOR.name} in text format")
     try:
-        text_format.Parse(text, message)
+        text_format.Parse(raw.fold(text), message)
     except text_format.ParseError as error:
         where = f"{source}:{error.GetLine()}:{error.GetColumn()}"
         raise ParseError(f"{where}: {_explain(str(error), message.DESCRIPTOR)}") from None
