@@ -82,7 +82,7 @@ def _bilinear(values, filler, generator):
         )
     size = values.shape[3]
     factor = math.ceil(size / 2)
-    centre = (2 * factor - 1 - factor % 2) / (2 * factor)
+    centre = (size - 1) / (2 * factor)
     ramp = 1 - (torch.arange(size, dtype=torch.float32) / factor - centre).abs()
     return values.copy_(ramp[:, None] * ramp[None, :])
 

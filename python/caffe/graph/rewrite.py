@@ -8,12 +8,10 @@ from ..proto import caffe_pb2
 
 
 def net_state(param, phase, level=0, stages=()):
-    """The NetState that a net is built for: the file's own, then what the caller asks."""
+    """The NetState that a net is built for: the file's stages, and what the caller asks."""
     state = caffe_pb2.NetState()
     state.CopyFrom(param.state)
-    state.phase = phase
-    if level or not state.HasField("level"):
-        state.level = level
+    state.phase, state.level = phase, level
     state.stage.extend(stage for stage in stages if stage not in state.stage)
     return state
 
