@@ -12,6 +12,7 @@ from caffe_plain.files import write_atomically
 
 from ..proto import caffe_pb2, raw
 from . import wire
+from .spelling import respell
 from .upgrade import upgrade_net, upgrade_solver
 
 # What protobuf says about a token, and the cure; the first match counts.
@@ -73,7 +74,7 @@ def parse_text(text, message, source="text"):
     if not re.sub(r"#.*", "", text).strip():
         raise ParseError(f"{source}: empty; expected a {message.DESCRIPTOR.name} in text format")
     try:
-        text_format.Parse(raw.fold(text), message)
+        text_format.Parse(raw.fold(respell(text)), message)
     except text_format.ParseError as error:
         where = f"{source}:{error.GetLine()}:{error.GetColumn()}"
         raise ParseError(f"{where}: {_explain(str(error), message.DESCRIPTOR)}") from None
