@@ -1,13 +1,18 @@
 """Rewrites of a NetParameter, each from one value to another: state filter, split insertion."""
 
+from __future__ import annotations
+
 from collections import Counter
+from collections.abc import Iterable
 
 from caffe_plain.errors import LayerError, UnknownNameError, nearest
 
 from ..proto import caffe_pb2
 
 
-def net_state(param, phase, level=0, stages=()):
+def net_state(
+    param: caffe_pb2.NetParameter, phase: int, level: int = 0, stages: Iterable[str] = ()
+) -> caffe_pb2.NetState:
     """The NetState that a net is built for: the file's stages, and what the caller asks."""
     state = caffe_pb2.NetState()
     state.CopyFrom(param.state)
@@ -16,7 +21,7 @@ def net_state(param, phase, level=0, stages=()):
     return state
 
 
-def meets_rule(state, rule):
+def meets_rule(state: caffe_pb2.NetState, rule: caffe_pb2.NetStateRule) -> bool:
     """Whether a NetState satisfies one NetStateRule."""
     return not (
         (rule.HasField("phase") and rule.phase != state.phase)
@@ -27,7 +32,7 @@ def meets_rule(state, rule):
     )
 
 
-def filter_net(param, state):
+def filter_net(param: caffe_pb2.NetParameter, state: caffe_pb2.NetState) -> caffe_pb2.NetParameter:
     """The layers whose include and exclude rules admit `state`."""
     filtered = caffe_pb2.NetParameter()
     filtered.CopyFrom(param)
@@ -47,7 +52,7 @@ def filter_net(param, state):
     return filtered
 
 
-def insert_splits(param):
+def insert_splits(param: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
     """Add a Split wherever a top feeds several layers, or feeds one and is also a loss."""
     uses, loss_weights = _count_uses(param)
     result = caffe_pb2.NetParameter()
