@@ -88,7 +88,7 @@ class SyncedMemory:
     def show(self):
         """After the tensor was written into: let the arrays that are alive have its values."""
         self._reshaped = None
-        if self._mirror is None or device.is_recording():
+        if self._mirror is None or self._tensor is None or device.is_recording():
             return
         if self._is_alive() and self._tensor.numel() <= self._mirror.numel():
             self._part(self._tensor.shape).copy_(self._tensor)

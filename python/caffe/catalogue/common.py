@@ -133,7 +133,6 @@ class Parameter(TensorLayer):
 
     bottom_count = (0, 0)
     param_name = "parameter_param"
-    shares_data = True
     makes_fresh_tops = False
 
     def setup(self, *shapes):
@@ -169,7 +168,7 @@ class Dropout(TensorLayer):
                 f"dropout_ratio must be at least 0 and less than 1; found "
                 f"{self.options.dropout_ratio}"
             )
-        self.shares_data = not self.training
+        self.makes_fresh_tops = self.training
 
     def forward(self, x):
         if not self.training:

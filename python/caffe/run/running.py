@@ -14,6 +14,10 @@ def forward_node(node):
     layer = node.layer
     if node.shapes != [blob.shape for blob in node.bottoms]:
         reshape(node)
+    if layer.shares_data:
+        for blob in node.tops:
+            blob.share_data(node.bottoms[0])
+        return
     bottoms = [blob.tensor for blob in node.bottoms]
     tops = _run(node, "forward", lambda: layer.forward(*bottoms))
     if node.in_place and layer.reads_bottom:
