@@ -6,7 +6,7 @@ arrays that are handed out look at. The rules are the same on every device:
 
 - The mirror is made when somebody asks for an array. It is dropped when the engine stores other
   values while no array is alive, so who holds nothing pays nothing. An array is alive for as long
-  as it or a view of it exists: all have one base, and a weak reference to that tells.
+  as it or a view of it exists: all refer to one base, and the count of its references tells.
 - Before the engine reads, what was written into the mirror becomes a new tensor. No tensor is
   written into, so what a layer has saved for its backward stays as it was.
 - After the engine has written, arrays that are alive get the values: at once where it stores a
@@ -16,7 +16,7 @@ arrays that are handed out look at. The rules are the same on every device:
 """
 
 import math
-import weakref
+import sys
 
 import torch
 
@@ -42,7 +42,7 @@ class SyncedMemory:
         self._rounded = None  # (the tensor, its version, a copy of it in another precision)
         self._reshaped = None  # (the tensor, its version, the same values in another shape)
         self._mirror = None  # a C-ordered tensor on the CPU
-        self._base = None  # weak reference to the base of the arrays that were handed out
+        self._base = None  # the mirror as an array, which all arrays handed out are views of
         self._seen = None  # what the mirror held when the two were last in step; None: unknown
         self._open = False  # whether the mirror may hold what the tensor does not yet
         self._version = None  # of the tensor, when the two were last in step
@@ -176,39 +176,39 @@ class SyncedMemory:
 
     def array(self, blob):
         """A new array object, of the shape of `blob`, over the mirror of the current values."""
-        base = self._base() if self._base is not None else None
-        if base is None or base.size < blob.count or self._is_behind():
+        base, tensor, shape = self._base, self._tensor, blob.shape
+        if base is None or (tensor is not None and tensor._version != self._version):
             base = self._current_base(blob)
+        if base.shape != shape:
+            if base.size < blob.count:
+                base = self._current_base(blob)
+            base = base.reshape(-1)[: blob.count].reshape(shape)
         self._open = True
-        if base.shape == blob.shape:
-            return base.view()
-        return base.reshape(-1)[: blob.count].reshape(blob.shape)
+        return base.view()
 
     def _current_base(self, blob):
         if self._mirror is not None and self._is_behind():
             self.show()
         if self._mirror is None or self._mirror.numel() < blob.count:
             self._make_mirror(blob)
-        base = self._base() if self._base is not None else None
-        if base is None:
-            fits = self._mirror.numel() == blob.count
-            base = (self._mirror.view(blob.shape) if fits else self._mirror).numpy()
-            self._base, self._seen = weakref.ref(base), None
-        return base
+        return self._base
 
     def _make_mirror(self, blob):
         """Room for all that the memory of `blob` has ever held, with the present values."""
         values = self._tensor
         dtype = blob.dtype if values is None else values.dtype
         kind = torch.float64 if dtype == torch.float64 else torch.float32
-        self._mirror, self._base = torch.zeros(blob.capacity, dtype=kind), None
+        self._mirror, self._seen = torch.zeros(blob.capacity, dtype=kind), None
+        fits = blob.capacity == blob.count
+        self._base = (self._mirror.view(blob.shape) if fits else self._mirror).numpy()
         if values is not None:
             values = values if values.numel() == blob.count else self.get(blob)
             self._part(values.shape).copy_(values)
             self._version = self._tensor._version
 
     def _is_alive(self):
-        return self._base is not None and self._base() is not None
+        # the two that are not an array's: this object's own, and the argument
+        return self._base is not None and sys.getrefcount(self._base) > 2
 
     def _is_behind(self):
         """Whether the engine has written into the tensor since it and the mirror were in step."""
