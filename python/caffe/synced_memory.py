@@ -56,8 +56,10 @@ class SyncedMemory:
 
     def get(self, blob):
         """The values as a tensor of the shape of `blob`, on the device in force."""
-        tensor = self.stored(blob)
-        return tensor if tensor.shape == blob.shape else self._in_shape(blob.shape)
+        tensor, shape = self._tensor, blob.shape
+        if self._open or tensor is None or tensor.get_device() != device.ordinal:
+            tensor = self.stored(blob)
+        return tensor if tensor.shape == shape else self._in_shape(shape)
 
     def stored(self, blob):
         """The tensor itself, in the shape in which it was stored; who writes into it calls `show`.
@@ -195,16 +197,17 @@ class SyncedMemory:
 
     def _make_mirror(self, blob):
         """Room for all that the memory of `blob` has ever held, with the present values."""
-        values = self._tensor
-        dtype = blob.dtype if values is None else values.dtype
+        tensor = self._tensor
+        dtype = blob.dtype if tensor is None else tensor.dtype
         kind = torch.float64 if dtype == torch.float64 else torch.float32
-        self._mirror, self._seen = torch.zeros(blob.capacity, dtype=kind), None
         fits = blob.capacity == blob.count
-        self._base = (self._mirror.view(blob.shape) if fits else self._mirror).numpy()
-        if values is not None:
-            values = values if values.numel() == blob.count else self.get(blob)
+        shape = blob.shape if fits else (blob.capacity,)
+        self._mirror, self._seen = torch.zeros(shape, dtype=kind), None
+        self._base = self._mirror.numpy()
+        if tensor is not None:
+            values = tensor if tensor.numel() == blob.count else self.get(blob)
             self._part(values.shape).copy_(values)
-            self._version = self._tensor._version
+            self._version = tensor._version
 
     def _is_alive(self):
         # the two that are not an array's: this object's own, and the argument
@@ -234,7 +237,8 @@ class SyncedMemory:
 
     def _part(self, shape):
         """The first values of the mirror, as many as `shape` has."""
-        return self._mirror[: math.prod(shape)].view(shape)
+        mirror = self._mirror
+        return mirror if mirror.shape == shape else mirror.view(-1)[: math.prod(shape)].view(shape)
 
     def _forget_mirror(self):
         self._mirror = self._base = self._seen = None
