@@ -1,10 +1,11 @@
-"""Settings of the test run; --gpu N runs every net on that GPU."""
+"""Settings of the test run; --gpu N runs every net on that GPU, --arrays: see array_modes."""
 
 import signal
 
 import pytest
 import torch
 
+import array_modes
 import caffe
 from relaybp import layers
 
@@ -14,6 +15,7 @@ torch.use_deterministic_algorithms(True)
 
 def pytest_addoption(parser):
     parser.addoption("--gpu", type=int, help="run the nets of the tests on this GPU")
+    parser.addoption("--arrays", choices=array_modes.MODES, help="hold or read all arrays of nets")
 
 
 def pytest_configure(config):
@@ -36,6 +38,15 @@ def device_in_force(request):
     yield
     if gpu is not None:
         caffe.set_mode_cpu()
+
+
+@pytest.fixture(autouse=True)
+def arrays_looked_at(request):
+    mode = request.config.getoption("--arrays")
+    if mode and request.node.get_closest_marker("unlooked"):
+        pytest.skip("about nets whose arrays nobody looks at")
+    with array_modes.looking(mode):
+        yield
 
 
 @pytest.fixture
