@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from caffe.proto import caffe_pb2
+from caffe_plain.geometry import window
 
 AVE = caffe_pb2.PoolingParameter.AVE
 
@@ -62,14 +63,6 @@ def _runs(layer, standard):
     return layer.type not in ("Input", "Data", "Accuracy", "Silence")
 
 
-def _pair(options, stem, default):
-    if getattr(options, stem + "_h"):
-        return getattr(options, stem + "_h"), getattr(options, stem + "_w")
-    value = getattr(options, "kernel_size" if stem == "kernel" else stem)
-    values = [value] if isinstance(value, int) else list(value)
-    return tuple((values or [default]) * 2)[:2]
-
-
 def _part(layer, shapes):
     """A module for the layers that have parameters or state."""
     if layer.type == "Convolution":
@@ -77,9 +70,7 @@ def _part(layer, shapes):
         return nn.Conv2d(
             shapes[layer.bottom[0]][1],
             options.num_output,
-            _pair(options, "kernel", 0),
-            _pair(options, "stride", 1),
-            _pair(options, "pad", 0),
+            *window(options),
             groups=options.group,
             bias=options.bias_term,
         )
@@ -103,13 +94,8 @@ def _pool(layer, bottoms):
         pool = F.adaptive_avg_pool2d if options.pool == AVE else F.adaptive_max_pool2d
         return pool(x, 1)
     pool = F.avg_pool2d if options.pool == AVE else F.max_pool2d
-    return pool(
-        x,
-        _pair(options, "kernel", 0),
-        _pair(options, "stride", 1),
-        _pair(options, "pad", 0),
-        ceil_mode=True,
-    )
+    kernel, stride, pad, _ = window(options)
+    return pool(x, kernel, stride, pad, ceil_mode=True)
 
 
 def _lrn(layer, bottoms):
