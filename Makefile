@@ -12,6 +12,8 @@ PY := PYTHONPATH=python:. $(if $(CAFFE_ROOT),$(PYTHON),$(VENV)/bin/python)
 CAFFE_TOOLS := caffe classification compute_image_mean convert_imageset extract_features \
   upgrade_net_proto_binary upgrade_net_proto_text upgrade_solver_proto_text
 NEEDS := $(if $(CAFFE_ROOT),,$(READY))
+# Under CI no test of compiled code may be skipped.
+PYTEST := $(VENV)/bin/python -m pytest $(if $(CI),--require-native)
 
 .DEFAULT_GOAL := help
 
@@ -66,11 +68,11 @@ demo: $(NEEDS) ## draw the demo scenes into data/demo
 prototxts: $(READY) ## write prototxt/*/ anew from their generators
 	$(PY) -m relaybp.prototxt.generate
 
-test: $(READY) ## run the test suite
-	$(VENV)/bin/python -m pytest
+test: $(READY) ## run the test suite (ARGS=)
+	$(PYTEST) $(ARGS)
 
 test-heavy: $(READY) ## run what the suite leaves out: every network, each schedule
-	$(VENV)/bin/python -m pytest -m heavy
+	$(PYTEST) -m heavy
 
 gpu-test: $(READY) ## run what compares with BVLC Caffe and autograd on a GPU (GPU=0)
 	$(VENV)/bin/python -m pytest --gpu $(patsubst auto,0,$(GPU)) $(addprefix tests/test_,$(addsuffix .py, \
@@ -81,7 +83,7 @@ wheel-test: $(READY) ## build the wheel, install it into an environment of its o
 	.ci/wheel
 
 coverage: $(READY) ## run the test suite and print which lines it reaches
-	$(VENV)/bin/python -m pytest --cov --cov-report=term
+	$(PYTEST) --cov --cov-report=term
 
 lint: $(READY) ## run the linter and check the format
 	$(VENV)/bin/ruff check .
