@@ -14,6 +14,8 @@ CAFFE_TOOLS := caffe classification compute_image_mean convert_imageset extract_
 ARRAY_TESTS := $(patsubst %,tests/test_%.py,arrays backward catalogue changing_shapes \
   frozen_and_in_place keep_blobs pycaffe python_layer random_cases solver)
 NEEDS := $(if $(CAFFE_ROOT),,$(READY))
+# Under CI no test of compiled code may be skipped.
+PYTEST := $(VENV)/bin/python -m pytest $(if $(CI),--require-native)
 
 .DEFAULT_GOAL := help
 
@@ -68,11 +70,11 @@ demo: $(NEEDS) ## draw the demo scenes into data/demo
 prototxts: $(READY) ## write prototxt/*/ anew from their generators
 	$(PY) -m relaybp.prototxt.generate
 
-test: $(READY) ## run the test suite
-	$(VENV)/bin/python -m pytest
+test: $(READY) ## run the test suite (ARGS=)
+	$(PYTEST) $(ARGS)
 
 test-heavy: $(READY) ## run what the suite leaves out: every network, each schedule
-	$(VENV)/bin/python -m pytest -m heavy
+	$(PYTEST) -m heavy
 
 test-arrays: $(READY) ## run what compares with BVLC Caffe with all arrays held, and layer by layer
 	$(VENV)/bin/python -m pytest --arrays held $(ARRAY_TESTS) tests/test_replay.py
@@ -87,7 +89,7 @@ wheel-test: $(READY) ## build the wheel, install it into an environment of its o
 	.ci/wheel
 
 coverage: $(READY) ## run the test suite and print which lines it reaches
-	$(VENV)/bin/python -m pytest --cov --cov-report=term
+	$(PYTEST) --cov --cov-report=term
 
 lint: $(READY) ## run the linter and check the format
 	$(VENV)/bin/ruff check .

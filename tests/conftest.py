@@ -1,4 +1,8 @@
-"""Settings of the test run; --gpu N runs every net on that GPU, --arrays: see array_modes."""
+"""Settings of the test run.
+
+--gpu N runs every net on that GPU; --arrays: see array_modes; --require-native refuses to skip the
+tests of compiled code.
+"""
 
 import signal
 
@@ -7,6 +11,7 @@ import torch
 
 import array_modes
 import caffe
+import in_force
 from relaybp import layers
 
 # also fills every tensor from torch.empty with NaN, so that reading one before writing shows
@@ -16,9 +21,14 @@ torch.use_deterministic_algorithms(True)
 def pytest_addoption(parser):
     parser.addoption("--gpu", type=int, help="run the nets of the tests on this GPU")
     parser.addoption("--arrays", choices=array_modes.MODES, help="hold or read all arrays of nets")
+    parser.addoption(
+        "--require-native", action="store_true", help="an error where kernels are not compiled"
+    )
 
 
 def pytest_configure(config):
+    if config.getoption("--require-native"):
+        in_force.require_kernels()
     gpu = config.getoption("--gpu")
     if gpu is not None:
         if gpu >= caffe.gpu_count():
@@ -27,6 +37,11 @@ def pytest_configure(config):
             )
         torch.use_deterministic_algorithms(True, warn_only=True)  # CUDA has not all of them
         config.addinivalue_line("filterwarnings", "ignore:.*deterministic:UserWarning")
+
+
+def pytest_terminal_summary(terminalreporter):
+    for line in in_force.lines():
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)
