@@ -6,6 +6,8 @@ Only the layer types that the models here use; nothing is built or allocated.
 from collections import namedtuple
 from math import ceil, prod
 
+from caffe_plain.phases import layers_of, state_of
+
 # Per layer: its name, type and top shapes; learned parameters; multiply-adds of a forward pass.
 Row = namedtuple("Row", "name type shapes parameters multiply_adds")
 
@@ -13,9 +15,7 @@ Row = namedtuple("Row", "name type shapes parameters multiply_adds")
 def walk(net, phase, stage=""):
     """A Row for each layer of `net` that is present in `phase` (TRAIN 0, TEST 1) and `stage`."""
     shapes, rows = {}, []
-    for layer in net.layer:
-        if not _present(layer, phase, stage):
-            continue
+    for layer in layers_of(net, state_of(net, phase, stages=[stage] if stage else [])):
         bottoms = [shapes[blob] for blob in layer.bottom]
         tops, parameters, multiply_adds = RULES[layer.type](layer, bottoms)
         shapes.update(zip(layer.top, tops))
@@ -41,13 +41,6 @@ def blob_bytes(net, rows):
         for row in rows
         for top, shape in zip(tops[row.name][0], row.shapes)
         if top not in tops[row.name][1]
-    )
-
-
-def _present(layer, phase, stage):
-    return not layer.include or any(
-        (not rule.HasField("phase") or rule.phase == phase) and stage not in rule.not_stage
-        for rule in layer.include
     )
 
 
