@@ -9,6 +9,7 @@ from torch import nn
 
 from caffe.proto import caffe_pb2
 from caffe_plain.geometry import window
+from caffe_plain.phases import TRAIN, State, is_in_net
 
 AVE = caffe_pb2.PoolingParameter.AVE
 
@@ -55,12 +56,8 @@ class Peer(nn.Module):
 
 def _runs(layer, standard):
     """Whether a layer runs in training, with or without the auxiliary branch."""
-    for rule in layer.include:
-        if rule.HasField("phase") and rule.phase != caffe_pb2.TRAIN:
-            return False
-        if standard and "standard" in rule.not_stage:
-            return False
-    return layer.type not in ("Input", "Data", "Accuracy", "Silence")
+    state = State(TRAIN, stage=["standard"] if standard else [])
+    return is_in_net(layer, state) and layer.type not in ("Input", "Data", "Accuracy", "Silence")
 
 
 def _part(layer, shapes):

@@ -8,6 +8,7 @@ from math import prod
 
 from caffe_plain import cost
 from caffe_plain.geometry import convolved, pooled, window
+from caffe_plain.phases import layers_of, state_of
 
 # Per layer: its name, type and top shapes; learned parameters; multiply-adds of a forward pass.
 Row = namedtuple("Row", "name type shapes parameters multiply_adds")
@@ -16,9 +17,7 @@ Row = namedtuple("Row", "name type shapes parameters multiply_adds")
 def walk(net, phase, stage=""):
     """A Row for each layer of `net` that is present in `phase` (TRAIN 0, TEST 1) and `stage`."""
     shapes, rows = {}, []
-    for layer in net.layer:
-        if not _present(layer, phase, stage):
-            continue
+    for layer in layers_of(net, state_of(net, phase, stages=[stage] if stage else [])):
         bottoms = [shapes[blob] for blob in layer.bottom]
         tops, learned = RULES[layer.type](layer, bottoms)
         shapes.update(zip(layer.top, tops))
@@ -45,13 +44,6 @@ def blob_bytes(net, rows):
         for row in rows
         for top, shape in zip(tops[row.name][0], row.shapes)
         if top not in tops[row.name][1]
-    )
-
-
-def _present(layer, phase, stage):
-    return not layer.include or any(
-        (not rule.HasField("phase") or rule.phase == phase) and stage not in rule.not_stage
-        for rule in layer.include
     )
 
 

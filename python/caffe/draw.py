@@ -6,6 +6,7 @@ import subprocess
 from caffe_plain.errors import CaffeError
 from caffe_plain.files import write_atomically
 from caffe_plain.geometry import given
+from caffe_plain.phases import layers_of, state_of
 
 from .proto import caffe_pb2
 
@@ -83,9 +84,10 @@ def choose_color_by_layertype(layertype):
 def get_dot_text(caffe_net, rankdir, label_edges=True, phase=None, display_lrm=False):
     """The graph of a NetParameter in the DOT language; `phase` None draws all layers."""
     nodes, edges = {}, []
-    for layer in caffe_net.layer:
-        if phase is not None and not _included(layer, phase):
-            continue
+    layers = caffe_net.layer
+    if phase is not None:
+        layers = layers_of(caffe_net, state_of(caffe_net, phase))
+    for layer in layers:
         label, box = get_layer_label(layer, rankdir, display_lrm), f"layer:{layer.name}"
         if list(layer.bottom) == list(layer.top) and len(layer.bottom) == 1:
             style = NEURON_LAYER_STYLE
@@ -104,15 +106,6 @@ def get_dot_text(caffe_net, rankdir, label_edges=True, phase=None, display_lrm=F
         for start, end, label in edges
     ]
     return "\n".join([*lines, "}", ""])
-
-
-def _included(layer, phase):
-    """Whether the phases of the include and exclude rules admit the layer."""
-    if layer.include:
-        return any(rule.phase == phase for rule in layer.include)
-    return not any(
-        rule.phase == phase and not rule.stage and not rule.not_stage for rule in layer.exclude
-    )
 
 
 def _escaped(text):

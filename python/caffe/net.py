@@ -6,11 +6,12 @@ from collections import OrderedDict
 import numpy as np
 
 from caffe_plain.errors import CaffeError, ShapeError, UnknownNameError, nearest
+from caffe_plain.phases import state_of
 
 from .files.text import read_net
 from .graph.build import build, reshape
 from .graph.net_weights import copy_weights, save_hdf5, save_weights, share_weights
-from .graph.rewrite import filter_net, insert_splits, net_state
+from .graph.rewrite import filter_net, insert_splits
 from .proto import caffe_pb2
 from .run import batches
 from .run.debug import DebugInfo
@@ -27,7 +28,7 @@ class Net:
     def __init__(self, network_file, *args, phase=None, level=0, stages=None, weights=None):
         phase, level, stages, weights = _arguments(args, phase, level, stages, weights)
         source = read_net(network_file)
-        state = net_state(source, phase, level, stages or ())
+        state = state_of(source, phase, level, stages or ())
         self.param = insert_splits(filter_net(source, state))
         self.phase = phase
         self.name = self.param.name
