@@ -29,10 +29,10 @@ from caffe.command import (
     upgrade,
 )
 from caffe.command import train as train_command
-from caffe.command.signals import Signals
 from caffe.files.text import parse_text, read_net
 from caffe.proto import caffe_pb2
 from caffe_plain import glog
+from caffe_plain.signals import CAFFE_EFFECTS, Signals
 from caffe_plain.version import VERSION
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -245,7 +245,7 @@ def test_device_query_names_the_properties(monkeypatch, caplog):
 
 
 def test_signals_become_requests_in_order():
-    with Signals("stop", "snapshot") as signals:
+    with Signals(CAFFE_EFFECTS) as signals:
         os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGINT)
@@ -257,7 +257,7 @@ def test_signals_become_requests_in_order():
 
 
 def test_signals_can_be_ignored():
-    with Signals("none", "none") as signals:
+    with Signals(dict.fromkeys(CAFFE_EFFECTS, "none")) as signals:
         os.kill(os.getpid(), signal.SIGINT)
         assert signals.requested() is None
 
@@ -304,13 +304,13 @@ def test_two_processes_of_the_command_train_alike(folder, tmp_path):
     script = tmp_path / "together.py"
     script.write_text(
         "from caffe.command import train\n"
-        "from caffe.command.signals import Signals\n"
+        "from caffe_plain.signals import CAFFE_EFFECTS, Signals\n"
         "from caffe.files.text import read_solver\n"
         "if __name__ == '__main__':\n"
         f"    param = read_solver({str(folder / 'solver.prototxt')!r})\n"
         f"    param.net, param.snapshot_prefix = {str(folder / 'net.prototxt')!r}, 'both'\n"
-        "    with Signals() as signals:\n"
-        "        train.train_together(train.Job(param), [None, None], signals)\n"
+        "    with Signals(CAFFE_EFFECTS) as signals:\n"
+        "        train.train_together(train.Job(param), [None, None], signals, CAFFE_EFFECTS)\n"
     )
     environment = dict(
         os.environ, PYTHONPATH=str(Path(caffe.__file__).parent.parent), OMP_NUM_THREADS="1"
