@@ -17,6 +17,7 @@ from caffe.files.weights import read_weights
 ROOT = Path(__file__).parent.parent
 RECORDS, BATCH, ITERATIONS = 40, 8, 20  # BATCH: of all processes together
 ENDS_WITHIN_S = 30
+_started = []
 
 NET = """
 name: "small"
@@ -84,11 +85,23 @@ def solver(folder, run, count, **settings):
     return str(path)
 
 
+@pytest.fixture(autouse=True)
+def no_process_stays():
+    """Whatever a test that fails has left running ends with it."""
+    yield
+    for process in _started:
+        if process.poll() is None:
+            for pid in [process.pid, *children(process.pid)]:  # torchrun's have their own sessions
+                os.kill(pid, signal.SIGKILL)
+            process.wait()
+    _started.clear()
+
+
 def start(run, *command):
     """A training that runs in `run`, in a session of its own and with signals as a shell has it."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}/python:{ROOT}", "OMP_NUM_THREADS": "1"}
     with (run / "log").open("w") as log:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *command],
             cwd=run,
             env=environment,
@@ -97,6 +110,8 @@ def start(run, *command):
             start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
+    _started.append(process)
+    return process
 
 
 def caffe_train(run, count, path):
@@ -109,11 +124,7 @@ def weights_of(run, iteration):
 
 def finish(process, run, seconds=120):
     """Wait for the end of a training; return its status and what it printed."""
-    try:
-        status = process.wait(seconds)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+    status = process.wait(seconds)
     return status, (run / "log").read_text()
 
 
@@ -158,11 +169,11 @@ def children(pid):
     return found
 
 
-def wait_for(run, text, seconds=90):
-    """Until the log of `run` says `text`."""
+def wait_for(log, text, seconds=60):
+    """Until the file `log` says `text`."""
     until = time.monotonic() + seconds
-    while text not in (run / "log").read_text():
-        assert time.monotonic() < until, (run / "log").read_text()
+    while not log.exists() or text not in log.read_text():
+        assert time.monotonic() < until, f"{log}: does not say {text!r}"
         time.sleep(0.05)
 
 
@@ -176,7 +187,7 @@ def is_gone(pid):
 def end_by(folder, run, number, rank, endless):
     """Send a signal to one rank of two; return the status of the first and the log."""
     process = caffe_train(run, 2, solver(folder, run, 2, **endless))
-    wait_for(run, "Iteration 3" if "test_first" not in endless else "Testing net")
+    wait_for(run / "log", "Iteration 3" if "test_first" not in endless else "Testing net")
     pids = [process.pid, *children(process.pid)]
     assert len(pids) == 2
     sent = time.monotonic()
@@ -224,3 +235,76 @@ def test_what_ends_one_process_ends_all_with_a_snapshot(
 def test_the_end_of_the_first_process_ends_the_others(folder, tmp_path):
     status, _ = end_by(folder, tmp_path, signal.SIGKILL, 0, TRAINING)
     assert status == -signal.SIGKILL
+
+
+# ---- the relay driver ----------------------------------------------------------------------------
+
+SCHEDULES = {
+    "RELAY": 'flow { loss: "loss" to: "conv2" } flow { loss: "aux_loss" to: "conv1" }',
+    "JOINT": "schedule: JOINT",
+    "PAIR_WISE": "schedule: PAIR_WISE",
+    "MULTI_WAY": "schedule: MULTI_WAY",
+}
+
+
+def relay_train(run, count, path, schedule="RELAY", *more):
+    (run / "relay.prototxt").write_text(SCHEDULES[schedule])
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
+    return start(
+        run,
+        *(launcher if count > 1 else ()),
+        *(str(ROOT / "tools" / "train.py"), "--gpu", "none", "--solver", path),
+        *("--relay", str(run / "relay.prototxt"), "--out", str(run / "out"), *more),
+    )
+
+
+def assert_driver_trains_as_one(folder, tmp_path, count, schedule, *more):
+    runs = tmp_path / "one", tmp_path / "several"
+    for run, processes in zip(runs, (1, count), strict=True):
+        run.mkdir()
+        process = relay_train(run, processes, solver(folder, run, processes), schedule, *more)
+        status, log = finish(process, run)
+        assert status == 0, log
+    assert_same_weights(*runs)
+
+
+def test_two_processes_of_the_driver_train_as_one(folder, tmp_path):
+    assert_driver_trains_as_one(folder, tmp_path, 2, "RELAY")
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("more", [(), ("--no-fuse",)])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule_trains_in_several_processes_as_in_one(
+    folder, tmp_path, count, schedule, more
+):
+    assert_driver_trains_as_one(folder, tmp_path, count, schedule, *more)
+
+
+@pytest.mark.parametrize(
+    "number, target, endless",
+    [
+        (signal.SIGINT, 1, TRAINING),
+        (signal.SIGTERM, 1, TESTING),
+        (signal.SIGTERM, "launcher", TRAINING),
+        (signal.SIGKILL, 1, TRAINING),
+        (signal.SIGKILL, 1, TESTING),
+    ],
+)
+def test_what_ends_one_process_of_the_driver_ends_all_with_a_snapshot(
+    folder, tmp_path, number, target, endless
+):
+    process = relay_train(tmp_path, 2, solver(folder, tmp_path, 2, **endless))
+    running = "Testing net" if endless is TESTING else "Iteration 3"
+    wait_for(tmp_path / "out" / "train.log", running)
+    ranks = children(process.pid)
+    assert len(ranks) == 2
+    sent = time.monotonic()
+    os.kill(process.pid if target == "launcher" else ranks[target], number)
+    status, log = finish(process, tmp_path, ENDS_WITHIN_S)
+    while not all(is_gone(pid) for pid in ranks):
+        assert time.monotonic() < sent + ENDS_WITHIN_S, log
+        time.sleep(0.05)
+    assert (status == 0) == (number == signal.SIGINT), log
+    assert len(list(tmp_path.glob("snap_iter_*.solverstate"))) == 1, log

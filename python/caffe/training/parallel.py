@@ -10,9 +10,11 @@ As in Caffe, every process sets solver count and rank, makes its solver, and the
 """
 
 import atexit
+import contextlib
 import datetime
 import os
 import tempfile
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -53,6 +55,22 @@ def leave_group() -> None:
         dist.destroy_process_group()
 
 
+def said_by_first(value: Any) -> Any:
+    """What rank 0 gives as `value`, in every process."""
+    box = [value]
+    with _others():
+        dist.broadcast_object_list(box, device=torch.device("cpu"))
+    return box[0]
+
+
+def mean(values: list[float]) -> list[float]:
+    """The mean over the processes of each of some numbers."""
+    total = torch.tensor(values, dtype=torch.float64)
+    with _others():
+        dist.all_reduce(total)
+    return (total / dist.get_world_size()).tolist()
+
+
 class NCCL:
     """Joins this process's solver with those of the other processes.
 
@@ -60,7 +78,7 @@ class NCCL:
     are then those of the last update.
     """
 
-    def __init__(self, solver, uid: str):
+    def __init__(self, solver, uid: str = ""):
         self.solver, self.net = solver, solver.net
         if not dist.is_initialized():
             join_group(f"file://{uid}")
@@ -82,7 +100,8 @@ class NCCL:
     def bcast(self) -> None:
         """Give every process the weights of rank 0."""
         for param in self.net.learnable:
-            _wait(dist.broadcast(_flat(param.blob.tensor), src=0, async_op=True))
+            with _others():
+                dist.broadcast(_flat(param.blob.tensor), src=0)
 
     def requested(self, signals: Signals) -> str | None:
         """What a signal to any of the processes asks for, in every one: "snapshot" or "stop".
@@ -90,7 +109,8 @@ class NCCL:
         Every process must call it equally often. "stop" wins; `signals.status` becomes the same.
         """
         said = torch.tensor([_ACTIONS.index(signals.requested()), signals.status])
-        _wait(dist.all_reduce(said, dist.ReduceOp.MAX, async_op=True))
+        with _others():
+            dist.all_reduce(said, dist.ReduceOp.MAX)
         action, status = said.tolist()
         if status:  # else a signal that has come meanwhile may have set it
             signals.status = status
@@ -156,7 +176,8 @@ class _Buckets:
         while len(self._started) < len(self._buckets):
             self._start()
         for bucket, (total, work) in zip(self._buckets, self._started, strict=True):
-            _wait(work)
+            with _others():
+                work.wait()
             diffs = [_flat(blob.diff_tensor) for blob in bucket]
             parts = total.div_(count).split([diff.numel() for diff in diffs])
             torch._foreach_copy_(diffs, parts)
@@ -164,13 +185,15 @@ class _Buckets:
     def _start(self):
         bucket = self._buckets[len(self._started)]
         total = torch.cat([_flat(blob.diff_tensor) for blob in bucket])
-        self._started.append((total, dist.all_reduce(total, async_op=True)))
+        with _others():
+            self._started.append((total, dist.all_reduce(total, async_op=True)))
 
 
-def _wait(work):
-    """Until what other processes take part in is done."""
+@contextlib.contextmanager
+def _others():
+    """Around what other processes take part in: an error names the cause."""
     try:
-        work.wait()
+        yield
     except RuntimeError as error:
         raise LostProcessError(
             f"process {device.solver_rank()} of {device.solver_count()} lost another one, whose "
