@@ -2,7 +2,7 @@
 
 import torch
 
-from caffe_plain.geometry import check_positive, pooled, spatial
+from caffe_plain.geometry import check_positive, given, pooled, spatial
 
 from ..layer import TensorLayer, register
 from ..proto import caffe_pb2
@@ -61,7 +61,7 @@ class Pooling(_Pooling):
             raise self.error(f"pad {self.pad} must be smaller than the kernel {self.kernel}")
 
     def _check_global(self):
-        if any(self.options.HasField(name) for name in ("kernel_size", "kernel_h", "kernel_w")):
+        if given(self.options, "kernel_size"):
             raise self.error("global_pooling takes the bottom's size; delete the kernel size")
         if self.pad != (0, 0) or self.stride != (1, 1):
             raise self.error(
