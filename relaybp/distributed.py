@@ -64,6 +64,7 @@ class Group(Alone):
         for layer_blobs in net.params.values():
             for blob in layer_blobs:
                 self._distributed.broadcast(blob.tensor, 0)
+                blob.show()
 
     def average(self, values):
         import torch
@@ -75,13 +76,15 @@ class Group(Alone):
     def average_gradients(self, net):
         import torch
 
-        diffs = [param.blob.diff_tensor for param in net.learnable]
+        blobs = [param.blob for param in net.learnable]
+        diffs = [blob.diff_tensor for blob in blobs]
         flat = torch.cat([diff.reshape(-1) for diff in diffs])
         self._distributed.all_reduce(flat)
         flat /= self.size
         parts = flat.split([diff.numel() for diff in diffs])
-        for diff, part in zip(diffs, parts):
+        for blob, diff, part in zip(blobs, diffs, parts):
             diff.copy_(part.view(diff.shape))
+            blob.show()
 
     def wait(self):
         self._distributed.barrier()

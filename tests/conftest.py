@@ -1,6 +1,7 @@
 """Settings of the test run.
 
---gpu N runs every net on that GPU; --require-native refuses to skip the tests of compiled code.
+--gpu N runs every net on that GPU; --arrays: see array_modes; --require-native refuses to skip the
+tests of compiled code.
 """
 
 import signal
@@ -8,6 +9,7 @@ import signal
 import pytest
 import torch
 
+import array_modes
 import caffe
 import in_force
 from relaybp import layers
@@ -21,6 +23,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--require-native", action="store_true", help="an error where kernels are not compiled"
     )
+    parser.addoption("--arrays", choices=array_modes.MODES, help="hold or read all arrays of nets")
 
 
 def pytest_configure(config):
@@ -50,6 +53,15 @@ def device_in_force(request):
     yield
     if gpu is not None:
         caffe.set_mode_cpu()
+
+
+@pytest.fixture(autouse=True)
+def arrays_looked_at(request):
+    mode = request.config.getoption("--arrays")
+    if mode and request.node.get_closest_marker("unlooked"):
+        pytest.skip("about nets whose arrays nobody looks at")
+    with array_modes.looking(mode):
+        yield
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ class Net:
         self.phase = phase
         self.name = self.param.name
         self._graph = build(self.param)
+        self._params = OrderedDict((n.name, n.layer.blobs) for n in self.nodes if n.layer.blobs)
         self._callbacks = {
             "before_forward": [],
             "after_forward": [],
@@ -64,7 +65,7 @@ class Net:
     @property
     def params(self):
         """OrderedDict of layer name -> its parameter blobs."""
-        return OrderedDict((n.name, n.layer.blobs) for n in self.nodes if n.layer.blobs)
+        return self._params
 
     @property
     def layers(self):

@@ -7,6 +7,7 @@ from caffe_plain.errors import CaffeError, nearest
 from caffe_plain.glog import SolverLog, say, show_log
 
 from . import device
+from .blob import show
 from .run.debug import log_norms
 from .training import nets, state, updates
 from .training.check import check
@@ -157,6 +158,7 @@ class Solver:
         self._regularize(gradients, data, decay)
         updates.RULES[self.type](gradients, history, rate, self.param, self.iter)
         torch._foreach_sub_(data, gradients)
+        show(blobs)
 
     def _clip(self, learnable):
         """Scale all gradients so that their common norm is at most clip_gradients."""
@@ -167,6 +169,7 @@ class Solver:
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         factor = (limit / norm).clamp(max=1).nan_to_num()
         torch._foreach_mul_(gradients, factor)
+        show(p.blob for p in learnable)
         if self._root and norm > limit:
             say(
                 "sgd_solver",

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from caffe_plain.errors import CaffeError
 
 from .. import device
+from ..blob import show
 
 _ACTIONS = (None, "snapshot", "stop")
 _WAIT = datetime.timedelta(hours=6)  # for rank 0, which tests and saves while the others wait
@@ -64,6 +65,7 @@ class NCCL:
         """Give every process the weights of rank 0."""
         for param in self.net.learnable:
             dist.broadcast(_flat(param.blob.tensor), src=0)
+            param.blob.show()
 
     def agree(self, action):
         """What rank 0 says, None, "snapshot" or "stop", in every process."""
@@ -94,7 +96,10 @@ class NCCL:
         for work in self._pending:
             work.wait()
         self._pending.clear()
-        torch._foreach_div_([p.blob.diff_tensor for p in self.net.learnable], device.solver_count())
+        blobs = [p.blob for p in self.net.learnable]
+        show(blobs)
+        torch._foreach_div_([blob.diff_tensor for blob in blobs], device.solver_count())
+        show(blobs)
 
     def _reduce(self, blobs):
         for blob in blobs:
