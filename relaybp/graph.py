@@ -114,7 +114,7 @@ class Graph:
 
         address: where a blob's values lie (an engine's).
         """
-        found = {}
+        found: dict[int, tuple[Any, list[int]]] = {}
         for index, layer in enumerate(self.layers):
             for blob in layer.blobs:
                 found.setdefault(address(blob), (blob, []))[1].append(index)

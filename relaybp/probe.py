@@ -62,7 +62,7 @@ class Probe:
     def __call__(self) -> None:
         if self.solver.iter % self.every:
             return
-        rows = []
+        rows: list[tuple] = []
         found = self._gradients()
         for index in self.layers:
             weight = np.asarray(self.weights[index].data, np.float64)

@@ -164,6 +164,8 @@ class RelaySolver:
 class Flows(tuple):
     """Flows that print as a table: each loss, the layers that it trains, and how many."""
 
+    graph: Graph
+
     def __new__(cls, flows: list[Flow], graph: Graph) -> Flows:
         self = super().__new__(cls, flows)
         self.graph = graph

@@ -20,7 +20,7 @@ try:
         TimeRemainingColumn,
     )
 except ImportError:  # an original Caffe's Python has no rich: plain lines do
-    Console = None
+    Console = None  # type: ignore[assignment,misc]
 
 
 class Report:
@@ -67,7 +67,7 @@ class Report:
     def start(self, iteration):
         """Begin to show progress at `iteration`."""
         self._speed.start(iteration)
-        if Console and sys.stdout.isatty() and not self.quiet:
+        if Console is not None and sys.stdout.isatty() and not self.quiet:
             self._live = Progress(
                 TextColumn("[bold]{task.description}"),
                 BarColumn(),

@@ -276,7 +276,7 @@ class MultiWay(StepPerLoss):
         self.engine.check_repeated(graph, self.flows, "schedule MULTI_WAY")
 
 
-SCHEDULES = {
+SCHEDULES: dict[str, type[Schedule]] = {
     "STANDARD": Standard,
     "JOINT": Joint,
     "RELAY": Relay,

@@ -23,8 +23,8 @@ class Trainer:
         self.param, net = self.solver.param, relay.net
         self.losses = [name for name, weight in net.blob_loss_weights.items() if weight]
         self.images = next(iter(net.blobs.values())).shape[0] * self.param.iter_size
-        self.last_test = None
-        self.last_state = None
+        self.last_test: dict[str, float] | None = None
+        self.last_state: str | None = None
 
     def train(self) -> dict[str, float] | None:
         """Run to max_iter, or to an interrupt; return the last test's {output name: mean}."""

@@ -45,7 +45,7 @@ def data_file(path: str) -> str:
     return os.path.join(path, "data.mdb") if os.path.isdir(path) else path
 
 
-def _problem(environment, file):
+def _problem(environment: lmdb.Environment, file: str) -> str:
     stat, found = environment.stat(), os.path.getsize(file)
     needed = (environment.info()["last_pgno"] + 1) * stat["psize"]
     if found < needed:
@@ -56,7 +56,7 @@ def _problem(environment, file):
     return "" if stat["entries"] else "the LMDB is empty; make it again"
 
 
-def _what_is_there(path):
+def _what_is_there(path: str) -> str:
     if os.path.exists(f"{path}.partial"):
         return f"its conversion has not finished: {path}.partial is there"
     if not os.path.exists(path):

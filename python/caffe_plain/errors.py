@@ -4,6 +4,7 @@ Every message says what is wrong, where (file, layer, blob), what was expected, 
 and how to mend it. Each class is also the builtin exception that a Python user would catch.
 """
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 
@@ -38,11 +39,11 @@ class WeightsError(CaffeError, ValueError):
 class UnknownNameError(CaffeError, KeyError):
     """A layer, blob, type or field that does not exist."""
 
-    def __str__(self):  # KeyError would show the repr of the message
+    def __str__(self) -> str:  # KeyError would show the repr of the message
         return str(self.args[0]) if self.args else ""
 
 
-def nearest(name, known):
+def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that lists the known names, nearest first: "did you mean 'a' or 'b'?"."""
     known = list(known)
     if not known:

@@ -4,21 +4,26 @@ Reading the schema takes a few milliseconds and needs neither protoc nor generat
 source serves every protobuf release.
 """
 
-from google.protobuf import descriptor_pool, message_factory
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
 from .errors import ParseError
 from .proto_file import parse
 
 
-def export(path, namespace) -> None:
+def export(path: Path, namespace: dict[str, Any]) -> None:
     """Define every message, enum and top-level enum value of a .proto file in `namespace`."""
     file = parse(path.read_text(), str(path))
     file.name = f"caffe/proto/{path.name}"
     export_file(file, namespace, path)
 
 
-def export_file(file, namespace, source) -> None:
+def export_file(
+    file: descriptor_pb2.FileDescriptorProto, namespace: dict[str, Any], source: object
+) -> None:
     """Define what a FileDescriptorProto holds in `namespace`; `source` names it in errors.
 
     The classes live in a descriptor pool of their own, so another package that also registers a

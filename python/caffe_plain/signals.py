@@ -6,7 +6,8 @@ from typing import Optional
 from .errors import CaffeError
 
 EFFECTS = ("snapshot", "stop", "none")
-CAFFE_EFFECTS = {signal.SIGINT: "stop", signal.SIGHUP: "snapshot"}  # the caffe command's own
+# the caffe command's own
+CAFFE_EFFECTS: dict[int, str] = {signal.SIGINT: "stop", signal.SIGHUP: "snapshot"}
 
 
 class Signals:
@@ -24,13 +25,13 @@ class Signals:
                     f"invalid signal effect {effect!r}; expected one of " + ", ".join(EFFECTS)
                 )
         self._effects = dict(effects)
-        self._waiting = []
+        self._waiting: list[str] = []
 
     def __enter__(self) -> "Signals":
         self._before = {number: signal.signal(number, self._note) for number in self._effects}
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -38,7 +39,7 @@ class Signals:
         """Take the oldest request, "snapshot" or "stop"; None if none waits."""
         return self._waiting.pop(0) if self._waiting else None
 
-    def _note(self, number, frame):
+    def _note(self, number: int, frame: object) -> None:
         effect = self._effects[number]
         if number == signal.SIGINT and effect in self._waiting:
             raise KeyboardInterrupt

@@ -5,10 +5,11 @@ writes what the layer computes in testing.
 """
 
 import math
+from typing import Callable
 
 import numpy as np
 
-LAYERS = {}  # layer type -> function(writer, node, inputs, outputs)
+LAYERS: dict[str, Callable] = {}  # layer type -> function(writer, node, inputs, outputs)
 
 
 class Unsupported(Exception):

@@ -80,7 +80,7 @@ class Bvlc(Engine):
         prefixes = [f"{prefix}.{flow.loss}" for flow in flows[:-1]] + [prefix]
         steps = [BvlcStep(solver, flow, net, at) for flow, at in zip(flows, prefixes)]
         solver.adopt(steps[-1].inner)
-        return steps
+        return list(steps)
 
     def count_iteration(self, solver: BvlcSolver) -> None:
         """Each step's own solver has counted already."""
@@ -267,7 +267,7 @@ def step_net(graph: Graph, flow: Flow, net: Any) -> Any:
     return kept
 
 
-def _make_solver(solver, net, prefix):
+def _make_solver(solver: BvlcSolver, net: Any, prefix: str) -> Any:
     """A BVLC solver for the net with the settings of `solver`, but without tests."""
     param = type(solver.param)()
     param.CopyFrom(solver.param)
