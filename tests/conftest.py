@@ -20,10 +20,10 @@ torch.use_deterministic_algorithms(True)
 
 def pytest_addoption(parser):
     parser.addoption("--gpu", type=int, help="run the nets of the tests on this GPU")
+    parser.addoption("--arrays", choices=array_modes.MODES, help="hold or read all arrays of nets")
     parser.addoption(
         "--require-native", action="store_true", help="an error where kernels are not compiled"
     )
-    parser.addoption("--arrays", choices=array_modes.MODES, help="hold or read all arrays of nets")
 
 
 def pytest_configure(config):

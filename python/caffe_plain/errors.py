@@ -43,6 +43,10 @@ class UnknownNameError(CaffeError, KeyError):
         return str(self.args[0]) if self.args else ""
 
 
+class LostProcessError(CaffeError, ConnectionError):
+    """Another of the processes that train together has ended."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that lists the known names, nearest first: "did you mean 'a' or 'b'?"."""
     known = list(known)
