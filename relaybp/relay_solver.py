@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Callable
 
 from caffe_plain.glog import SolverLog, show_log
+from caffe_plain.means import mean_outputs
 
 from . import engines
 from .distributed import Alone
@@ -22,7 +23,6 @@ from .flows import Flow
 from .graph import Graph
 from .relay_file import RelayParameter, check_relay, read_relay
 from .schedules import Schedule, Watch, make_schedule
-from .trainer import average_outputs
 
 
 def attach(
@@ -145,9 +145,10 @@ class RelaySolver:
         for index, net in enumerate(self.solver.test_nets):
             self.log.testing(self.iter, index)
             net.share_with(self.net)
-            found.append(average_outputs(net, self.solver.param.test_iter[index], go_on))
-            if not found[-1]:
+            tested = mean_outputs(net, self.solver.param.test_iter[index], go_on)
+            if tested is None:
                 return []
+            found.append(tested[1])
             self.log.test_outputs(net, found[-1])
         return found
 

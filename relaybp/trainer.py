@@ -126,18 +126,6 @@ class Trainer:
         self.report.pause()
 
 
-def average_outputs(net, batches, go_on):
-    """{output name: mean array} over `batches` forward passes; {} once `go_on` says False."""
-    totals = {}
-    for _ in range(batches):
-        if not go_on():
-            return {}
-        net._forward(0, len(net.layers) - 1)
-        for name in net.outputs:
-            totals[name] = totals.get(name, 0) + net.blobs[name].data.astype("float64")
-    return {name: total / batches for name, total in totals.items()}
-
-
 def top_errors(net_param, means):
     """{k: top-k error in %} from the Accuracy layers' means."""
     errors = {}

@@ -1,10 +1,10 @@
 """Solvers: forward, backward, update, test, snapshot, restore (Caffe's Solver and SGDSolver)."""
 
-import numpy as np
 import torch
 
 from caffe_plain.errors import CaffeError, nearest
 from caffe_plain.glog import SolverLog, say, show_log
+from caffe_plain.means import mean_outputs
 
 from . import device
 from .blob import show
@@ -232,28 +232,24 @@ class Solver:
         net, batches = self.test_nets[index], self.param.test_iter[index]
         self._log.testing(self.iter, index)
         self.share_weights(net)
-        totals, loss = {}, 0.0
-        for _ in range(batches):
-            self._serve_requests()
-            if self._stopped:
-                say("solver", "Test interrupted.")
-                return {}
-            loss += net._forward(0, len(net.layers) - 1)
-            for name in net.outputs:
-                totals[name] = totals.get(name, 0) + net.blobs[name].data.astype(np.float64)
-        means = {name: total / batches for name, total in totals.items()}
+        tested = mean_outputs(net, batches, self._goes_on)
+        if tested is None:
+            say("solver", "Test interrupted.")
+            return {}
+        loss, means = tested
         if self.param.test_compute_loss and batches:
-            self._log.test_loss(loss / batches)
+            self._log.test_loss(loss)
         self._log.test_outputs(net, means)
         return means
 
-    def _serve_requests(self):
-        """During a test: a snapshot, or the end."""
+    def _goes_on(self):
+        """Answer requests during a test, with a snapshot or the end; False to end it."""
         while not self._stopped and (action := self.requested_action()):
             if action == "stop":
                 self._stopped = True
             elif self._root:
                 self.snapshot()
+        return not self._stopped
 
     # ---- snapshots ---------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from google.protobuf import descriptor_pb2
 
 from caffe_plain.errors import DataError, ParseError
-from caffe_plain.messages import export_file
+from caffe_plain.messages import make_messages
 from caffe_plain.proto_file import Field, kinds, parse
 
 from . import caffe_pb2
@@ -38,7 +38,7 @@ def extend(path: str | os.PathLike) -> None:
     new += _merge(file.enum_type, added.enum_type, path, "enum")
     new += _add_fields(layer, _qualified_fields(added.extension), path)
     if new:
-        export_file(file, vars(caffe_pb2), path)
+        vars(caffe_pb2).update(make_messages(file, path))
         _sources.update(dict.fromkeys(new, path))
 
 
