@@ -107,6 +107,45 @@ def test_forms_of_text_that_caffe_takes(tmp_path):
     assert net.layer[1].phase == caffe_pb2.TEST
 
 
+@pytest.mark.parametrize(
+    "what, spelled, value",
+    [
+        ("shift", "- 2", -2),
+        ("shift", "-\n2", -2),
+        ("shift", "- # {\n 2.5", -2.5),
+        ("shift", "-  inf", -np.inf),
+        ("shift", "-2", -2),
+        ("bias_term", "01", True),
+        ("bias_term", "0x1", True),
+        ("bias_term", "0x0", False),
+        ("bias_term", "00", False),
+        ("operation", "01", caffe_pb2.EltwiseParameter.SUM),
+        ("operation", "02", caffe_pb2.EltwiseParameter.MAX),
+        ("name", r'"a\?b"', "a?b"),
+        ("name", r"'\\? - 2 01'", r"\? - 2 01"),
+        ("name", r'"\400\501"', "\0A"),
+        ("name", r'"\ud83d\ude00" "\u00e9"', "\U0001f600é"),
+    ],
+)
+def test_spellings_that_caffe_takes(what, spelled, value):
+    """Each value is what BVLC Caffe 1.0 made of it."""
+    homes = {
+        "shift": "power_param",
+        "bias_term": "inner_product_param",
+        "operation": "eltwise_param",
+    }
+    field = f"{what}: {spelled} # - 1"
+    block = f"{homes[what]} {{ {field}\n}}" if what in homes else field
+    layer = text.parse_text(f"layer {{ {block}\n}}", caffe_pb2.NetParameter()).layer[0]
+    assert getattr(getattr(layer, homes[what]) if what in homes else layer, what) == value
+
+
+@pytest.mark.parametrize("spelled", ["010", "0x10", "08", "--2", "- -2", '-"a"', "1e"])
+def test_spellings_of_a_float_that_caffe_refuses(spelled):
+    with pytest.raises(ParseError):
+        text.parse_text(f"layer {{ power_param {{ shift: {spelled} }} }}", caffe_pb2.NetParameter())
+
+
 def test_read_net_leaves_a_message_as_it_is():
     old = caffe_pb2.NetParameter(input=["x"], input_dim=[1, 2, 3, 4])
     before = old.SerializeToString()

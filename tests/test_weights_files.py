@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+import caffe
 from caffe.files import hdf5, text, weights
 from caffe.proto import caffe_pb2
 from caffe_plain.errors import WeightsError
@@ -187,3 +188,36 @@ def test_hdf5_is_known_by_its_content(tmp_path, values):
     (tmp_path / "model.h5").rename(tmp_path / "model.caffemodel")
     assert len(weights.read_weights(tmp_path / "model.caffemodel")) == len(bare_net().layer)
     assert (FILES / "model.h5").read_bytes().startswith(hdf5.SIGNATURE)
+
+
+# ---- what a net saves of its layers ------------------------------------------------------------
+
+TRAINED = """
+name: "n" force_backward: true state { stage: "q" }
+layer { name: "x" type: "Input" top: "x" top: "t" input_param { shape { dim: 4 dim: 2 } } }
+layer { name: "bn" type: "BatchNorm" bottom: "x" top: "b" include { stage: "q" } }
+layer { name: "bn2" type: "BatchNorm" bottom: "b" top: "c" phase: TEST
+        param { name: "m" lr_mult: 0 } }
+layer { name: "no" type: "Power" bottom: "c" top: "d" include { stage: "r" } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "c" bottom: "t" }
+"""
+# recorded from BVLC Caffe 1.0: Net.save of that net in phase TRAIN, without its blobs
+SAVED = """
+name: "n"
+layer { name: "x" type: "Input" top: "x" top: "t" phase: TRAIN
+        input_param { shape { dim: 4 dim: 2 } } }
+layer { name: "bn" type: "BatchNorm" bottom: "x" top: "b" phase: TRAIN include { stage: "q" }
+        param { lr_mult: 0 } param { lr_mult: 0 } param { lr_mult: 0 } }
+layer { name: "bn2" type: "BatchNorm" bottom: "b" top: "c" phase: TEST
+        param { name: "m" lr_mult: 0 } param { lr_mult: 0 } param { lr_mult: 0 } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "c" bottom: "t" phase: TRAIN loss_weight: 1 }
+"""
+
+
+def test_a_caffemodel_holds_each_layer_as_it_was_set_up(tmp_path):
+    param = text.parse_text(TRAINED, caffe_pb2.NetParameter())
+    caffe.Net(param, caffe.TRAIN).save(tmp_path / "w.caffemodel")
+    saved = text.read_binary(tmp_path / "w.caffemodel", caffe_pb2.NetParameter())
+    for layer in saved.layer:
+        layer.ClearField("blobs")
+    assert saved == text.parse_text(SAVED, caffe_pb2.NetParameter())

@@ -1,6 +1,9 @@
 """Fillers: how parameters start (Caffe's filler.hpp)."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -12,7 +15,9 @@ from .proto import caffe_pb2
 _FAN = caffe_pb2.FillerParameter
 
 
-def fill(shape, filler, layer_name=""):
+def fill(
+    shape: Sequence[int], filler: caffe_pb2.FillerParameter | None, layer_name: str = ""
+) -> torch.Tensor:
     """A new tensor of `shape`, filled as the FillerParameter says; None means zeros."""
     shape = tuple(shape)
     if filler is None:
@@ -82,7 +87,7 @@ def _bilinear(values, filler, generator):
         )
     size = values.shape[3]
     factor = math.ceil(size / 2)
-    centre = (2 * factor - 1 - factor % 2) / (2 * factor)
+    centre = (size - 1) / (2 * factor)
     ramp = 1 - (torch.arange(size, dtype=torch.float32) / factor - centre).abs()
     return values.copy_(ramp[:, None] * ramp[None, :])
 

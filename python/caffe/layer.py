@@ -1,26 +1,49 @@
 """The layer contract, the registry of layer types and the check of blob counts."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
 from caffe_plain.errors import LayerError, ShapeError, UnknownNameError, nearest
 
 from . import device
 from .blob import Blob, BlobVec
-from .proto import caffe_pb2
+from .proto import caffe_pb2, raw
 
 _REGISTRY = {}
 
+Shape = Sequence[int]
+Tensors = Sequence[torch.Tensor]
+Diffs = Sequence[torch.Tensor | None]  # None where no gradient arrived, or none is wanted
 
-def register(cls):
-    """Class decorator: make `cls` the implementation of its prototxt type."""
+
+def register(
+    cls: type[TensorLayer] | None = None, *, param: str | None = None
+) -> type[TensorLayer] | Callable[[type[TensorLayer]], type[TensorLayer]]:
+    """Class decorator: make `cls` the implementation of its prototxt type.
+
+    With `param`, its layers may carry a block of that name and of any content, which they get as
+    the dict `self.options`. Raises ParseError where a message declares that name.
+    """
+    if cls is None:
+        return partial(register, param=param)
+    if param is not None:
+        raw.declare(param)
+        cls.param_name = param
     _REGISTRY[cls.type] = cls
     return cls
 
 
-def layer_type_list():
+def layer_type_list() -> list[str]:
     """The names of every known layer type."""
     return sorted(_REGISTRY)
 
 
-def class_of(type_name):
+def class_of(type_name: str) -> type[TensorLayer]:
     """The class registered for a prototxt type."""
     if type_name not in _REGISTRY:
         raise UnknownNameError(
@@ -29,7 +52,7 @@ def class_of(type_name):
     return _REGISTRY[type_name]
 
 
-def create(param, phase):
+def create(param: caffe_pb2.LayerParameter, phase: int) -> TensorLayer:
     """The layer object that a LayerParameter describes."""
     try:
         cls = class_of(param.type)
@@ -70,21 +93,21 @@ class Layer:
         made.blobs = BlobVec()
         return made
 
-    def __init__(self, layer_param=None):
+    def __init__(self, layer_param: caffe_pb2.LayerParameter | None = None):
         """A user's own __init__, where there is one, gets the LayerParameter."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Read `param_str`, check the blobs, make parameters. Default: nothing."""
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Give the tops their shapes. Default: they keep what `setup` gave them."""
 
 
 class TensorLayer(Layer):
     """A layer of the engine: explicit forward and backward on tensors.
 
-    A type of one's own derives from it and is made known by `caffe.register_layer`; a message for
-    its options comes by `caffe.proto.extend` (examples/own_layer).
+    A type of one's own derives from it and is made known by `caffe.register_layer`; its options
+    come in a message (`caffe.proto.extend`, examples/own_layer) or as a dict (register's `param`).
 
     The contract, kept by every layer and tested once:
 
@@ -121,53 +144,64 @@ class TensorLayer(Layer):
     param_propagate_down = ()  # for each of `blobs`: whether it learns; the net sets it
     always_propagates = False  # True: backward ignores propagate_down, as Caffe's BatchNorm does
     backward_several = None  # what several flows share is not worth sharing
-    param_name = None  # the LayerParameter field with this layer's options
+    param_name = None  # the LayerParameter field with this layer's options, or its raw block
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         cls.type = cls.__dict__.get("type", cls.__name__)
 
-    def __init__(self, param, phase):
+    def __init__(self, param: caffe_pb2.LayerParameter, phase: int):
         self.layer_param = param
         self.name = param.name
         self.phase = phase
         self.overwrite = False  # the net's permission to compute into the bottom's memory
-        self.options = getattr(param, self.param_name) if self.param_name else None
+        self.options = self._options() if self.param_name else None
+
+    def _options(self):
+        read = raw.get if raw.is_declared(self.param_name) else getattr
+        return read(self.layer_param, self.param_name)
 
     @property
-    def public(self):
+    def public(self) -> Layer:
         """What pycaffe's `net.layers` shows."""
         return self
 
     @property
-    def training(self):
+    def training(self) -> bool:
+        """Whether the layer runs in a net of phase TRAIN."""
         return self.phase == caffe_pb2.TRAIN
 
-    def connect(self, bottoms, tops):
+    def connect(self, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> None:
         """Get the blobs themselves; only a Python layer wants them."""
 
-    def setup(self, *shapes):
+    def setup(self, *shapes: Shape) -> None:
         """Make the parameters. Default: none."""
 
-    def reshape(self, *shapes):
+    def reshape(self, *shapes: Shape) -> list[Shape]:
         """The shapes of the tops. Default: one top like the first bottom."""
         return [shapes[0]]
 
-    def forward(self, *bottoms):
+    def forward(self, *bottoms: torch.Tensor) -> torch.Tensor | Tensors:
+        """The top's tensor, or a sequence with one for each top."""
         raise NotImplementedError(f"{self.type}.forward")
 
-    def backward(self, diffs, bottoms, tops, wanted):
+    def backward(
+        self, diffs: Diffs, bottoms: Tensors, tops: Tensors, wanted: Sequence[bool]
+    ) -> Diffs:
+        """One diff for each bottom, linear in `diffs`, the diffs of the tops."""
         raise self.error("has no backward pass; set propagate_down: false on its bottoms")
 
-    def backward_params(self, diffs, bottoms, tops):
+    def backward_params(self, diffs: Diffs, bottoms: Tensors, tops: Tensors) -> None:
         """Add to the parameters' diffs. Default: no parameters."""
 
-    def backward_both(self, diffs, bottoms, tops, wanted):
+    def backward_both(
+        self, diffs: Diffs, bottoms: Tensors, tops: Tensors, wanted: Sequence[bool]
+    ) -> Diffs:
         """`backward_params` and `backward` for the same diffs; worth a pass of its own for some."""
         self.backward_params(diffs, bottoms, tops)
         return self.backward(diffs, bottoms, tops, wanted)
 
-    def param_specs(self) -> list:
+    def param_specs(self) -> list[caffe_pb2.ParamSpec]:
         """The ParamSpecs that its blobs are trained by; blobs beyond these have the defaults."""
         return list(self.layer_param.param)
 
@@ -175,24 +209,24 @@ class TensorLayer(Layer):
         """Whether one CUDA graph can hold what the layer does now. Default: `replays`."""
         return self.replays
 
-    def parts(self):
+    def parts(self) -> list[Any]:
         """The objects whose attributes hold what forward leaves for backward."""
         return [self]
 
-    def after_replay(self):
+    def after_replay(self) -> None:
         """Look at the values of a forward pass that a CUDA graph has run. Default: nothing."""
 
-    def allows_backward(self, index):
+    def allows_backward(self, index: int) -> bool:
         """Whether a gradient to bottom `index` makes sense (not for labels)."""
         return self.differentiable
 
-    def top_changes(self):
+    def top_changes(self) -> None:
         """A later layer changes a top in place: rather read the bottom in backward, as Caffe does.
 
         Default: nothing. A layer that must read its top gets the changed one, as in Caffe.
         """
 
-    def add_param(self, shape, filler=None):
+    def add_param(self, shape: Shape, filler: caffe_pb2.FillerParameter | None = None) -> None:
         """Append a parameter blob, filled by a FillerParameter (zeros without one)."""
         from .fillers import fill
 
@@ -203,14 +237,16 @@ class TensorLayer(Layer):
         blob.tensor = device.layout(fill(shape, filler, self.name))
         self.blobs.append(blob)
 
-    def canonical_axis(self, axis, shape, what="axis"):
+    def canonical_axis(self, axis: int, shape: Shape, what: str = "axis") -> int:
         """`axis` counted from the front; negative ones count from the back."""
         if not -len(shape) <= axis < len(shape):
             raise self.error(f"{what} {axis} is outside the bottom's shape {tuple(shape)}")
         return axis % len(shape)
 
-    def error(self, text):
+    def error(self, text: str) -> LayerError:
+        """The error to raise, which names the layer."""
         return LayerError(f"layer {self.name!r} ({self.type}): {text}")
 
-    def shape_error(self, text):
+    def shape_error(self, text: str) -> ShapeError:
+        """The error to raise about shapes, which names the layer."""
         return ShapeError(f"layer {self.name!r} ({self.type}): {text}")

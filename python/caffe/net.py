@@ -305,7 +305,7 @@ class Net:
 
     def save(self, path, write_diff=False):
         """Write a .caffemodel, or HDF5 where `path` ends in .h5."""
-        save_weights(self.param, self.nodes, path, write_diff)
+        save_weights(self.name, self.nodes, path, write_diff)
 
     def load_hdf5(self, path):
         """Load the parameters of equally named layers from HDF5."""

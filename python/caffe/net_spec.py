@@ -11,13 +11,17 @@ of LayerParameter. What is none of these is an error that names the layer, the f
 fields that were perhaps meant.
 """
 
+from __future__ import annotations
+
 from collections import Counter
+from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 
 from caffe_plain.errors import CaffeError, UnknownNameError, nearest
 
-from .proto import caffe_pb2
+from .proto import caffe_pb2, raw
 
 
 class UnknownFieldError(CaffeError, AttributeError):
@@ -32,7 +36,7 @@ class UnknownTopError(UnknownNameError, AttributeError):
     """A name that was never assigned in a NetSpec."""
 
 
-def param_name_dict():
+def param_name_dict() -> dict[str, str]:
     """From the stem of each parameter message to that of its field: {"ReLU": "relu", ...}."""
     fields = [
         f
@@ -44,17 +48,20 @@ def param_name_dict():
     }
 
 
-def to_proto(*tops):
+def to_proto(*tops: Top) -> caffe_pb2.NetParameter:
     """The NetParameter of all layers that are needed to compute `tops`."""
     return _net({}, tops)
 
 
-def assign_proto(proto, name, val):
+def assign_proto(proto: Message, name: str, val: Any) -> None:
     """Set the field `name` of the message `proto` from plain Python values.
 
     A dict fills a message, a list a repeated field; a single value for a repeated field counts
-    as a list of one.
+    as a list of one. A dict also fills a registered layer's raw block.
     """
+    if raw.is_declared(name) and proto.DESCRIPTOR.name == "LayerParameter":
+        _assign_raw(proto, name, val)
+        return
     if name not in proto.DESCRIPTOR.fields_by_name:
         raise UnknownFieldError(
             f"{proto.DESCRIPTOR.name} has no field '{name}': "
@@ -76,6 +83,13 @@ def assign_proto(proto, name, val):
             f"{proto.DESCRIPTOR.name}.{name} is {_kind(field, current)}, "
             f"but was given {val!r} ({error})"
         ) from error
+
+
+def _assign_raw(layer, name, options):
+    try:
+        raw.put(layer, name, options)
+    except TypeError as error:
+        raise FieldValueError(f"{name}: {error}") from error
 
 
 def _extend(repeated, values):
@@ -113,11 +127,11 @@ def _kind(field, current):
 class Top:
     """One output blob: number `n` of the layer `fn`."""
 
-    def __init__(self, fn, n):
+    def __init__(self, fn: Function, n: int):
         self.fn = fn
         self.n = n
 
-    def to_proto(self):
+    def to_proto(self) -> caffe_pb2.NetParameter:
         """The NetParameter of all layers that are needed to compute this top."""
         return to_proto(self)
 
@@ -176,6 +190,8 @@ class Function:
     def _message_with(self, key, layer):
         """The message that the argument `key` belongs to: `layer`, or its own parameters."""
         own = param_name_dict().get(self.type_name)
+        if raw.is_declared(key):
+            return layer
         if key.endswith("param") or own is None:
             candidates = [layer]
         else:
@@ -220,7 +236,7 @@ class NetSpec:
     __setitem__ = __setattr__
     __getitem__ = __getattr__
 
-    def to_proto(self):
+    def to_proto(self) -> caffe_pb2.NetParameter:
         """The NetParameter of all layers that are needed to compute the assigned tops."""
         return _net({top: name for name, top in self.tops.items()}, self.tops.values())
 

@@ -18,10 +18,17 @@ class State(NamedTuple):
     stage: Collection[str] = ()
 
 
-def state_of(net_param: Any, phase: int, level: int = 0, stages: Collection[str] = ()) -> State:
-    """The State of a NetParameter: the level and stages of its own `state`, then the given ones."""
+def state_of(
+    net_param: Any, phase: int, level: int | None = None, stages: Collection[str] = ()
+) -> State:
+    """The State of a NetParameter: the stages of its own `state`, then the given ones.
+
+    level: None for that of its own `state`.
+    """
     own = net_param.state
-    return State(phase, level or own.level, tuple(dict.fromkeys([*own.stage, *stages])))
+    return State(
+        phase, own.level if level is None else level, tuple(dict.fromkeys([*own.stage, *stages]))
+    )
 
 
 def layers_of(net_param: Any, state: State) -> list[Any]:

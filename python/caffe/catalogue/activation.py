@@ -9,6 +9,7 @@ import torch
 
 from ..layer import TensorLayer, register
 from ..proto import caffe_pb2
+from .factor import scaled
 
 
 class _FromTop(TensorLayer):
@@ -207,7 +208,7 @@ class Power(TensorLayer):
         return [diffs[0] * (self._inner(bottoms[0]).pow(power - 1) * factor)]
 
     def _inner(self, x):
-        return x * self.options.scale + self.options.shift
+        return scaled(x, self.options.scale) + self.options.shift
 
 
 class _WithBase(TensorLayer):
@@ -227,10 +228,11 @@ class Exp(_WithBase, _FromTop):
     param_name = "exp_param"
 
     def forward(self, x):
-        return ((x * self.options.scale + self.options.shift) * self.log_base).exp()
+        inner = scaled(x, self.options.scale * self.log_base)
+        return (inner + self.options.shift * self.log_base).exp()
 
     def backward(self, diffs, bottoms, tops, wanted):
-        return [diffs[0] * (tops[0] * (self.options.scale * self.log_base))]
+        return [scaled(diffs[0] * tops[0], self.options.scale * self.log_base)]
 
 
 @register
@@ -245,8 +247,8 @@ class Log(_WithBase):
             raise self.error("base 1 has no logarithm; give another base, or -1 for e")
 
     def forward(self, x):
-        return (x * self.options.scale + self.options.shift).log() / self.log_base
+        return (scaled(x, self.options.scale) + self.options.shift).log() / self.log_base
 
     def backward(self, diffs, bottoms, tops, wanted):
-        inner = bottoms[0] * self.options.scale + self.options.shift
-        return [diffs[0] / inner * (self.options.scale / self.log_base)]
+        inner = scaled(bottoms[0], self.options.scale) + self.options.shift
+        return [scaled(diffs[0] / inner, self.options.scale / self.log_base)]

@@ -36,7 +36,7 @@ class _SoftmaxLoss(ReadsLabels, NormalizedLoss):
         self.index, self.keep = self.labels.read(labels, scores, self.axis)
         terms = self.terms(*rest)
         if self.keep is not None:
-            terms = terms * self.keep
+            terms = terms.where(self.keep, 0)  # selected: an ignored one may be inf or NaN
         self.divisor = self.normalizer(
             math.prod(scores.shape[: self.axis]),
             math.prod(scores.shape[self.axis + 1 :]),
@@ -50,10 +50,9 @@ class _SoftmaxLoss(ReadsLabels, NormalizedLoss):
     def backward(self, diffs, bottoms, tops, wanted):
         if diffs[0] is None:
             return [None] * len(bottoms)
-        weight = diffs[0] / self.divisor
+        dx = self.slopes(self.log_p.exp()).mul_(diffs[0] / self.divisor)
         if self.keep is not None:
-            weight = weight * self.keep
-        dx = self.slopes(self.log_p.exp()).mul_(weight)
+            dx.masked_fill_(~self.keep, 0)
         return [dx.to(bottoms[0].dtype)] + [None] * (len(bottoms) - 1)
 
 

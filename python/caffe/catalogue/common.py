@@ -164,7 +164,7 @@ class Dropout(TensorLayer):
     reads_bottom = False
 
     def setup(self, *shapes):
-        if not 0 <= self.options.dropout_ratio < 1:
+        if self.training and not 0 <= self.options.dropout_ratio < 1:
             raise self.error(
                 f"dropout_ratio must be at least 0 and less than 1; found "
                 f"{self.options.dropout_ratio}"

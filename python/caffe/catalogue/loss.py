@@ -120,12 +120,12 @@ class SigmoidCrossEntropyLoss(NormalizedLoss):
         self.keep, self.divisor = keep, self.normalizer(len(x), x[0].numel(), keep)
         x, targets = self._cast(x, targets)
         terms = torch.nn.functional.binary_cross_entropy_with_logits(x, targets, reduction="none")
-        return (terms if keep is None else terms * keep).sum() / self.divisor
+        return (terms if keep is None else terms.where(keep, 0)).sum() / self.divisor
 
     def backward(self, diffs, bottoms, tops, wanted):
         x, targets = self._cast(*bottoms)
         dx = (x.sigmoid() - targets) * (diffs[0] / self.divisor)
-        return [(dx if self.keep is None else dx * self.keep).to(bottoms[0].dtype), None]
+        return [(dx if self.keep is None else dx.where(self.keep, 0)).to(bottoms[0].dtype), None]
 
     def _cast(self, x, targets):
         x = x.to(at_least_single(x.dtype))

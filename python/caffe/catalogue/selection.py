@@ -6,6 +6,7 @@ import torch
 
 from ..layer import TensorLayer, register
 from ..proto import caffe_pb2
+from .factor import scaled
 
 _OPERATION = caffe_pb2.ReductionParameter
 
@@ -37,9 +38,11 @@ class Reduction(TensorLayer):
             x = x.abs()
         elif self.options.operation == _OPERATION.SUMSQ:
             x = x * x
-        return x.sum(tuple(range(self.axis, x.dim()))) * self.factor
+        return scaled(x.sum(tuple(range(self.axis, x.dim()))), self.factor)
 
     def backward(self, diffs, bottoms, tops, wanted):
+        if not self.factor:
+            return [diffs[0].new_zeros(self.shape)]
         rest = (1,) * (len(self.shape) - self.axis)
         dy = (diffs[0] * self.factor).reshape(self.shape[: self.axis] + rest)
         if self.options.operation == _OPERATION.ASUM:

@@ -7,6 +7,7 @@ import torch
 from .. import device
 from ..layer import TensorLayer, register
 from ..proto import caffe_pb2
+from .factor import scaled
 
 _OPERATION = caffe_pb2.EltwiseParameter
 
@@ -199,9 +200,10 @@ class Eltwise(TensorLayer):
             for x in bottoms[1:]:
                 y = torch.maximum(y, x)
         else:
-            y = y if self.coeff[0] == 1 else y * self.coeff[0]
+            y = scaled(y, self.coeff[0])
             for x, coeff in zip(bottoms[1:], self.coeff[1:], strict=True):
-                y = torch.add(y, x, alpha=coeff)
+                y = torch.add(y, x, alpha=coeff) if coeff else y
+            y = y.clone() if y is bottoms[0] else y
         return y
 
     def backward(self, diffs, bottoms, tops, wanted):
@@ -212,7 +214,7 @@ class Eltwise(TensorLayer):
 
     def _gradient(self, dy, index, bottoms, tops):
         if self.options.operation == _OPERATION.SUM:
-            return dy if self.coeff[index] == 1 else dy * self.coeff[index]
+            return scaled(dy, self.coeff[index])
         if self.options.operation == _OPERATION.MAX:
             return dy * self._is_largest(index, bottoms)
         if not self.options.stable_prod_grad:

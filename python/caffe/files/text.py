@@ -1,18 +1,24 @@
 """Prototxts and binary messages, read with errors that say where, what and how to mend it."""
 
+from __future__ import annotations
+
 import codecs
 import os
 import re
+from typing import TypeVar
 
-from google.protobuf import message as protobuf_message
 from google.protobuf import text_format
+from google.protobuf.message import DecodeError, Message
 
 from caffe_plain.errors import ParseError, nearest
 from caffe_plain.files import write_atomically
 
-from ..proto import caffe_pb2
+from ..proto import caffe_pb2, raw
 from . import wire
+from .spelling import respell
 from .upgrade import upgrade_net, upgrade_solver
+
+_Message = TypeVar("_Message", bound=Message)
 
 # What protobuf says about a token, and the cure; the first match counts.
 _CURES = [
@@ -34,14 +40,14 @@ _CURES = [
 _COMMENT = re.compile(rb"""(?P<text>"(\\.|[^"\\\n])*"|'(\\.|[^'\\\n])*')|#[^\n]*""")
 
 
-def read_net(net):
+def read_net(net: str | os.PathLike | caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
     """The current form of `net`, a prototxt's path or a NetParameter (which stays as it is)."""
     if isinstance(net, caffe_pb2.NetParameter):
         return upgrade_net(net)
     return _upgraded(upgrade_net, read_text(net, caffe_pb2.NetParameter()), net)
 
 
-def read_solver(path):
+def read_solver(path: str | os.PathLike) -> caffe_pb2.SolverParameter:
     """The SolverParameter in the prototxt at `path`, in its current form.
 
     As in Caffe, snapshots go to the solver's own path without its extension unless
@@ -57,7 +63,7 @@ def read_solver(path):
     return solver
 
 
-def read_text(path, message):
+def read_text(path: str | os.PathLike, message: _Message) -> _Message:
     """Fill `message` from the text-format file at `path`; return it."""
     data = _content(path)
     if b"\0" in data:
@@ -68,25 +74,25 @@ def read_text(path, message):
     return parse_text(_decoded(data, path), message, path)
 
 
-def parse_text(text, message, source="text"):
+def parse_text(text: str, message: _Message, source: str | os.PathLike = "text") -> _Message:
     """Fill `message` from `text`; `source` names it in errors. Return the message."""
     if not re.sub(r"#.*", "", text).strip():
         raise ParseError(f"{source}: empty; expected a {message.DESCRIPTOR.name} in text format")
     try:
-        text_format.Parse(text, message)
+        text_format.Parse(raw.fold(respell(text)), message)
     except text_format.ParseError as error:
         where = f"{source}:{error.GetLine()}:{error.GetColumn()}"
         raise ParseError(f"{where}: {_explain(str(error), message.DESCRIPTOR)}") from None
     return _complete(message, source)
 
 
-def read_binary(path, message):
+def read_binary(path: str | os.PathLike, message: _Message) -> _Message:
     """Fill `message` from the binary file at `path`; return it."""
     data = _content(path)
     try:
         wire.check_messages(data, 0, len(data), message.DESCRIPTOR)
         message.ParseFromString(data)
-    except (wire.WireError, protobuf_message.DecodeError) as error:
+    except (wire.WireError, DecodeError) as error:
         hint = "a text file?" if b"\0" not in data else "damaged or cut short?"
         raise ParseError(
             f"{path}: not a binary {message.DESCRIPTOR.name} ({error}); {hint}"
@@ -94,7 +100,7 @@ def read_binary(path, message):
     return _complete(message, path)
 
 
-def write_text(path, message):
+def write_text(path: str | os.PathLike, message: Message) -> None:
     """Write `message` to `path` in text format, completely or not at all."""
     data = text_format.MessageToString(message, as_utf8=True).encode()
     write_atomically(path, data)

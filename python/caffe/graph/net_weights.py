@@ -9,6 +9,8 @@ from caffe_plain.glog import say
 
 from .. import device
 from ..files import hdf5, weights
+from ..proto import caffe_pb2
+from .build import AUTOMATIC
 
 
 def copy_weights(nodes, learnable, path):
@@ -58,9 +60,23 @@ def _fits(shape, found):
     return tuple(shape) == tuple(found) or (len(found) == 4 and padded == tuple(found))
 
 
-def save_weights(param, nodes, path, write_diff=False):
-    """Write the net's definition and parameters; HDF5 where `path` ends in .h5."""
-    weights.write_weights(str(path), param, _values(nodes, write_diff))
+def save_weights(name, nodes, path, write_diff=False):
+    """Write the layers, as set up, and their parameters; HDF5 where `path` ends in .h5."""
+    weights.write_weights(str(path), _definition(name, nodes), _values(nodes, write_diff))
+
+
+def _definition(name, nodes):
+    """The NetParameter that Caffe saves: its layers say what they were set up with."""
+    net = caffe_pb2.NetParameter(name=name)
+    for node in nodes:
+        layer = net.layer.add()
+        layer.CopyFrom(node.param)
+        layer.top[:] = [top for top in node.top_names if top != AUTOMATIC]
+        del layer.param[:]
+        layer.param.extend(node.layer.param_specs())
+        if node.layer.is_loss:
+            layer.loss_weight[:] = node.loss_weights
+    return net
 
 
 def save_hdf5(nodes, path, write_diff=False):

@@ -1,14 +1,16 @@
 """Rewrites of a NetParameter, each from one value to another: state filter, split insertion."""
 
+from __future__ import annotations
+
 from collections import Counter
 
 from caffe_plain.errors import UnknownNameError, nearest
-from caffe_plain.phases import layers_of
+from caffe_plain.phases import State, layers_of
 
 from ..proto import caffe_pb2
 
 
-def filter_net(param, state):
+def filter_net(param: caffe_pb2.NetParameter, state: State) -> caffe_pb2.NetParameter:
     """The NetParameter with the layers of one State, which it then carries."""
     filtered = caffe_pb2.NetParameter()
     filtered.CopyFrom(param)
@@ -18,7 +20,7 @@ def filter_net(param, state):
     return filtered
 
 
-def insert_splits(param):
+def insert_splits(param: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
     """Add a Split wherever a top feeds several layers, or feeds one and is also a loss."""
     uses, loss_weights = _count_uses(param)
     result = caffe_pb2.NetParameter()

@@ -9,7 +9,7 @@ from caffe_plain.errors import DataError, ParseError
 from caffe_plain.messages import make_messages
 from caffe_plain.proto_file import Field, kinds, parse
 
-from . import caffe_pb2
+from . import caffe_pb2, raw
 
 _sources = {}  # (kind, name or number) -> the file that added it
 
@@ -77,6 +77,11 @@ def _add_fields(layer, fields, path):
         if field.extendee.split(".")[-1] != "LayerParameter":
             raise ParseError(
                 f"{path}: extend {field.extendee}: only LayerParameter can be extended"
+            )
+        if raw.is_declared(field.name):
+            raise ParseError(
+                f"{path}: {field.name} is the raw block of a registered layer; register the layer "
+                "without param, or choose another name"
             )
         field.ClearField("extendee")
         same = [f for f in layer.field if f.name == field.name or f.number == field.number]

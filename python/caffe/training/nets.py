@@ -71,7 +71,7 @@ def _make(param, source, phase, state, folder):
     merged.MergeFrom(source.state)
     merged.MergeFrom(state)
     source.state.CopyFrom(merged)
-    net = Net(source, merged.phase)
+    net = Net(source, merged.phase, level=merged.level)
     for paths in param.weights:
         for path in paths.split(","):
             net.copy_from(find(path.strip(), folder))

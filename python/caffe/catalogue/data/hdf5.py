@@ -19,9 +19,9 @@ from .source import precision_of
 class HDF5Data(PrefetchedSource):
     """The rows of HDF5 files, one dataset for each top, named as the top is.
 
-    tops: (batch_size, ...) with the sizes of the dataset's rows. `source` lists the files, one
-    in each line; with `shuffle` the order of the files and of the rows in each is drawn anew for
-    each epoch. Options: hdf5_data_param. Caffe's HDF5DataLayer.
+    tops: (batch_size, ...) with the sizes of the dataset's rows. `source` lists the files,
+    separated by white space; with `shuffle` the order of the files and of the rows in each is drawn
+    anew for each epoch. Options: hdf5_data_param. Caffe's HDF5DataLayer.
     """
 
     param_name = "hdf5_data_param"
@@ -35,7 +35,8 @@ class HDF5Data(PrefetchedSource):
                 "does not transform; delete transform_param and transform the data "
                 "before writing it"
             )
-        self.reader = _RowReader(self, [path for _, path in read_lines(self, options.source)])
+        lines = read_lines(self, options.source)
+        self.reader = _RowReader(self, [path for _, line in lines for path in line.split()])
 
 
 class _RowReader:
