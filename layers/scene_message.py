@@ -3,6 +3,11 @@
 The message is built at import, so any protobuf from 3.12 on reads it.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from .errors import SceneError
@@ -34,7 +39,7 @@ FIELDS = [
 ]
 
 
-def _message_class():
+def _message_class() -> Any:
     kinds = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(
         name="layers/scene_data.proto", package="layers", syntax="proto2"
@@ -58,7 +63,7 @@ def _message_class():
 SceneDataParameter = _message_class()
 
 
-def parse_options(text):
+def parse_options(text: str) -> Any:
     """The SceneDataParameter in a param_str, checked."""
     options = SceneDataParameter()
     try:
@@ -72,7 +77,7 @@ def parse_options(text):
     return options
 
 
-def _problems(options):
+def _problems(options: Any) -> Iterator[str]:
     if not options.source or not options.batch_size:
         yield "source (the LMDB's folder) and batch_size must be given"
     if options.class_aware and options.shuffle:
