@@ -3,14 +3,27 @@
 Only the layer types that the models here use; nothing is built or allocated.
 """
 
-from collections import namedtuple
+from __future__ import annotations
+
+from collections.abc import Sequence
 from math import ceil, prod
+from typing import Any, NamedTuple
 
-# Per layer: its name, type and top shapes; learned parameters; multiply-adds of a forward pass.
-Row = namedtuple("Row", "name type shapes parameters multiply_adds")
+Shape = tuple[int, ...]
+Counted = tuple[list[Shape], int, int]  # shapes of the tops, parameters, multiply-adds
 
 
-def walk(net, phase, stage=""):
+class Row(NamedTuple):
+    """A layer and what it costs."""
+
+    name: str
+    type: str
+    shapes: list[Shape]  # of the tops
+    parameters: int  # learned
+    multiply_adds: int  # of a forward pass
+
+
+def walk(net: Any, phase: int, stage: str = "") -> list[Row]:
     """A Row for each layer of `net` that is present in `phase` (TRAIN 0, TEST 1) and `stage`."""
     shapes, rows = {}, []
     for layer in net.layer:
@@ -23,17 +36,17 @@ def walk(net, phase, stage=""):
     return rows
 
 
-def parameters(rows):
+def parameters(rows: list[Row]) -> int:
     """How many numbers the net learns (BatchNorm's running statistics are not learned)."""
     return sum(row.parameters for row in rows)
 
 
-def multiply_adds(rows):
+def multiply_adds(rows: list[Row]) -> int:
     """Multiply-adds of one forward pass over the whole batch, convolutions and fc layers."""
     return sum(row.multiply_adds for row in rows)
 
 
-def blob_bytes(net, rows):
+def blob_bytes(net: Any, rows: list[Row]) -> int:
     """Bytes of data and diff of every blob in fp32; layers in place share their bottom's."""
     tops = {layer.name: (layer.top, layer.bottom) for layer in net.layer}
     return 8 * sum(
@@ -44,35 +57,35 @@ def blob_bytes(net, rows):
     )
 
 
-def _present(layer, phase, stage):
+def _present(layer: Any, phase: int, stage: str) -> bool:
     return not layer.include or any(
         (not rule.HasField("phase") or rule.phase == phase) and stage not in rule.not_stage
         for rule in layer.include
     )
 
 
-def _data(layer, bottoms):
+def _data(layer: Any, bottoms: list[Shape]) -> Counted:
     batch, side = layer.data_param.batch_size, layer.transform_param.crop_size
     return [(batch, 3, side, side), (batch,)], 0, 0
 
 
-def _input(layer, bottoms):
+def _input(layer: Any, bottoms: list[Shape]) -> Counted:
     return [tuple(shape.dim) for shape in layer.input_param.shape], 0, 0
 
 
-def _same(layer, bottoms):
+def _same(layer: Any, bottoms: list[Shape]) -> Counted:
     return [bottoms[0]] * len(layer.top), 0, 0
 
 
-def _scalar(layer, bottoms):
+def _scalar(layer: Any, bottoms: list[Shape]) -> Counted:
     return [()] * len(layer.top), 0, 0
 
 
-def _scale(layer, bottoms):
+def _scale(layer: Any, bottoms: list[Shape]) -> Counted:
     return [bottoms[0]], (1 + layer.scale_param.bias_term) * bottoms[0][1], 0
 
 
-def _pair(values, per_axis, default):
+def _pair(values: Any, per_axis: Sequence[int], default: int | None) -> Sequence[int]:
     """(height, width) of a kernel, stride or pad, however the message gives it."""
     if any(per_axis):
         return per_axis
@@ -80,7 +93,7 @@ def _pair(values, per_axis, default):
     return (values * 2)[:2] if values else (default, default)
 
 
-def _convolution(layer, bottoms):
+def _convolution(layer: Any, bottoms: list[Shape]) -> Counted:
     p = layer.convolution_param
     kernel = _pair(p.kernel_size, (p.kernel_h, p.kernel_w), None)
     stride = _pair(p.stride, (p.stride_h, p.stride_w), 1)
@@ -95,7 +108,7 @@ def _convolution(layer, bottoms):
     )
 
 
-def _pooling(layer, bottoms):
+def _pooling(layer: Any, bottoms: list[Shape]) -> Counted:
     p = layer.pooling_param
     batch, channels, *size = bottoms[0]
     if p.global_pooling:
@@ -108,18 +121,18 @@ def _pooling(layer, bottoms):
     return [(batch, channels, *pooled)], 0, 0
 
 
-def _inner_product(layer, bottoms):
+def _inner_product(layer: Any, bottoms: list[Shape]) -> Counted:
     p = layer.inner_product_param
     batch, weights = bottoms[0][0], prod(bottoms[0][1:]) * p.num_output
     return [(batch, p.num_output)], weights + p.bias_term * p.num_output, batch * weights
 
 
-def _concat(layer, bottoms):
+def _concat(layer: Any, bottoms: list[Shape]) -> Counted:
     batch, _, *rest = bottoms[0]
     return [(batch, sum(bottom[1] for bottom in bottoms), *rest)], 0, 0
 
 
-def _flatten(layer, bottoms):
+def _flatten(layer: Any, bottoms: list[Shape]) -> Counted:
     return [(bottoms[0][0], prod(bottoms[0][1:]))], 0, 0
 
 
