@@ -7,7 +7,7 @@ from typing import Any, Callable
 from caffe.net_spec import NetSpec, Top
 from caffe.net_spec import layers as L
 
-from .model import Model
+from .model import Model, Trunk
 from .parts import Branch, Branches, batch_norm, conv, conv_bn_relu, fc, pool, relu
 from .preact import zero_padded
 from .resnet import block_name, conv_bn, stack
@@ -93,7 +93,7 @@ def one_branch(
     title: str,
     about: str,
     expected: str,
-    scores: Callable,
+    scores: Trunk,
     blocks: int,
     solver: dict[str, Any] = SOLVER,
     scale: float = 1,

@@ -25,7 +25,8 @@ class Row(NamedTuple):
 
 def walk(net: Any, phase: int, stage: str = "") -> list[Row]:
     """A Row for each layer of `net` that is present in `phase` (TRAIN 0, TEST 1) and `stage`."""
-    shapes, rows = {}, []
+    shapes: dict[str, Shape] = {}
+    rows = []
     for layer in net.layer:
         if not _present(layer, phase, stage):
             continue

@@ -18,6 +18,10 @@ WRITTEN = "Written by net.py beside this file (make prototxts)."
 STAGE_NOTE = 'The stage "standard" leaves out the auxiliary branch: the baseline "standard BP".'
 
 
+# adds the trunk to a NetSpec, above the top `data`, hangs the branches on it, returns its scores
+Trunk = Callable[[NetSpec, Top, parts.Branches], Top]
+
+
 @dataclass
 class Model:
     """A network, its data, its auxiliary outputs, the reach of its losses and its solver."""
@@ -25,16 +29,12 @@ class Model:
     title: str  # the net's name
     about: str  # the readme's first part: what it is, and each choice made
     expected: str  # the readme's last part: what a run should give, and who says so
-    scores: Callable[
-        [NetSpec, Top, parts.Branches], Top
-    ]  # scores(n, x, branches) adds the trunk to a NetSpec, returns its scores
+    scores: Trunk
     crop_size: int
     batch_size: int  # images per forward pass
     solver: dict[str, Any]  # fields of SolverParameter
     flows: dict[str, str]  # loss: the lowest layer that it trains
-    branches: dict[str, parts.Branch] = field(
-        default_factory=dict
-    )  # block of the trunk: what to hang on its top
+    branches: parts.Branches = field(default_factory=dict)
     schedule: str = "RELAY"
     relay_options: str = ""  # further lines of relay.prototxt
     depths: dict[str, int] = field(default_factory=dict)  # loss: how many layers lead to it

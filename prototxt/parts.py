@@ -19,10 +19,8 @@ Branches = Mapping[str, Branch]  # by the layer or block whose top it takes
 
 MSRA: dict[str, Any] = {"type": "msra"}
 ZERO = {"type": "constant"}
-SMALL: dict[str, Any] = {
-    "type": "gaussian",
-    "std": 0.01,
-}  # for the scores of networks without BatchNorm
+# for the scores of networks without BatchNorm
+SMALL: dict[str, Any] = {"type": "gaussian", "std": 0.01}
 # Caffe's own models let biases learn twice as fast and do not decay them.
 WEIGHT_AND_BIAS = [{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 2, "decay_mult": 0}]
 FROZEN = {"lr_mult": 0, "decay_mult": 0}
