@@ -1,12 +1,16 @@
 """Variables of MATLAB files: up to version 7 with SciPy, version 7.3 (which is HDF5) with h5py."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import h5py
 import numpy as np
 
 from relaybp.data_prep.errors import PrepError
 
 
-def read_matlab(path, names):
+def read_matlab(path: str | Path, names: list[str]) -> list[np.ndarray]:
     """The variables `names` of a .mat file, as arrays with MATLAB's order of axes."""
     from scipy import io  # here, for few tools need it
 

@@ -4,7 +4,11 @@ A pickle may name any function of Python to be called while it is read. Only the
 an array are allowed here.
 """
 
+from __future__ import annotations
+
 import pickle
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +24,13 @@ _ALLOWED = {
 
 
 class _Unpickler(pickle.Unpickler):
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _ALLOWED:
             return _ALLOWED[module, name]
         raise pickle.UnpicklingError(f"it wants to call {module}.{name}, which no data needs")
 
 
-def read_pickle(path, keys):
+def read_pickle(path: str | Path, keys: list[str]) -> list:
     """The values of `keys` in the dict that a file holds; strings in it are bytes."""
     try:
         with open(path, "rb") as file:

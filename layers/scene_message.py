@@ -1,6 +1,10 @@
 """SceneDataParameter: what the param_str of a SceneData layer holds, in protobuf's text format."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import text_format
 
@@ -13,7 +17,7 @@ SceneDataParameter = read_messages(Path(__file__).with_name("scene_data.proto"))
 ]
 
 
-def parse_options(text):
+def parse_options(text: str) -> Any:
     """The SceneDataParameter in a param_str, checked."""
     options = SceneDataParameter()
     try:
@@ -27,7 +31,7 @@ def parse_options(text):
     return options
 
 
-def _problems(options):
+def _problems(options: Any) -> Iterator[str]:
     if not options.source or not options.batch_size:
         yield "source (the LMDB's folder) and batch_size must be given"
     if options.class_aware and options.shuffle:

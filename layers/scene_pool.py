@@ -4,6 +4,8 @@ A worker is started as a program of its own: it inherits no threads, no locks an
 not run the user's script again.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import mmap
@@ -13,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 import weakref
+from collections.abc import Sequence
+from typing import Any
 
 import relaybp
 
@@ -38,7 +42,7 @@ class Pool:
     settings: what scene_worker.serve takes; where: the name of the layer, for messages.
     """
 
-    def __init__(self, workers, batch_size, settings, where):
+    def __init__(self, workers: int, batch_size: int, settings: dict[str, Any], where: str) -> None:
         self.where, self._batch_size = where, batch_size
         layout = (settings["slots"], batch_size, settings["shape"])
         size = Slots(None, *layout).bytes
@@ -60,7 +64,7 @@ class Pool:
         self.left_out = 0  # damaged records that others stood in for
         self.close = weakref.finalize(self, _close, self._tasks, self._results, processes)
 
-    def submit(self, slot):
+    def submit(self, slot: int) -> None:
         """Have a slot filled, whose records and draws are set."""
         self._open[slot] = self._batch_size
         with contextlib.suppress(BrokenPipeError):  # every worker is dead: `wait` says so
@@ -68,7 +72,7 @@ class Pool:
                 last = min(first + ITEMS, self._batch_size)
                 os.write(self._tasks, TASK.pack(slot, first, last))
 
-    def wait(self, slot):
+    def wait(self, slot: int) -> None:
         """Return when a slot is filled; SceneError says which record cannot be had, and why."""
         while self._open[slot]:
             if slot in self._problems:
@@ -80,7 +84,7 @@ class Pool:
             else:
                 self._look_for_dead()
 
-    def _take(self, data):
+    def _take(self, data: bytes) -> None:
         """Note what the workers' results say."""
         self._buffer += data
         while len(self._buffer) >= RESULT.size:
@@ -98,7 +102,7 @@ class Pool:
                 self.left_out += left_out
                 print(f"{self.where}: left out, {self.left_out} by now: {text}", file=sys.stderr)
 
-    def _look_for_dead(self):
+    def _look_for_dead(self) -> None:
         for process in self._processes:
             if process.poll() is not None:
                 raise SceneError(
@@ -107,7 +111,7 @@ class Pool:
                 )
 
 
-def _start(ends, settings):
+def _start(ends: Sequence[int], settings: dict[str, Any]) -> subprocess.Popen:
     if not sys.executable:
         raise SceneError("no Python to start the worker processes with: sys.executable is empty")
     environment = dict(os.environ, **_ENVIRONMENT)
@@ -127,7 +131,7 @@ def _start(ends, settings):
     )
 
 
-def _shared_memory(size, where):
+def _shared_memory(size: int, where: str) -> int:
     """A handle of nameless memory of `size` bytes: nothing of it can be left behind."""
     try:
         if hasattr(os, "memfd_create"):
@@ -144,7 +148,7 @@ def _shared_memory(size, where):
     return handle
 
 
-def _close(tasks, results, processes):
+def _close(tasks: int, results: int, processes: list[subprocess.Popen]) -> None:
     """End the workers: they see the end of the tasks, or are killed."""
     os.close(tasks)
     os.close(results)

@@ -1,10 +1,15 @@
 """AuxNet (Guo et al. 2016): a pre-activation ResNet whose auxiliary outputs are models too."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from functools import partial
+
+from caffe.net_spec import NetSpec, Top
 
 from . import cifar
 from .model import Model
-from .parts import loss_and_accuracy
+from .parts import Branch, loss_and_accuracy
 from .preact import preact_resnet, top
 from .resnet import block_name
 
@@ -36,7 +41,14 @@ Chosen here:
 {notes}"""
 
 
-def auxnet(depth, outputs, widths=(16, 32, 64), project=False, notes="", expected=""):
+def auxnet(
+    depth: int,
+    outputs: Sequence[int],
+    widths: Sequence[int] = (16, 32, 64),
+    project: bool = False,
+    notes: str = "",
+    expected: str = "",
+) -> Model:
     """The Model of an AuxNet of `depth` layers with auxiliary outputs after the given layers."""
     blocks = (depth - 2) // 6
     weights = {layer: max((layer / outputs[-1]) ** 2, 0.01) for layer in outputs}
@@ -76,16 +88,16 @@ def auxnet(depth, outputs, widths=(16, 32, 64), project=False, notes="", expecte
     )
 
 
-def _block_at(layer, blocks):
+def _block_at(layer: int, blocks: int) -> str:
     """The block that ends at a layer, of three stages of `blocks` blocks of two layers."""
     stage, index = divmod((layer - 1) // 2 - 1, blocks)
     return block_name(stage + 2, index, blocks)
 
 
-def _output(layer, weight):
+def _output(layer: int, weight: float) -> Branch:
     """An output like the network's own top, tested as that is."""
 
-    def add_to(n, x):
+    def add_to(n: NetSpec, x: Top) -> None:
         scores = top(n, x, 10, f"aux{layer}_")
         loss_and_accuracy(n, scores, f"aux{layer}_", loss_weight=weight)
 

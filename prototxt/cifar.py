@@ -1,9 +1,14 @@
 """CIFAR networks with one auxiliary branch, and what all CIFAR readmes say."""
 
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from caffe.net_spec import NetSpec, Top
 from caffe.net_spec import layers as L
 
-from .model import Model
-from .parts import batch_norm, conv, conv_bn_relu, fc, pool, relu
+from .model import Model, Trunk
+from .parts import Branch, Branches, batch_norm, conv, conv_bn_relu, fc, pool, relu
 from .preact import zero_padded
 from .resnet import block_name, conv_bn, stack
 
@@ -54,7 +59,7 @@ BATCH_NORM = """\
 """
 
 
-def resnet(n, x, branches, blocks, classes=10):
+def resnet(n: NetSpec, x: Top, branches: Branches, blocks: int, classes: int = 10) -> Top:
     """The scores of a CIFAR ResNet (He et al., CVPR 2016), `blocks` in each of three stages."""
     x = conv(n, "conv1", x, 16, kernel_size=3, pad=1)
     x = relu(n, "conv1_relu", batch_norm(n, "bn_conv1", "scale_conv1", x))
@@ -62,7 +67,7 @@ def resnet(n, x, branches, blocks, classes=10):
     return fc(n, "fc", pool(n, "pool", x, "AVE", global_pooling=True), classes)
 
 
-def basic(n, name, x, width, stride, first):
+def basic(n: NetSpec, name: str, x: Top, width: int, stride: int, first: bool) -> Top:
     """Two 3x3 convolutions with BatchNorm beside a shortcut."""
     shortcut = zero_padded(n, name, x) if stride > 1 else x
     x = conv_bn(n, f"{name}_branch2a", x, width, kernel_size=3, pad=1, stride=stride)
@@ -72,10 +77,10 @@ def basic(n, name, x, width, stride, first):
     return relu(n, f"{name}_relu", n[name])
 
 
-def head(name, unit=conv_bn_relu, classes=10):
+def head(name: str, unit: Callable[..., Top] = conv_bn_relu, classes: int = 10) -> Branch:
     """A small branch: a `unit` of 1x1 convolution 128, global average pooling, fc."""
 
-    def add_to(n, x):
+    def add_to(n: NetSpec, x: Top) -> None:
         x = unit(n, f"{name}_conv", x, 128, kernel_size=1)
         x = pool(n, f"{name}_pool", x, "AVE", global_pooling=True)
         x = fc(n, f"{name}_classifier", x, classes)
@@ -84,7 +89,16 @@ def head(name, unit=conv_bn_relu, classes=10):
     return add_to
 
 
-def one_branch(title, about, expected, scores, blocks, solver=SOLVER, scale=1, notes=""):
+def one_branch(
+    title: str,
+    about: str,
+    expected: str,
+    scores: Trunk,
+    blocks: int,
+    solver: dict[str, Any] = SOLVER,
+    scale: float = 1,
+    notes: str = "",
+) -> Model:
     """The Model of a residual CIFAR network with a branch two thirds up its middle stage."""
     lowest = block_name(3, 0, blocks)
     highest = block_name(3, -(-2 * blocks // 3) - 1, blocks)
@@ -117,7 +131,7 @@ Chosen here:
     )
 
 
-def published(error10, error100=None):
+def published(error10: str, error100: str | None = None) -> str:
     """What to expect of standard BP, by whom."""
     return (
         f"CIFAR-10 test error with standard BP: {error10}."

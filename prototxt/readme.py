@@ -1,6 +1,13 @@
 """The readme of a model: prose from its net.py around figures counted off its nets."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from . import count
+
+if TYPE_CHECKING:
+    from .model import Model
 
 PAGE = """# {title}
 
@@ -48,7 +55,7 @@ SCHEDULES = {
 }
 
 
-def readme(model, folder):
+def readme(model: Model, folder: str) -> str:
     """The text of the folder's README.md."""
     base = folder.replace("_relay", "")
     joint, schedule = SCHEDULES[model.schedule]
@@ -64,7 +71,7 @@ def readme(model, folder):
     )
 
 
-def _figures(prefix, net, phase, batch_size, copies):
+def _figures(prefix: str, net: Any, phase: int, batch_size: int, copies: int) -> dict[str, float]:
     rows = count.walk(net, phase)
     parameters = count.parameters(rows)
     return {

@@ -1,11 +1,15 @@
 """Where to hang several auxiliary branches on a very deep residual network."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 from .resnet import block_name
 
 BRANCHES = 4
 
 
-def relay(counts, overlap):
+def relay(counts: Sequence[int], overlap: int) -> tuple[list[str], dict[str, str]]:
     """(blocks to hang aux1, aux2, ... on, flows) of a network with `counts` blocks per stage.
 
     The first branch stands a third up, the others evenly above it. Each loss trains down to
@@ -23,7 +27,7 @@ def relay(counts, overlap):
     return hung, dict(zip(reversed(losses), reversed(lowest)))
 
 
-def table(hung, flows):
+def table(hung: Sequence[str], flows: dict[str, str]) -> str:
     """The readme's table of the losses and their reach."""
     where = ["the top"] + [f"`{block}`" for block in reversed(hung)]
     rows = [

@@ -3,6 +3,9 @@
 python -m relaybp.prototxt.generate model_b
 """
 
+from __future__ import annotations
+
+from caffe.net_spec import NetSpec, Top
 from caffe.net_spec import layers as L
 from relaybp.prototxt import parts, settings
 from relaybp.prototxt.model import Model
@@ -43,7 +46,7 @@ several scales.
 """
 
 
-def model_b(n, x, branches):
+def model_b(n: NetSpec, x: Top, branches: parts.Branches) -> Top:
     """The scores of Model B; `branches` maps a pooling layer to what hangs on its top."""
     x = parts.conv_relu(n, "conv1", x, 128, 7, pad=3, stride=2)
     x = parts.pool(n, "pool1", x, kernel_size=2, stride=2)
@@ -58,7 +61,7 @@ def model_b(n, x, branches):
     return parts.fc(n, "fc8", x, 401, weight_filler=parts.SMALL)
 
 
-def inception(n, name, x, k):
+def inception(n: NetSpec, name: str, x: Top, k: int) -> Top:
     """The modified inception module: 1x1, 3x3 and twice 3x3, side by side."""
     one = parts.conv_relu(n, f"{name}_1x1", x, k, 1)
     three = parts.conv_relu(n, f"{name}_3x3", x, k, 3, pad=1)

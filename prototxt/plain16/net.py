@@ -3,9 +3,12 @@
 python -m relaybp.prototxt.generate plain16
 """
 
+from __future__ import annotations
+
+from caffe.net_spec import NetSpec, Top
 from relaybp.prototxt import cifar
 from relaybp.prototxt.model import Model
-from relaybp.prototxt.parts import SMALL, conv_relu, fc, pool
+from relaybp.prototxt.parts import SMALL, Branches, conv_relu, fc, pool
 
 ABOUT = (
     """
@@ -37,7 +40,7 @@ from 2.3 to about 1.9.
 """
 
 
-def plain16(n, x, branches):
+def plain16(n: NetSpec, x: Top, branches: Branches) -> Top:
     """The scores; `branches` maps a pooling layer to what hangs on its top."""
     for stage, (depth, width) in enumerate(((5, 32), (5, 64), (6, 128)), 1):
         for index in range(1, depth + 1):

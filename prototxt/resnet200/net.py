@@ -3,6 +3,8 @@
 python -m relaybp.prototxt.generate resnet200
 """
 
+from __future__ import annotations
+
 from functools import partial
 
 from relaybp.prototxt import parts, settings, very_deep
@@ -45,7 +47,7 @@ al.). No figure is published for the other two methods with this network.
 """
 
 
-def branch(name):
+def branch(name: str) -> parts.Branch:
     """GoogLeNet's auxiliary classifier on a normalised sum."""
     head = parts.googlenet_head(name, classes=1000)
     return lambda n, x: head(n, normalise(n, f"{name}_first", x))
