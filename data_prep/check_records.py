@@ -9,7 +9,7 @@ from relaybp.data_prep.images import check_image
 from relaybp.layers.datum import raw_shape, read_datum
 from relaybp.layers.images import open_image
 
-# label: None where there is no telling; shape: (C, H, W), or None; reason: what is wrong, or None
+# label: None if unknown; shape: (C, H, W), or None; reason: what is wrong, or None
 Checked = namedtuple("Checked", "key label checksum shape reason")
 
 
@@ -42,7 +42,7 @@ def _shape(datum, record):
         found = check_image(datum.data)
         return found if isinstance(found, str) else _refused(datum.data) or found
     if datum.float_data:
-        from caffe.files.datum import decode_datum  # here, for few databases hold floats
+        from caffe.files.datum import decode_datum  # here, because few databases hold floats
         from caffe_plain.errors import DataError
 
         try:
@@ -56,7 +56,7 @@ def _shape(datum, record):
 
 
 def _refused(data):
-    """Why training on an image file would stop: its decoder is stricter than OpenCV. Else None."""
+    """Why training would refuse an image file, or None: its decoder is stricter than OpenCV."""
     try:
         image = open_image(data)
         image.part(0, 0, *image.size)

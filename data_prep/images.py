@@ -18,7 +18,7 @@ _DAMAGE = re.compile(r"(Corrupt JPEG data|Premature end of JPEG|libpng error)[^\
 
 # gray: read one channel; height, width: resize to, or 0; short: resize the shorter side to, or 0;
 # encoding: None for raw pixels, "" to keep the file's own, or jpg, png, ...;
-# keep_damaged: take what the decoder makes of a damaged file.
+# keep_damaged: accept what the decoder gets from a damaged file.
 Options = namedtuple("Options", "gray height width short encoding keep_damaged")
 
 # data: raw pixels in (C, H, W) order, or an encoded file; shape: (C, H, W) of the image.
@@ -73,7 +73,7 @@ def _decode(path, options):
 
 
 def _watched(decode, size, keep_damaged):
-    """The pixels that `decode` makes of `size` bytes, unless it reports damage."""
+    """The pixels that `decode` gets from `size` bytes, unless it reports damage."""
     with _decoder_messages() as messages:
         pixels = decode()
     damage = _DAMAGE.search(messages())

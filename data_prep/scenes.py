@@ -1,4 +1,4 @@
-"""Scenes drawn by chance: eight kinds of place, each image with its own weather, season and view.
+"""Randomly drawn scenes: eight kinds of place, each image with its own weather, season and view.
 
 `draw(kind, rng)` gives one (128, 128, 3) BGR picture. Kinds share skies, trees, water and light,
 so that colour alone does not tell them apart.
@@ -24,7 +24,7 @@ KINDS = {}
 
 
 def draw(kind, rng):
-    """A picture of the kind, with a camera and light of its own."""
+    """A picture of the kind, with its own camera and light."""
     canvas = np.zeros((CANVAS, CANVAS, 3), np.uint8)
     KINDS[kind](canvas, rng)
     return photograph(canvas, rng)

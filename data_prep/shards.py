@@ -30,18 +30,18 @@ class Shard(namedtuple("Shard", "index count start end")):
 
     @property
     def settings(self):
-        """What says that a database is a part."""
+        """The settings that mark a database as a part."""
         return {"shard": [self.index, self.count]} if self.count else {}
 
     def folder(self, db):
-        """Where this part of the database `db` stands."""
+        """The folder of this part of the database `db`."""
         if not self.count:
             return db
         return f"{str(db).rstrip('/')}.shard-{self.index:05d}-of-{self.count:05d}"
 
 
 def find_shards(db):
-    """The folders of the parts of `db`, in order; all of one division must be there."""
+    """The folders of the parts of `db`, in order; all parts of one division must exist."""
     found = {}
     for path in sorted(db.parent.iterdir()) if db.parent.is_dir() else ():
         match = path.name.startswith(db.name) and _NAME.fullmatch(path.name[len(db.name) :])

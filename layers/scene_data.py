@@ -94,7 +94,7 @@ class SceneData(caffe.Layer):
     def position(self):
         """The number of the draw that comes next, over all processes.
 
-        Set it (after the seed) to continue where another run was, with the same records, crops,
+        Set it (after the seed) to continue where another run stopped, with the same records, crops,
         mirrors and colours.
         """
         return self._position
@@ -106,7 +106,7 @@ class SceneData(caffe.Layer):
 
     @property
     def left_out(self):
-        """How many damaged records others have stood in for since the workers were started."""
+        """How many damaged records have been replaced by others since the workers started."""
         return self._feeder.pool.left_out if self._feeder else 0
 
     def close(self):
@@ -141,7 +141,7 @@ class SceneData(caffe.Layer):
         return Feeder(pool, self._order, labels, seed, share, self._position)
 
     def _seed(self):
-        """The seed in param_str, else what follows from the engine's seed and the source."""
+        """The seed in param_str, else one derived from the engine's seed and the source."""
         if self.options.HasField("seed") or device is None:
             return self.options.seed
         return device.seed() ^ zlib.crc32(self.options.source.encode())
@@ -189,7 +189,7 @@ def _place(array):
 
 
 def _pin(pool):
-    """Let a GPU fetch the batches from where the workers put them, while it computes."""
+    """Let a GPU fetch batches from the workers' memory while it computes."""
     if device is None or device.current().type != "cuda":
         return
     runtime, pixels = torch.cuda.cudart(), pool.slots.pixels

@@ -1,4 +1,4 @@
-"""Signals as requests to a training that runs: snapshot, stop or none."""
+"""Signals as requests to a running training: snapshot, stop or none."""
 
 import signal
 from typing import Optional
@@ -12,9 +12,8 @@ CAFFE_EFFECTS = {signal.SIGINT: "stop", signal.SIGHUP: "snapshot"}  # the caffe 
 class Signals:
     """While entered, the signals in `effects` have the named effects; `requested()` returns them.
 
-    effects: {signal number: "snapshot", "stop" or "none"}. A request that already waits is not
-    noted again, except that a second SIGINT interrupts at once. Raises CaffeError for an unknown
-    effect.
+    effects: {signal number: "snapshot", "stop" or "none"}. A request that is already waiting is not
+    noted again, but a second SIGINT interrupts at once. Raises CaffeError for an unknown effect.
     """
 
     def __init__(self, effects: dict[int, str]):

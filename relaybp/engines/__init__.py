@@ -1,7 +1,7 @@
 """Which Caffe the driver runs on: this repository's engine, or the one that CAFFE_ROOT names.
 
-Everything that differs between the two stands in this folder: `interface.py` says what the driver
-asks for, `native.py` and `bvlc.py` answer.
+Everything that differs between the two is in this folder: `interface.py` declares what the driver
+needs; `native.py` and `bvlc.py` implement it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__f
 def load(root: str | None = None) -> Engine:
     """The engine whose pycaffe lies in `root`/python; register the project's layers with it.
 
-    root: by default $CAFFE_ROOT, else this repository. Its folder goes first on the path, for
-    this repository's `caffe` may be there already, beside the `caffe_plain` that both need.
+    root: by default $CAFFE_ROOT, else this repository. Its folder goes first on the path, because
+    this repository's `caffe` may already be there, beside the `caffe_plain` that both need.
     """
     root = root or os.environ.get("CAFFE_ROOT") or REPOSITORY
     candidates = [os.path.join(root, "python"), root]
@@ -39,7 +39,7 @@ def load(root: str | None = None) -> Engine:
 
 
 def of(caffe: ModuleType) -> Engine:
-    """The engine of an imported `caffe`: only this repository's takes layers of one's own."""
+    """The engine of an imported `caffe`: only this repository's accepts custom layers."""
     if hasattr(caffe, "register_layer"):
         from .native import Native
 

@@ -27,7 +27,7 @@ def blueprint(pb, net_param, size=None):
 
 
 def is_in_training(layer):
-    """Whether a layer stands in the TRAIN net without any stage."""
+    """Whether a layer is in the TRAIN net without any stage."""
 
     def meets(rule):
         return (not rule.HasField("phase") or rule.phase == TRAIN) and not rule.stage
@@ -68,7 +68,7 @@ def _make_input(added, layer, size):
 
 
 def _clear_fillers(layer):
-    """Leave the weights zero: a plan does not look at them, and random ones take seconds."""
+    """Leave the weights zero: a plan does not read them, and random ones take seconds to draw."""
     for field, options in layer.ListFields():
         if (
             field.name.endswith("_param")

@@ -3,7 +3,7 @@
 from ..errors import RelayError
 from .blueprint import STANDARD_STAGE, TRAIN, is_in_training
 
-SMALL_IMAGE = 64  # pixels a side; above, GoogLeNet's auxiliary classifier fits
+SMALL_IMAGE = 64  # pixels per side; on larger maps GoogLeNet's auxiliary classifier fits
 
 
 def names(count):
