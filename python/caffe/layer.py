@@ -71,7 +71,7 @@ class Layer:
         return made
 
     def __init__(self, layer_param=None):
-        """A user's own __init__, where there is one, gets the LayerParameter."""
+        """A user's own __init__, if there is one, gets the LayerParameter."""
 
     def setup(self, bottom, top):
         """Read `param_str`, check the blobs, make parameters. Default: nothing."""
@@ -83,8 +83,8 @@ class Layer:
 class TensorLayer(Layer):
     """A layer of the engine: explicit forward and backward on tensors.
 
-    A type of one's own derives from it and is made known by `caffe.register_layer`; a message for
-    its options comes by `caffe.proto.extend` (examples/own_layer).
+    A custom layer type derives from it and is registered with `caffe.register_layer`;
+    `caffe.proto.extend` adds a message for its options (examples/own_layer).
 
     The contract, kept by every layer and tested once:
 
@@ -96,12 +96,12 @@ class TensorLayer(Layer):
       pass through one layer in one sweep. A diff is None where no gradient arrived.
     - `backward_params(diffs, bottoms, tops)` adds to the diffs of `self.blobs`. One call with the
       sum of several flows' diffs does the work of all of them.
-    - `backward_several(flows, bottoms, tops)`, where a layer has it, does `backward` for several
+    - `backward_several(flows, bottoms, tops)`, if a layer has it, does `backward` for several
       (diffs, wanted, counts) at once; those that count add to the diffs of `self.blobs`.
-    - On a GPU all become CUDA graphs (see replay), which repeat kernels and nothing of Python. A
-      layer that looks at values, works on the CPU or keeps something from one forward to the next
-      says `replays = False`; one where it depends overrides `can_replay()`. What forward leaves
-      for backward are attributes of `parts()`.
+    - On a GPU all of these become CUDA graphs (see replay), which repeat kernels and no Python. A
+      layer that reads values, works on the CPU or keeps state from one forward to the next sets
+      `replays = False`; if it depends, it overrides `can_replay()`. What forward leaves for
+      backward is in attributes of `parts()`.
 
     A blob's diff is overwritten, a parameter's diff accumulates. `bottoms` and `tops` are the
     current values; a layer that runs in place gets the value its bottom had in forward.
@@ -115,12 +115,12 @@ class TensorLayer(Layer):
     shares_data = False  # tops are views of bottoms (Split, Flatten)
     backward_is_whole = False  # True: backward also computes the parameters' diffs (Python)
     makes_fresh_tops = True  # False: tops may be kept by the layer (Input, Data, Python)
-    replays = True  # one CUDA graph can hold what it does: no look at values, no state
+    replays = True  # one CUDA graph can record what it does: it reads no values, keeps no state
     reads_bottom = True  # backward reads the bottoms' values
     reads_top = False  # backward reads the tops' values
     param_propagate_down = ()  # for each of `blobs`: whether it learns; the net sets it
     always_propagates = False  # True: backward ignores propagate_down, as Caffe's BatchNorm does
-    backward_several = None  # what several flows share is not worth sharing
+    backward_several = None  # sharing the work of several flows is not worth it
     param_name = None  # the LayerParameter field with this layer's options
 
     def __init_subclass__(cls, **kwargs):
@@ -144,7 +144,7 @@ class TensorLayer(Layer):
         return self.phase == caffe_pb2.TRAIN
 
     def connect(self, bottoms, tops):
-        """Get the blobs themselves; only a Python layer wants them."""
+        """Get the blobs themselves; only a Python layer uses them."""
 
     def setup(self, *shapes):
         """Make the parameters. Default: none."""
@@ -163,7 +163,7 @@ class TensorLayer(Layer):
         """Add to the parameters' diffs. Default: no parameters."""
 
     def backward_both(self, diffs, bottoms, tops, wanted):
-        """`backward_params` and `backward` for the same diffs; worth a pass of its own for some."""
+        """`backward_params` and `backward` for the same diffs; some layers do both in one pass."""
         self.backward_params(diffs, bottoms, tops)
         return self.backward(diffs, bottoms, tops, wanted)
 
@@ -180,14 +180,15 @@ class TensorLayer(Layer):
         return [self]
 
     def after_replay(self):
-        """Look at the values of a forward pass that a CUDA graph has run. Default: nothing."""
+        """Check the values of a forward pass that a CUDA graph has run. Default: nothing."""
 
     def allows_backward(self, index):
         """Whether a gradient to bottom `index` makes sense (not for labels)."""
         return self.differentiable
 
     def top_changes(self):
-        """A later layer changes a top in place: rather read the bottom in backward, as Caffe does.
+        """Called if a later layer changes a top in place: backward then reads the bottom, as in
+        Caffe.
 
         Default: nothing. A layer that must read its top gets the changed one, as in Caffe.
         """

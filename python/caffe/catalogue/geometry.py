@@ -1,6 +1,6 @@
 """Sliding windows: the kernel, stride, pad and dilation fields of Caffe's vision layers."""
 
-# with larger ones the libraries behind PyTorch overflow, or end the process
+# with larger ones the libraries under PyTorch overflow or end the process
 LARGEST = {"kernel_size": 1 << 16, "pad": 1 << 16, "dilation": 1 << 16, "stride": 1 << 12}
 
 

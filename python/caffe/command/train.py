@@ -76,7 +76,7 @@ def solver_param(options):
 
 
 def _gpu_of(param):
-    """The -gpu flag that the solver's own solver_mode and device_id stand for."""
+    """The -gpu flag that is equivalent to the solver's own solver_mode and device_id."""
     if param.HasField("solver_mode") and param.solver_mode == caffe_pb2.SolverParameter.GPU:
         return str(max(param.device_id, 0))
     return ""
@@ -126,7 +126,7 @@ def train_together(job, gpus, signals):
 
 
 def _watch(process):
-    """End the training when another process fails: it would wait for that one for ever."""
+    """End the training when another process fails: it would wait for that one forever."""
     process.join()
     if process.exitcode:
         say(
@@ -138,7 +138,7 @@ def _watch(process):
 
 
 def _work(message, gpus, rank, uid):
-    """What the processes after the first do: all but logging and serving signals."""
+    """What every process except the first does: train without logging or serving signals."""
     logger.setLevel(logging.WARNING)
     with Signals(dict.fromkeys(CAFFE_EFFECTS, "none")):
         job = message._replace(param=caffe_pb2.SolverParameter.FromString(message.param))

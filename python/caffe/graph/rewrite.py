@@ -8,7 +8,7 @@ from ..proto import caffe_pb2
 
 
 def net_state(param, phase, level=0, stages=()):
-    """The NetState that a net is built for: the file's own, then what the caller asks."""
+    """The NetState that a net is built for: the file's own, changed by what the caller asks for."""
     state = caffe_pb2.NetState()
     state.CopyFrom(param.state)
     state.phase = phase
