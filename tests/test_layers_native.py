@@ -1,4 +1,4 @@
-"""Building what the layers have in C; floats of bytes against the steps that they replace."""
+"""Building the layers' C code; bytes to floats, against the steps that it replaces."""
 
 import subprocess
 
