@@ -13,29 +13,33 @@ from types import ModuleType
 from ..errors import RelayError
 from .interface import Engine
 
-REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
 
 def load(root: str | None = None) -> Engine:
     """The engine whose pycaffe lies in `root`/python; register the project's layers with it.
 
-    root: by default $CAFFE_ROOT, else this repository. Its folder goes first on the path, because
-    this repository's `caffe` may already be there, beside the `caffe_plain` that both need.
+    root: by default $CAFFE_ROOT; without either, the path stays as it is and `caffe` is what Python
+    finds: the project's own, beside the `caffe_plain` that both engines need.
     """
-    root = root or os.environ.get("CAFFE_ROOT") or REPOSITORY
-    candidates = [os.path.join(root, "python"), root]
-    found = [path for path in candidates if os.path.isdir(os.path.join(path, "caffe"))]
-    if not found:
-        raise RelayError(
-            f"CAFFE_ROOT={root}: no pycaffe there; expected a folder caffe in one of: "
-            + ", ".join(candidates)
-        )
-    sys.path.insert(0, found[0])
+    root = root or os.environ.get("CAFFE_ROOT")
+    if root:  # first on the path, for the project's own `caffe` may be there already
+        sys.path.insert(0, _pycaffe(root))
     import caffe
 
     engine = of(caffe)
     engine.register_layers()
     return engine
+
+
+def _pycaffe(root: str) -> str:
+    """The folder in `root` that holds the package caffe."""
+    candidates = [os.path.join(root, "python"), root]
+    for path in candidates:
+        if os.path.isdir(os.path.join(path, "caffe")):
+            return path
+    raise RelayError(
+        f"CAFFE_ROOT={root}: no pycaffe there; expected a folder caffe in one of: "
+        + ", ".join(candidates)
+    )
 
 
 def of(caffe: ModuleType) -> Engine:

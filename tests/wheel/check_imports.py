@@ -12,6 +12,7 @@ import caffe_plain
 import data_prep
 import layers
 import relaybp
+import relaybp.engines
 import relaybp.layers.split
 import tools
 
@@ -30,6 +31,10 @@ for package in (caffe, caffe_plain, relaybp):  # nothing that a module imports i
         compiled = "-" in module.name  # a kernel, no module
         if not compiled and not module.name.startswith(NEED_TRITON):
             importlib.import_module(module.name)
+
+path = list(sys.path)
+relaybp.engines.load()
+assert sys.path == path  # the user's modules stay in front of the packages
 
 net = caffe.Net("python_layer.prototxt", caffe.TEST)
 net.blobs["data"].data[...] = np.arange(6).reshape(2, 3)
