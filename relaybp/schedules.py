@@ -113,7 +113,7 @@ class OneStep(Schedule):
         return float(loss) / self.passes
 
     def _finish(self):
-        """Gradients that have been added up, as the update is to use them."""
+        """Turn the summed gradients into what the update uses."""
         self.group.average_gradients()
         for blob, factor in self.factors:
             self.engine.scale_diff(blob, factor)

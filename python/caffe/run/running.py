@@ -36,7 +36,7 @@ def weighted_loss(node):
         return loss
     for blob, weight in zip(node.tops, node.loss_weights, strict=True):
         if weight:
-            if not blob.diff_fits:  # the top has got another shape
+            if not blob.diff_fits:  # the top has a new shape
                 put_loss_weight(blob, weight)
             loss = loss + weight * blob.tensor.sum()
     return loss
