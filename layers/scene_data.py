@@ -18,6 +18,7 @@ from caffe_plain.database import open_database
 
 from . import images
 from .class_aware import ClassAware, KeyOrder, ShuffledOrder
+from .crops import Cutter
 from .datum import read_datum
 from .errors import SceneError
 from .finish import Finisher
@@ -26,7 +27,6 @@ from .scene_feed import HELD, Feeder
 from .scene_message import parse_options
 from .scene_pool import Pool
 from .scene_worker import pixels_of
-from .windows import Cutter
 
 try:  # this repository's engine: tensors on any device
     import torch

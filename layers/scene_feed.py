@@ -5,7 +5,7 @@ from collections import deque, namedtuple
 import numpy as np
 
 from . import draws
-from .windows import COLUMNS
+from .crops import COLUMNS
 
 HELD = 2  # batches that a GPU may still be fetching while the next ones are filled
 

@@ -21,11 +21,11 @@ import numpy as np
 from caffe_plain.database import open_database
 from caffe_plain.errors import CaffeError
 
+from .crops import COLUMNS, Cutter
 from .datum import raw_shape, read_datum
 from .errors import SceneError
 from .record_index import read_index
 from .scene_message import parse_options
-from .windows import COLUMNS, Cutter
 
 TASK = struct.Struct("<iii")  # slot, first and last + 1 of its items
 RESULT = struct.Struct("<iiii")  # bytes of the text after it, slot, items done, records left out

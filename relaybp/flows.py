@@ -14,8 +14,8 @@ from caffe_plain.errors import nearest
 
 from .errors import RelayError
 from .graph import Graph
+from .loss_weights import weigh
 from .relay_file import schedule_name
-from .weights import weigh
 
 # loss: name of the loss layer; to: what it trains down to; layers: frozenset of layer indices;
 # ranges: ((start, end), ...) as net._backward takes them, topmost first; blobs: the tops that

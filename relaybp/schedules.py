@@ -10,7 +10,7 @@ import os
 from abc import ABC, abstractmethod
 from typing import Any, Callable
 
-from . import weights
+from . import loss_weights
 from .distributed import Alone
 from .engines import Engine
 from .errors import RelayError
@@ -44,7 +44,7 @@ class Schedule(ABC):
         self.engine, self.solver, self.net = engine, solver, solver.net
         self.flows, self.group = flows, group or Alone()
         self.prepare(relay, Graph(self.net), fused)
-        weights.set_loss_weights(self.net, flows)
+        loss_weights.set_loss_weights(self.net, flows)
         self.after_forward = after_forward(self) if after_forward else _nothing
 
     @abstractmethod
@@ -84,7 +84,7 @@ class OneStep(Schedule):
         self.passes = self.solver.param.iter_size
         self.run_flows = self.engine.backward(self.net, self.flows_to_run, fused)
         parameters = graph.parameters(self.engine.address)
-        self.factors = weights.joint_factors(graph, parameters, self.flows, relay)
+        self.factors = loss_weights.joint_factors(graph, parameters, self.flows, relay)
 
     @property
     def flows_to_run(self) -> list[Flow] | None:
@@ -168,8 +168,8 @@ class StepPerLoss(Schedule):
         self.flows = sorted(self.flows, key=lambda flow: (flow.depth, max(flow.layers)))
         self.backwards = [self.engine.backward(self.net, [flow], fused) for flow in self.flows]
         self.check(graph)
-        self.own_factors = [weights.own_factors(graph, flow, relay) for flow in self.flows]
-        self.step_factors = weights.step_factors(self.flows, relay)
+        self.own_factors = [loss_weights.own_factors(graph, flow, relay) for flow in self.flows]
+        self.step_factors = loss_weights.step_factors(self.flows, relay)
         self.guard = relay.step.loss_ratio_guard
         scaled = relay.step.normalize or self.guard > 0
         self.steps = self.engine.make_steps(
