@@ -1,7 +1,7 @@
-"""Archives (tar, plain or compressed) as they are downloaded: read, never trusted.
+"""Archives (tar, plain or compressed) as downloaded: read but never trusted.
 
-Of an archive only regular files are taken, under their own names without any folder, so that
-nothing is ever written outside the folder that is being made.
+Only regular files are taken, under their names without folders, so nothing is ever written outside
+the output folder.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _check_end(archive: tarfile.TarFile) -> None:
 
 @contextmanager
 def _named(path: str | os.PathLike) -> Iterator[None]:
-    """Errors of the archive's format, with its name."""
+    """Put the archive's name into errors of its format."""
     try:
         yield
     except _BROKEN as error:

@@ -1,12 +1,12 @@
-"""Read a database back: every record decoded, counted, and compared with what stands beside it.
+"""Read a database back: every record decoded, counted, and compared with the files beside it.
 
     python data_prep/check_database.py [FLAGS] DB_NAME
 
 Prints the records of each class, and names each record that is damaged (not a Datum, an image that
-is cut off or that the decoder stumbles over, other bytes than were written), has a wrong label, or
-whose class has no name. The exit status is 1 if there is any such, or if the side files
-(classes.txt, class_index.tsv, record_index.npy, checksums.npy; see datum_db.py) say something else
-than the records. A database that others made has none of these; its records are checked alone.
+is cut off or that the decoder rejects, bytes other than those written), has a wrong label, or whose
+class has no name. The exit status is 1 if there is one, or if the side files (classes.txt,
+class_index.tsv, record_index.npy, checksums.npy; see datum_db.py) disagree with the records. A
+database made by other tools has none of these; only its records are checked.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def parser() -> FlagParser:
 
 
 class SideFiles:
-    """What stands beside the records of a database, as far as it is there."""
+    """The files beside the records of a database, as far as they exist."""
 
     def __init__(self, db: Path) -> None:
         self.names = _lines(db / "classes.txt")
@@ -60,7 +60,7 @@ class SideFiles:
         self._checksums = _array(db / CHECKSUMS)
 
     def complaint(self, number: int, checked: Checked) -> str | None:
-        """What speaks against a record that could be read, or None."""
+        """What is wrong with a record that could be read, or None."""
         label = checked.label
         if _says_else(self._checksums, number, checked.checksum):
             return "not the bytes that were written"
@@ -77,7 +77,7 @@ class SideFiles:
         return None
 
     def problems(self, labels: Counter, records: int) -> Iterator[str]:
-        """Yield what of the side files does not fit the records as a whole."""
+        """Yield each disagreement of the side files with the records as a whole."""
         for file, rows in ((record_index.FILE, self._index), (CHECKSUMS, self._checksums)):
             if rows is not None and len(rows) != records:
                 yield f"{file} has {len(rows)} rows for {records} records"

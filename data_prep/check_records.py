@@ -55,7 +55,7 @@ def _shape(datum: Datum, record: bytes | memoryview) -> Shape | str:
         found = check_image(datum.data)
         return found if isinstance(found, str) else _refused(datum.data) or found
     if datum.float_data:
-        from caffe.files.datum import decode_datum  # here, for few databases hold floats
+        from caffe.files.datum import decode_datum  # here, because few databases hold floats
         from caffe_plain.errors import DataError
 
         try:
@@ -69,7 +69,7 @@ def _shape(datum: Datum, record: bytes | memoryview) -> Shape | str:
 
 
 def _refused(data: bytes | memoryview) -> str | None:
-    """Why training on an image file would stop: its decoder is stricter than OpenCV. Else None."""
+    """Why training would refuse an image file, or None: its decoder is stricter than OpenCV."""
     try:
         image = open_image(data)
         image.part(0, 0, *image.size)

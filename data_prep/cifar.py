@@ -8,9 +8,9 @@ OUT/classes.txt: 50000 images to train with, and the 10000 test images as val. T
     python data_prep/convert_imageset.py -shuffle --classes OUT/classes.txt \\
         OUT/ OUT/train.txt DATA/train_lmdb
 
-With --lmdb, OUT is a DATA folder at once: train_lmdb, val_lmdb, mean.binaryproto, classes.txt. The
+With --lmdb, OUT becomes a DATA folder: train_lmdb, val_lmdb, mean.binaryproto, classes.txt. The
 records are those of Caffe's convert_cifar_data: 3 x 32 x 32 pixels in RGB order, as CIFAR stores
-them (convert_imageset stores BGR), in the order of the files. Both versions give the same.
+them (convert_imageset stores BGR), in the order of the files. Both versions give the same result.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def color_pca(
     mean = total / pixels
     values, vectors = np.linalg.eigh(products / pixels - np.outer(mean, mean))  # ascending
     values, vectors = values[::-1].clip(0), vectors.T[::-1]
-    largest = np.abs(vectors).argmax(axis=1)  # positive, for the sign of an eigenvector is free
+    largest = np.abs(vectors).argmax(axis=1)  # positive, because the sign of an eigenvector is free
     return values, vectors * np.sign(vectors[range(3), largest])[:, None], count
 
 

@@ -3,9 +3,9 @@
     python data_prep/convert_imageset.py [FLAGS] ROOTFOLDER/ LISTFILE DB_NAME
 
 LISTFILE: one image a line, "subfolder1/file1.jpg 7". The arguments, the keys and the records are
-those of the original tool. A run that was killed goes on where it was when the same command is
-given again; until it is complete, nothing stands under DB_NAME. With --shard=I/N each of N commands
-makes its part, on as many machines, and merge_shards.py makes DB_NAME of the parts.
+those of the original tool. The same command given again continues a killed run; DB_NAME does not
+exist until it is complete. With --shard=I/N each of N commands makes one part, on any machine, and
+merge_shards.py joins the parts into DB_NAME.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _read(
 
 
 def _of_one_size(results: Iterator[Result], expected: Shape | None) -> Iterator[Result]:
-    """`results` with a reason in place of each image that has not the shape of the first."""
+    """`results` with a reason in place of each image whose shape differs from the first."""
     for record, image in results:
         if not isinstance(image, str):
             expected = expected or image.shape
@@ -248,7 +248,7 @@ def _read_classes(path: str | Path) -> list[str] | None:
 
 
 def _path(root: str, name: bytes) -> str:
-    """ROOTFOLDER and the file name, simply one after the other."""
+    """ROOTFOLDER and the file name, simply concatenated."""
     return root + ("" if not root or root.endswith("/") else "/") + os.fsdecode(name)
 
 

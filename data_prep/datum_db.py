@@ -1,4 +1,5 @@
-"""An LMDB of Datums that survives a kill, a full disk and a full map, and appears only complete.
+"""An LMDB of Datums that survives a kill, a full disk and a full map, and appears only when
+complete.
 
 It is built in FOLDER.partial and renamed to FOLDER at the end. Beside data.mdb it then holds
 classes.txt (a class name a line), class_index.tsv (label, records), record_index.npy (key and label
@@ -56,7 +57,7 @@ def raw_datum(data: bytes, shape: tuple[int, ...], label: int, **fields: Any) ->
 
 
 def encoded_datum(data: bytes, label: int) -> bytes:
-    """A serialized Datum of an image file, which alone says its shape."""
+    """A serialized Datum of an image file; only the file states its shape."""
     return caffe_pb2.Datum(data=data, label=label, encoded=True).SerializeToString()
 
 
@@ -70,7 +71,8 @@ def read_skips(folder: str | Path) -> Iterator[tuple[int, str, str]]:
 
 
 class DatumDB:
-    """The writer. `settings` (a dict) says what is being written: only the same may continue it.
+    """The writer. `settings` (a dict) says what is being written; only a run with the same settings
+    may continue it.
 
     next_record: the first record number that is not in the database yet.
     """
@@ -121,7 +123,7 @@ class DatumDB:
             return cursor.value() if cursor.first() else None
 
     def put(self, key: bytes, record: bytes) -> None:
-        """Add a record; keys come in ascending order."""
+        """Add a record; keys must come in ascending order."""
         self._batch.append((key, record))
         self._batch_bytes += len(record)
         if len(self._batch) >= BATCH_RECORDS or self._batch_bytes >= BATCH_BYTES:
@@ -226,7 +228,7 @@ class DatumDB:
         return True
 
     def _append_rows(self) -> None:
-        """Note what the side files say of the records of the batch."""
+        """Save what the side files will say about the records of the batch."""
         rows = np.empty(len(self._batch), ROW)
         for row, (key, record) in zip(rows, self._batch, strict=True):
             row["key"] = record_index.key_beginning(key, self._last_key)
@@ -239,7 +241,7 @@ class DatumDB:
             os.fsync(file.fileno())
 
     def _keep_rows(self, count: int) -> None:
-        """Drop what was noted of records that did not get into the database."""
+        """Drop what was saved about records that did not reach the database."""
         path = self.partial / "record_index.rows"
         if path.exists() and path.stat().st_size > count * ROW.itemsize:
             os.truncate(path, count * ROW.itemsize)

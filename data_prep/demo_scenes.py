@@ -4,7 +4,7 @@
 
 Makes the folder OUT with train_lmdb (1600 images), val_lmdb (400), mean.binaryproto, classes.txt
 and samples.png, a page of examples. Images are 128 x 128, raw BGR. The same seed gives the same
-set. Where OUT stands already, nothing is done.
+set. If OUT exists, nothing is done.
 """
 
 from __future__ import annotations

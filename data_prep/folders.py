@@ -1,4 +1,4 @@
-"""Output folders that are there complete or not at all."""
+"""Output folders that are either complete or absent."""
 
 from __future__ import annotations
 

@@ -4,10 +4,10 @@
 
 TRAIN: ILSVRC2012_img_train.tar, or a folder with the tars of the synsets (n01440764.tar), or with
 their folders of images (n01440764/). VAL: ILSVRC2012_img_val.tar, or a folder with its images, or
-with synset folders. Tars are unpacked into OUT/train and OUT/val; a run that was killed goes on
-with the next synset. --labels is the ground truth of VAL where that has no synset folders: the
-development kit (ILSVRC2012_devkit_t12.tar.gz, or unpacked), Caffe's val.txt or Kaggle's
-LOC_val_solution.csv. The development kit also says how many images each synset must have.
+with synset folders. Tars are unpacked into OUT/train and OUT/val; a killed run continues with the
+next synset. --labels is the ground truth of VAL where that has no synset folders: the development
+kit (ILSVRC2012_devkit_t12.tar.gz, or unpacked), Caffe's val.txt or Kaggle's LOC_val_solution.csv.
+The development kit also says how many images each synset must have.
 
 Makes OUT/train.txt, OUT/val.txt and OUT/classes.txt: 1281167 images to train with, 50000 to
 validate, 1000 synsets, whose labels follow the alphabet, as Caffe's do.

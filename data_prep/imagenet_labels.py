@@ -1,4 +1,4 @@
-"""The ground truth of ImageNet's validation images, in the forms in which it goes round."""
+"""The ground truth of ImageNet's validation images, in its common formats."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_truth(path: str | Path) -> Truth:
 
 
 def _read_kit(folder: Path, path: Path) -> Truth:
-    """meta.mat describes the synsets, the text file holds an ID of theirs for each image."""
+    """meta.mat describes the synsets, the text file holds the synset's ID for each image."""
     meta = next(folder.rglob("meta.mat"), None)
     ids = next(folder.rglob("ILSVRC2012_validation_ground_truth.txt"), None)
     if not meta or not ids:

@@ -88,7 +88,7 @@ def _decode(path: str, options: Options) -> np.ndarray:
 
 
 def _watched(decode: Callable[[], np.ndarray | None], size: int, keep_damaged: bool) -> np.ndarray:
-    """The pixels that `decode` makes of `size` bytes, unless it reports damage."""
+    """The pixels that `decode` gets from `size` bytes, unless it reports damage."""
     with _decoder_messages() as messages:
         pixels = decode()
     damage = _DAMAGE.search(messages())

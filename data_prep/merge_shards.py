@@ -1,9 +1,9 @@
-"""Make one LMDB of the parts that convert_imageset.py --shard=I/N has made.
+"""Join the parts made by convert_imageset.py --shard=I/N into one LMDB.
 
     python data_prep/merge_shards.py DB_NAME
 
-Takes DB_NAME.shard-I-of-N for all I, and makes DB_NAME as one conversion would have made it. The
-parts stay: delete them when check_database.py is content.
+Takes DB_NAME.shard-I-of-N for all I, and makes the DB_NAME that one conversion would have made. The
+parts stay; delete them once check_database.py finds nothing wrong.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Pickles of Python 2 that hold dicts, lists, strings and numpy arrays, and run no code.
 
-A pickle may name any function of Python to be called while it is read. Only the three that make up
-an array are allowed here.
+A pickle can call any Python function while it is read. Only the three that build an array are
+allowed here.
 """
 
 from __future__ import annotations
@@ -38,5 +38,5 @@ def read_pickle(path: str | Path, keys: list[str]) -> list:
         return [content[key.encode()] for key in keys]
     except KeyError as error:
         raise PrepError(f"{path} holds no {error}: expected {', '.join(keys)}") from error
-    except Exception as error:  # a damaged pickle raises whatever its bytes lead to
+    except Exception as error:  # a damaged pickle can raise anything
         raise PrepError(f"{path}: not a readable pickle ({error}): download it again") from error

@@ -1,4 +1,4 @@
-"""Scenes drawn by chance: eight kinds of place, each image with its own weather, season and view.
+"""Randomly drawn scenes: eight kinds of place, each image with its own weather, season and view.
 
 `draw(kind, rng)` gives one (128, 128, 3) BGR picture. Kinds share skies, trees, water and light,
 so that colour alone does not tell them apart.
@@ -30,7 +30,7 @@ KINDS: dict[str, Painter] = {}
 
 
 def draw(kind: str, rng: np.random.RandomState) -> np.ndarray:
-    """A picture of the kind, with a camera and light of its own."""
+    """A picture of the kind, with its own camera and light."""
     canvas = np.zeros((CANVAS, CANVAS, 3), np.uint8)
     KINDS[kind](canvas, rng)
     return photograph(canvas, rng)

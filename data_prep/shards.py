@@ -40,18 +40,18 @@ class Shard:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What says that a database is a part."""
+        """The settings that mark a database as a part."""
         return {"shard": [self.index, self.count]} if self.count else {}
 
     def folder(self, db: str | Path) -> str | Path:
-        """Where this part of the database `db` stands."""
+        """The folder of this part of the database `db`."""
         if not self.count:
             return db
         return f"{str(db).rstrip('/')}.shard-{self.index:05d}-of-{self.count:05d}"
 
 
 def find_shards(db: Path) -> list[Path]:
-    """The folders of the parts of `db`, in order; all of one division must be there."""
+    """The folders of the parts of `db`, in order; all parts of one division must exist."""
     found = {}
     for path in sorted(db.parent.iterdir()) if db.parent.is_dir() else ():
         match = path.name.startswith(db.name) and _NAME.fullmatch(path.name[len(db.name) :])

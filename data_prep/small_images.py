@@ -1,4 +1,4 @@
-"""Sets of small images that come as arrays (CIFAR, SVHN), as images and lists, or as LMDBs."""
+"""Write sets of small images (arrays of CIFAR, SVHN) as images and lists, or as LMDBs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _numbered(arrays: Arrays) -> Iterator[tuple[np.ndarray, int, int]]:
     """Yield the pixels (3, H, W), the label and the number of each image."""
     numbers = count()
     for pixels, labels in arrays:
-        yield from zip(pixels, labels.tolist(), numbers, strict=False)  # the numbers go on
+        yield from zip(pixels, labels.tolist(), numbers, strict=False)  # the numbering continues
 
 
 def _write_lmdb(

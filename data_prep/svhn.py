@@ -9,7 +9,7 @@ OUT/val.txt (relative to OUT) and OUT/classes.txt: 73257 digits to train with, o
     python data_prep/convert_imageset.py -shuffle --classes OUT/classes.txt \\
         OUT/ OUT/train.txt DATA/train_lmdb
 
-With --lmdb, OUT is a DATA folder at once: train_lmdb, val_lmdb, mean.binaryproto, classes.txt, the
+With --lmdb, OUT becomes a DATA folder: train_lmdb, val_lmdb, mean.binaryproto, classes.txt, the
 pixels in RGB order, as SVHN and CIFAR store them (convert_imageset stores BGR).
 """
 

@@ -48,7 +48,7 @@ def process_map(
 def thread_map(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Iterator[Result]:
-    """As `process_map`, with threads: for work that is mostly OpenCV's, which frees the GIL."""
+    """As `process_map`, with threads: for work that is mostly OpenCV's, which releases the GIL."""
     yield from _bounded_map(ThreadPoolExecutor(workers), function, items, workers)
 
 
@@ -78,7 +78,7 @@ def _call_each(function: Callable, items: list) -> list:
 
 def _start_worker() -> None:
     """Leave Ctrl-C to the parent, use one core, and end when the parent ends."""
-    import cv2  # here, for a worker may have no need of images
+    import cv2  # here, because not every worker needs images
 
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

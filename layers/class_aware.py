@@ -1,8 +1,8 @@
 """Which record comes next: the orders in which a data layer takes the records of a database.
 
-An order knows no state: `draw(positions)` gives the record of any position in the endless sequence
+An order has no state: `draw(positions)` gives the record of any position in the endless sequence
 of draws, so a run continues from a position alone, and processes that take every n-th position
-share the sequence without overlap. numpy's RandomState makes the shuffles, for its stream is the
+share the sequence without overlap. The shuffles come from numpy's RandomState, whose stream is the
 same in every numpy.
 """
 
@@ -28,7 +28,7 @@ class KeyOrder:
 
 
 class ShuffledOrder:
-    """Every record once per epoch, each epoch in an order of its own."""
+    """Every record once per epoch, each epoch in its own order."""
 
     def __init__(self, count: int, seed: int = 0) -> None:
         self.count, self._shuffles = count, _Shuffles(seed)
@@ -53,9 +53,9 @@ class ClassAware:
     """Class-aware sampling: the next class of a list of classes, then that class's next image.
 
     At the end of the class list it is shuffled; at the end of a class's image list that list is
-    shuffled. All lists also begin shuffled. So every round over the classes takes each of them
-    once, and draw number `round` of a class is image `round % size` of its list after
-    `round // size` shuffles. Shen, Lin, Huang, 2016, section 4.1.
+    shuffled. All lists start out shuffled. Every round over the classes therefore takes each of
+    them once, and draw number `round` of a class is image `round % size` of its list after `round
+    // size` shuffles. Shen, Lin, Huang, 2016, section 4.1.
 
     labels: the label (N,) of every record. Memory: 8 bytes a record.
     """
@@ -77,7 +77,7 @@ class ClassAware:
         passes, places = np.divmod(rounds, self.sizes[classes])
         places += self._starts[classes]
         records, todo = np.empty(len(places), np.int64), np.arange(len(places))
-        while len(todo):  # again where a class has come to the end of its list on the way
+        while len(todo):  # again if a class reaches the end of its list on the way
             self._shuffle(classes[todo], passes[todo])
             ready = self._passes[classes[todo]] == passes[todo]
             now = todo[ready]
@@ -106,7 +106,7 @@ class ClassAware:
 
 
 class _Shuffles:
-    """Permutations that a seed and a few numbers decide."""
+    """Permutations determined by a seed and a few numbers."""
 
     def __init__(self, seed: int) -> None:
         self._seed = [seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF]

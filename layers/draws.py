@@ -1,4 +1,4 @@
-"""Random numbers that a seed and a position decide, so that a run can continue anywhere.
+"""Random numbers determined by a seed and a position, so that a run can continue anywhere.
 
 Number `column` of position t is a hash of both: the same whatever the batch size, the number of
 processes and the order of the calls. The hash is the output function of SplitMix64 (Steele, Lea,

@@ -100,7 +100,7 @@ class Finisher:
         return rows.reshape(*pixels.shape)
 
     def _finish(self, pixels: np.ndarray, places: np.ndarray, shift: np.ndarray | None) -> Any:
-        """Step by step, in rows (N, h, w * C), for long rows are fast to compute with."""
+        """Step by step, in rows (N, h, w * C), because long rows compute fast."""
         rows = self.floats(pixels).reshape(len(pixels), self.height, -1)
         if self._mean is not None and self._placed is None:
             self._placed = self.place(self._mean)

@@ -52,7 +52,7 @@ def open_image(
 
 
 def decode(data: bytes | memoryview, color: bool = True, reduction: int = 1) -> np.ndarray:
-    """The image file in the bytes `data` as (H, W, C), C = 3 or 1; ValueError if it is none.
+    """The image file in the bytes `data` as (H, W, C), C = 3 or 1; ValueError if it is not one.
 
     reduction: 1, 2, 4 or 8; the scale of a JPEG is divided by it, others stay as they are.
     """
@@ -94,7 +94,7 @@ if cv2:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
 
     def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """(H, W, C) at size = (height, width): linear, but averaged where it halves or more."""
+        """(H, W, C) at size = (height, width): linear, averaged when halved or smaller."""
         averaged = image.shape[0] >= 2 * size[0] and image.shape[1] >= 2 * size[1]
         method = cv2.INTER_AREA if averaged else cv2.INTER_LINEAR
         return cv2.resize(image, size[::-1], interpolation=method).reshape(*size, image.shape[2])

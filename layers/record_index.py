@@ -1,8 +1,8 @@
 """The class index of an LMDB of Datums: the label of every record and a way to its key.
 
-It stands beside data.mdb as record_index.npy, written by the data tools while they convert. For a
-database that others made it is built at the first use, which reads every record's label once; in a
-folder that cannot be written it goes to the user's cache.
+The index is record_index.npy beside data.mdb; the data tools write it while they convert. For a
+database made by other tools it is built on first use, which reads every record's label once. If the
+folder is not writable, the index goes to the user's cache.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ _SAY_EVERY_S = 10
 class RecordIndex:
     """labels: (N,) int32, in the order of the keys; `key(record)`: where to look for a record.
 
-    What is kept of a key is a beginning that no key before it reaches: the first key that is not
-    smaller is the record's. For the keys of convert_imageset eight bytes are enough.
+    Of each key only a prefix is kept that is greater than every key before it: the first key that
+    is not smaller than the prefix is the record's. For the keys of convert_imageset eight bytes are
+    enough.
     """
 
     def __init__(self, rows: np.ndarray) -> None:
@@ -129,7 +130,7 @@ def _read(path: str) -> np.ndarray | None:
 
 
 def _fits(rows: np.ndarray, environment: lmdb.Environment) -> bool:
-    """Whether the index belongs to this database: its count, and a look at some records."""
+    """Whether the index belongs to this database: compares the count and some records."""
     count = environment.stat()["entries"]
     if len(rows) != count:
         return False
@@ -144,7 +145,7 @@ def _fits(rows: np.ndarray, environment: lmdb.Environment) -> bool:
 
 
 def _places(source: str | os.PathLike) -> tuple[str, str]:
-    """Where the index of a database may stand: beside it, or in the user's cache."""
+    """Where the index of a database may be: beside it, or in the user's cache."""
     file = os.path.realpath(data_file(source))
     stat = os.stat(file)
     version = f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}".encode("utf-8", "surrogateescape")

@@ -21,6 +21,7 @@ from caffe_plain.database import open_database
 
 from . import images
 from .class_aware import ClassAware, KeyOrder, ShuffledOrder
+from .crops import Cutter
 from .datum import read_datum
 from .errors import SceneError
 from .finish import Finisher
@@ -29,7 +30,6 @@ from .scene_feed import HELD, Feeder
 from .scene_message import parse_options
 from .scene_pool import Pool
 from .scene_worker import pixels_of
-from .windows import Cutter
 
 try:  # this repository's engine: tensors on any device
     import torch
@@ -97,7 +97,7 @@ class SceneData(caffe.Layer):
     def position(self) -> int:
         """The number of the draw that comes next, over all processes.
 
-        Set it (after the seed) to continue where another run was, with the same records, crops,
+        Set it (after the seed) to continue where another run stopped, with the same records, crops,
         mirrors and colours.
         """
         return self._position
@@ -109,7 +109,7 @@ class SceneData(caffe.Layer):
 
     @property
     def left_out(self) -> int:
-        """How many damaged records others have stood in for since the workers were started."""
+        """How many damaged records have been replaced by others since the workers started."""
         return self._feeder.pool.left_out if self._feeder else 0
 
     def close(self) -> None:
@@ -144,7 +144,7 @@ class SceneData(caffe.Layer):
         return Feeder(pool, self._order, labels, seed, share, self._position)
 
     def _seed(self) -> int:
-        """The seed in param_str, else what follows from the engine's seed and the source."""
+        """The seed in param_str, else one derived from the engine's seed and the source."""
         if self.options.HasField("seed") or device is None:
             return self.options.seed
         return device.seed() ^ zlib.crc32(self.options.source.encode())
@@ -192,7 +192,7 @@ def _place(array: np.ndarray) -> torch.Tensor:
 
 
 def _pin(pool: Pool) -> None:
-    """Let a GPU fetch the batches from where the workers put them, while it computes."""
+    """Let a GPU fetch batches from the workers' memory while it computes."""
     if device is None or device.current().type != "cuda":
         return
     runtime, pixels = torch.cuda.cudart(), pool.slots.pixels

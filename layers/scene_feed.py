@@ -9,8 +9,8 @@ import numpy as np
 
 from . import draws
 from .class_aware import ClassAware, KeyOrder, ShuffledOrder
+from .crops import COLUMNS
 from .scene_pool import Pool
-from .windows import COLUMNS
 
 HELD = 2  # batches that a GPU may still be fetching while the next ones are filled
 

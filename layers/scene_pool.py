@@ -25,8 +25,8 @@ from .scene_worker import RESULT, TASK, Slots
 
 ITEMS = 16  # records a task: a few milliseconds, so that all workers share one batch
 _LOOK_EVERY_S = 1.0  # whether a worker has died
-# One thread each; and glibc keeps freed memory, for mapping it anew at every image can cost half as
-# much as decoding it.
+# One thread each; and glibc keeps freed memory, because mapping it again for every image can cost
+# half as much as decoding it.
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -61,11 +61,11 @@ class Pool:
         self._open = dict.fromkeys(range(settings["slots"]), 0)  # items under way
         self._problems = {}  # slot -> why it cannot be filled
         self._buffer = b""
-        self.left_out = 0  # damaged records that others stood in for
+        self.left_out = 0  # damaged records that were replaced
         self.close = weakref.finalize(self, _close, self._tasks, self._results, processes)
 
     def submit(self, slot: int) -> None:
-        """Have a slot filled, whose records and draws are set."""
+        """Queue a slot to be filled; its records and draws must be set."""
         self._open[slot] = self._batch_size
         with contextlib.suppress(BrokenPipeError):  # every worker is dead: `wait` says so
             for first in range(0, self._batch_size, ITEMS):
@@ -73,7 +73,7 @@ class Pool:
                 os.write(self._tasks, TASK.pack(slot, first, last))
 
     def wait(self, slot: int) -> None:
-        """Return when a slot is filled; SceneError says which record cannot be had, and why."""
+        """Return when a slot is filled; SceneError says which record cannot be read, and why."""
         while self._open[slot]:
             if slot in self._problems:
                 raise SceneError(self._problems[slot])
@@ -85,7 +85,7 @@ class Pool:
                 self._look_for_dead()
 
     def _take(self, data: bytes) -> None:
-        """Note what the workers' results say."""
+        """Take in the workers' results."""
         self._buffer += data
         while len(self._buffer) >= RESULT.size:
             size, slot, done, left_out = RESULT.unpack_from(self._buffer)
@@ -132,7 +132,7 @@ def _start(ends: Sequence[int], settings: dict[str, Any]) -> subprocess.Popen:
 
 
 def _shared_memory(size: int, where: str) -> int:
-    """A handle of nameless memory of `size` bytes: nothing of it can be left behind."""
+    """A handle of anonymous memory of `size` bytes, which cannot be left behind."""
     try:
         if hasattr(os, "memfd_create"):
             handle = os.memfd_create("scene_data")

@@ -4,7 +4,7 @@
 
 The first three are inherited file handles: a pipe of tasks that all workers share, a pipe of
 results, and the memory of the batches. SETTINGS is the JSON of the pool's settings. A worker ends
-when the pipe of tasks is closed, thus also when its parent is killed.
+when the pipe of tasks closes, so also when its parent is killed.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ import numpy as np
 from caffe_plain.database import open_database
 from caffe_plain.errors import CaffeError
 
+from .crops import COLUMNS, Cutter
 from .datum import Datum, raw_shape, read_datum
 from .errors import SceneError
 from .record_index import read_index
 from .scene_message import parse_options
-from .windows import COLUMNS, Cutter
 
 TASK = struct.Struct("<iii")  # slot, first and last + 1 of its items
 RESULT = struct.Struct("<iiii")  # bytes of the text after it, slot, items done, records left out
-LONGEST_TEXT = 3000  # with its head, what a pipe takes as a whole
+LONGEST_TEXT = 3000  # with its header, what a pipe takes in one piece
 NICENESS = 10  # the net's own computation goes first
 _NEIGHBOURS = 1000  # records in which another one of the same class is looked for at a time
 
@@ -143,7 +143,7 @@ class _Complaints:
     def __init__(self) -> None:
         self._handle, path = tempfile.mkstemp()
         os.unlink(path)
-        sys.stderr = os.fdopen(os.dup(2), "w")  # Python's own goes on to where it went
+        sys.stderr = os.fdopen(os.dup(2), "w")  # Python's own messages go where they went before
         os.dup2(self._handle, 2)
 
     def since_last(self) -> str:
@@ -157,7 +157,7 @@ class _Complaints:
 
 
 def serve(tasks: int, results: int, memory: int, settings: dict[str, Any]) -> None:
-    """Do the tasks until there will be no more."""
+    """Do tasks until the pipe closes."""
     options = parse_options(settings["options"])
     shape = tuple(settings["shape"])
     cutter = Cutter(options, settings["training"], shape[:2])
@@ -174,7 +174,7 @@ def serve(tasks: int, results: int, memory: int, settings: dict[str, Any]) -> No
             done, text = last - first, "\n".join(left_out)
         except CaffeError as error:
             done, left_out, text = -1, [], str(error)
-        except Exception as error:  # whatever it is, the net must hear of it
+        except Exception as error:  # whatever it is, the net must be told
             done, left_out, text = -1, [], f"{type(error).__name__}: {error}"
         text = text.encode()[:LONGEST_TEXT]
         os.write(results, RESULT.pack(len(text), slot, done, len(left_out)) + text)

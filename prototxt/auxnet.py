@@ -31,10 +31,10 @@ tested, and is a model of its own depth: `deploy.prototxt` has the last output,
 
 The weight of an output at layer l is (l / {last})^2, {last} being the deepest auxiliary output, and
 at least 0.01: `loss_weight` in the net, and `weight_law` in `relay.prototxt`. There it scales only
-what flows into the trunk, not the step of the output's own fc (`spare_scores`); each loss takes a
-step of its own, divided by the weights of the outputs from it upwards, with a momentum of its own.
+what flows into the trunk, not the step of the output's own fc (`spare_scores`). Each loss takes its
+own step with its own momentum, divided by the sum of its weight and those of the deeper outputs.
 
-Chosen here:
+Choices made here:
 
 - **Layers** are counted as He et al. do: `conv1` is 1, block b ends at layer 2b + 1.
 - **Outputs** are BatchNorm, ReLU, global average pooling, fc, like the network's own.
@@ -95,7 +95,7 @@ def _block_at(layer: int, blocks: int) -> str:
 
 
 def _output(layer: int, weight: float) -> Branch:
-    """An output like the network's own top, tested as that is."""
+    """An output like the network's own top, and tested like it."""
 
     def add_to(n: NetSpec, x: Top) -> None:
         scores = top(n, x, 10, f"aux{layer}_")

@@ -37,21 +37,22 @@ WIDE_SOLVER = {
     "weight_decay": 0.0005,
 }
 DATA = """
-The LMDBs hold CIFAR's images: as they are, 32x32, or padded by 4 zero pixels to 40x40, of which
-`crop_size` 32 and `mirror` then make the usual augmentation (the mean image, padded too, leaves the
-border at zero, and a test crops the image itself). With the 100 classes of CIFAR-100, each
-classifier needs `num_output: 100`; `make train` sees to that.
+The LMDBs hold CIFAR's images: either as they are, 32x32, or padded by 4 zero pixels to 40x40. With
+padded images, `crop_size` 32 and `mirror` give the usual augmentation; the mean image, padded too,
+leaves the border at zero, and a test crops out the original image. With the 100 classes of
+CIFAR-100, each classifier needs `num_output: 100`; `make train` sets it.
 """
 HEAD = """\
 - **Branch:** 1x1 convolution 128{norm}, ReLU, global average pooling, fc. Loss weight 0.3.
 """
 SHORTCUTS = """\
-- **Shortcuts** have no parameters (He et al.'s option A): where a block halves the map, a 2x2
-  average pooling and as many zero channels again (Caffe has no plain subsampling).
+- **Shortcuts** have no parameters (He et al.'s option A): where a block halves the map, the
+  shortcut is a 2x2 average pooling with as many zero channels added (Caffe has no plain
+  subsampling).
 """
 PIXEL_SCALE = """\
 - **Pixel scale:** `scale: 0.017`, about one over the pixels' standard deviation: `conv1` has no
-  BatchNorm of its own, and what it carries into the sums must not drown the blocks' part.
+  BatchNorm, and its share of the sums must not drown that of the blocks.
 """
 BATCH_NORM = """\
 - **BatchNorm:** eps 1e-5 (Caffe's default), `moving_average_fraction` 0.95 (Caffe's is 0.999).
@@ -104,11 +105,12 @@ def one_branch(
     highest = block_name(3, -(-2 * blocks // 3) - 1, blocks)
     about += (
         f"""
-One auxiliary branch hangs on `{highest}`, two thirds up the 16x16 stage. Its loss trains everything
-below it, the primary loss everything from the top down to `{lowest}`; both train `{lowest}` to
-`{highest}`. Relay Backpropagation was not published for CIFAR: this follows its ResNet-50.
+One auxiliary branch is attached to `{highest}`, two thirds up the 16x16 stage. Its loss trains
+everything below it, the primary loss everything from the top down to `{lowest}`; both train
+`{lowest}` to `{highest}`. Relay Backpropagation was not published for CIFAR: this follows its
+ResNet-50.
 
-Chosen here:
+Choices made here:
 
 """
         + HEAD.format(norm=", BatchNorm")
@@ -132,7 +134,7 @@ Chosen here:
 
 
 def published(error10: str, error100: str | None = None) -> str:
-    """What to expect of standard BP, by whom."""
+    """The published error of standard BP, with its source."""
     return (
         f"CIFAR-10 test error with standard BP: {error10}."
         + (f" CIFAR-100: {error100}." if error100 else "")

@@ -1,4 +1,4 @@
-"""Shapes, parameters, multiply-adds and blob sizes of a net, read off its NetParameter.
+"""Shapes, parameters, multiply-adds and blob sizes of a net, from its NetParameter.
 
 Only the layer types that the models here use; nothing is built or allocated.
 """

@@ -58,7 +58,7 @@ class Model:
         }
 
     def train_val(self) -> Any:
-        """The NetParameter of training and testing; branches stand only where they are needed."""
+        """The NetParameter of training and testing, with branches only where they are needed."""
         train, n = NetSpec(), NetSpec()
         pixels = {"crop_size": self.crop_size, **({} if self.scale == 1 else {"scale": self.scale})}
         train.data, train.label = parts.data(

@@ -61,7 +61,7 @@ def batch_norm(
     """BatchNorm and the Scale that follows it.
 
     The running statistics keep 0.95 of themselves per batch (Caffe's default is 0.999), so that a
-    test after a few hundred iterations already sees the statistics of the present weights.
+    test after a few hundred iterations already sees the statistics of the current weights.
     """
     n[name] = L.BatchNorm(
         x, in_place=in_place, param=[FROZEN] * 3, moving_average_fraction=0.95, eps=eps

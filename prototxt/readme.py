@@ -1,4 +1,4 @@
-"""The readme of a model: prose from its net.py around figures counted off its nets."""
+"""The readme of a model: prose from its net.py around figures counted from its nets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAGE = """# {title}
 
 {about}
 
-## Methods, all from the one train_val.prototxt
+## Methods, all from one train_val.prototxt
 
 | `make train MODEL=` | method |
 |---|---|
@@ -32,8 +32,8 @@ PAGE = """# {title}
 | memory of blobs per image | {deploy_blobs:.3g} MB | {train_blobs:.3g} MB |
 
 Layers with weights are convolutions and fully connected layers, shortcuts included. Memory is
-that of Caffe in fp32: a parameter has data, in training also diff and momentum; a blob has data
-and diff. A training step costs about three times the forward pass.
+Caffe's in fp32: a parameter has data, and in training diff and momentum too; a blob has data and
+diff. A training step costs about three times the forward pass.
 
 The nets look for `train_lmdb`, `val_lmdb` and `mean.binaryproto` in `data/`, or in the folder that
 `DATA=` names.

@@ -15,13 +15,13 @@ from .parts import SMALL, Branches, conv_relu, fc, fc_relu_drop, googlenet_head,
 WIDTHS = (64, 128, 256, 512, 512)
 ABOUT = """
 {what}, for {dataset} with {classes} classes. It
-stands in Table 1 of Relay Backpropagation (Shen, Lin and Huang, ECCV 2016).
+is in Table 1 of Relay Backpropagation (Shen, Lin and Huang, ECCV 2016).
 
-The auxiliary branch and its flows are those of that paper's Model A: the branch hangs on `pool4`;
-the auxiliary loss trains everything below it, the primary loss everything from the top down to
-`conv4_1`; both train stage 4.
+The auxiliary branch and its flows are those of that paper's Model A: the branch is attached to
+`pool4`; the auxiliary loss trains everything below it, the primary loss everything from the top
+down to `conv4_1`; both train stage 4.
 {more}
-Where the papers are silent, this is chosen:
+Choices where the papers are silent:
 
 """
 

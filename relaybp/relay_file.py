@@ -26,7 +26,7 @@ ONE_STEP_PER_LOSS = ("PAIR_WISE", "MULTI_WAY")
 
 
 def read_relay(path):
-    """The RelayParameter of a relay.prototxt, checked as far as it can be without a net."""
+    """The RelayParameter of a relay.prototxt, checked as far as possible without a net."""
     if not os.path.exists(path):
         raise RelayError(f"{path}: no such file; a relay file holds a schedule and its flows")
     with open(path, encoding="utf-8") as file:
@@ -44,7 +44,7 @@ def parse_relay(text, source="relay.prototxt"):
 
 
 def check_relay(relay: Any, source: str) -> Any:
-    """The RelayParameter itself, unless something is wrong with it that shows without a net."""
+    """Return the RelayParameter; raise RelayError for what is wrong with it without a net."""
     problem = next(_problems(relay), None)
     if problem:
         raise RelayError(f"{source}: {problem}")
@@ -57,7 +57,7 @@ def schedule_name(relay):
 
 
 def _problems(relay):
-    """What is wrong with a RelayParameter, as far as that shows without a net."""
+    """What is wrong with a RelayParameter, as far as can be told without a net."""
     name, law, step = schedule_name(relay), relay.weight_law, relay.step
     losses = [flow.loss for flow in relay.flow]
     for flow in relay.flow:

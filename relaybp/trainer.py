@@ -1,4 +1,4 @@
-"""A training run: relay's steps up to max_iter, shown, tested, saved and answering signals."""
+"""A training run: steps up to max_iter, with progress, tests, snapshots and signals."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def top_errors(net_param, means):
 
 
 def summary(title, seconds, iteration, errors, images, run):
-    """The closing lines of a run: error rates and where everything lies."""
+    """The closing lines of a run: error rates, and where the files are."""
     rates = ", ".join("top-%d error %.2f %%" % item for item in sorted(errors.items()))
     return "%s: %d iterations in %s; %s\nEverything lies in %s" % (
         title,

@@ -1,6 +1,6 @@
 """Every layer type against BVLC Caffe, and against the contract that all layers keep.
 
-The rows stand in tests/catalogue_cases; what BVLC Caffe makes of them is recorded in
+The rows are in tests/catalogue_cases; what BVLC Caffe computes for them is recorded in
 tests/golden/catalogue_*.npz by tests/oracle/record_catalogue.py.
 """
 
@@ -160,7 +160,7 @@ def probing(cases):
 
 @probing(BACKWARD)
 def test_backward_is_linear_and_repeatable(probe):
-    """Two flows one after the other give what their sum gives, and nothing is left behind."""
+    """Two flows one after another give what their sum gives, and leave nothing behind."""
     other = [probe.direction(diff) for diff in probe.diffs]
     first, second = probe.backward(probe.diffs), probe.backward(other)
     both = probe.backward([2 * a - b for a, b in zip(probe.diffs, other, strict=True)])

@@ -40,7 +40,7 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "
 layer { name: "accuracy" type: "Accuracy" bottom: "fc" bottom: "label" top: "accuracy"
         include { phase: TEST } }
 """
-# what stands between the 6 x 6 map and the scores: all windows of that size are positions
+# what is between the 6 x 6 map and the scores: all windows of that size are positions
 TOPS = {
     "fully connected": TAIL.replace("BOTTOM", "conv1"),
     "two": """layer { name: "fc6" type: "InnerProduct" bottom: "conv1" top: "fc6"
@@ -221,7 +221,7 @@ def test_a_single_crop_is_the_test_phase(run):
         str(run / "train_val.prototxt"), caffe.TEST, weights=str(run / "a_iter_7.caffemodel")
     )
     wrong = 0
-    for images_of_it in (4, 4, 2):  # the third batch begins anew after ten
+    for images_of_it in (4, 4, 2):  # the third batch starts over after ten
         net.forward()
         wrong += (net.blobs["fc"].data.argmax(1) != net.blobs["label"].data)[:images_of_it].sum()
     assert f"top-1 error {10 * wrong:.2f} %, top-5 error" in text and "on 10 images" in text

@@ -87,7 +87,7 @@ def solver(folder, run, count, **settings):
 
 @pytest.fixture(autouse=True)
 def no_process_stays():
-    """Whatever a test that fails has left running ends with it."""
+    """End what a failed test has left running."""
     yield
     for process in _started:
         if process.poll() is None:
@@ -170,7 +170,7 @@ def children(pid):
 
 
 def wait_for(log, text, seconds=60):
-    """Until the file `log` says `text`."""
+    """Wait until the file `log` contains `text`."""
     until = time.monotonic() + seconds
     while not log.exists() or text not in log.read_text():
         assert time.monotonic() < until, f"{log}: does not say {text!r}"

@@ -12,9 +12,9 @@ import data_cases
 from caffe import device
 from caffe.proto import caffe_pb2
 from relaybp.layers import draws
+from relaybp.layers.crops import Cutter
 from relaybp.layers.errors import SceneError
 from relaybp.layers.scene_message import SceneDataParameter, parse_options
-from relaybp.layers.windows import Cutter
 from scene_cases import forwards, label, layer, make_net, picture, raw_lmdb
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,4 +1,4 @@
-"""What the layers have in C, where it has been built: python -m relaybp.layers.native.build"""
+"""The layers' C code, once it has been built: python -m relaybp.layers.native.build"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Compile what the layers have in C: python -m relaybp.layers.native.build
+"""Compile the layers' C code: python -m relaybp.layers.native.build
 
-crop_jpeg decodes windows of JPEG images, finish makes floats of bytes. The libraries lie beside
+crop_jpeg decodes windows of JPEG images, finish converts bytes to floats. The libraries lie beside
 their sources. Without a C compiler, or for crop_jpeg without libjpeg-turbo's headers (Debian,
 Ubuntu: libjpeg-turbo8-dev or libjpeg62-turbo-dev; Fedora: libjpeg-turbo-devel), or where its pixels
 are not OpenCV's, OpenCV, numpy and PyTorch do the work: the same numbers, slower.

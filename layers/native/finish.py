@@ -1,4 +1,4 @@
-"""Floats of bytes with finish.c, where that has been built; see build.py."""
+"""Bytes to floats with finish.c, once it has been built; see build.py."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class PartialDecoder:
         self._data = self._pixels = np.empty(0, np.uint8)
 
     def begin(self, data: bytes | memoryview) -> tuple[int, int] | None:
-        """(height, width) of the JPEG in the bytes `data`, or None: decode it some other way."""
+        """(height, width) of the JPEG in the bytes `data`, or None: decode it another way."""
         self._data = np.frombuffer(data, np.uint8)  # stays where it is until the next one
         status = self._library.decoder_begin(
             self._decoder, self._data.ctypes.data, self._data.size, self._height, self._width
@@ -54,11 +54,12 @@ class PartialDecoder:
     def cut(self, window: Sequence[int], channels: int) -> np.ndarray:
         """The pixels (h, w, channels) of a window (top, left, height, width), until the next call.
 
-        channels: 3, blue, green, red, or 1, gray. Call it once after `begin`. ValueError: damage.
+        channels: 3, blue, green, red, or 1, gray. Call it once after `begin`. ValueError if
+        damaged.
         """
         height, width = window[2:]
         size = height * width * channels
-        if self._pixels.size < size:  # kept, for new memory costs more than filling it
+        if self._pixels.size < size:  # kept, because new memory costs more than filling it
             self._pixels = np.empty(size, np.uint8)
         status = self._library.decoder_cut(
             self._decoder, *window, channels, self._pixels.ctypes.data, width * channels

@@ -27,19 +27,19 @@ Both train the four modules at 17x17, `inception4a` to `inception4d`.
 | `reduction3`, `inception4a` to `inception4d` | 17x17 |
 | `reduction4`, `inception5a`, `inception5b` | 8x8 |
 
-Where the papers are silent, this is chosen:
+Choices where the papers are silent:
 
 - **Branch:** the network's own head after `inception4d`: average pooling 5x5/3, 1x1 convolution
   128, 5x5 convolution 768, both with BatchNorm, fc 1000.
-- **BatchNorm:** eps 1e-3, as the network's authors have it; `moving_average_fraction` 0.95. It
+- **BatchNorm:** eps 1e-3, as in the authors' network; `moving_average_fraction` 0.95. It
   normalises over the 32 images of a pass; 8 passes make the mini-batch of 256.
 - **Poolings beside convolutions** are averages, which count the padding's zeros.
-- **No label smoothing,** which Caffe's own loss does not know.
+- **No label smoothing,** which Caffe's own loss lacks.
 """
     + settings.LEARNING
     + """
-The LMDBs hold images in random order whose shorter side is at least 299 (342 keeps the 224 : 256
-of the other models). Another `crop_size` must keep the maps odd: 267, 331, 363, ... The paper's
+The LMDBs hold images in random order whose shorter side is at least 299 (342 keeps the other
+models' 224 : 256). Another `crop_size` must keep the maps odd: 267, 331, 363, ... The paper's
 colour shift and class-aware sampling are not part of Caffe's own `Data` layer.
 """
 )

@@ -17,14 +17,14 @@ ABOUT = (
 Model B of Relay Backpropagation (Shen, Lin and Huang, ECCV 2016) for Places2 with 401 classes:
 three stages of four modified inception modules, and a spatial pyramid of 1x1, 2x2, 3x3 and 7x7
 max-pooled bins. A module concatenates a 1x1 convolution of k filters, a 3x3 one of k and two
-stacked 3x3 ones of 2k each. The auxiliary branch hangs on `pool3`; the auxiliary loss trains
+stacked 3x3 ones of 2k each. The auxiliary branch is attached to `pool3`; the auxiliary loss trains
 everything below it, the primary loss everything from the top down to `inception3a`; both train the
 four modules at 28x28.
 
 The deploy net has the size of the authors' released model, a caffemodel of 685,025,107 bytes: its
 parameters take 685,008,452 of them.
 
-Where the paper is silent, this is chosen:
+Choices where the paper is silent:
 
 """
     + settings.HEAD.format(classes=401)

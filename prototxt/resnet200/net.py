@@ -23,10 +23,10 @@ Backpropagation (Shen, Lin and Huang, ECCV 2016) left as future work.
 """
     + very_deep.table(HUNG, FLOWS)
     + """
-The first branch stands a third up the 66 blocks, the others evenly above it. Neighbouring losses
-share the five blocks below each branch.
+The first branch is a third of the way up the 66 blocks; the others are spaced evenly above it.
+Neighbouring losses share the five blocks below each branch.
 
-Chosen here:
+Choices made here:
 
 """
     + settings.HEAD.format(classes=1000)

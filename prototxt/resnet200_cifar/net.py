@@ -26,10 +26,10 @@ future work, at a size that trains in hours.
 """
     + very_deep.table(HUNG, FLOWS)
     + """
-The first branch stands a third up the 99 blocks, the others evenly above it. Neighbouring losses
-share the eight blocks below each branch.
+The first branch is a third of the way up the 99 blocks; the others are spaced evenly above it.
+Neighbouring losses share the eight blocks below each branch.
 
-Chosen here:
+Choices made here:
 
 - **Branches** are BatchNorm, ReLU, global average pooling, fc, like the network's own top. Loss
   weight 0.3 each.

@@ -18,8 +18,8 @@ class Solver:
     """Trains the net that a solver.prototxt (a path or a SolverParameter) names.
 
     extra: the path of an extra file or an ExtraParameter: what this project adds (extra.proto).
-    `net`, `test_nets`, `iter` and `param` are live. `step(n)` runs n iterations; a driver of its
-    own calls `net.forward()`, `net.backward()` or ranges of it, and `apply_update()`.
+    `net`, `test_nets`, `iter` and `param` are live. `step(n)` runs n iterations; an external driver
+    calls `net.forward()`, `net.backward()` or ranges of it, and `apply_update()`.
     """
 
     rule = None  # set by the subclasses; None: as the file says
@@ -40,7 +40,7 @@ class Solver:
         self._stopped = False
         self._history = None
         self._callbacks = []
-        self._root = device.solver_rank() == 0  # of several that train together, it tests and logs
+        self._root = device.solver_rank() == 0  # the process that tests and logs
         self._log = SolverLog(param, quiet=not self._root)
 
     # ---- training ----------------------------------------------------------------------------
@@ -121,15 +121,15 @@ class Solver:
 
     @property
     def lr(self):
-        """The present learning rate."""
+        """The current learning rate."""
         return self.learning_rate()
 
     def learning_rate(self, iteration=None):
-        """The learning rate of an iteration, by default the present one."""
+        """The learning rate of an iteration, by default the current one."""
         return self.extra.rate(self.iter if iteration is None else iteration)
 
     def observe_loss(self, loss):
-        """Tell the plateau policy this iteration's loss; `step` does, another driver has to."""
+        """Tell the plateau policy this iteration's loss; `step` does, an external driver must."""
         self.extra.observe(self.iter, loss)
 
     def apply_update(self) -> None:
@@ -140,8 +140,8 @@ class Solver:
     def update(self, learnable: list, history: list, factor: float = 1.0) -> None:
         """Clip, average over iter_size, regularise, update; the iteration is not counted.
 
-        For a driver that takes several steps in one iteration: `learnable` are the net's records
-        that this one updates, `history` is what it remembers (as `new_history` makes it), `factor`
+        For a driver that takes several steps in one iteration: `learnable` are the net's records to
+        update, `history` is the state of the update rule (as `new_history` makes it), `factor`
         multiplies the learning rate. Afterwards a parameter's diff holds what was subtracted from
         it, unless `net.keep_diffs` is False.
         """

@@ -12,13 +12,13 @@ from .errors import DataError
 def open_database(path: str | os.PathLike, readahead: bool = True) -> lmdb.Environment:
     """The read-only LMDB at `path`: a folder that holds data.mdb, or the file itself.
 
-    readahead: let the system read further than it is asked to; good for records in the order of
-    their keys, bad for records here and there. Several processes may read one LMDB; in one process
-    it can be open only once. Raises DataError where there is no LMDB, where the file ends before
-    the last page that its header promises, and where no record is in it.
+    readahead: let the system read further than it is asked to; good for records in key order, bad
+    for random access. Several processes may read one LMDB; in one process it can be open only once.
+    Raises DataError where there is no LMDB, where the file ends before the last page that its
+    header promises, or where it holds no record.
 
-    NOTE: LMDB reads through a memory map, and a process that reads behind the end of a file dies of
-    SIGBUS. The size is checked here; against a file that shrinks while it is open nothing helps.
+    NOTE: LMDB reads through a memory map, and a process that reads past the end of a file dies of
+    SIGBUS. The size is checked here; nothing protects against a file that shrinks while it is open.
     """
     path = os.fspath(path)
     file = data_file(path)

@@ -1,7 +1,7 @@
 """The engine's exceptions. Nothing ends the process: whatever goes wrong is one of these.
 
 Every message says what is wrong, where (file, layer, blob), what was expected, what was found
-and how to mend it. Each class is also the builtin exception that a Python user would catch.
+and how to fix it. Each class is also the builtin exception that a Python user would catch.
 """
 
 from collections.abc import Iterable

@@ -22,10 +22,10 @@ def write_atomically(path: str | os.PathLike, data: str | bytes) -> None:
 
 
 def write_pieces(path: str | os.PathLike, pieces: Iterable[Buffer], needed_bytes: int) -> None:
-    """Write buffers, one behind the other, to `path` through a temporary file in the same folder.
+    """Write buffers, one after another, to `path` through a temporary file in the same folder.
 
     The temporary file is synced and then renamed, so a reader, a crash or a full disk sees the
-    old file or the new one. What lies in /dev (/dev/stdout) is appended to instead. needed_bytes:
+    old file or the new one. A path in /dev (/dev/stdout) is appended to instead. needed_bytes:
     their size, for the DataError that says why they cannot be written.
     """
     path = os.path.abspath(os.fsdecode(path))

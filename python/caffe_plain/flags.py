@@ -1,4 +1,4 @@
-"""Command lines as the original's programs (gflags) read them, on top of argparse.
+"""Command lines as Caffe's programs (gflags) read them, on top of argparse.
 
 -flag=value, -flag value, --flag=value, --flag value; a boolean is -flag, -noflag or -flag=false.
 """

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from .errors import LayerError
 
-# with larger ones the libraries that compute overflow, or end the process
+# with larger ones the libraries overflow, or end the process
 LARGEST = {"kernel_size": 1 << 16, "pad": 1 << 16, "dilation": 1 << 16, "stride": 1 << 12}
 
 
@@ -72,7 +72,7 @@ def spatial(
 def given(options: Any, name: str) -> tuple[int, ...]:
     """The values of a field as the message gives them: (height, width), the list, or none.
 
-    As in Caffe, a height without a width makes the width 0, and the other way round.
+    As in Caffe, a height without a width makes the width 0, and vice versa.
     """
     if _has_sides(options, name):
         return tuple(getattr(options, side) for side in _sides(name))

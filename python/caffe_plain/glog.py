@@ -24,7 +24,7 @@ _LEVELS = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 class GlogFormatter(logging.Formatter):
     """glog's line: `I1231 23:59:59.123456  4711 solver.cpp:239] message`.
 
-    The file is the one of Caffe's that a logger is named after: "caffe.solver" for solver.cpp.
+    The file is the Caffe source that the logger is named after: "caffe.solver" for solver.cpp.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -87,7 +87,7 @@ def log(text: str) -> None:
 
 
 def show_log() -> None:
-    """Show the log on stderr, as Caffe does, unless some logging has been set up."""
+    """Show the log on stderr, as Caffe does, unless logging is already set up."""
     if not logger.hasHandlers():
         init_log()
 
@@ -131,7 +131,7 @@ class SolverLog:
         self._shown_at: tuple[int, float] | None = None  # (iteration, seconds)
 
     def begin(self, iteration: int) -> None:
-        """A run of iterations begins: smooth and time it by itself."""
+        """Start a run of iterations, smoothed and timed by itself."""
         self._losses.clear()
         self._shown_at = (iteration, time.monotonic())
 
@@ -141,7 +141,7 @@ class SolverLog:
         return float(sum(self._losses) / len(self._losses))
 
     def iteration(self, solver: Any, loss: float) -> None:
-        """After a backward pass: at every `display` iterations, all that Caffe prints."""
+        """Log all that Caffe prints, every `display` iterations, after a backward pass."""
         self._losses.append(loss)
         due, param = self.due(solver.iter), self.param
         if due:
@@ -172,7 +172,7 @@ class SolverLog:
         return not self.quiet and bool(self.param.display) and iteration % self.param.display == 0
 
     def last(self, iteration: int, loss: float) -> None:
-        """After the last update: the loss of one more forward pass."""
+        """Log the loss of one more forward pass, after the last update."""
         self._losses.append(loss)
         say("solver", f"Iteration {iteration}, loss = {self.smoothed_loss:.6g}")
 

@@ -11,7 +11,7 @@ TRAIN, TEST = 0, 1  # of caffe.proto's enum Phase
 
 
 class State(NamedTuple):
-    """What a net is built for; a NetState message has the same fields and does as well."""
+    """What a net is built for; a NetState message has the same fields and can stand in for it."""
 
     phase: int
     level: int = 0
@@ -39,8 +39,8 @@ def layers_of(net_param: Any, state: State) -> list[Any]:
 def is_in_net(layer: Any, state: State) -> bool:
     """Whether a LayerParameter is in the net of `state`.
 
-    With include rules one of them must hold, with exclude rules none. Raises LayerError for a
-    layer that has both kinds.
+    If there are include rules, one of them must hold; if there are exclude rules, none. Raises
+    LayerError for a layer that has both kinds.
     """
     if layer.include and layer.exclude:
         raise LayerError(f"layer {layer.name!r} has both include and exclude rules; give one kind")
@@ -50,7 +50,7 @@ def is_in_net(layer: Any, state: State) -> bool:
 
 
 def _meets(state: Any, rule: Any) -> bool:
-    """Whether a state satisfies one NetStateRule; a field that is absent asks for nothing."""
+    """Whether a state satisfies one NetStateRule; an absent field is always satisfied."""
     return not (
         (rule.HasField("phase") and rule.phase != state.phase)
         or (rule.HasField("min_level") and state.level < rule.min_level)

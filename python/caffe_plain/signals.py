@@ -1,4 +1,4 @@
-"""Signals as requests to a training that runs: snapshot, stop or none."""
+"""Signals as requests to a running training: snapshot, stop or none."""
 
 import signal
 from typing import Optional
@@ -15,9 +15,9 @@ CLUSTER: tuple[int, ...] = (signal.SIGTERM, signal.SIGUSR1, signal.SIGXCPU)
 class Signals:
     """While entered, the signals in `effects` have the named effects; `requested()` returns them.
 
-    effects: {signal number: "snapshot", "stop" or "none"}; those in CLUSTER stop in any case, and
-    `status` is then 128 + signal, with which the process is to end. A request that already waits
-    is not noted again, except that a second SIGINT interrupts at once, unless `patient`: a
+    effects: {signal number: "snapshot", "stop" or "none"}; those in CLUSTER always stop, and
+    `status` is then 128 + signal, the exit status that the process should have. A request that is
+    already waiting is not noted again. A second SIGINT interrupts at once, unless `patient`: a
     launcher of several processes repeats what the terminal has sent. Raises CaffeError for an
     unknown effect.
     """

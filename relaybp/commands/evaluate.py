@@ -4,7 +4,7 @@
     python tools/evaluate.py RUN --scales 224,256,320,384,448   fully-convolutional, averaged
     python tools/evaluate.py RUN RUN --scales 256               each, and the mean of their scores
 
-Tests the newest snapshot. Into each run's folder go errors.csv (a row for each kind of test and
+Tests the newest snapshot. Each run's folder gets errors.csv (a row for each kind of test and
 k), scores_TEST.npz (scores and labels) and per_class_TEST.csv (top-5 error of each class).
 """
 
@@ -129,7 +129,7 @@ def read(caffe, run):
 
 
 def softmax(scores):
-    """Of each row of (N, classes, ...)."""
+    """The softmax of each row of (N, classes, ...)."""
     scores = scores.reshape(len(scores), -1)
     exponentials = np.exp(scores - scores.max(1, keepdims=True))
     return exponentials / exponentials.sum(1, keepdims=True)

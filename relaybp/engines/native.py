@@ -162,7 +162,7 @@ class NativeStep(Step):
 
 
 def _gpu(properties: Any) -> str:
-    """One GPU in words."""
+    """A description of one GPU."""
     return (
         f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, "
         f"compute capability {properties.major}.{properties.minor}"

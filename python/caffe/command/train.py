@@ -23,7 +23,7 @@ from ..training.parallel import NCCL
 from .flags import FATAL, stages, use_gpus
 from .net_lines import describe
 
-_GRACE_S = 20  # how long the others may take to end by themselves when a process has ended
+_GRACE_S = 20  # how long the others may take to end by themselves after a process has ended
 
 
 class Job(NamedTuple):
@@ -83,7 +83,7 @@ def solver_param(options):
 
 
 def _gpu_of(param):
-    """The -gpu flag that the solver's own solver_mode and device_id stand for."""
+    """The -gpu flag that is equivalent to the solver's own solver_mode and device_id."""
     if param.HasField("solver_mode") and param.solver_mode == caffe_pb2.SolverParameter.GPU:
         return str(max(param.device_id, 0))
     return ""
@@ -142,7 +142,7 @@ def train_together(job, gpus, signals, effects):
 
 
 def _watch(process, rank):
-    """Name a process that fails, and end this one if it has not ended by itself after a while."""
+    """Report a process that fails; end this one if it does not end by itself after a while."""
     process.join()
     if process.exitcode:
         say(
@@ -156,7 +156,7 @@ def _watch(process, rank):
 
 
 def _work(message, gpus, rank, uid, effects):
-    """What the processes after the first do: all but logging, testing and snapshots."""
+    """What every process except the first does: train without logs, tests and snapshots."""
     logger.setLevel(logging.WARNING)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with Signals(effects, patient=True) as signals:

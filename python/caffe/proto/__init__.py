@@ -20,9 +20,9 @@ def extend(path: str | os.PathLike) -> None:
         message GateParameter { optional float slope = 1 [default = 1]; }
         extend LayerParameter { optional GateParameter gate_param = 5000; }
 
-    The classes in caffe.proto.caffe_pb2 are made anew: call it before nets and messages are made.
-    Reading the same definitions again changes nothing. Raises ParseError for what cannot be read
-    or collides with another definition, DataError where the file cannot be read.
+    This replaces the classes in caffe.proto.caffe_pb2: call it before creating nets and messages.
+    Reading the same definitions again changes nothing. Raises ParseError for text that cannot be
+    parsed or collides with another definition, DataError if the file cannot be read.
     """
     try:
         text = Path(path).read_text()

@@ -1,4 +1,4 @@
-"""Which part of an image a draw chooses, and that part as pixels of the size of the crop.
+"""Choose the part of an image that a draw gives, and cut it to the size of the crop.
 
 A draw is five numbers in [0, 1): mirror, top, left, size, shape.
 """
@@ -65,7 +65,7 @@ class Cutter:
         )
 
     def _of_area(self, height: int, width: int, draw: Sequence[float]) -> tuple[int, int]:
-        """A window of a drawn share of the area and a drawn shape, made to fit."""
+        """A window with a drawn share of the area and a drawn aspect ratio, made to fit."""
         low, high = self.areas
         area = height * width * (low + draw[SIZE] * (high - low))
         aspect = math.exp((2 * draw[SHAPE] - 1) * self.aspect)  # width / height
@@ -74,7 +74,7 @@ class Cutter:
         return max(1, round(tall * fit)), max(1, round(wide * fit))
 
     def _of_scale(self, short: int, draw: Sequence[float]) -> tuple[int, ...]:
-        """What becomes the crop when the shorter side is resized to a drawn number of pixels."""
+        """The window that becomes the crop after resizing the shorter side to a drawn size."""
         low, high = self.short_sides
         target = low + int(draw[SIZE] * (high - low + 1))
         return tuple(min(short, max(1, round(side * short / target))) for side in self.out_size)
