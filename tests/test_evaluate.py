@@ -15,7 +15,7 @@ from google.protobuf import text_format
 import caffe
 from caffe.proto import caffe_pb2
 from relaybp.errors import RelayError
-from relaybp.evaluation import dense, images, measures
+from relaybp.evaluation import dense, measures, validation_set
 
 ROOT = Path(__file__).parent.parent
 CROP, STRIDE = 13, 2
@@ -145,7 +145,7 @@ def test_what_cannot_be_cut_says_why(weights):
 
 def test_images_are_resized_by_their_shorter_side():
     image = np.full((30, 60, 3), (10, 20, 30), np.uint8)
-    found = images.scaled(image, 15, np.array([1, 2, 3]), 0.5)
+    found = validation_set.scaled(image, 15, np.array([1, 2, 3]), 0.5)
     assert found.shape == (3, 15, 30) and found.dtype == np.float32
     np.testing.assert_allclose(found[:, 0, 0], [4.5, 9, 13.5])
 
@@ -241,9 +241,13 @@ def test_scales_are_averaged_and_an_ensemble_of_two_equals_is_each(run):
     saved = np.load(run / "scores_14-18.npz")
     param = net_param("two", run)
     net = dense.Dense(caffe, param, str(run / "a_iter_7.caffemodel"), CROP)
-    image, label = next(images.read(caffe, str(run / "val_lmdb")))
+    image, label = next(validation_set.read(caffe, str(run / "val_lmdb")))
     expected = np.mean(
-        [net.scores(images.scaled(image, side, np.array([100.0]), 0.02)) for side in (14, 18)], 0
+        [
+            net.scores(validation_set.scaled(image, side, np.array([100.0]), 0.02))
+            for side in (14, 18)
+        ],
+        0,
     )
     np.testing.assert_allclose(saved["scores"][0], expected, rtol=1e-4)
     assert saved["labels"][0] == label and saved["scores"].shape == (3, 7)
