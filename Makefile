@@ -11,7 +11,11 @@ GPU    ?= auto
 PY := PYTHONPATH=python:. $(if $(CAFFE_ROOT),$(PYTHON),$(VENV)/bin/python)
 CAFFE_TOOLS := caffe classification compute_image_mean convert_imageset extract_features \
   upgrade_net_proto_binary upgrade_net_proto_text upgrade_solver_proto_text
+ARRAY_TESTS := $(patsubst %,tests/test_%.py,arrays backward catalogue changing_shapes \
+  frozen_and_in_place keep_blobs pycaffe python_layer random_cases solver)
 NEEDS := $(if $(CAFFE_ROOT),,$(READY))
+# Under CI no test of compiled code may be skipped.
+PYTEST := $(VENV)/bin/python -m pytest $(if $(CI),--require-native)
 
 .DEFAULT_GOAL := help
 
@@ -66,22 +70,26 @@ demo: $(NEEDS) ## draw the demo scenes into data/demo
 prototxts: $(READY) ## write prototxt/*/ anew from their generators
 	$(PY) -m relaybp.prototxt.generate
 
-test: $(READY) ## run the test suite
-	$(VENV)/bin/python -m pytest
+test: $(READY) ## run the test suite (ARGS=)
+	$(PYTEST) $(ARGS)
 
 test-heavy: $(READY) ## run what the suite leaves out: every network, each schedule
-	$(VENV)/bin/python -m pytest -m heavy
+	$(PYTEST) -m heavy
+
+test-arrays: $(READY) ## run what compares with BVLC Caffe with all arrays held, and layer by layer
+	$(VENV)/bin/python -m pytest --arrays held $(ARRAY_TESTS) tests/test_replay.py
+	$(VENV)/bin/python -m pytest --arrays read $(ARRAY_TESTS)
 
 gpu-test: $(READY) ## run what compares with BVLC Caffe and autograd on a GPU (GPU=0)
 	$(VENV)/bin/python -m pytest --gpu $(patsubst auto,0,$(GPU)) $(addprefix tests/test_,$(addsuffix .py, \
-	  kernels replay keep_blobs catalogue solver backward schedules flow_plan relay_golden training_curves \
+	  arrays kernels replay keep_blobs catalogue solver backward schedules flow_plan relay_golden training_curves \
 	  scene_data optimisations))
 
 wheel-test: $(READY) ## build the wheel, install it into an environment of its own, and use it
 	.ci/wheel
 
 coverage: $(READY) ## run the test suite and print which lines it reaches
-	$(VENV)/bin/python -m pytest --cov --cov-report=term
+	$(PYTEST) --cov --cov-report=term
 
 lint: $(READY) ## run the linter and check the format
 	$(VENV)/bin/ruff check .
@@ -94,4 +102,5 @@ oracle-test: $(READY) ## compare with a live BVLC Caffe: ORACLE_RUN="command pre
 clean: ## delete runs/ and caches, keep .venv and data/
 	rm -rf runs .pytest_cache .ruff_cache
 
-.PHONY: help setup build train evaluate table plot plan models demo prototxts test test-heavy gpu-test wheel-test coverage lint oracle-test clean
+.PHONY: help setup build train evaluate table plot plan models demo prototxts test test-heavy test-arrays \
+  gpu-test wheel-test coverage lint oracle-test clean

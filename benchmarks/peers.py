@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from caffe.proto import caffe_pb2
+from caffe_plain.geometry import window
+from caffe_plain.phases import TRAIN, State, is_in_net
 
 AVE = caffe_pb2.PoolingParameter.AVE
 
@@ -54,20 +56,8 @@ class Peer(nn.Module):
 
 def _runs(layer, standard):
     """Whether a layer runs in training, with or without the auxiliary branch."""
-    for rule in layer.include:
-        if rule.HasField("phase") and rule.phase != caffe_pb2.TRAIN:
-            return False
-        if standard and "standard" in rule.not_stage:
-            return False
-    return layer.type not in ("Input", "Data", "Accuracy", "Silence")
-
-
-def _pair(options, stem, default):
-    if getattr(options, stem + "_h"):
-        return getattr(options, stem + "_h"), getattr(options, stem + "_w")
-    value = getattr(options, "kernel_size" if stem == "kernel" else stem)
-    values = [value] if isinstance(value, int) else list(value)
-    return tuple((values or [default]) * 2)[:2]
+    state = State(TRAIN, stage=["standard"] if standard else [])
+    return is_in_net(layer, state) and layer.type not in ("Input", "Data", "Accuracy", "Silence")
 
 
 def _part(layer, shapes):
@@ -77,9 +67,7 @@ def _part(layer, shapes):
         return nn.Conv2d(
             shapes[layer.bottom[0]][1],
             options.num_output,
-            _pair(options, "kernel", 0),
-            _pair(options, "stride", 1),
-            _pair(options, "pad", 0),
+            *window(options),
             groups=options.group,
             bias=options.bias_term,
         )
@@ -103,13 +91,8 @@ def _pool(layer, bottoms):
         pool = F.adaptive_avg_pool2d if options.pool == AVE else F.adaptive_max_pool2d
         return pool(x, 1)
     pool = F.avg_pool2d if options.pool == AVE else F.max_pool2d
-    return pool(
-        x,
-        _pair(options, "kernel", 0),
-        _pair(options, "stride", 1),
-        _pair(options, "pad", 0),
-        ceil_mode=True,
-    )
+    kernel, stride, pad, _ = window(options)
+    return pool(x, kernel, stride, pad, ceil_mode=True)
 
 
 def _lrn(layer, bottoms):

@@ -5,12 +5,15 @@ Only the layer types that the models here use; nothing is built or allocated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import ceil, prod
+from math import prod
 from typing import Any, NamedTuple
 
+from caffe_plain import cost
+from caffe_plain.geometry import convolved, pooled, window
+from caffe_plain.phases import layers_of, state_of
+
 Shape = tuple[int, ...]
-Counted = tuple[list[Shape], int, int]  # shapes of the tops, parameters, multiply-adds
+Counted = tuple[list[Shape], list[Shape]]  # of the tops, and of the parameters
 
 
 class Row(NamedTuple):
@@ -27,13 +30,12 @@ def walk(net: Any, phase: int, stage: str = "") -> list[Row]:
     """A Row for each layer of `net` that is present in `phase` (TRAIN 0, TEST 1) and `stage`."""
     shapes: dict[str, Shape] = {}
     rows = []
-    for layer in net.layer:
-        if not _present(layer, phase, stage):
-            continue
+    for layer in layers_of(net, state_of(net, phase, stages=[stage] if stage else [])):
         bottoms = [shapes[blob] for blob in layer.bottom]
-        tops, parameters, multiply_adds = RULES[layer.type](layer, bottoms)
+        tops, learned = RULES[layer.type](layer, bottoms)
         shapes.update(zip(layer.top, tops))
-        rows.append(Row(layer.name, layer.type, tops, parameters, multiply_adds))
+        work = cost.multiply_adds(layer.type, learned, bottoms, tops)
+        rows.append(Row(layer.name, layer.type, tops, sum(map(prod, learned)), work))
     return rows
 
 
@@ -58,83 +60,63 @@ def blob_bytes(net: Any, rows: list[Row]) -> int:
     )
 
 
-def _present(layer: Any, phase: int, stage: str) -> bool:
-    return not layer.include or any(
-        (not rule.HasField("phase") or rule.phase == phase) and stage not in rule.not_stage
-        for rule in layer.include
-    )
+# ---- rules: the shapes of a layer's tops, and of the parameters that it learns -------------------
 
 
 def _data(layer: Any, bottoms: list[Shape]) -> Counted:
     batch, side = layer.data_param.batch_size, layer.transform_param.crop_size
-    return [(batch, 3, side, side), (batch,)], 0, 0
+    return [(batch, 3, side, side), (batch,)], []
 
 
 def _input(layer: Any, bottoms: list[Shape]) -> Counted:
-    return [tuple(shape.dim) for shape in layer.input_param.shape], 0, 0
+    return [tuple(shape.dim) for shape in layer.input_param.shape], []
 
 
 def _same(layer: Any, bottoms: list[Shape]) -> Counted:
-    return [bottoms[0]] * len(layer.top), 0, 0
+    return [bottoms[0]] * len(layer.top), []
 
 
 def _scalar(layer: Any, bottoms: list[Shape]) -> Counted:
-    return [()] * len(layer.top), 0, 0
+    return [()] * len(layer.top), []
 
 
 def _scale(layer: Any, bottoms: list[Shape]) -> Counted:
-    return [bottoms[0]], (1 + layer.scale_param.bias_term) * bottoms[0][1], 0
-
-
-def _pair(values: Any, per_axis: Sequence[int], default: int | None) -> Sequence[int]:
-    """(height, width) of a kernel, stride or pad, however the message gives it."""
-    if any(per_axis):
-        return per_axis
-    values = list(values) if hasattr(values, "__len__") else [values]
-    return (values * 2)[:2] if values else (default, default)
+    return [bottoms[0]], [bottoms[0][1:2]] * (1 + layer.scale_param.bias_term)
 
 
 def _convolution(layer: Any, bottoms: list[Shape]) -> Counted:
     p = layer.convolution_param
-    kernel = _pair(p.kernel_size, (p.kernel_h, p.kernel_w), None)
-    stride = _pair(p.stride, (p.stride_h, p.stride_w), 1)
-    pad = _pair(p.pad, (p.pad_h, p.pad_w), 0)
-    batch, channels, *size = bottoms[0]
-    size = [(s + 2 * pad[i] - kernel[i]) // stride[i] + 1 for i, s in enumerate(size)]
-    weights = p.num_output * channels // p.group * prod(kernel)
-    return (
-        [(batch, p.num_output, *size)],
-        weights + p.bias_term * p.num_output,
-        batch * weights * prod(size),
-    )
+    batch, channels, *image = bottoms[0]
+    windows = window(p, len(image))
+    sizes = (convolved(*axis) for axis in zip(image, *windows))
+    weights = (p.num_output, channels // p.group, *windows.kernel)
+    return [(batch, p.num_output, *sizes)], [weights] + [(p.num_output,)] * p.bias_term
 
 
 def _pooling(layer: Any, bottoms: list[Shape]) -> Counted:
     p = layer.pooling_param
-    batch, channels, *size = bottoms[0]
+    batch, channels, *image = bottoms[0]
     if p.global_pooling:
-        return [(batch, channels, 1, 1)], 0, 0
-    pooled = []
-    for side in size:
-        outputs = ceil((side + 2 * p.pad - p.kernel_size) / p.stride) + 1
-        # a last window that would start in the padding is left out
-        pooled.append(outputs - (p.pad > 0 and (outputs - 1) * p.stride >= side + p.pad))
-    return [(batch, channels, *pooled)], 0, 0
+        return [(batch, channels, 1, 1)], []
+    kernel, stride, pad, _ = window(p)
+    ceil = p.round_mode == p.CEIL
+    sizes = (pooled(*axis, ceil, clip=any(pad)) for axis in zip(image, kernel, stride, pad))
+    return [(batch, channels, *sizes)], []
 
 
 def _inner_product(layer: Any, bottoms: list[Shape]) -> Counted:
     p = layer.inner_product_param
-    batch, weights = bottoms[0][0], prod(bottoms[0][1:]) * p.num_output
-    return [(batch, p.num_output)], weights + p.bias_term * p.num_output, batch * weights
+    weights = (p.num_output, prod(bottoms[0][1:]))
+    return [(bottoms[0][0], p.num_output)], [weights] + [(p.num_output,)] * p.bias_term
 
 
 def _concat(layer: Any, bottoms: list[Shape]) -> Counted:
     batch, _, *rest = bottoms[0]
-    return [(batch, sum(bottom[1] for bottom in bottoms), *rest)], 0, 0
+    return [(batch, sum(bottom[1] for bottom in bottoms), *rest)], []
 
 
 def _flatten(layer: Any, bottoms: list[Shape]) -> Counted:
-    return [(bottoms[0][0], prod(bottoms[0][1:]))], 0, 0
+    return [(bottoms[0][0], prod(bottoms[0][1:]))], []
 
 
 RULES = {

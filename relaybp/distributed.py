@@ -7,8 +7,12 @@ n processes with batch b take the steps of one with batch n b (but for BatchNorm
 over each process's own batch). Needs this repository's engine.
 """
 
+from __future__ import annotations
+
 import os
-from datetime import timedelta
+from typing import Any, Callable
+
+from caffe_plain.signals import Signals
 
 from .engines import Engine
 from .errors import RelayError
@@ -19,86 +23,88 @@ class Alone:
 
     rank, size = 0, 1
 
-    def agree(self, value):
-        """`value` of the first process, in every process."""
+    def first(self, value: Any) -> Any:
+        """`value` of the first process, in every process; they wait for the first."""
         return value
 
-    def same_weights(self, net):
-        """Give every process the first one's parameters."""
+    def requested(self, signals: Signals) -> str | None:
+        """What a signal to any of the processes asks for, in every process."""
+        return signals.requested()
 
-    def average_gradients(self, net):
+    def adopt(self, solver: Any) -> None:
+        """Train this solver together, beginning with the first process's parameters."""
+
+    def backward(self, run: Callable[[], None]) -> None:
+        """Call `run`, a backward pass of this iteration."""
+        run()
+
+    def average_gradients(self) -> None:
         """Replace every parameter's diff by its mean over the processes."""
 
-    def average(self, values):
+    def average(self, values: list[float]) -> list[float]:
         """The mean over the processes of each of some numbers."""
         return values
 
-    def wait(self):
-        """Until every process is here."""
-
-    def close(self):
+    def close(self) -> None:
         """Leave the group."""
 
 
 class Group(Alone):
-    """The processes that torchrun started."""
+    """The processes that torchrun started, joined by the engine's NCCL.
 
-    def __init__(self, caffe, uses_gpu):
-        import torch.distributed
+    Whatever waits for the others raises LostProcessError, a CaffeError, when one has ended.
+    """
 
-        self._distributed, self._uses_gpu = torch.distributed, uses_gpu
-        # the first process tests and saves while the others wait
-        self._distributed.init_process_group(
-            "nccl" if uses_gpu else "gloo", timeout=timedelta(hours=6)
-        )
-        self.rank, self.size = self._distributed.get_rank(), self._distributed.get_world_size()
+    def __init__(self, caffe: Any):
+        from caffe.training import parallel
+
+        self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         caffe.set_solver_count(self.size)
         caffe.set_solver_rank(self.rank)
+        parallel.join_group("env://")
+        self._parallel, self._nccl, self._sums = parallel, None, False
 
-    def agree(self, value):
-        box = [value]
-        self._distributed.broadcast_object_list(box)
-        return box[0]
+    def first(self, value):
+        return self._parallel.said_by_first(value)
 
-    def same_weights(self, net):
-        for layer_blobs in net.params.values():
-            for blob in layer_blobs:
-                self._distributed.broadcast(blob.tensor, 0)
+    def requested(self, signals):
+        return self._nccl.requested(signals)
+
+    def adopt(self, solver):
+        self._nccl = self._parallel.NCCL(solver)
+        self._nccl.bcast()
+        solver.net.after_gradients(self._add)
+
+    def backward(self, run):
+        self._sums = True
+        try:
+            run()
+        finally:
+            self._sums = False
+
+    def _add(self, blobs):
+        if self._sums:  # not what a probe of the first process runs
+            self._nccl.add(blobs)
+
+    def average_gradients(self):
+        self._nccl.on_gradients_ready()
 
     def average(self, values):
-        import torch
-
-        mean = torch.tensor(values, device="cuda" if self._uses_gpu else "cpu")
-        self._distributed.all_reduce(mean)
-        return (mean / self.size).tolist()
-
-    def average_gradients(self, net):
-        import torch
-
-        diffs = [param.blob.diff_tensor for param in net.learnable]
-        flat = torch.cat([diff.reshape(-1) for diff in diffs])
-        self._distributed.all_reduce(flat)
-        flat /= self.size
-        parts = flat.split([diff.numel() for diff in diffs])
-        for diff, part in zip(diffs, parts):
-            diff.copy_(part.view(diff.shape))
-
-    def wait(self):
-        self._distributed.barrier()
+        return self._parallel.mean(values)
 
     def close(self):
-        self._distributed.destroy_process_group()
+        self._parallel.leave_group()
 
 
-def join(engine: Engine, uses_gpu: bool) -> Alone:
+def join(engine: Engine) -> Alone:
     """The group that torchrun's environment describes, or Alone."""
     if "LOCAL_RANK" not in os.environ:
         return Alone()
     if not engine.trains_together:
         raise RelayError("torchrun: an original Caffe trains in one process here; unset CAFFE_ROOT")
-    return Group(engine.caffe, uses_gpu)
+    return Group(engine.caffe)
 
 
-def local_rank():
+def local_rank() -> int:
     """The number of this process on its machine, from 0."""
     return int(os.environ.get("LOCAL_RANK", 0))

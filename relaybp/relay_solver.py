@@ -84,10 +84,10 @@ class RelaySolver:
         show_log()
         self.log.begin(self.iter)
         for _ in range(iterations):
-            if self.test_due:
+            if self.root and self.test_due:
                 self.test_all()
             self.iterate()
-            if self.snapshot_due:
+            if self.root and self.snapshot_due:
                 self.snapshot()
 
     def iterate(self) -> None:
@@ -134,15 +134,20 @@ class RelaySolver:
         return self._due(self.solver.param.snapshot)
 
     def _due(self, interval):
-        return self.root and interval > 0 and self.iter % interval == 0
+        return interval > 0 and self.iter % interval == 0
 
-    def test_all(self) -> list[dict[str, Any]]:
-        """Run every test net; for each {output name: mean array over its test_iter batches}."""
+    def test_all(self, go_on: Callable[[], bool] = lambda: True) -> list[dict[str, Any]]:
+        """Run every test net; for each {output name: mean array over its test_iter batches}.
+
+        go_on: asked before each batch; where it says False, the test ends and finds nothing.
+        """
         found = []
         for index, net in enumerate(self.solver.test_nets):
             self.log.testing(self.iter, index)
             net.share_with(self.net)
-            found.append(average_outputs(net, self.solver.param.test_iter[index]))
+            found.append(average_outputs(net, self.solver.param.test_iter[index], go_on))
+            if not found[-1]:
+                return []
             self.log.test_outputs(net, found[-1])
         return found
 

@@ -5,11 +5,13 @@ The files are ordinary Caffe files: `caffe train -solver RUN/solver.prototxt` ru
 
 import os
 from contextlib import closing
+from typing import Any
 
 from google.protobuf import text_format
 
 from caffe_plain.database import open_database
 from caffe_plain.files import write_atomically
+from caffe_plain.phases import TEST, layers_of, state_of
 from caffe_plain.settings import apply_setting
 
 from .errors import RelayError
@@ -31,7 +33,7 @@ def prepare(pb, model, method, run, data=None, settings=(), batch=None, crop=Non
     resize(pb, net, batch, crop)
     if data:
         set_classes(net, count_classes(data))
-        set_test_length(pb, solver, net)
+        set_test_length(solver, net)
     if method == "STANDARD":
         for state in [solver.train_state, *(solver.test_state.add() for _ in solver.test_iter)]:
             state.stage.append(STANDARD_STAGE)
@@ -65,6 +67,11 @@ def write(path, message):
 def data_layers(net):
     """The Data layers of a NetParameter."""
     return [layer for layer in net.layer if layer.type == "Data"]
+
+
+def test_data_layers(net: Any) -> list[Any]:
+    """The Data layers of a NetParameter's TEST net."""
+    return [layer for layer in layers_of(net, state_of(net, TEST)) if layer.type == "Data"]
 
 
 def point_at(net, data):
@@ -121,11 +128,9 @@ def set_classes(net, classes):
             layer.accuracy_param.top_k = classes
 
 
-def set_test_length(pb, solver, net):
+def set_test_length(solver: Any, net: Any) -> None:
     """Let a test pass see every record of the validation database about once."""
-    tests = [
-        layer for layer in data_layers(net) if any(rule.phase == pb.TEST for rule in layer.include)
-    ]
+    tests = test_data_layers(net)
     if len(tests) != 1 or len(solver.test_iter) != 1:
         return
     with closing(open_database(tests[0].data_param.source)) as environment:

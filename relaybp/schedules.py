@@ -97,7 +97,7 @@ class OneStep(Schedule):
         self.solver.apply_update()
 
     def backward(self):
-        self.run_flows()
+        self.group.backward(self.run_flows)
         self._finish()
 
     def _gradients(self):
@@ -108,13 +108,13 @@ class OneStep(Schedule):
             loss = loss + self.engine.forward(self.net)
             if not number:
                 self.after_forward()
-            self.run_flows()
+            self.group.backward(self.run_flows)
         self._finish()
         return float(loss) / self.passes
 
     def _finish(self):
         """Gradients that have been added up, as the update is to use them."""
-        self.group.average_gradients(self.net)
+        self.group.average_gradients()
         for blob, factor in self.factors:
             self.engine.scale_diff(blob, factor)
 
@@ -189,8 +189,8 @@ class StepPerLoss(Schedule):
             if number:
                 self.forward_again()
             self.net.clear_param_diffs()
-            run()
-            self.group.average_gradients(self.net)
+            self.group.backward(run)
+            self.group.average_gradients()
             for blob, factor in self.own_factors[number]:
                 self.engine.scale_diff(blob, factor)
             (on_gradients or _nothing)()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from caffe_plain.errors import LostProcessError
 from caffe_plain.signals import CAFFE_EFFECTS, Signals
 
 from .report import NoReport, Report, clock
@@ -15,42 +16,68 @@ if TYPE_CHECKING:
 class Trainer:
     """Trains up to max_iter: `relay` is what `attach` returned, `report` what the user sees.
 
-    SIGINT takes a snapshot and stops, SIGHUP takes a snapshot, as the caffe command does.
+    SIGINT takes a snapshot and stops, SIGHUP takes a snapshot, as the caffe command does; what
+    clusters send to end a job stops with a `status`. Of several processes, the first tests and
+    saves; a signal to any of them is answered by all in the same iteration.
     """
 
     def __init__(self, relay: RelaySolver, report: Report | NoReport):
         self.relay, self.solver, self.report = relay, relay.solver, report
         self.param, net = self.solver.param, relay.net
+        self.group = relay.schedule.group
         self.losses = [name for name, weight in net.blob_loss_weights.items() if weight]
         self.images = next(iter(net.blobs.values())).shape[0] * self.param.iter_size
+        self.signals = Signals(CAFFE_EFFECTS, patient=self.group.size > 1)
+        self.stopped = False
         self.last_test = None
         self.last_state = None
 
     def train(self) -> dict[str, float] | None:
-        """Run to max_iter, or to an interrupt; return the last test's {output name: mean}."""
-        with Signals(CAFFE_EFFECTS) as signals:
-            self.report.start(self.relay.iter)
-            while self.relay.iter < self.param.max_iter:
-                if self.relay.test_due:
-                    self.test()
-                self.iterate()
-                requests = set(iter(signals.requested, None))
-                if self.relay.snapshot_due or "snapshot" in requests:
-                    self.snapshot()
-                if "stop" in requests:
-                    self.report.say("Interrupted at iteration %d" % self.relay.iter)
-                    break
-        if self.relay.root:
-            self._finish()
+        """Run to max_iter, or to an interrupt; return the last test's {output name: mean}.
+
+        Raises LostProcessError, after a snapshot of the last update, where another of the
+        processes that train together has ended.
+        """
+        with self.signals:
+            try:
+                self._iterate_all()
+                self._finish()
+            except LostProcessError:
+                self.snapshot()
+                raise
         return self.last_test
+
+    @property
+    def status(self) -> int:
+        """With what the process is to end: 0, or 128 + the signal of a cluster."""
+        return self.signals.status
+
+    def _iterate_all(self):
+        self.report.start(self.relay.iter)
+        while self.relay.iter < self.param.max_iter and self._goes_on():
+            if self.relay.test_due:
+                self.test()
+                if self.stopped:
+                    break
+            self.iterate()
+            if self.relay.snapshot_due:
+                self.snapshot()
+
+    def _goes_on(self):
+        """Serve what signals ask for; whether to go on. All processes ask equally often."""
+        while not self.stopped and (action := self.group.requested(self.signals)):
+            if action == "stop":
+                self.report.say("Interrupted at iteration %d" % self.relay.iter)
+                self.stopped = True
+            else:
+                self.snapshot()
+        return not self.stopped
 
     def _finish(self):
         """The snapshot and the test after the last iteration."""
-        finished = self.relay.iter >= self.param.max_iter
-        saved = (self.last_state or "").endswith(f"_iter_{self.relay.iter}.solverstate")
-        if not saved and (self.param.snapshot_after_train or not finished):
+        if self.stopped or self.param.snapshot_after_train:
             self.snapshot()
-        if finished and self.param.test_iter:
+        if not self.stopped and self.param.test_iter:
             self.test()
 
     def iterate(self) -> None:
@@ -62,10 +89,14 @@ class Trainer:
 
     def test(self) -> None:
         """Test, and report the mean of each output."""
+        if not self.relay.root:
+            all(self._goes_on() for _ in range(sum(self.param.test_iter)))
+            return
+        found = self.relay.test_all(self._goes_on)
+        if self.stopped:
+            return
         self.last_test = {
-            name: float(mean.mean())
-            for means in self.relay.test_all()
-            for name, mean in means.items()
+            name: float(mean.mean()) for means in found for name, mean in means.items()
         }
         self.report.test(self.relay.iter, self.last_test)
         self.report.say(
@@ -86,16 +117,21 @@ class Trainer:
         )
 
     def snapshot(self) -> None:
-        """Write the weights and the state."""
+        """Write the weights and the state, in the first process and once an iteration."""
+        saved = (self.last_state or "").endswith(f"_iter_{self.relay.iter}.solverstate")
+        if saved or not self.relay.root:
+            return
         self.last_state = self.relay.snapshot()
         self.report.say(f"Snapshot: {self.last_state}")
         self.report.pause()
 
 
-def average_outputs(net, batches):
-    """{output name: mean array} over `batches` forward passes."""
+def average_outputs(net, batches, go_on):
+    """{output name: mean array} over `batches` forward passes; {} once `go_on` says False."""
     totals = {}
     for _ in range(batches):
+        if not go_on():
+            return {}
         net._forward(0, len(net.layers) - 1)
         for name in net.outputs:
             totals[name] = totals.get(name, 0) + net.blobs[name].data.astype("float64")

@@ -1,11 +1,17 @@
-"""Settings of the test run; --gpu N runs every net on that GPU."""
+"""Settings of the test run.
+
+--gpu N runs every net on that GPU; --arrays: see array_modes; --require-native refuses to skip the
+tests of compiled code.
+"""
 
 import signal
 
 import pytest
 import torch
 
+import array_modes
 import caffe
+import in_force
 from relaybp import layers
 
 # also fills every tensor from torch.empty with NaN, so that reading one before writing shows
@@ -14,9 +20,15 @@ torch.use_deterministic_algorithms(True)
 
 def pytest_addoption(parser):
     parser.addoption("--gpu", type=int, help="run the nets of the tests on this GPU")
+    parser.addoption("--arrays", choices=array_modes.MODES, help="hold or read all arrays of nets")
+    parser.addoption(
+        "--require-native", action="store_true", help="an error where kernels are not compiled"
+    )
 
 
 def pytest_configure(config):
+    if config.getoption("--require-native"):
+        in_force.require_kernels()
     gpu = config.getoption("--gpu")
     if gpu is not None:
         if gpu >= caffe.gpu_count():
@@ -25,6 +37,11 @@ def pytest_configure(config):
             )
         torch.use_deterministic_algorithms(True, warn_only=True)  # CUDA has not all of them
         config.addinivalue_line("filterwarnings", "ignore:.*deterministic:UserWarning")
+
+
+def pytest_terminal_summary(terminalreporter):
+    for line in in_force.lines():
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +53,15 @@ def device_in_force(request):
     yield
     if gpu is not None:
         caffe.set_mode_cpu()
+
+
+@pytest.fixture(autouse=True)
+def arrays_looked_at(request):
+    mode = request.config.getoption("--arrays")
+    if mode and request.node.get_closest_marker("unlooked"):
+        pytest.skip("about nets whose arrays nobody looks at")
+    with array_modes.looking(mode):
+        yield
 
 
 @pytest.fixture

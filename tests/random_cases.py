@@ -292,7 +292,7 @@ def _geometry(random, axes, forms=True):
     )
     if axes == 2 and random.randint(2) and forms:
         names = [f"{name}_{side}" for name in ("kernel", "stride", "pad") for side in "hw"]
-        fields = dict(zip(names, [*kernel, *stride, *pad]))  # noqa: B905 (Python 3.9 reads this)
+        fields = dict(zip(names, [*kernel, *stride, *pad]))
         lines = [f"{name}: {value}" for name, value in fields.items()]
     else:
         lines = [
@@ -301,7 +301,7 @@ def _geometry(random, axes, forms=True):
             for value in values
         ]
     lines += [f"dilation: {value}" for value in dilation]
-    return " ".join(lines), list(zip(kernel, stride, pad, dilation))  # noqa: B905
+    return " ".join(lines), list(zip(kernel, stride, pad, dilation))
 
 
 @drawer("Convolution", "Deconvolution", "Im2col")
@@ -339,11 +339,11 @@ def _pooling(random, type):
     fields = " ".join(
         f"{name}_{side}: {value}"
         for name, values in (("kernel", kernel), ("stride", stride), ("pad", pad))
-        for side, value in zip("hw", values, strict=True)
+        for side, value in zip("hw", values)
     )
     sizes = [
         *shape(random, 2, 3),
-        *(max(1, k - 2 * p) + random.randint(5) for k, p in zip(kernel, pad, strict=True)),
+        *(max(1, k - 2 * p) + random.randint(5) for k, p in zip(kernel, pad)),
     ]
     return (
         f"pooling_param {{ pool: {method} {fields} round_mode: {pick(random, 'CEIL', 'FLOOR')} }}",

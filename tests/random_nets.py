@@ -106,7 +106,7 @@ class RandomNet:
             f'layer {{ name: "layer{len(self.lines)}" type: "{type}" {" ".join(blobs)} {options} }}'
         )
         self.untouched.difference_update(bottoms)
-        self.shapes.update(zip(tops, shapes))  # noqa: B905 (Python 3.9 reads this)
+        self.shapes.update(zip(tops, shapes))
 
     def add_loss(self):
         bottom, weight = self.blob(), self.pick("", "loss_weight: 0.3")

@@ -210,6 +210,7 @@ def test_activations_and_diffs_stay_channels_last():
                 assert tensor.is_contiguous(memory_format=torch.channels_last), name
 
 
+@pytest.mark.unlooked
 @pytest.mark.parametrize("way", [backward.Fused, backward.Whole], ids=lambda way: way.__name__)
 def test_diffs_need_not_be_kept(way):
     net, _ = make_net()

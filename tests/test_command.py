@@ -313,7 +313,7 @@ def test_two_processes_of_the_command_train_alike(folder, tmp_path):
         f"    param = read_solver({str(folder / 'solver.prototxt')!r})\n"
         f"    param.net, param.snapshot_prefix = {str(folder / 'net.prototxt')!r}, 'both'\n"
         "    with Signals(CAFFE_EFFECTS) as signals:\n"
-        "        train.train_together(train.Job(param), [None, None], signals)\n"
+        "        train.train_together(train.Job(param), [None, None], signals, CAFFE_EFFECTS)\n"
     )
     environment = dict(
         os.environ, PYTHONPATH=str(Path(caffe.__file__).parent.parent), OMP_NUM_THREADS="1"

@@ -5,8 +5,8 @@ import torch
 
 import caffe
 import relay_cases
-from caffe import TEST
 from caffe.proto import caffe_pb2
+from caffe_plain.phases import TEST, State, layers_of
 from live_bytes import LiveBytes
 from relaybp import backward, engines, flows, models, run_folder
 from relaybp.schedules import make_schedule
@@ -96,24 +96,14 @@ def test_the_test_net_is_the_plain_ones_layer_by_layer(network):
     """Of a Relay Backpropagation network; an AuxNet tests its outputs, and deploys one."""
     folder, _ = models.find(network)
     train_val = run_folder.read(f"{folder}/train_val.prototxt", caffe_pb2.NetParameter())
-    plain, trained = (layers_of_test(train_val, stage) for stage in ("standard", ""))
+    plain, trained = (
+        [(layer.name, layer.type) for layer in layers_of(train_val, State(TEST, stage=stages))]
+        for stages in (["standard"], [])
+    )
     if not network.startswith("auxnet"):
         assert trained == plain
     deploy = run_folder.read(f"{folder}/deploy.prototxt", caffe_pb2.NetParameter())
     kept = [layer.name for layer in deploy.layer if layer.type not in ("Input", "Softmax")]
     assert kept == [
         name for name, kind in plain if kind not in ("Data", "Accuracy", "SoftmaxWithLoss")
-    ]
-
-
-def layers_of_test(net, stage):
-    """(name, type) of the layers of a NetParameter that stand in its TEST net."""
-    return [
-        (layer.name, layer.type)
-        for layer in net.layer
-        if not layer.include
-        or any(
-            (not rule.HasField("phase") or rule.phase == TEST) and (stage not in rule.not_stage)
-            for rule in layer.include
-        )
     ]

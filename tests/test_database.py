@@ -80,7 +80,7 @@ backend: LMDB batch_size: 50 }} }}'
         layer.include.add(phase=pb.TEST)
         layer.data_param.source, layer.data_param.batch_size = source, 7
         solver = pb.SolverParameter(test_iter=[1])
-        set_test_length(pb, solver, net)
+        set_test_length(solver, net)
         assert solver.test_iter[0] == 43  # 300 / 7
         """,
 }

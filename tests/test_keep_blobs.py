@@ -31,6 +31,7 @@ def make(options="", text=BLOCK):
     return net
 
 
+@pytest.mark.unlooked
 def test_what_is_not_kept_cannot_be_read():
     net = make()
     kept = net.forward(blobs=["conv"])

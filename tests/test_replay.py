@@ -99,6 +99,31 @@ def look(solver, step):
         assert np.isfinite(blob.data).all() and np.isfinite(blob.diff).all()
 
 
+_held = []
+
+
+def hold(solver, step):
+    """Keep arrays of all that can be read, which must show each pass and each update."""
+    net = solver.net
+    if step == 0:
+        _held[:] = [
+            (blob, what, getattr(blob, what))
+            for blob in [*net.blobs.values(), *(b for blobs in net.params.values() for b in blobs)]
+            for what in ("data", "diff")
+        ]
+    for blob, what, array in _held:
+        array = array.copy()  # to ask for the tensor may bring the array up to date
+        tensor = blob.tensor if what == "data" else blob.diff_tensor
+        np.testing.assert_array_equal(array, tensor.cpu().numpy())
+
+
+def write_held(solver, step):
+    """Write into an array of weights that is held since the first step."""
+    if step == 0:
+        _held[:] = [solver.net.params["conv1"][0].data]
+    _held[0].reshape(-1)[:] *= np.float32(1.01)
+
+
 def change_weights(solver, step):
     solver.net.params["conv1"][0].data[...] *= 1.01
 
@@ -140,7 +165,17 @@ def another_shape(solver, step):
 
 
 @pytest.mark.parametrize(
-    "between", [look, change_weights, put_weights, forward_again, count_layers, another_shape]
+    "between",
+    [
+        look,
+        hold,
+        write_held,
+        change_weights,
+        put_weights,
+        forward_again,
+        count_layers,
+        another_shape,
+    ],
 )
 def test_whatever_happens_between(replays, tmp_path, between):
     assert_equal(*both(replays, lambda: relay_solver(tmp_path), 8, between))

@@ -129,3 +129,19 @@ class Failing(caffe.Layer):
 
 class NoLayer:
     """Does not derive from caffe.Layer."""
+
+
+class Flat(caffe.Layer):
+    """Counts up in its top and sets its bottom's diff to 2, each through a flat view."""
+
+    def setup(self, bottom, top):
+        pass
+
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].data.shape)
+
+    def forward(self, bottom, top):
+        top[0].data.reshape(-1)[:] = np.arange(top[0].count)
+
+    def backward(self, top, propagate_down, bottom):
+        bottom[0].diff.ravel()[:] = 2

@@ -1,7 +1,10 @@
-"""Blobs: named tensors with data and diff, and numpy views of both (Caffe's Blob, SyncedMemory)."""
+"""Blobs: named tensors with data and diff, and numpy arrays of both (Caffe's Blob).
+
+`data` and `diff` are C-ordered arrays of Caffe's shape, whatever lies underneath, and stay live:
+see synced_memory for how.
+"""
 
 import math
-import weakref
 
 import numpy as np
 import torch
@@ -9,143 +12,10 @@ import torch
 from caffe_plain.errors import CaffeError, ShapeError
 
 from . import device
+from .synced_memory import SyncedMemory
 
 MOST_VALUES = 2**31 - 1  # of one blob, as in Caffe
 MOST_AXES = 32  # the same
-
-
-class SyncedTensor:
-    """One tensor, zeros until somebody sets it, and its numpy side while somebody looks at it.
-
-    On the CPU the numpy array shares the tensor's memory, whatever its layout. For a tensor on a
-    GPU, or in a precision that numpy lacks, the array is a copy that counts as newer from the
-    moment it is handed out: the next use by the engine takes it over. That is what Caffe's
-    SyncedMemory does for `mutable_cpu_data`.
-
-    The engine replaces tensors instead of writing into them; an array that somebody still holds
-    is then refreshed, so that on the CPU it goes on showing the current values.
-    """
-
-    __slots__ = ("_tensor", "_view", "_newer", "_owned", "_rounded")
-
-    def __init__(self):
-        self._tensor = None
-        self._rounded = None  # (the tensor, its version, a copy of it in another precision)
-        self._owned = False  # True once no other blob can hold the same tensor
-        self._view = None  # weak reference to the numpy array handed out last
-        self._newer = None  # the numpy array, when it holds what the tensor does not yet
-
-    @property
-    def is_zero(self):
-        """True while nothing has been stored: the value is zero and takes no memory."""
-        return self._tensor is None and self._newer is None
-
-    def get(self, blob):
-        """The tensor on the device in force; `blob` says what zeros it would be."""
-        tensor = self._tensor
-        if self._newer is None and tensor is not None and tensor.get_device() == device.ordinal:
-            return tensor
-        shape, dtype, place = blob.shape, blob.dtype, device.current()
-        if self._newer is not None:
-            fresh = torch.from_numpy(self._newer).to(place, dtype)
-            if self._tensor is not None and self._tensor.shape == fresh.shape:
-                self._tensor.copy_(fresh)
-            else:
-                self._tensor = device.layout(fresh)
-            self._newer = None
-        if self._tensor is None:
-            self._tensor = device.layout(torch.zeros(shape, dtype=dtype, device=place))
-        elif self._tensor.device != place:
-            self._tensor = self._tensor.to(place)
-        return self._tensor
-
-    def set(self, tensor):
-        """Store `tensor`; it is kept, not copied."""
-        self._newer = None
-        self._owned = False
-        if self._view is not None:
-            view = self._view()
-            if view is None or view.shape != tuple(tensor.shape) or not _numpy_can_share(tensor):
-                self._view = None
-            elif view.__array_interface__["data"][0] != tensor.data_ptr():
-                np.copyto(view, tensor.numpy())
-        self._tensor = tensor
-
-    def peek(self):
-        """The tensor as it is stored: None while zero."""
-        return self._tensor
-
-    def put(self, tensor):
-        """`set`, or `zero` for None, where that changes anything."""
-        if self._tensor is not tensor or self._newer is not None:
-            if tensor is None:
-                self.zero()
-            else:
-                self.set(tensor)
-
-    def settle(self, blob, tensor):
-        """Move the present values into `tensor`; whether they fit, as they do if it holds them."""
-        now = self.get(blob)
-        if now is not tensor:
-            if now.shape != tensor.shape or now.dtype != tensor.dtype:
-                return False
-            tensor.copy_(now)
-            self.set(tensor)
-        return True
-
-    def zero(self):
-        """Become zero: without memory, unless somebody holds the array."""
-        if self._view is not None and self._view() is not None and self._tensor is not None:
-            self._newer = None
-            self._tensor.zero_()
-        else:
-            self._tensor = self._newer = self._view = None
-
-    def own(self, blob):
-        """Stop sharing memory with other blobs, so that writing here changes only this one."""
-        if not self._owned:
-            self._tensor = self.get(blob).clone()
-            self._owned = True
-
-    def rounded(self, tensor, dtype):
-        """A copy of `tensor`, what `get` gave, in another precision; kept until that changes."""
-        kept = self.kept_copy(tensor)
-        if kept is None or kept.dtype != dtype:
-            kept = tensor.to(dtype)
-            self._rounded = (tensor, tensor._version, kept)
-        return kept
-
-    def round_into(self, tensor, copy):
-        """Make `copy` what `rounded` has kept."""
-        copy.copy_(tensor)
-        self._rounded = (tensor, tensor._version, copy)
-
-    def kept_copy(self, tensor):
-        """The copy that `rounded` made, if it is still one of `tensor`, else None.
-
-        While somebody holds the array, nobody knows what is written there.
-        """
-        if self._rounded is None or (self._view is not None and self._view() is not None):
-            return None
-        source, version, kept = self._rounded
-        return kept if source is tensor and version == tensor._version else None
-
-    def numpy(self, blob):
-        """A writable numpy array of the current values."""
-        self._rounded = None
-        tensor = self.get(blob)
-        view = self._view() if self._view is not None else None
-        if _numpy_can_share(tensor):
-            if view is None or view.__array_interface__["data"][0] != tensor.data_ptr():
-                view = tensor.numpy()
-        else:
-            values = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
-            if view is None or view.shape != values.shape or view.dtype != values.dtype:
-                view = np.empty(values.shape, values.dtype)
-            np.copyto(view, values)
-            self._newer = view
-        self._view = weakref.ref(view)
-        return view
 
 
 def checked_shape(shape):
@@ -171,22 +41,19 @@ def _same_order(one, other):
     )
 
 
-def _numpy_can_share(tensor):
-    return tensor.device.type == "cpu" and tensor.dtype != torch.bfloat16
-
-
 class Blob:
     """Data and diff of one shape, as pycaffe's Blob; the engine works on the tensors.
 
     A parameter blob (`master=True`) keeps full precision whatever the activations have.
     """
 
-    __slots__ = ("_shape", "_data", "_diff", "master", "hidden", "__weakref__")
+    __slots__ = ("_shape", "capacity", "_data", "_diff", "master", "hidden", "__weakref__")
 
     def __init__(self, *shape, master=False):
         self._shape = checked_shape(shape)
-        self._data = SyncedTensor()
-        self._diff = SyncedTensor()
+        self.capacity = self.count  # the most values that this memory has held
+        self._data = SyncedMemory()
+        self._diff = SyncedMemory()
         self.master = master
         self.hidden = False  # True: the values were never made, as net.keep_blobs allows
 
@@ -202,26 +69,23 @@ class Blob:
 
     @property
     def data(self):
-        """The values: a writable numpy array of `shape`, live."""
+        """The values: a writable C-ordered numpy array of `shape`, live."""
         if self.hidden:
             raise CaffeError(
                 f"the values of this blob of shape {self._shape} were not kept: set "
                 "net.keep_blobs = True (or debug_info) before forward to read them"
             )
-        return self._data.numpy(self)
+        return self._data.array(self)
 
     @property
     def diff(self):
-        """The gradient: a writable numpy array of `shape`, live."""
-        self._diff.own(self)
-        return self._diff.numpy(self)
+        """The gradient: a writable C-ordered numpy array of `shape`, live."""
+        return self._diff.array(self)
 
     @property
     def tensor(self):
-        """The values as the engine's tensor."""
-        tensor = self._data.get(self)
-        # parameters shared PERMISSIVEly have their owner's shape
-        return tensor if tensor.shape == self._shape else tensor.reshape(self._shape)
+        """The values as the engine's tensor; who writes into it calls `show` afterwards."""
+        return self._data.get(self)
 
     def rounded(self, dtype):
         """The values in another precision, rounded once for as long as they stay the same."""
@@ -231,8 +95,6 @@ class Blob:
     def kept_copy(self):
         """The bf16 copy that `rounded` keeps, if there is one: who changes the values in place
         without PyTorch's knowledge has to change it, too."""
-        if self._data._rounded is None:
-            return None
         copy = self._data.kept_copy(self.tensor)
         return copy if copy is not None and copy.dtype == torch.bfloat16 else None
 
@@ -248,13 +110,13 @@ class Blob:
     @tensor.setter
     def tensor(self, tensor):
         if tensor.shape != self._shape:
-            self._shape, self._diff = tuple(tensor.shape), SyncedTensor()
+            self.reshape(*tensor.shape)
         self._data.set(tensor)
         self.hidden = False
 
     @property
     def diff_tensor(self):
-        """The gradient as the engine's tensor."""
+        """The gradient as the engine's tensor; who writes into it calls `show` afterwards."""
         return self._diff.get(self)
 
     @diff_tensor.setter
@@ -270,14 +132,27 @@ class Blob:
         """Set the gradient to zero."""
         self._diff.zero()
 
+    @property
+    def diff_fits(self):
+        """Whether a gradient of the present count has been stored."""
+        diff = self._diff.peek()
+        return diff is not None and diff.numel() == self.count
+
+    def show(self):
+        """After the tensors were written into: let arrays that somebody holds show it."""
+        self._data.show()
+        self._diff.show()
+
     def accumulate_diff(self, tensor):
         """Add to the gradient; the first addition after `clear_diff` keeps `tensor` itself."""
-        data = self._data.get(self)
-        if tensor.shape != data.shape:
-            tensor = tensor.reshape(data.shape)
         if not self._diff.is_zero:
-            self._diff.get(self).add_(tensor)
-        elif tensor.dtype != data.dtype or not _same_order(tensor, data):
+            diff = self._diff.stored(self)
+            diff.add_(tensor.reshape(diff.shape))
+            self._diff.show()
+            return
+        data = self._data.stored(self)
+        tensor = tensor.reshape(data.shape)
+        if tensor.dtype != data.dtype or not _same_order(tensor, data):
             self._diff.set(torch.empty_like(data).copy_(tensor))
         elif tensor.stride() != data.stride():
             self._diff.set(tensor.as_strided(data.shape, data.stride()))
@@ -287,12 +162,12 @@ class Blob:
     def share_data(self, other):
         """Use the values of `other`: one memory for both; the counts must agree."""
         self._check_count(other)
-        self._data = other._data
+        self._data, self.capacity, self.hidden = other._data, other.capacity, False
 
     def share_diff(self, other):
         """Use the gradient of `other`: one memory for both; the counts must agree."""
         self._check_count(other)
-        self._diff = other._diff
+        self._diff, self.capacity = other._diff, other.capacity
 
     def _check_count(self, other):
         if self.count != other.count:
@@ -302,19 +177,19 @@ class Blob:
             )
 
     def reshape(self, *shape):
-        """Change the shape; values survive when the count stays the same, else they are zero."""
+        """Change the shape; as many values survive as fit, unless the memory is too small.
+
+        As in Caffe, memory that has once held as many values serves again; else all are zero.
+        """
         shape = checked_shape(
             shape[0] if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)) else shape
         )
-        if shape == self._shape:
-            return
-        if math.prod(shape) == self.count:
-            for store in (self._data, self._diff):
-                if not store.is_zero:
-                    values = store.get(self).contiguous()
-                    store.set(device.layout(values.view(shape)))
-        else:
-            self._data, self._diff = SyncedTensor(), SyncedTensor()
+        count = math.prod(shape)
+        if count > self.capacity:
+            self._data, self._diff, self.capacity = SyncedMemory(), SyncedMemory(), count
+        elif count != self.count:
+            self._data.change_count(self)
+            self._diff.change_count(self)
         self._shape = shape
 
     @property
@@ -334,6 +209,12 @@ class Blob:
                 f"has shape {self._shape}: use blob.shape"
             )
         return self._shape[axis] if axis < len(self._shape) else 1
+
+
+def show(blobs):
+    """`Blob.show` for each: whoever writes into tensors that blobs hold calls this afterwards."""
+    for blob in blobs:
+        blob.show()
 
 
 class BlobVec(list):

@@ -5,6 +5,8 @@ import subprocess
 
 from caffe_plain.errors import CaffeError
 from caffe_plain.files import write_atomically
+from caffe_plain.geometry import given
+from caffe_plain.phases import layers_of, state_of
 
 from .proto import caffe_pb2
 
@@ -55,9 +57,10 @@ def get_layer_label(layer, rankdir, display_lrm=False):
         kind += " " + get_pooling_types_dict()[layer.pooling_param.pool]
     lines = [layer.name, f"({kind})"]
     if layer.type in ("Convolution", "Deconvolution", "Pooling"):
+        kernel = 0 if layer.type == "Pooling" else 1  # in pycaffe, where none is given
         lines += [
-            f"{what}: {_window(layer, what.partition(' ')[0], default)}"
-            for what, default in (("kernel size", 1), ("stride", 1), ("pad", 0))
+            f"{name.replace('_', ' ')}: {_window(layer, name, default)}"
+            for name, default in (("kernel_size", kernel), ("stride", 1), ("pad", 0))
         ]
     if display_lrm and layer.type in ("Convolution", "Deconvolution", "InnerProduct"):
         rates = get_layer_lr_mult(layer)
@@ -66,15 +69,11 @@ def get_layer_label(layer, rankdir, display_lrm=False):
     return '"' + (" " if rankdir in ("TB", "BT") else "\\n").join(lines) + '"'
 
 
-def _window(layer, stem, default):
-    """kernel, stride or pad as "3", or as "3x2" where height and width differ."""
+def _window(layer, name, default):
+    """A kernel size, stride or pad as "3", or as "3x2" where height and width differ."""
     param = layer.pooling_param if layer.type == "Pooling" else layer.convolution_param
-    if param.HasField(stem + "_h") or param.HasField(stem + "_w"):
-        return f"{getattr(param, stem + '_h')}x{getattr(param, stem + '_w')}"
-    value = getattr(param, "kernel_size" if stem == "kernel" else stem)
-    if layer.type == "Pooling":
-        return value
-    return "x".join(map(str, dict.fromkeys(value))) or default
+    values = given(param, name) or (default,)
+    return "x".join(map(str, values if len(set(values)) > 1 else values[:1]))
 
 
 def choose_color_by_layertype(layertype):
@@ -85,9 +84,10 @@ def choose_color_by_layertype(layertype):
 def get_dot_text(caffe_net, rankdir, label_edges=True, phase=None, display_lrm=False):
     """The graph of a NetParameter in the DOT language; `phase` None draws all layers."""
     nodes, edges = {}, []
-    for layer in caffe_net.layer:
-        if phase is not None and not _included(layer, phase):
-            continue
+    layers = caffe_net.layer
+    if phase is not None:
+        layers = layers_of(caffe_net, state_of(caffe_net, phase))
+    for layer in layers:
         label, box = get_layer_label(layer, rankdir, display_lrm), f"layer:{layer.name}"
         if list(layer.bottom) == list(layer.top) and len(layer.bottom) == 1:
             style = NEURON_LAYER_STYLE
@@ -106,15 +106,6 @@ def get_dot_text(caffe_net, rankdir, label_edges=True, phase=None, display_lrm=F
         for start, end, label in edges
     ]
     return "\n".join([*lines, "}", ""])
-
-
-def _included(layer, phase):
-    """Whether the phases of the include and exclude rules admit the layer."""
-    if layer.include:
-        return any(rule.phase == phase for rule in layer.include)
-    return not any(
-        rule.phase == phase and not rule.stage and not rule.not_stage for rule in layer.exclude
-    )
 
 
 def _escaped(text):

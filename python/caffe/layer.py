@@ -112,7 +112,7 @@ class TensorLayer(Layer):
     is_loss = False  # the first top has loss_weight 1 unless told
     auto_tops = False  # missing tops are made up by the net, as for losses in Caffe
     differentiable = True  # False: never back-propagates (data, Accuracy)
-    shares_data = False  # tops are views of bottoms (Split, Flatten)
+    shares_data = False  # each top uses the memory of bottom 0 (Split, Flatten): no forward
     backward_is_whole = False  # True: backward also computes the parameters' diffs (Python)
     makes_fresh_tops = True  # False: tops may be kept by the layer (Input, Data, Python)
     replays = True  # one CUDA graph can hold what it does: no look at values, no state

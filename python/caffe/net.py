@@ -2,15 +2,17 @@
 
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 
 import numpy as np
 
 from caffe_plain.errors import CaffeError, ShapeError, UnknownNameError, nearest
+from caffe_plain.phases import state_of
 
 from .files.text import read_net
 from .graph.build import build, reshape
 from .graph.net_weights import copy_weights, save_hdf5, save_weights, share_weights
-from .graph.rewrite import filter_net, insert_splits, net_state
+from .graph.rewrite import filter_net, insert_splits
 from .proto import caffe_pb2
 from .run import batches
 from .run.debug import DebugInfo
@@ -27,18 +29,20 @@ class Net:
     def __init__(self, network_file, *args, phase=None, level=0, stages=None, weights=None):
         phase, level, stages, weights = _arguments(args, phase, level, stages, weights)
         source = read_net(network_file)
-        state = net_state(source, phase, level, stages or ())
+        state = state_of(source, phase, level, stages or ())
         self.param = insert_splits(filter_net(source, state))
         self.phase = phase
         self.name = self.param.name
         self._graph = build(self.param)
+        self._params = OrderedDict((n.name, n.layer.blobs) for n in self.nodes if n.layer.blobs)
         self._callbacks = {
             "before_forward": [],
             "after_forward": [],
             "before_backward": [],
             "after_backward": [],
         }
-        self._sweep = Sweep(self.nodes, self._callbacks)
+        self._on_gradients = []
+        self._sweep = Sweep(self.nodes, self._callbacks, self._on_gradients)
         self._debug = DebugInfo(self.nodes)
         self.debug_info = source.debug_info
         for path in [weights] if isinstance(weights, (str, os.PathLike)) else weights or ():
@@ -64,7 +68,7 @@ class Net:
     @property
     def params(self):
         """OrderedDict of layer name -> its parameter blobs."""
-        return OrderedDict((n.name, n.layer.blobs) for n in self.nodes if n.layer.blobs)
+        return self._params
 
     @property
     def layers(self):
@@ -227,7 +231,9 @@ class Net:
     @keep_blobs.setter
     def keep_blobs(self, keep):
         if bool(keep) != self.keep_blobs:
-            self._sweep = Sweep(self.nodes, self._callbacks, bool(keep), self.keep_diffs)
+            self._sweep = Sweep(
+                self.nodes, self._callbacks, self._on_gradients, bool(keep), self.keep_diffs
+            )
 
     def reshape(self):
         """Pass the shapes of the input blobs on through all layers."""
@@ -330,6 +336,15 @@ class Net:
     def after_backward(self, callback):
         """Call `callback(layer_index)` after each layer's backward."""
         self._callbacks["after_backward"].append(callback)
+
+    def after_gradients(self, callback: Callable[[list], None]) -> None:
+        """Call `callback(blobs)` with a layer's parameters when backward is through with it.
+
+        That is after the last of the flows that pass the layer, and layers stay fused. A backward
+        pass over a part of the net does not call it: another part may come to the same layer;
+        neither does one that a GPU replays.
+        """
+        self._on_gradients.append(callback)
 
 
 def _arguments(args, phase, level, stages, weights):

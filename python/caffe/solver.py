@@ -7,6 +7,7 @@ from caffe_plain.errors import CaffeError, nearest
 from caffe_plain.glog import SolverLog, say, show_log
 
 from . import device
+from .blob import show
 from .run.debug import log_norms
 from .training import nets, state, updates
 from .training.check import check
@@ -60,8 +61,8 @@ class Solver:
             return
         if self._log.due(self.iter):
             self._log.last(self.iter, self.net._forward(0, len(self.net.layers) - 1))
-        if self._root and self._due(self.param.test_interval):
-            self.test_all()
+        if self._due(self.param.test_interval):
+            self._test_together()
         say("solver", "Optimization Done.")
 
     def step(self, iterations):
@@ -72,7 +73,7 @@ class Solver:
         stop = self.iter + iterations
         while self.iter < stop and not self._stopped:
             if self._test_due():
-                self.test_all()
+                self._test_together()
                 if self._stopped:
                     return
             for on_start, _ in self._callbacks:
@@ -101,11 +102,19 @@ class Solver:
         return float(loss) / self.param.iter_size
 
     def _test_due(self):
-        return (
-            self._root
-            and self._due(self.param.test_interval)
-            and (self.iter > 0 or self.param.test_initialization)
+        return self._due(self.param.test_interval) and (
+            self.iter > 0 or self.param.test_initialization
         )
+
+    def _test_together(self):
+        """Rank 0 tests; before each of its batches all ranks ask for requests, as it does."""
+        if self._root:
+            self.test_all()
+            return
+        for _ in range(sum(self.param.test_iter)):
+            self._serve_requests()
+            if self._stopped:
+                return
 
     def _due(self, interval):
         return interval > 0 and self.iter % interval == 0
@@ -157,6 +166,7 @@ class Solver:
         self._regularize(gradients, data, decay)
         updates.RULES[self.type](gradients, history, rate, self.param, self.iter)
         torch._foreach_sub_(data, gradients)
+        show(blobs)
 
     def _clip(self, learnable):
         """Scale all gradients so that their common norm is at most clip_gradients."""
@@ -167,6 +177,7 @@ class Solver:
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         factor = (limit / norm).clamp(max=1).nan_to_num()
         torch._foreach_mul_(gradients, factor)
+        show(p.blob for p in learnable)
         if self._root and norm > limit:
             say(
                 "sgd_solver",
@@ -237,12 +248,12 @@ class Solver:
         return means
 
     def _serve_requests(self):
-        """During a test; processes that train together agree on requests after an iteration."""
-        while device.solver_count() == 1 and (action := self.requested_action()):
-            if action == "snapshot":
-                self.snapshot()
-            else:
+        """During a test: a snapshot, or the end."""
+        while not self._stopped and (action := self.requested_action()):
+            if action == "stop":
                 self._stopped = True
+            elif self._root:
+                self.snapshot()
 
     # ---- snapshots ---------------------------------------------------------------------------
 

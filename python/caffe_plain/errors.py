@@ -42,6 +42,10 @@ class UnknownNameError(CaffeError, KeyError):
         return str(self.args[0]) if self.args else ""
 
 
+class LostProcessError(CaffeError, ConnectionError):
+    """Another of the processes that train together has ended."""
+
+
 def nearest(name, known):
     """A hint that lists the known names, nearest first: "did you mean 'a' or 'b'?"."""
     known = list(known)

@@ -7,23 +7,28 @@ from .errors import CaffeError
 
 EFFECTS = ("snapshot", "stop", "none")
 CAFFE_EFFECTS = {signal.SIGINT: "stop", signal.SIGHUP: "snapshot"}  # the caffe command's own
+CLUSTER = (signal.SIGTERM, signal.SIGUSR1, signal.SIGXCPU)  # how schedulers announce the end
 
 
 class Signals:
     """While entered, the signals in `effects` have the named effects; `requested()` returns them.
 
-    effects: {signal number: "snapshot", "stop" or "none"}. A request that already waits is not
-    noted again, except that a second SIGINT interrupts at once. Raises CaffeError for an unknown
-    effect.
+    effects: {signal number: "snapshot", "stop" or "none"}; those in CLUSTER stop in any case, and
+    `status` is then 128 + signal, with which the process is to end. A request that already waits
+    is not noted again, except that a second SIGINT interrupts at once, unless `patient`: a
+    launcher of several processes repeats what the terminal has sent. Raises CaffeError for an
+    unknown effect.
     """
 
-    def __init__(self, effects: dict[int, str]):
+    def __init__(self, effects: dict[int, str], patient: bool = False):
         for effect in effects.values():
             if effect not in EFFECTS:
                 raise CaffeError(
                     f"invalid signal effect {effect!r}; expected one of " + ", ".join(EFFECTS)
                 )
-        self._effects = dict(effects)
+        self.status = 0
+        self._effects = {**effects, **dict.fromkeys(CLUSTER, "stop")}
+        self._patient = patient
         self._waiting = []
 
     def __enter__(self) -> "Signals":
@@ -40,7 +45,9 @@ class Signals:
 
     def _note(self, number, frame):
         effect = self._effects[number]
-        if number == signal.SIGINT and effect in self._waiting:
+        if number in CLUSTER:
+            self.status = 128 + number
+        if number == signal.SIGINT and effect in self._waiting and not self._patient:
             raise KeyboardInterrupt
         if effect != "none" and effect not in self._waiting:
             self._waiting.append(effect)

@@ -4,10 +4,11 @@ import os
 import re
 import textwrap
 
+from caffe_plain.phases import TEST
+
 from .. import engines, models, relay_file, run_folder
 from ..prototxt import count
 
-TEST = 1
 WIDTH = 70  # characters of a description
 ENDING = """
 MODEL trains by standard BP, MODEL_multiloss lets every loss train down to the bottom, MODEL_relay

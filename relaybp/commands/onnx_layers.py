@@ -29,26 +29,14 @@ def _array(blob):
     return np.array(blob.data, np.float32)
 
 
-def _sizes(options, stem, axes, default):
-    """kernel, stride or pad for each axis, however the prototxt gives it."""
-    if options.HasField(stem + "_h") or options.HasField(stem + "_w"):
-        return [getattr(options, stem + "_h"), getattr(options, stem + "_w")]
-    given = getattr(options, "kernel_size" if stem == "kernel" else stem)
-    given = [given] if isinstance(given, int) else list(given)
-    return [given[min(i, len(given) - 1)] if given else default for i in range(axes)]
-
-
 # ---- windows -------------------------------------------------------------------------------------
 
 
 @writes("Convolution", "Deconvolution")
 def convolution(writer, node, inputs, outputs):
-    options, blobs = node.layer.options, node.layer.blobs
-    axes = len(blobs[0].shape) - 2
-    if options.axis != 1 or len(node.bottoms[0].shape) != axes + 2:
+    options, blobs, window = node.layer.options, node.layer.blobs, node.layer.window
+    if options.axis != 1:
         raise Unsupported("only axis 1")
-    pad = _sizes(options, "pad", axes, 0)
-    dilation = list(options.dilation) or [1]
     for x, y in zip(inputs, outputs):
         parameters = [writer.constant(node, i, _array(blob)) for i, blob in enumerate(blobs)]
         writer.add(
@@ -56,10 +44,10 @@ def convolution(writer, node, inputs, outputs):
             [x, *parameters],
             [y],
             group=options.group,
-            pads=pad * 2,
-            kernel_shape=list(blobs[0].shape[2:]),
-            strides=_sizes(options, "stride", axes, 1),
-            dilations=[dilation[min(i, len(dilation) - 1)] for i in range(axes)],
+            pads=window.pad * 2,
+            kernel_shape=window.kernel,
+            strides=window.stride,
+            dilations=window.dilation,
         )
 
 
@@ -76,14 +64,12 @@ def pooling(writer, node, inputs, outputs):
         op = "GlobalMaxPool" if kind == "MAX" else "GlobalAveragePool"
         writer.add(op, inputs, outputs)
         return
-    kernel, stride, pad = (
-        _sizes(options, *what) for what in (("kernel", 2, 0), ("stride", 2, 1), ("pad", 2, 0))
-    )
+    kernel, stride, pad = node.layer.kernel, node.layer.stride, node.layer.pad
     size, made = node.bottoms[0].shape[2:], node.tops[0].shape[2:]
     end = [max((made[i] - 1) * stride[i] + kernel[i] - size[i] - pad[i], 0) for i in range(2)]
     if any(end[i] >= kernel[i] for i in range(2)):
         raise Unsupported("a window beyond the bottom")
-    window = {"kernel_shape": kernel, "strides": stride, "pads": pad + end}
+    window = {"kernel_shape": kernel, "strides": stride, "pads": [*pad, *end]}
     if kind == "MAX":
         writer.add("MaxPool", inputs, outputs, **window)
         return

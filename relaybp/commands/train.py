@@ -104,18 +104,19 @@ def main():
     try:
         engine = engines.load()
         device = engine.use_device(gpus[distributed.local_rank() % len(gpus)], args.precision)
-        group = distributed.join(engine, device != "CPU")
+        group = distributed.join(engine)
         try:
-            train(engine, args, device, group)
+            status = train(engine, args, device, group)
         finally:
             group.close()
     except CaffeError as error:
         sys.exit(f"train: {error}")
+    sys.exit(status)
 
 
 def train(engine, args, device, group):
     name = args.model or os.path.splitext(os.path.basename(args.solver))[0]
-    run = group.agree(args.out or os.path.join("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"))
+    run = group.first(args.out or os.path.join("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"))
     existed = os.path.exists(run)
     try:
         trainer, report, net_param = set_up(engine, args, device, group, name, run)
@@ -138,6 +139,8 @@ def train(engine, args, device, group):
         )
     finally:
         report.close()
+    group.first(None)  # a launcher ends the others when one has ended: the first has saved now
+    return trainer.status
 
 
 def set_up(engine, args, device, group, name, run):
@@ -148,7 +151,7 @@ def set_up(engine, args, device, group, name, run):
     solver = engine.make_solver(path)
     for weights in args.weights.split(",") if args.weights else []:
         solver.net.copy_from(weights)
-    group.same_weights(solver.net)
+    group.adopt(solver)
     param = solver.param
     net_param = run_folder.read(param.net or param.train_net, engine.pb.NetParameter())
     report = Report(run, name, param.max_iter, param.display) if group.rank == 0 else NoReport()
@@ -208,7 +211,7 @@ def prepare(pb, args, run, group):
         run_folder.prepare(pb, folder, method, run, data, settings, batch, crop)
         if relay:
             run_folder.write(os.path.join(run, "relay.prototxt"), relay)
-    group.wait()
+    group.first(None)
     return os.path.join(run, "solver.prototxt"), relay_path, note
 
 

@@ -11,11 +11,12 @@ import tempfile
 
 import numpy as np
 
+from caffe_plain.phases import TEST, layers_of, state_of
+
 from ..errors import RelayError
 from ..run_folder import write
 
 ONE_SIZE = ("InnerProduct", "Flatten", "SPP", "Reshape")
-TEST = 1
 WINDOWS = 32  # that run through the upper part at a time
 
 
@@ -79,12 +80,7 @@ def windows(maps, size, step):
 
 def prediction_layers(pb, net_param, loss=None):
     """(the TEST layers from the data to a loss's scores, the scores' blob)."""
-    present = [
-        layer
-        for layer in net_param.layer
-        if not layer.include
-        or any(not rule.HasField("phase") or rule.phase == TEST for rule in layer.include)
-    ]
+    present = layers_of(net_param, state_of(net_param, TEST))
     losses = [
         layer
         for layer in present
@@ -101,7 +97,7 @@ def prediction_layers(pb, net_param, loss=None):
             needed.update(layer.bottom)
             found.append(pb.LayerParameter())
             found[-1].CopyFrom(layer)
-            del found[-1].include[:]
+            del found[-1].include[:], found[-1].exclude[:]
     return found[::-1], scores
 
 

@@ -7,18 +7,12 @@ import numpy as np
 from caffe_plain.database import open_database
 
 from ..errors import RelayError
-from ..run_folder import data_layers
-
-TEST = 1
+from ..run_folder import test_data_layers
 
 
 def test_data_layer(net_param):
     """The Data layer of the TEST phase."""
-    found = [
-        layer
-        for layer in data_layers(net_param)
-        if any(rule.phase == TEST for rule in layer.include)
-    ]
+    found = test_data_layers(net_param)
     if len(found) != 1:
         raise RelayError(
             f"net {net_param.name!r}: {len(found)} Data layers of phase TEST; "

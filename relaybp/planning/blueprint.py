@@ -1,9 +1,13 @@
 """A training net for planning: one image, no data to read, no weights to fill."""
 
-from ..errors import RelayError
+from typing import Any
 
-STANDARD_STAGE = "standard"
-TRAIN = 0
+from caffe_plain.phases import TEST, TRAIN, State, is_in_net, layers_of
+
+from ..errors import RelayError
+from ..run_folder import STANDARD_STAGE
+
+TRAINING = State(TRAIN)
 
 
 def blueprint(pb, net_param, size=None):
@@ -12,9 +16,7 @@ def blueprint(pb, net_param, size=None):
     size: (channels, height, width) of the images; by default the data layer's crop_size.
     """
     kept = pb.NetParameter(name=net_param.name)
-    for layer in net_param.layer:
-        if not is_in_training(layer):
-            continue
+    for layer in layers_of(net_param, TRAINING):
         added = kept.layer.add()
         if layer.bottom or layer.type == "Parameter":
             added.CopyFrom(layer)
@@ -26,26 +28,15 @@ def blueprint(pb, net_param, size=None):
     return kept
 
 
-def is_in_training(layer):
-    """Whether a layer stands in the TRAIN net without any stage."""
-
-    def meets(rule):
-        return (not rule.HasField("phase") or rule.phase == TRAIN) and not rule.stage
-
-    if layer.include:
-        return any(meets(rule) for rule in layer.include)
-    return not any(meets(rule) and not rule.not_stage for rule in layer.exclude)
-
-
-def without_branches(pb, net_param):
-    """The NetParameter without the layers that the stage `standard` leaves out."""
+def without_branches(pb: Any, net_param: Any) -> Any:
+    """The NetParameter without the layers that the stage `standard` leaves out of every phase."""
+    states = [State(phase, stage=[STANDARD_STAGE]) for phase in (TRAIN, TEST)]
     kept = pb.NetParameter()
     kept.CopyFrom(net_param)
     del kept.layer[:]
-    for layer in net_param.layer:
-        rules = layer.include
-        if not rules or not all(STANDARD_STAGE in rule.not_stage for rule in rules):
-            kept.layer.add().CopyFrom(layer)
+    kept.layer.extend(
+        layer for layer in net_param.layer if any(is_in_net(layer, state) for state in states)
+    )
     return kept
 
 

@@ -1,7 +1,10 @@
 """Auxiliary branches for a NetParameter, and the relay file that goes with them."""
 
+from caffe_plain.phases import TRAIN, is_in_net
+
 from ..errors import RelayError
-from .blueprint import STANDARD_STAGE, TRAIN, is_in_training
+from ..run_folder import STANDARD_STAGE
+from .blueprint import TRAINING
 
 SMALL_IMAGE = 64  # pixels a side; above, GoogLeNet's auxiliary classifier fits
 
@@ -29,7 +32,7 @@ def add_branches(net_param, trunk, proposal, make_head):
     del grown.layer[:]
     for layer in net_param.layer:
         grown.layer.add().CopyFrom(layer)
-        if layer.name in branches and is_in_training(layer):
+        if layer.name in branches and is_in_net(layer, TRAINING):
             for added in branches.pop(layer.name):
                 del added.include[:]
                 added.include.add(phase=TRAIN, not_stage=[STANDARD_STAGE])

@@ -7,6 +7,10 @@ again for each data gradient that passes through it. Everything else counts noth
 from collections import namedtuple
 from math import prod
 
+import caffe_plain.cost
+
+from ..graph import Graph
+
 BYTES = 4  # of a number, in single precision
 
 # of one training step, multiply-adds: forward, weight gradients, data gradients
@@ -18,26 +22,19 @@ def total(step):
     return step.forward + step.weights + step.data
 
 
-def multiply_adds(graph):
+def multiply_adds(graph: Graph) -> list[int]:
     """For each layer: the multiply-adds of its forward pass."""
     return [_of_layer(graph, index) for index in range(len(graph.names))]
 
 
 def _of_layer(graph, index):
     layer, blobs = graph.layers[index], graph.net.blobs
-    if layer.type == "Convolution":
-        positions = prod(blobs[graph.tops[index][0]].shape) // layer.blobs[0].shape[0]
-    elif layer.type == "Deconvolution":
-        positions = prod(blobs[graph.bottoms[index][0]].shape) // layer.blobs[0].shape[0]
-    elif layer.type == "InnerProduct":
-        positions = (
-            prod(blobs[graph.bottoms[index][0]].shape)
-            * layer.blobs[0].shape[0]
-            // prod(layer.blobs[0].shape)
-        )
-    else:
-        return 0
-    return positions * prod(layer.blobs[0].shape)
+    return caffe_plain.cost.multiply_adds(
+        layer.type,
+        [blob.shape for blob in layer.blobs],
+        [blobs[name].shape for name in graph.bottoms[index]],
+        [blobs[name].shape for name in graph.tops[index]],
+    )
 
 
 def parameter_bytes(graph, layers):

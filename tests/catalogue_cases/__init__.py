@@ -55,7 +55,7 @@ class Case:
         if in_place:
             tops[0] = names[0]
         lines = [f"force_backward: {'true' if self.backward == 'forced' else 'false'}"]
-        for name, spec in zip(names, self.bottoms):  # noqa: B905 (Python 3.9 reads this)
+        for name, spec in zip(names, self.bottoms):
             dims = " ".join(f"dim: {size}" for size in shape_of(spec))
             lines.append(
                 f'layer {{ name: "{name}" type: "Input" top: "{name}" '
@@ -82,7 +82,7 @@ def cases(table="CASES"):
     """
     families = sorted(module.name for module in pkgutil.iter_modules(__path__))
     modules = [importlib.import_module(f"{__name__}.{name}") for name in families]
-    return {name: getattr(module, table, []) for name, module in zip(families, modules)}  # noqa: B905
+    return {name: getattr(module, table, []) for name, module in zip(families, modules)}
 
 
 def shape_of(spec):
@@ -126,7 +126,7 @@ def draw(spec, shape, random):
 def fill_params(net, case, random):
     """Give the layer its parameters; return the arrays, to see later what the layer changed."""
     blobs = net.params.get("layer", [])
-    for blob, kind in zip(blobs, case.params):  # noqa: B905 (Python 3.9 reads this)
+    for blob, kind in zip(blobs, case.params):
         blob.data[...] = draw(kind, tuple(blob.data.shape), random)
     return blobs, [blob.data.copy() for blob in blobs]
 
@@ -160,7 +160,7 @@ def run(net, case, seed, in_place=False):
                 blob.diff[...] = draw("normal", tuple(blob.data.shape), random)
         if case.backward:
             net.backward()
-    for i, (blob, old) in enumerate(zip(params, before)):  # noqa: B905
+    for i, (blob, old) in enumerate(zip(params, before)):
         results[f"param{i}.diff"] = blob.diff.copy()
         if not np.array_equal(blob.data, old):
             results[f"param{i}.data"] = blob.data.copy()

@@ -1,6 +1,6 @@
 """Activation layers: one value in, one value out."""
 
-from tests.catalogue_cases import Case
+from . import Case
 
 MAP = "2x3x2x3"
 SHAPES = ("6", "3x4", "2x3x5", MAP, "1x1x1x1", "2x1x3x2x2", "1x9", "4x1x3")

@@ -1,6 +1,6 @@
 """Common layers: InnerProduct, Embed, Parameter, Dropout."""
 
-from tests.catalogue_cases import Case
+from . import Case
 
 MAP = "4x3x2x5"
 

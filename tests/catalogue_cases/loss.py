@@ -1,6 +1,6 @@
 """Loss layers, and Accuracy."""
 
-from tests.catalogue_cases import Case
+from . import Case
 
 SCORES, LABELS = "4x5", "4 labels 5"
 MAP, MAP_LABELS = "2x4x3x2", "2x1x3x2 labels 4"

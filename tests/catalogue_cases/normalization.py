@@ -1,6 +1,6 @@
 """Normalization layers: LRN, MVN, BatchNorm, Softmax."""
 
-from tests.catalogue_cases import Case
+from . import Case
 
 MAP = "2x5x4x3"
 STATISTICS = ("normal", "positive", "positive")

@@ -1,6 +1,6 @@
 """Python layers: the classes of tests/user_layers.py."""
 
-from tests.catalogue_cases import Case
+from . import Case
 
 
 def _python(layer, name, *bottoms, param_str="", options="", **more):

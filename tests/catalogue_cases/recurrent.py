@@ -1,6 +1,6 @@
 """Recurrent layers."""
 
-from tests.catalogue_cases import Case
+from . import Case
 
 # T steps x N sequences
 CONT, EPISODES = "5x2 flags", "5x2 episodes"

@@ -1,6 +1,6 @@
 """Scale and Bias."""
 
-from tests.catalogue_cases import Case
+from . import Case
 
 MAP = "2x3x4x2"
 

@@ -1,6 +1,6 @@
 """Utility layers that pick, repeat or reduce."""
 
-from tests.catalogue_cases import Case
+from . import Case
 
 MAP = "2x3x4x5"
 

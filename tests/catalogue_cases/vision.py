@@ -1,6 +1,6 @@
 """Vision layers: Convolution, Deconvolution, Pooling, SPP, Im2col, Crop."""
 
-from tests.catalogue_cases import Case
+from . import Case
 
 MAPS = "2x3x7x6"
 

@@ -22,10 +22,10 @@ from google.protobuf import text_format
 import caffe
 from caffe.proto import caffe_pb2
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-from relaybp.prototxt import count, generate
-
-ROOT = sys.path[0]
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, ROOT)
+sys.path.append(os.path.join(ROOT, "python"))  # for caffe_plain; caffe is found before it
+from relaybp.prototxt import count, generate  # noqa: E402
 
 
 def main(models):

@@ -21,6 +21,7 @@ os.environ.setdefault("GLOG_minloglevel", "2")  # only what ends the process
 
 import caffe  # noqa: E402
 import catalogue_cases  # noqa: E402
+import golden  # noqa: E402
 
 
 def record(case, seed):
@@ -41,15 +42,15 @@ def record_family(family, cases, seeds, folder):
             index[f"{case.key}/{seed}"] = {what: a.shape for what, a in results.items()}
             values += [array.ravel() for array in results.values()]
     path = os.path.join(folder, f"catalogue_{family}.npz")
-    np.savez_compressed(
+    golden.save_arrays(
         path, index=json.dumps(index), values=np.concatenate(values).astype(np.float32)
     )
-    print(f"{path}: {len(index)} runs, {os.path.getsize(path)} bytes")
+    print(f"{family}: {len(index)} runs")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", default=os.path.join(os.path.dirname(HERE), "golden"))
+    parser.add_argument("--out", default=golden.FOLDER)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(catalogue_cases.SEEDS))
     parser.add_argument("families", nargs="*")
     args = parser.parse_args()

@@ -16,6 +16,7 @@ sys.path.insert(0, TESTS)
 
 import caffe  # noqa: E402
 import command_cases  # noqa: E402
+import golden  # noqa: E402
 
 
 def main(out):
@@ -33,10 +34,8 @@ def main(out):
             )
             found[name] = command_cases.plain(done.stdout)
         found["features"] = command_cases.features(folder)
-    with open(out, "w") as file:
-        json.dump(found, file, indent=0)
-    print("%s: %d bytes" % (out, os.path.getsize(out)))
+    golden.save_text(out, json.dumps(found, indent=0))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else os.path.join(TESTS, "golden", "command.json"))
+    main(sys.argv[1] if len(sys.argv) > 1 else os.path.join(golden.FOLDER, "command.json"))

@@ -9,14 +9,13 @@ import os
 import sys
 import tempfile
 
-import numpy as np
-
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 os.environ.setdefault("GLOG_minloglevel", "2")
 
 import caffe  # noqa: E402
 import data_cases  # noqa: E402
+import golden  # noqa: E402
 from caffe.proto import caffe_pb2  # noqa: E402
 
 
@@ -30,9 +29,7 @@ def main():
                 results.update((f"{name}/{index}/{top}", a) for top, a in tops.items())
         for name, values in data_cases.run_hdf5_output(caffe, folder).items():
             results[f"hdf5_output/{name}"] = values
-    path = os.path.join(os.path.dirname(HERE), "golden", "data_layers.npz")
-    np.savez_compressed(path, **results)
-    print(f"{path}: {len(results)} arrays, {os.path.getsize(path)} bytes")
+    golden.save_arrays(os.path.join(golden.FOLDER, "data_layers.npz"), **results)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ import tempfile
 
 import numpy as np
 
-GOLDEN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "golden")
-
 # name of the image: its shape; in the order of the list file
 IMAGES = {
     "a.jpg": (20, 26, 3),
@@ -89,8 +87,10 @@ def _record_cifar(record, folder):
 
 
 def main():
+    import golden
+
     record = {}
-    folder = tempfile.mkdtemp(dir=GOLDEN)
+    folder = tempfile.mkdtemp(dir=golden.FOLDER)
     try:
         root = os.path.join(folder, "images", "")
         _make_images(root)
@@ -110,8 +110,7 @@ def main():
         _record_cifar(record, folder)
     finally:
         shutil.rmtree(folder)
-    np.savez_compressed(os.path.join(GOLDEN, "data_prep.npz"), **record)
-    print(len(record), "arrays")
+    golden.save_arrays(os.path.join(golden.FOLDER, "data_prep.npz"), **record)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,9 @@ bash ../shared/oracle/run.sh python3 tests/oracle/record_io.py     (writes tests
 """
 
 import os
+import tempfile
 
 import numpy as np
-
-GOLDEN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "golden")
 
 # name: (height, width, channels), new size, interpolation order
 RESIZE = {
@@ -102,7 +101,7 @@ def transformer_of(io, case):
     return transformer
 
 
-def _record_files(record, io):
+def _record_files(record, io, folder):
     import skimage.io
 
     imread = skimage.io.imread
@@ -110,14 +109,14 @@ def _record_files(record, io):
     skimage.io.imread = lambda path, as_grey: imread(path, as_gray=as_grey)
     for name, (shape, kind, extension, color) in LOAD.items():
         pixels = np.random.RandomState(RNG_SEED).rand(*shape) * np.iinfo(kind).max
-        path = os.path.join(GOLDEN, "_image." + extension)
+        path = os.path.join(folder, "image." + extension)
         skimage.io.imsave(path, pixels.astype(kind), check_contrast=False)
         record["load_file/" + name] = np.fromfile(path, np.uint8)
         record["load/" + name] = io.load_image(path, color)
-        os.remove(path)
 
 
 def main():
+    import golden
     from caffe import io
 
     record = {}
@@ -131,7 +130,8 @@ def main():
             record["deprocess/" + name] = transformer.deprocess("data", blob[np.newaxis])
     for name, (shape, crop) in OVERSAMPLE.items():
         record["oversample/" + name] = io.oversample([image(shape), -image(shape)], crop)
-    _record_files(record, io)
+    with tempfile.TemporaryDirectory() as folder:
+        _record_files(record, io, folder)
     values = image((2, 3, 4))
     blob = io.array_to_blobproto(values, -values)
     record["blobproto"] = np.frombuffer(blob.SerializeToString(), np.uint8)
@@ -143,8 +143,7 @@ def main():
         datum = io.array_to_datum((values * 50).astype(kind), 5)
         record["datum/" + kind.__name__] = np.frombuffer(datum.SerializeToString(), np.uint8)
         record["datum_array/" + kind.__name__] = io.datum_to_array(datum)
-    np.savez_compressed(os.path.join(GOLDEN, "io.npz"), **record)
-    print(len(record), "arrays")
+    golden.save_arrays(os.path.join(golden.FOLDER, "io.npz"), **record)
 
 
 if __name__ == "__main__":

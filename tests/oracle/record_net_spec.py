@@ -187,12 +187,12 @@ SCRIPTS = [
 
 def main():
     """Run every script on the NetSpec that is installed."""
+    import golden
+
     spec = importlib.import_module("caffe.net_spec")
     texts = {script.__name__: text_format.MessageToString(script(spec)) for script in SCRIPTS}
-    with open(GOLDEN, "w") as file:
-        json.dump(texts, file, indent=1)
-        file.write("\n")
-    print(f"{len(texts)} scripts recorded in {GOLDEN}")
+    golden.save_text(GOLDEN, json.dumps(texts, indent=1) + "\n")
+    print(f"{len(texts)} scripts")
 
 
 if __name__ == "__main__":

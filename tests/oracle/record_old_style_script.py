@@ -13,11 +13,15 @@ import tempfile
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, TESTS)
 
+import golden  # noqa: E402
 import old_style_script  # noqa: E402
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         old_style_script.main(folder)
-        shutil.copy(
-            os.path.join(folder, "found.npz"), os.path.join(TESTS, "golden", "old_style_script.npz")
+        golden.enter(
+            shutil.copy(
+                os.path.join(folder, "found.npz"),
+                os.path.join(golden.FOLDER, "old_style_script.npz"),
+            )
         )

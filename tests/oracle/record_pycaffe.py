@@ -26,6 +26,7 @@ except ImportError:  # caffe.draw only needs it to draw
     sys.modules["pydot"] = types.ModuleType("pydot")
 
 import caffe  # noqa: E402
+import golden  # noqa: E402
 
 MODULES = ["", "_caffe", "pycaffe", "io", "classifier", "detector", "coord_map", "draw", "net_spec"]
 CLASSES = [
@@ -96,10 +97,7 @@ def debug_lines(folder):
 
 
 def write(path, values):
-    with open(path, "w") as file:
-        json.dump(values, file, indent=1, sort_keys=True)
-        file.write("\n")
-    print("%s: %d bytes" % (path, os.path.getsize(path)))
+    golden.save_text(path, json.dumps(values, indent=1, sort_keys=True) + "\n")
 
 
 def main(out):
@@ -124,9 +122,8 @@ def main(out):
                 "debug": debug_lines(folder),
             },
         )
-    np.savez_compressed(os.path.join(out, "pycaffe.npz"), **arrays)
-    print("pycaffe.npz: %d arrays" % len(arrays))
+    golden.save_arrays(os.path.join(out, "pycaffe.npz"), **arrays)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else os.path.join(TESTS, "golden"))
+    main(sys.argv[1] if len(sys.argv) > 1 else golden.FOLDER)

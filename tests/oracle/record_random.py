@@ -22,6 +22,7 @@ os.environ.setdefault("GLOG_minloglevel", "2")  # only what ends the process
 
 import caffe  # noqa: E402
 import data_cases  # noqa: E402
+import golden  # noqa: E402
 import random_cases  # noqa: E402
 import random_data_cases  # noqa: E402
 import random_nets  # noqa: E402
@@ -59,9 +60,7 @@ def data_layers(type, seed, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out", default=os.path.join(os.path.dirname(HERE), "golden", "random.npz")
-    )
+    parser.add_argument("--out", default=os.path.join(golden.FOLDER, "random.npz"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("types", nargs="*")
     args = parser.parse_args()
@@ -80,10 +79,10 @@ def main():
                 ):
                     index[name] = {what: shape for what, (shape, _) in found.items()}
                     values += [projections for _, projections in found.values()]
-    np.savez_compressed(
+    golden.save_arrays(
         args.out, index=json.dumps(index), values=np.concatenate(values).astype(np.float32)
     )
-    print(f"{args.out}: {len(index)} rows, {os.path.getsize(args.out)} bytes")
+    print(f"{len(index)} rows")
 
 
 if __name__ == "__main__":

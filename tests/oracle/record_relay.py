@@ -20,6 +20,7 @@ sys.path.append(os.path.join(ROOT, "python"))  # for caffe_plain; caffe is found
 
 import numpy as np  # noqa: E402
 
+import golden  # noqa: E402
 import relay_cases  # noqa: E402
 from relaybp import engines  # noqa: E402
 
@@ -39,10 +40,9 @@ def main(out):
         )
         count += len(gradients)
     shutil.rmtree(folder)
-    np.savez_compressed(out, **recorded)
-    print("%d blobs of %d cases in %s" % (count, len(relay_cases.CASES), out))
+    golden.save_arrays(out, **recorded)
+    print("%d blobs of %d cases" % (count, len(relay_cases.CASES)))
 
 
 if __name__ == "__main__":
-    golden = os.path.join(ROOT, "tests", "golden", "relay.npz")
-    main(sys.argv[1] if len(sys.argv) > 1 else golden)
+    main(sys.argv[1] if len(sys.argv) > 1 else os.path.join(golden.FOLDER, "relay.npz"))

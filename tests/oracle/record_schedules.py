@@ -19,6 +19,7 @@ sys.path.append(os.path.join(ROOT, "python"))  # for caffe_plain; caffe is found
 
 import numpy as np  # noqa: E402
 
+import golden  # noqa: E402
 import schedule_cases  # noqa: E402
 from relaybp import engines  # noqa: E402
 
@@ -30,10 +31,8 @@ def main(out):
         with tempfile.TemporaryDirectory() as folder:
             for key, array in schedule_cases.result(caffe, name, folder).items():
                 recorded[f"{name}/{key}"] = array.astype(np.float32)
-    np.savez_compressed(out, **recorded)
-    print("%d arrays of %d cases in %s" % (len(recorded), len(schedule_cases.CASES), out))
+    golden.save_arrays(out, **recorded)
 
 
 if __name__ == "__main__":
-    golden = os.path.join(ROOT, "tests", "golden", "schedules.npz")
-    main(sys.argv[1] if len(sys.argv) > 1 else golden)
+    main(sys.argv[1] if len(sys.argv) > 1 else os.path.join(golden.FOLDER, "schedules.npz"))

@@ -20,6 +20,7 @@ import numpy as np
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, TESTS)
 
+import golden  # noqa: E402
 import solver_cases  # noqa: E402
 
 SNAPSHOTS = os.path.join(os.path.dirname(TESTS), "build", "snapshots")
@@ -41,7 +42,7 @@ def record(folder, out):
             for name in solver_cases.CASES
             for key, array in solver_cases.run(name, scratch).items()
         }
-        save(os.path.join(out, "solvers.npz"), cases)
+        golden.save_arrays(os.path.join(out, "solvers.npz"), **cases)
         snapshots = {}
         for name in solver_cases.SNAPSHOTS:
             add(snapshots, "%s/theirs_continued" % name, solver_cases.go_on(name, folder))
@@ -51,20 +52,15 @@ def record(folder, out):
                 if file.startswith("%s_iter_" % name):
                     data = np.fromfile(os.path.join(scratch, file), np.uint8)
                     snapshots["%s/file/%s" % (name, file)] = data
-        save(os.path.join(out, "solver_snapshots.npz"), snapshots)
+        golden.save_arrays(os.path.join(out, "solver_snapshots.npz"), **snapshots)
 
 
 def add(arrays, prefix, more):
     arrays.update({"%s/%s" % (prefix, key): array for key, array in more.items()})
 
 
-def save(path, arrays):
-    np.savez_compressed(path, **arrays)
-    print("%s: %d arrays, %d bytes" % (path, len(arrays), os.path.getsize(path)))
-
-
 if __name__ == "__main__":
     if sys.argv[1:] == ["write"]:
         write(SNAPSHOTS)
     else:
-        record(SNAPSHOTS, sys.argv[1] if len(sys.argv) > 1 else os.path.join(TESTS, "golden"))
+        record(SNAPSHOTS, sys.argv[1] if len(sys.argv) > 1 else golden.FOLDER)

@@ -12,11 +12,10 @@ import tempfile
 
 os.environ.setdefault("GLOG_minloglevel", "2")
 
-import numpy as np
-
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 
+import golden  # noqa: E402
 import training_cases  # noqa: E402
 
 TINY = 1e-7  # what single precision can tell apart
@@ -31,9 +30,7 @@ def main():
             disturbed = training_cases.losses(name, folder, TINY)
             recorded[name + "/disturbed"] = disturbed
             print(name, recorded[name][[0, 19, -1]].ravel(), flush=True)
-    path = os.path.join(os.path.dirname(HERE), "golden", "training.npz")
-    np.savez_compressed(path, **recorded)
-    print("%s: %d bytes" % (path, os.path.getsize(path)))
+    golden.save_arrays(os.path.join(golden.FOLDER, "training.npz"), **recorded)
 
 
 if __name__ == "__main__":

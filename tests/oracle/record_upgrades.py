@@ -16,11 +16,10 @@ import tempfile
 from google.protobuf import text_format
 
 import caffe
+import golden
 from caffe.proto import caffe_pb2
 
-FOLDER = os.path.join(
-    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "golden", "upgrade"
-)
+FOLDER = os.path.join(golden.FOLDER, "upgrade")
 
 
 def upgrade(tool, old, new):
@@ -83,12 +82,10 @@ def main():
         if done and not solver:
             check_binary(old, new)
         written, refused = written + done, refused + (not done)
-    with open(os.path.join(FOLDER, "snapshot_prefix.json"), "w") as file:
-        json.dump(
-            [(path, prefix, snapshot_prefix(path, prefix)) for path, prefix in SOLVERS],
-            file,
-            indent=0,
-        )
+    golden.enter_handwritten(*glob.glob(os.path.join(FOLDER, "*.old.prototxt")))
+    golden.enter(*glob.glob(os.path.join(FOLDER, "*.new.prototxt")))
+    prefixes = [(path, prefix, snapshot_prefix(path, prefix)) for path, prefix in SOLVERS]
+    golden.save_text(os.path.join(FOLDER, "snapshot_prefix.json"), json.dumps(prefixes, indent=0))
     print("%d upgraded, %d refused by Caffe" % (written, refused))
 
 

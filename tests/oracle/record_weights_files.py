@@ -11,6 +11,7 @@ a state, and saves what Caffe then has in memory beside it: see test_weights_fil
 """
 
 import argparse
+import glob
 import os
 import shutil
 import subprocess
@@ -19,10 +20,9 @@ import tempfile
 import numpy as np
 
 import caffe
+import golden
 
-GOLDEN = os.path.join(
-    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "golden", "files"
-)
+GOLDEN = os.path.join(golden.FOLDER, "files")
 
 NET = """
 name: "files"
@@ -105,7 +105,9 @@ def record():
             )
     write_mean()
     shutil.copy("mean.bin", GOLDEN)
-    np.savez_compressed(os.path.join(GOLDEN, "values.npz"), images=IMAGES, **parameters(solver.net))
+    values = os.path.join(GOLDEN, "values.npz")
+    golden.save_arrays(values, images=IMAGES, **parameters(solver.net))
+    golden.enter(*glob.glob(os.path.join(GOLDEN, "*")))
 
 
 def check(folder):

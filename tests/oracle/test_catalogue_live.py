@@ -18,7 +18,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("catalogue")
     shutil.copytree(TESTS / "catalogue_cases", folder / "tests" / "catalogue_cases")
     (folder / "tests" / "oracle").mkdir()
-    shutil.copy(TESTS / "oracle" / "record_catalogue.py", folder / "tests" / "oracle")
+    for name in ("golden.py", "record_catalogue.py"):
+        shutil.copy(TESTS / "oracle" / name, folder / "tests" / "oracle")
     shutil.copy(TESTS / "user_layers.py", folder / "tests")
     return folder
 

@@ -36,7 +36,8 @@ def test_caffe_goes_on_from_files_written_here(tmp_path, oracle):
     own = caffes("state.bin", caffe_pb2.SolverState())
     own.learned_net = str(tmp_path / "caffes_model")
     (tmp_path / "state_caffe").write_bytes(own.SerializeToString())
-    shutil.copy(HERE / "record_weights_files.py", tmp_path)
+    for name in ("golden.py", "record_weights_files.py"):
+        shutil.copy(HERE / name, tmp_path)
     oracle(tmp_path, "python3", "record_weights_files.py", "--check", tmp_path)
     for name in ("model", "model.h5"):
         found = loaded(tmp_path / name)

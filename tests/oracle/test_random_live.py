@@ -23,6 +23,7 @@ def test_random_parameters_agree_with_a_live_bvlc_caffe(tmp_path, oracle):
         *TESTS.glob("*_cases.py"),
         TESTS / "random_nets.py",
         TESTS / "user_layers.py",
+        TESTS / "oracle" / "golden.py",
         TESTS / "oracle" / "record_random.py",
     ]:
         target = tmp_path / "tests" / path.relative_to(TESTS)

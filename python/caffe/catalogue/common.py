@@ -26,51 +26,52 @@ class InnerProduct(TensorLayer):
         if options.num_output < 1:
             raise self.error("num_output is missing; give the number of outputs, 1 or more")
         shape = (options.num_output, math.prod(shapes[0][axis:]))
-        self.add_param(shape[::-1] if options.transpose else shape, options.weight_filler)
+        self.transpose = options.transpose
+        self.add_param(shape[::-1] if self.transpose else shape, options.weight_filler)
         if options.bias_term:
             self.add_param((options.num_output,), options.bias_filler)
 
     def reshape(self, *shapes):
-        axis = self.canonical_axis(self.options.axis, shapes[0])
-        expected = self.blobs[0].shape[0 if self.options.transpose else 1]
+        self.axis = axis = self.canonical_axis(self.options.axis, shapes[0])
+        expected = self.blobs[0].shape[0 if self.transpose else 1]
         if math.prod(shapes[0][axis:]) != expected:
             raise self.shape_error(
                 f"the weights are for {expected} inputs; bottom has shape {tuple(shapes[0])} with "
                 f"{math.prod(shapes[0][axis:])} from axis {axis} on"
             )
-        self.inputs = expected
+        self.inputs, self.outputs = expected, self.options.num_output
         return [tuple(shapes[0][:axis]) + (self.options.num_output,)]
 
     def forward(self, x):
         rows = self._rows(x, self.inputs)
         bias = self.blobs[1].rounded(rows.dtype) if len(self.blobs) > 1 else None
         y = torch.nn.functional.linear(rows, self._weight(), bias)  # (M, num_output)
-        axis = self.canonical_axis(self.options.axis, x.shape)
-        return y.view(x.shape[:axis] + y.shape[1:])
+        return y if self.axis == 1 else y.view(x.shape[: self.axis] + y.shape[1:])
 
     def backward(self, diffs, bottoms, tops, wanted):
         x = bottoms[0]
-        dx = self._rows(diffs[0], self.options.num_output) @ self._weight()  # (M, K)
+        dx = self._rows(diffs[0], self.outputs) @ self._weight()  # (M, K)
         return [device.layout(dx.to(x.dtype).view(x.shape))]
 
     def backward_params(self, diffs, bottoms, tops):
-        dy = self._rows(diffs[0], self.options.num_output)
+        dy = self._rows(diffs[0], self.outputs)
         if self.param_propagate_down[0]:
             x = self._rows(bottoms[0], self.inputs)
             if device.multiplies_faster_in_fp32(x):
                 x, dy = x.float(), dy.float()
-            self.blobs[0].accumulate_diff(x.T @ dy if self.options.transpose else dy.T @ x)
+            self.blobs[0].accumulate_diff(x.T @ dy if self.transpose else dy.T @ x)
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
             self.blobs[1].accumulate_diff(dy.sum(0))
 
     def _weight(self):
         """The weights as (num_output, K), in the precision of the activations."""
         weight = self.blobs[0].rounded(device.dtype())
-        return weight.T if self.options.transpose else weight
+        return weight.T if self.transpose else weight
 
     def _rows(self, values, columns):
         """`values` as (M, columns); what comes from outside may have another precision."""
-        return values.reshape(-1, columns).to(device.dtype())
+        rows = values if values.dim() == 2 and self.axis == 1 else values.reshape(-1, columns)
+        return rows.to(device.dtype())
 
 
 @register
@@ -133,7 +134,6 @@ class Parameter(TensorLayer):
 
     bottom_count = (0, 0)
     param_name = "parameter_param"
-    shares_data = True
     makes_fresh_tops = False
 
     def setup(self, *shapes):
@@ -169,7 +169,7 @@ class Dropout(TensorLayer):
                 f"dropout_ratio must be at least 0 and less than 1; found "
                 f"{self.options.dropout_ratio}"
             )
-        self.shares_data = not self.training
+        self.makes_fresh_tops = self.training
 
     def forward(self, x):
         if not self.training:

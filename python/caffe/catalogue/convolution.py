@@ -2,11 +2,12 @@
 
 import torch
 
+from caffe_plain.geometry import check_positive, convolved, deconvolved, window
+
 from .. import device
 from ..kernels import cpu
 from ..layer import TensorLayer, register
 from . import convolution_nd, products
-from .geometry import check_positive, convolved, spatial
 
 _PLAIN_STEPS = ((1, 1), (1, 1), False, (0, 0), 1)  # stride, dilation, transposed, ..., group
 
@@ -27,10 +28,8 @@ class _BaseConvolution(TensorLayer):
         axis = self.canonical_axis(options.axis, shape)
         axes = len(shape) - axis - 1
         self.axis = axis
-        self.kernel = spatial(self, options, "kernel_size", axes)
-        self.stride = spatial(self, options, "stride", axes, 1)
-        self.pad = spatial(self, options, "pad", axes, 0)
-        self.dilation = spatial(self, options, "dilation", axes, 1)
+        self.window = window(options, axes, self.error)
+        self.kernel, self.stride, self.pad, self.dilation = self.window
         self.group, outputs, channels = options.group, options.num_output, shape[axis]
         self.geometry = (
             self.stride,
@@ -49,7 +48,7 @@ class _BaseConvolution(TensorLayer):
             and not options.bias_term
         )
         check_positive(
-            self,
+            self.error,
             kernel_size=self.kernel,
             stride=self.stride,
             dilation=self.dilation,
@@ -81,7 +80,8 @@ class _BaseConvolution(TensorLayer):
                 f"the weights are for {expected} input channels; bottom has "
                 f"shape {tuple(shapes[0])} with {shapes[0][axis]}"
             )
-        sizes = tuple(self.output_size(size, i) for i, size in enumerate(shapes[0][axis + 1 :]))
+        axes = zip(shapes[0][axis + 1 :], *self.window, strict=True)
+        sizes = tuple(self.output_size(*geometry) for geometry in axes)
         if min(sizes, default=1) <= 0:
             raise self.shape_error(
                 f"kernel {self.kernel} with pad {self.pad} does not fit into the bottom "
@@ -212,8 +212,7 @@ class Convolution(_BaseConvolution):
     a bias (num_output,) unless bias_term is false. Options: convolution_param.
     """
 
-    def output_size(self, size, i):
-        return convolved(size, self.kernel[i], self.stride[i], self.pad[i], self.dilation[i])
+    output_size = staticmethod(convolved)
 
 
 @register
@@ -225,7 +224,4 @@ class Deconvolution(_BaseConvolution):
     """
 
     transposed = True
-
-    def output_size(self, size, i):
-        extent = self.dilation[i] * (self.kernel[i] - 1) + 1
-        return self.stride[i] * (size - 1) + extent - 2 * self.pad[i]
+    output_size = staticmethod(deconvolved)

@@ -2,7 +2,7 @@
 
 import torch
 
-from ..blob import Blob
+from ..blob import Blob, show
 from ..layer import TensorLayer, register
 from ..proto import caffe_pb2
 
@@ -84,9 +84,11 @@ class BatchNorm(TensorLayer):
         """Mean and biased variance, (C,) each: of the batch, which is remembered, or as stored."""
         if self.uses_stored_statistics:
             return self.stored_statistics()
-        return kernels.measure(
+        found = kernels.measure(
             x, self.options.moving_average_fraction, *[blob.tensor for blob in self.blobs]
         )
+        show(self.blobs)
+        return found
 
     def _remember(self, mean, variance, count):
         if count == 1:  # no unbiased variance of one value; Caffe stores the biased one
@@ -94,6 +96,7 @@ class BatchNorm(TensorLayer):
         fraction = self.options.moving_average_fraction
         for blob, value in zip(self.blobs, (mean, variance, 1), strict=True):
             blob.tensor.mul_(fraction).add_(value)
+        show(self.blobs)
 
     def stored_statistics(self):
         """Mean and variance, (C,) each."""

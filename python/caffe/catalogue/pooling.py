@@ -2,9 +2,10 @@
 
 import torch
 
+from caffe_plain.geometry import check_positive, given, pooled, spatial
+
 from ..layer import TensorLayer, register
 from ..proto import caffe_pb2
-from .geometry import check_positive, pooled, spatial
 from .pooling_windows import AveragePool, MaxPool, StochasticPool, Windows
 
 _METHOD = caffe_pb2.PoolingParameter
@@ -49,18 +50,18 @@ class Pooling(_Pooling):
         self.check_image(shapes[0])
         if options.pool != _METHOD.MAX and len(self.layer_param.top) > 1:
             raise self.error("only MAX has places of maxima for a second top; delete the top")
-        self.stride = spatial(self, options, "stride", 2, 1)
-        self.pad = spatial(self, options, "pad", 2, 0)
+        self.stride = spatial(options, "stride", 2, 1, self.error)
+        self.pad = spatial(options, "pad", 2, 0, self.error)
         if options.global_pooling:
             self._check_global()
             return
-        self.kernel = spatial(self, options, "kernel_size", 2)
-        check_positive(self, kernel_size=self.kernel, stride=self.stride)
+        self.kernel = spatial(options, "kernel_size", 2, error=self.error)
+        check_positive(self.error, kernel_size=self.kernel, stride=self.stride)
         if any(pad >= size for pad, size in zip(self.pad, self.kernel, strict=True)):
             raise self.error(f"pad {self.pad} must be smaller than the kernel {self.kernel}")
 
     def _check_global(self):
-        if any(self.options.HasField(name) for name in ("kernel_size", "kernel_h", "kernel_w")):
+        if given(self.options, "kernel_size"):
             raise self.error("global_pooling takes the bottom's size; delete the kernel size")
         if self.pad != (0, 0) or self.stride != (1, 1):
             raise self.error(
@@ -106,7 +107,7 @@ class SPP(_Pooling):
 
     def setup(self, *shapes):
         self.check_image(shapes[0])
-        check_positive(self, pyramid_height=(self.options.pyramid_height,))
+        check_positive(self.error, pyramid_height=(self.options.pyramid_height,))
 
     def reshape(self, *shapes):
         shape = tuple(shapes[0])

@@ -2,8 +2,9 @@
 
 import torch
 
+from caffe_plain.geometry import pooled
+
 from .. import device, kernels
-from .geometry import pooled
 
 aten = torch.ops.aten
 

@@ -5,8 +5,9 @@ import math
 
 import torch
 
+from caffe_plain.geometry import check_positive, convolved, window
+
 from ..layer import TensorLayer, register
-from .geometry import check_positive, convolved, spatial
 
 
 @register
@@ -29,17 +30,15 @@ class Im2col(TensorLayer):
             raise self.error(
                 f"bottom {tuple(shape)} has no spatial axes after channel axis {self.axis}"
             )
-        self.kernel = spatial(self, options, "kernel_size", axes)
-        self.stride = spatial(self, options, "stride", axes, 1)
-        self.pad = spatial(self, options, "pad", axes, 0)
-        self.dilation = spatial(self, options, "dilation", axes, 1)
-        check_positive(self, kernel_size=self.kernel, stride=self.stride, dilation=self.dilation)
+        self.window = window(options, axes, self.error)
+        self.kernel, self.stride, self.pad, self.dilation = self.window
+        check_positive(
+            self.error, kernel_size=self.kernel, stride=self.stride, dilation=self.dilation
+        )
 
     def reshape(self, *shapes):
         shape, axis = tuple(shapes[0]), self.axis
-        axes = zip(
-            shape[axis + 1 :], self.kernel, self.stride, self.pad, self.dilation, strict=True
-        )
+        axes = zip(shape[axis + 1 :], *self.window, strict=True)
         self.sizes = tuple(convolved(*geometry) for geometry in axes)
         if min(self.sizes) <= 0:
             raise self.shape_error(
@@ -51,7 +50,7 @@ class Im2col(TensorLayer):
     def forward(self, x):
         margins = [pad for pad in reversed(self.pad) for _ in range(2)]
         padded = torch.nn.functional.pad(x, margins)
-        pixels = [padded[window] for window in self._windows()]
+        pixels = [padded[pixels] for pixels in self._windows()]
         return torch.stack(pixels, self.axis + 1).flatten(self.axis, self.axis + 1)
 
     def backward(self, diffs, bottoms, tops, wanted):
@@ -61,8 +60,8 @@ class Im2col(TensorLayer):
             + tuple(size + 2 * pad for size, pad in zip(shape[axis + 1 :], self.pad, strict=True))
         )
         parts = dy.unflatten(axis, (shape[axis], math.prod(self.kernel))).unbind(axis + 1)
-        for window, part in zip(self._windows(), parts, strict=True):
-            padded[window] += part
+        for pixels, part in zip(self._windows(), parts, strict=True):
+            padded[pixels] += part
         inside = tuple(
             slice(pad, pad + size) for size, pad in zip(shape[axis + 1 :], self.pad, strict=True)
         )

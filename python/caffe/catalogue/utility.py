@@ -35,9 +35,6 @@ class Split(TensorLayer):
     def reshape(self, *shapes):
         return [shapes[0]] * len(self.layer_param.top)
 
-    def forward(self, x):
-        return (x,) * len(self.layer_param.top)
-
     def backward(self, diffs, bottoms, tops, wanted):
         return [add_all(diffs)]
 
@@ -97,6 +94,7 @@ class Concat(_AlongAxis):
                     f"that of axis {axis} must be like {tuple(shapes[0])}"
                 )
         self.sizes = [shape[axis] for shape in shapes]
+        self.shares_data = len(shapes) == 1
         return [(*first[:axis], sum(self.sizes), *first[axis + 1 :])]
 
     def forward(self, *bottoms):
@@ -122,6 +120,7 @@ class Slice(_AlongAxis):
         self.shape = shape = tuple(shapes[0])
         self.axis = axis = self._read_axis(shape, "slice_dim")
         self.sizes = self._cut(shape[axis], len(self.layer_param.top))
+        self.shares_data = len(self.sizes) == 1
         return [(*shape[:axis], size, *shape[axis + 1 :]) for size in self.sizes]
 
     def _cut(self, size, count):
@@ -247,9 +246,6 @@ class _NewShape(TensorLayer):
                 "values"
             )
         return [self.top_shape]
-
-    def forward(self, x):
-        return device.layout(x.reshape(self.top_shape))
 
     def backward(self, diffs, bottoms, tops, wanted):
         return [device.layout(diffs[0].reshape(self.shape))]

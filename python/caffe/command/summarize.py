@@ -9,9 +9,11 @@ of the values that the layer makes, in fp32. Both for one forward pass of the wh
 
 import math
 
+from caffe_plain.cost import multiply_adds
 from caffe_plain.errors import CaffeError
 
 from ..files.text import read_net
+from ..graph.build import Node
 from ..net import Net
 from ..proto import caffe_pb2
 from .flags import program, run, stages
@@ -86,33 +88,20 @@ def summary(net):
     return rows
 
 
-def operations(node):
+def operations(node: Node) -> int:
     """The additions, multiplications, comparisons, ... of one forward pass."""
-    layer, tops = node.layer, [blob.shape for blob in node.tops]
+    layer = node.layer
+    parameters, bottoms, tops = (
+        [blob.shape for blob in blobs] for blobs in (layer.blobs, node.bottoms, node.tops)
+    )
+    products = multiply_adds(layer.type, parameters, bottoms, tops)
+    if products:
+        return 2 * products
     values = sum(math.prod(shape) for shape in tops)
-    if layer.type == "Convolution":
-        return _products(layer, tops)
-    if layer.type == "Deconvolution":
-        return _products(layer, [blob.shape for blob in node.bottoms])
-    if layer.type == "InnerProduct":
-        rows = values // layer.blobs[0].shape[1 if layer.options.transpose else 0]
-        return rows * 2 * layer.blobs[0].count
     if layer.type == "Pooling":
-        return values * _window(node)
+        window = bottoms[0][2:] if layer.options.global_pooling else layer.kernel
+        return values * math.prod(window)
     return 0 if layer.type in (*_DATA, "Input", "Silence", "Flatten", "Reshape") else values
-
-
-def _products(layer, shapes):
-    """Every weight meets every position, of which `shapes` (N, C, ...) has so many."""
-    axis = layer.options.axis % len(shapes[0])
-    return sum(2 * layer.blobs[0].count * math.prod(shape) // shape[axis] for shape in shapes)
-
-
-def _window(node):
-    options = node.layer.options
-    if options.global_pooling:
-        return math.prod(node.bottoms[0].shape[2:])
-    return (options.kernel_h or options.kernel_size) * (options.kernel_w or options.kernel_size)
 
 
 def table(net):

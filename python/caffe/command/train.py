@@ -4,13 +4,15 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import time
 from typing import NamedTuple
 
-from caffe_plain.errors import CaffeError
+from caffe_plain.errors import CaffeError, LostProcessError
 from caffe_plain.glog import logger, say
 from caffe_plain.settings import apply_setting
-from caffe_plain.signals import CAFFE_EFFECTS, Signals
+from caffe_plain.signals import Signals
 
 from .. import device
 from ..files.text import read_solver
@@ -20,6 +22,8 @@ from ..training.nets import find
 from ..training.parallel import NCCL
 from .flags import FATAL, stages, use_gpus
 from .net_lines import describe
+
+_GRACE_S = 20  # how long the others may take to end by themselves when a process has ended
 
 
 class Job(NamedTuple):
@@ -37,19 +41,22 @@ def train(options):
         raise CaffeError("train needs -solver, a solver definition (solver.prototxt)")
     if options.snapshot and options.weights:
         raise CaffeError("give -snapshot to resume training or -weights to fine-tune, not both")
-    signals = Signals({signal.SIGINT: options.sigint_effect, signal.SIGHUP: options.sighup_effect})
+    effects = {signal.SIGINT: options.sigint_effect, signal.SIGHUP: options.sighup_effect}
+    signals = Signals(effects)
     device.keep_freed_memory()
     job = Job(solver_param(options), options.extra or None, options.snapshot, options.precision)
     gpus = use_gpus(options.gpu or _gpu_of(job.param))
     with signals:
         if len(gpus) > 1:
-            train_together(job, gpus, signals)
+            train_together(job, gpus, signals, effects)
         else:
             device.set_precision(job.precision)
             solver = make_solver(job)
             solver.requested_action = signals.requested
             say("caffe", "Starting Optimization")
             solver.solve()
+    if signals.status:
+        sys.exit(signals.status)
     say("caffe", "Optimization Done.")
 
 
@@ -108,44 +115,64 @@ def _describe(what, net, param):
         say("solver", f"Finetuning from {path.strip()}")
 
 
-def train_together(job, gpus, signals):
-    """Train with one process for each of `gpus` (None: a CPU); this one is the first."""
+def train_together(job, gpus, signals, effects):
+    """Train with one process for each of `gpus` (None: a CPU); this one is the first.
+
+    Every process answers its own signals (effects: as Signals has them), in the same iteration.
+    """
     uid = NCCL.new_uid()
     context = multiprocessing.get_context("spawn")
     message = job._replace(param=job.param.SerializeToString())
     others = [
-        context.Process(target=_work, daemon=True, args=(message, gpus, rank, uid))
+        context.Process(target=_work, daemon=True, args=(message, gpus, rank, uid, effects))
         for rank in range(1, len(gpus))
     ]
-    for process in others:
-        process.start()
-        threading.Thread(target=_watch, args=(process,), daemon=True).start()
-    join(job, gpus, 0, uid, signals.requested)
-    for process in others:
-        process.join()
+    try:
+        for rank, process in enumerate(others, 1):
+            process.start()
+            threading.Thread(target=_watch, args=(process, rank), daemon=True).start()
+        join(job, gpus, 0, uid, signals)
+        for process in others:
+            process.join()
+    except BaseException:
+        for process in others:
+            if process.pid:
+                process.kill()  # it would wait for this one, and this one for it
+        raise
 
 
-def _watch(process):
-    """End the training when another process fails: it would wait for that one for ever."""
+def _watch(process, rank):
+    """Name a process that fails, and end this one if it has not ended by itself after a while."""
     process.join()
     if process.exitcode:
         say(
             "caffe",
-            f"A training process ended with status {process.exitcode}; its message stands above",
+            f"The training process of rank {rank} ended with status {process.exitcode}; if it had "
+            "something to say, that stands above",
             FATAL,
         )
+        time.sleep(_GRACE_S)
         os._exit(1)
 
 
-def _work(message, gpus, rank, uid):
-    """What the processes after the first do: all but logging and serving signals."""
+def _work(message, gpus, rank, uid, effects):
+    """What the processes after the first do: all but logging, testing and snapshots."""
     logger.setLevel(logging.WARNING)
-    with Signals(dict.fromkeys(CAFFE_EFFECTS, "none")):
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with Signals(effects, patient=True) as signals:
         job = message._replace(param=caffe_pb2.SolverParameter.FromString(message.param))
-        join(job, gpus, rank, uid, lambda: None)
+        try:
+            join(job, gpus, rank, uid, signals)
+        except LostProcessError:
+            sys.exit(1)  # the first process says what there is to say
 
 
-def join(job, gpus, rank, uid, requested):
+def _end_with_parent():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def join(job, gpus, rank, uid, signals):
     """Train as number `rank` of several processes."""
     device.set_solver_count(len(gpus))
     device.set_solver_rank(rank)
@@ -159,7 +186,13 @@ def join(job, gpus, rank, uid, requested):
     nccl = NCCL(solver, uid)
     nccl.bcast()
     solver.add_callback(nccl)
-    solver.requested_action = lambda: nccl.agree(requested())
+    solver.net.after_gradients(nccl.add)
+    solver.requested_action = lambda: nccl.requested(signals)
     say("caffe", "Starting Optimization")
-    solver.solve()
+    try:
+        solver.solve()
+    except LostProcessError:
+        if rank == 0:
+            solver.snapshot()
+        raise
     nccl.close()

@@ -314,7 +314,7 @@ def _tell_of_changed_tops(nodes):
             if name in node.bottom_names and name in makers:
                 makers[name].layer.top_changes()
             elif name not in node.bottom_names:
-                makers[name] = node
+                makers[name] = makers[node.bottom_names[0]] if node.layer.shares_data else node
 
 
 def _permit_overwriting(nodes):

@@ -2,50 +2,19 @@
 
 from collections import Counter
 
-from caffe_plain.errors import LayerError, UnknownNameError, nearest
+from caffe_plain.errors import UnknownNameError, nearest
+from caffe_plain.phases import layers_of
 
 from ..proto import caffe_pb2
 
 
-def net_state(param, phase, level=0, stages=()):
-    """The NetState that a net is built for: the file's own, then what the caller asks."""
-    state = caffe_pb2.NetState()
-    state.CopyFrom(param.state)
-    state.phase = phase
-    if level or not state.HasField("level"):
-        state.level = level
-    state.stage.extend(stage for stage in stages if stage not in state.stage)
-    return state
-
-
-def meets_rule(state, rule):
-    """Whether a NetState satisfies one NetStateRule."""
-    return not (
-        (rule.HasField("phase") and rule.phase != state.phase)
-        or (rule.HasField("min_level") and state.level < rule.min_level)
-        or (rule.HasField("max_level") and state.level > rule.max_level)
-        or any(stage not in state.stage for stage in rule.stage)
-        or any(stage in state.stage for stage in rule.not_stage)
-    )
-
-
 def filter_net(param, state):
-    """The layers whose include and exclude rules admit `state`."""
+    """The NetParameter with the layers of one State, which it then carries."""
     filtered = caffe_pb2.NetParameter()
     filtered.CopyFrom(param)
     del filtered.layer[:]
-    filtered.state.CopyFrom(state)
-    for layer in param.layer:
-        if layer.include and layer.exclude:
-            raise LayerError(
-                f"layer {layer.name!r} has both include and exclude rules; give one kind"
-            )
-        if layer.include:
-            keep = any(meets_rule(state, rule) for rule in layer.include)
-        else:
-            keep = not any(meets_rule(state, rule) for rule in layer.exclude)
-        if keep:
-            filtered.layer.add().CopyFrom(layer)
+    filtered.state.CopyFrom(caffe_pb2.NetState(**state._asdict()))
+    filtered.layer.extend(layers_of(param, state))
     return filtered
 
 

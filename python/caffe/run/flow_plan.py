@@ -28,8 +28,11 @@ class FlowPlan:
             if moves or passing:
                 self.steps.append((node, moves, passing))
 
-    def run(self, keep_diffs):
-        """One sweep with the diffs that the losses' tops hold (their loss weights)."""
+    def run(self, keep_diffs, on_gradients=None):
+        """One sweep with the diffs that the losses' tops hold (their loss weights).
+
+        on_gradients(node): called after each node's backward for all carriers through it.
+        """
         for unit in self.cut:
             unit.spread()
         held = {}  # (carrier, blob) -> diff on its way down
@@ -50,6 +53,8 @@ class FlowPlan:
                         held[carrier, blob] = diff
                         if keep_diffs:
                             blob.diff_tensor = diff
+            if on_gradients:
+                on_gradients(node)
 
 
 class _Carriers:

@@ -14,6 +14,7 @@ import torch
 from caffe_plain.errors import CaffeError
 
 from .. import device
+from ..blob import show
 from ..layer import TensorLayer
 
 _RUNS_BEFORE = 2  # the first compiles, the second looks for the fastest algorithms
@@ -200,10 +201,10 @@ class _Forward(_Pass):
         """Free what the last run has left, before the recording takes memory for the same."""
         for node in self.nodes:
             node.inputs = None
-        read = {blob for blob, *_ in self._reads}
-        for blob in self.tops:
-            if blob not in read:
-                blob.store("data").put(None)
+        read = {blob.store(what) for blob, what, _ in self._reads}
+        for store in self.leaves():
+            if store not in read:
+                store.put(None)
 
     def _can_replay(self):
         same = all(
@@ -223,6 +224,7 @@ class _Forward(_Pass):
                 blob.hidden = True
         for unit in self._fused:
             unit.ran_fused = True
+        show(self.params)  # the running statistics
         for layer in self._watching:
             layer.after_replay()
 

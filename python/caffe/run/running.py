@@ -14,6 +14,10 @@ def forward_node(node):
     layer = node.layer
     if node.shapes != [blob.shape for blob in node.bottoms]:
         reshape(node)
+    if layer.shares_data:
+        for blob in node.tops:
+            blob.share_data(node.bottoms[0])
+        return
     bottoms = [blob.tensor for blob in node.bottoms]
     tops = _run(node, "forward", lambda: layer.forward(*bottoms))
     if node.in_place and layer.reads_bottom:
@@ -32,7 +36,7 @@ def weighted_loss(node):
         return loss
     for blob, weight in zip(node.tops, node.loss_weights, strict=True):
         if weight:
-            if blob.diff_is_zero:  # the top has got another shape
+            if not blob.diff_fits:  # the top has got another shape
                 put_loss_weight(blob, weight)
             loss = loss + weight * blob.tensor.sum()
     return loss

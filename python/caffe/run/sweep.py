@@ -11,12 +11,14 @@ class Sweep:
     """Runs a net's nodes, as fused Units where a range takes in a whole unit.
 
     `callbacks` are {"before_forward": [f(layer index), ...], ...}; while there are any, every
-    layer runs by itself. `keep_blobs`: see fusion. `keep_diffs`: a blob's diff stays after
-    backward, as in Caffe; without, it is freed as soon as the layer that it came to has used it.
+    layer runs by itself. `on_gradients`: see Net.after_gradients. `keep_blobs`: see fusion.
+    `keep_diffs`: a blob's diff stays after backward, as in Caffe; without, it is freed as soon as
+    the layer that it came to has used it.
     """
 
-    def __init__(self, nodes, callbacks, keep_blobs=True, keep_diffs=True):
+    def __init__(self, nodes, callbacks, on_gradients, keep_blobs=True, keep_diffs=True):
         self.units, self.callbacks = units(nodes, keep_blobs), callbacks
+        self.on_gradients = on_gradients
         self.keep_blobs, self.keep_diffs = keep_blobs, keep_diffs
         self._last = len(nodes) - 1
         self._params = list(dict.fromkeys(blob for node in nodes for blob in node.layer.blobs))
@@ -49,12 +51,13 @@ class Sweep:
     def backward(self, start, end):
         """Run layers `end` down to `start` backward (Caffe's BackwardFromTo)."""
         found = self._units(start, end)
-        if self._replays and (start, end) == (0, self._last):
+        whole = (start, end) == (0, self._last)
+        if self._replays and whole:
             self._passes.backward(self.keep_diffs, self._params, lambda: self._backward(found))
         else:
-            self._backward(found)
+            self._backward(found, self._tell_gradients if whole else None)
 
-    def _backward(self, found):
+    def _backward(self, found, on_gradients=None):
         alone = self._alone
         for unit, pairs in reversed(found):
             if unit.ran_fused and (alone or not unit.is_whole(pairs)):
@@ -64,6 +67,8 @@ class Sweep:
                     self._tell("before_backward", index)
                     running.backward_node(node)
                     self._tell("after_backward", index)
+                    if on_gradients:
+                        on_gradients(node)
                     if not self.keep_diffs:
                         running.drop_diffs(node)
 
@@ -80,7 +85,7 @@ class Sweep:
         if self._replays:
             self._passes.backward((key, keep_diffs), self._params, lambda: plan.run(keep_diffs))
         else:
-            plan.run(keep_diffs)
+            plan.run(keep_diffs, self._tell_gradients)
 
     @property
     def _alone(self):
@@ -105,3 +110,7 @@ class Sweep:
     def _tell(self, event, index):
         for callback in self.callbacks[event]:
             callback(index)
+
+    def _tell_gradients(self, node):
+        for callback in self.on_gradients:
+            callback(node.layer.blobs)

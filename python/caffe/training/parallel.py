@@ -5,106 +5,203 @@ As in Caffe, every process sets solver count and rank, makes its solver, and the
     nccl = caffe.NCCL(solver, uid)        # uid: one caffe.NCCL.new_uid() for all processes
     nccl.bcast()                          # the weights of rank 0
     solver.add_callback(nccl)             # averages the gradients before each update
-    solver.net.after_backward(nccl)       # optional: already while backward runs
+    solver.net.after_backward(nccl)       # optional, Caffe's way: nothing is fused then
+    solver.net.after_gradients(nccl.add)  # optional: sums them while backward runs
 """
 
 import atexit
+import contextlib
 import datetime
 import os
 import tempfile
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from caffe_plain.errors import CaffeError
+from caffe_plain.errors import CaffeError, LostProcessError
+from caffe_plain.signals import Signals
 
 from .. import device
+from ..blob import show
 
-_ACTIONS = (None, "snapshot", "stop")
-_WAIT = datetime.timedelta(hours=6)  # for rank 0, which tests and saves while the others wait
+_ACTIONS = (None, "snapshot", "stop")  # the later, the more it asks for
+_WAIT = datetime.timedelta(hours=6)  # for a script whose rank 0 tests while the others wait
+_BUCKET_BYTES = 4 << 20  # a message: small enough to start early, too large for its start to count
 
 
-def has_nccl():
+def has_nccl() -> bool:
     """Whether GPUs can train together."""
     return torch.cuda.is_available() and dist.is_available() and dist.is_nccl_available()
 
 
-class NCCL:
-    """Joins this process's solver with those of the other processes."""
+def join_group(init_method: str) -> None:
+    """Meet the other processes, `device.solver_count()` in all; the end of the process leaves.
 
-    def __init__(self, solver, uid):
+    init_method: where they meet, as torch.distributed has it: "file:///path" or "env://".
+    """
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if device.current().type == "cuda" else "gloo",
+        init_method=init_method,
+        timeout=_WAIT,
+        rank=device.solver_rank(),
+        world_size=device.solver_count(),
+    )
+    atexit.register(leave_group)  # threads of a group that is still there end the process badly
+
+
+def leave_group() -> None:
+    """Leave the group that `join_group` entered, if any."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def said_by_first(value: Any) -> Any:
+    """What rank 0 gives as `value`, in every process."""
+    box = [value]
+    with _others():
+        dist.broadcast_object_list(box, device=torch.device("cpu"))
+    return box[0]
+
+
+def mean(values: list[float]) -> list[float]:
+    """The mean over the processes of each of some numbers."""
+    total = torch.tensor(values, dtype=torch.float64)
+    with _others():
+        dist.all_reduce(total)
+    return (total / dist.get_world_size()).tolist()
+
+
+class NCCL:
+    """Joins this process's solver with those of the other processes.
+
+    What waits for other processes raises LostProcessError when one of them has ended. The weights
+    are then those of the last update.
+    """
+
+    def __init__(self, solver, uid: str = ""):
         self.solver, self.net = solver, solver.net
-        self._pending = []
-        owned = {id(p.blob) for p in self.net.learnable}
-        shares = any(id(blob) not in owned for n in self.net.nodes for blob in n.layer.blobs)
-        self._early = solver.param.iter_size == 1 and not shares
-        self._reduced = set()
         if not dist.is_initialized():
-            backend = "cpu:gloo,cuda:nccl" if device.current().type == "cuda" else "gloo"
-            dist.init_process_group(
-                backend,
-                init_method=f"file://{uid}",
-                timeout=_WAIT,
-                rank=device.solver_rank(),
-                world_size=device.solver_count(),
-            )
-            atexit.register(_leave)  # threads of a group that is still there end the process badly
+            join_group(f"file://{uid}")
         if dist.get_world_size() != device.solver_count():
             raise CaffeError(
                 f"NCCL: {device.solver_count()} solvers in a group of "
                 f"{dist.get_world_size()}; call set_solver_count first"
             )
+        self.on_start()
+        owned = {id(p.blob) for p in self.net.learnable}
+        shares = any(id(blob) not in owned for n in self.net.nodes for blob in n.layer.blobs)
+        self._early = solver.param.iter_size == 1 and not shares
 
     @staticmethod
-    def new_uid():
+    def new_uid() -> str:
         """A name under which the processes of one training on this machine find each other."""
         return os.path.join(tempfile.mkdtemp(prefix="caffe-nccl-"), "group")
 
-    def bcast(self):
+    def bcast(self) -> None:
         """Give every process the weights of rank 0."""
         for param in self.net.learnable:
-            dist.broadcast(_flat(param.blob.tensor), src=0)
+            with _others():
+                dist.broadcast(_flat(param.blob.tensor), src=0)
+            param.blob.show()
 
-    def agree(self, action):
-        """What rank 0 says, None, "snapshot" or "stop", in every process."""
-        said = torch.tensor([_ACTIONS.index(action)])
-        dist.broadcast(said, src=0)
-        return _ACTIONS[said.item()]
+    def requested(self, signals: Signals) -> str | None:
+        """What a signal to any of the processes asks for, in every one: "snapshot" or "stop".
 
-    def close(self):
+        Every process must call it equally often. "stop" wins; `signals.status` becomes the same.
+        """
+        said = torch.tensor([_ACTIONS.index(signals.requested()), signals.status])
+        with _others():
+            dist.all_reduce(said, dist.ReduceOp.MAX)
+        action, status = said.tolist()
+        if status:  # else a signal that has come meanwhile may have set it
+            signals.status = status
+        return _ACTIONS[action]
+
+    def close(self) -> None:
         """Leave the group; the end of the process does, too."""
-        _leave()
+        leave_group()
 
-    def __call__(self, layer):
-        """After a layer's backward: begin to sum its gradients over the processes.
+    def __call__(self, layer: int) -> None:
+        """After a layer's backward, see `add`."""
+        self.add(self.net.nodes[layer].layer.blobs)
+
+    def add(self, blobs: list) -> None:
+        """Begin to sum the gradients of parameters over the processes: backward is done with them.
 
         Where a gradient is not final yet (iter_size, shared parameters), the sum waits for
         `on_gradients_ready`.
         """
         if self._early:
-            self._reduce(self.net.nodes[layer].layer.blobs)
+            self._buckets.add(blobs)
 
-    def on_start(self):
+    def on_start(self) -> None:
         """Before an iteration: nothing has been summed."""
-        self._reduced.clear()
+        self._buckets = _Buckets([param.blob for param in self.net.learnable if param.lr_mult])
 
-    def on_gradients_ready(self):
+    def on_gradients_ready(self) -> None:
         """Sum what has not been summed yet, wait for all, and average."""
-        self._reduce([p.blob for p in self.net.learnable if id(p.blob) not in self._reduced])
-        for work in self._pending:
-            work.wait()
-        self._pending.clear()
-        torch._foreach_div_([p.blob.diff_tensor for p in self.net.learnable], device.solver_count())
+        self._buckets.finish(device.solver_count())
+        self.on_start()
 
-    def _reduce(self, blobs):
+
+class _Buckets:
+    """Gradients on their way round the processes, a few MB a message.
+
+    Every process sends the same messages in the same order: a bucket starts when all of its
+    gradients are final and the bucket before it has started. Backward comes to the last
+    parameters first, so they are in the first bucket.
+    """
+
+    def __init__(self, blobs):
+        self._buckets, room = [], 0
+        for blob in reversed(blobs):
+            size = blob.tensor.numel() * blob.tensor.element_size()
+            if size > room:
+                self._buckets.append([])
+                room = _BUCKET_BYTES
+            self._buckets[-1].append(blob)
+            room -= size
+        self._place = {id(blob): k for k, bucket in enumerate(self._buckets) for blob in bucket}
+        self._missing = [{id(blob) for blob in bucket} for bucket in self._buckets]
+        self._started = []  # (the sum of a bucket, its work)
+
+    def add(self, blobs):
         for blob in blobs:
-            self._reduced.add(id(blob))
-            self._pending.append(dist.all_reduce(_flat(blob.diff_tensor), async_op=True))
+            if id(blob) in self._place:
+                self._missing[self._place[id(blob)]].discard(id(blob))
+        while len(self._started) < len(self._buckets) and not self._missing[len(self._started)]:
+            self._start()
+
+    def finish(self, count):
+        """Replace every gradient by its mean over `count` processes."""
+        while len(self._started) < len(self._buckets):
+            self._start()
+        for bucket, (total, work) in zip(self._buckets, self._started, strict=True):
+            with _others():
+                work.wait()
+            diffs = [_flat(blob.diff_tensor) for blob in bucket]
+            parts = total.div_(count).split([diff.numel() for diff in diffs])
+            torch._foreach_copy_(diffs, parts)
+            show(bucket)
+
+    def _start(self):
+        bucket = self._buckets[len(self._started)]
+        total = torch.cat([_flat(blob.diff_tensor) for blob in bucket])
+        with _others():
+            self._started.append((total, dist.all_reduce(total, async_op=True)))
 
 
-def _leave():
-    if dist.is_initialized():
-        dist.destroy_process_group()
+@contextlib.contextmanager
+def _others():
+    """Around what other processes take part in: an error names the cause."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise LostProcessError(
+            f"process {device.solver_rank()} of {device.solver_count()} lost another one, whose "
+            f"own message says why it ended: {error}"
+        ) from error
 
 
 def _flat(tensor):

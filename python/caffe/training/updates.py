@@ -10,6 +10,7 @@ import math
 import torch
 
 from .. import kernels
+from ..blob import show
 
 
 def sgd(gradients, history, rate, param, iteration):
@@ -109,6 +110,7 @@ def try_fused_step(rule, params, history, rate, solver_param, decay, keep_diffs)
         nesterov=rule == "Nesterov",
         keep_diffs=keep_diffs,
     )
+    show(params)
     return True
 
 

@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""What single pycaffe calls cost, here and in another Caffe.
+
+    python benchmarks/pycaffe_calls.py
+    python benchmarks/pycaffe_calls.py --beside "bash ../shared/oracle/run.sh python3"
+
+Prints the microseconds of each call: the least over repeated runs, on one thread. A small net of
+5 layers shows what a call costs besides its arithmetic; CaffeNet's first convolution, what moving
+large arrays in and out costs. `--beside` names a command that runs a script so that `import caffe`
+is another Caffe; both are then measured in turns and the ratio is printed.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import timeit
+
+SMALL = """
+input: "x" input_shape { dim: 1 dim: 4 }
+layer { name: "fc1" type: "InnerProduct" bottom: "x" top: "fc1"
+        inner_product_param { num_output: 8 weight_filler { type: "xavier" } } }
+layer { name: "relu" type: "ReLU" bottom: "fc1" top: "fc1" }
+layer { name: "fc2" type: "InnerProduct" bottom: "fc1" top: "fc2"
+        inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
+layer { name: "prob" type: "Softmax" bottom: "fc2" top: "prob" }
+"""
+LARGE = """
+input: "data" input_shape { dim: 10 dim: 3 dim: 227 dim: 227 }
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+        convolution_param { num_output: 96 kernel_size: 11 stride: 4
+                            weight_filler { type: "gaussian" std: 0.01 } } }
+"""
+ROUNDS = 3  # of the two Caffes in turn
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--beside", help="a command that runs a script on another Caffe")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    args = parser.parse_args()
+    if args.json or not args.beside:
+        found = measure()
+        print(json.dumps(found) if args.json else report(found))
+        return
+    mine, theirs = [], []
+    for _ in range(ROUNDS):
+        mine.append(in_process([sys.executable], os.environ))
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        theirs.append(in_process(shlex.split(args.beside), env))
+    print(report(least(mine), least(theirs)))
+
+
+def in_process(command, env):
+    """The figures of a process of its own."""
+    env = dict(env, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    command = [*command, os.path.relpath(__file__), "--json"]
+    printed = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True).stdout
+    return json.loads(printed.decode().splitlines()[-1])
+
+
+def least(runs):
+    return {call: min(run[call] for run in runs) for call in runs[0]}
+
+
+def report(mine, theirs=None):
+    """A line for each call, with the ratio where there is something to compare with."""
+    lines = ["%-42s %10s" % ("call", "us") + ("%10s %6s" % ("other", "ratio") if theirs else "")]
+    for call, us in mine.items():
+        line = "%-42s %10.2f" % (call, us)
+        if theirs:
+            line += "%10.2f %6.1f" % (theirs[call], us / theirs[call])
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def measure():
+    """{call: microseconds}."""
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    import numpy as np
+
+    import caffe
+
+    small, large = load(caffe, SMALL), load(caffe, LARGE)
+    images = np.random.rand(*large.blobs["data"].data.shape).astype(np.float32)
+    names = {"net": small, "large": large, "images": images}
+    calls = [
+        ("net.forward()", "net.forward()"),
+        ("net._forward(0, 4)", "net._forward(0, 4)"),
+        ("net.blobs", "net.blobs"),
+        ("net.blobs['x'].data", "net.blobs['x'].data"),
+        ("net.blobs['x'].diff", "net.blobs['x'].diff"),
+        ("net.params['fc1'][0].data", "net.params['fc1'][0].data"),
+    ]
+    found = {call: per_call(statement, names) for call, statement in calls}
+    fill, read = "large.blobs['data'].data[...] = images", "large.blobs['conv1'].data.copy()"
+    found["fill an input of 10 x 3 x 227 x 227"] = after_forward(fill, names)
+    found["copy a top of 10 x 96 x 55 x 55"] = after_forward(read, names)
+    return found
+
+
+def load(caffe, prototxt):
+    """A net in the TEST phase that has run once."""
+    with tempfile.NamedTemporaryFile("w", suffix=".prototxt", dir=".") as file:
+        file.write(prototxt)
+        file.flush()
+        net = caffe.Net(file.name, caffe.TEST)
+    net.forward()
+    return net
+
+
+def per_call(statement, names):
+    """Microseconds of a call that is repeated."""
+    timer = timeit.Timer(statement, globals=names)
+    number, _ = timer.autorange()
+    return 1e6 * min(timer.repeat(5, max(1, number // 2))) / max(1, number // 2)
+
+
+def after_forward(statement, names):
+    """Microseconds of a call that is made once after each forward pass of the large net."""
+    timer = timeit.Timer(statement, "large.forward()", globals=names)
+    return 1e6 * min(timer.repeat(7, 1))
+
+
+if __name__ == "__main__":
+    main()
