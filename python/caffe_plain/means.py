@@ -18,7 +18,8 @@ def mean_outputs(
     test ends and the answer is None; observe: told the batch's number after its pass. Of no
     batches the loss is 0 and the outputs are none.
     """
-    loss, totals = 0.0, {}
+    loss = 0.0
+    totals: dict[str, Any] = {}
     for batch in range(batches):
         if not go_on():
             return None
