@@ -14,9 +14,9 @@ from google.protobuf.message import DecodeError
 from caffe.proto import caffe_pb2
 
 from . import draws
+from .crops import Cutter
 from .errors import SceneError
 from .native.finish import open_finish
-from .crops import Cutter
 
 _finish_images = open_finish()  # None where it has not been built
 COLOR_SEED = 0x636F6C6F72  # keeps the colour draws apart from those of the crops
