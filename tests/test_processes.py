@@ -237,6 +237,18 @@ def test_the_end_of_the_first_process_ends_the_others(folder, tmp_path):
     assert status == -signal.SIGKILL
 
 
+def test_a_process_that_hangs_does_not_keep_the_others_from_ending(folder, tmp_path):
+    process = caffe_train(tmp_path, 2, solver(folder, tmp_path, 2, **TRAINING))
+    wait_for(tmp_path / "log", "Iteration 3")
+    (other,) = children(process.pid)
+    os.kill(other, signal.SIGSTOP)
+    os.kill(process.pid, signal.SIGTERM)
+    status, log = finish(process, tmp_path, ENDS_WITHIN_S)
+    assert status == 1 and "process 0 of 2 lost another one" in log
+    assert is_gone(other)
+    assert len(list(tmp_path.glob("snap_iter_*.solverstate"))) == 1, log
+
+
 # ---- the relay driver ----------------------------------------------------------------------------
 
 SCHEDULES = {

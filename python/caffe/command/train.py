@@ -120,7 +120,7 @@ def train_together(job, gpus, signals, effects):
 
     Every process answers its own signals (effects: as Signals has them), in the same iteration.
     """
-    uid = NCCL.new_uid()
+    uid, ending = NCCL.new_uid(), threading.Event()
     context = multiprocessing.get_context("spawn")
     message = job._replace(param=job.param.SerializeToString())
     others = [
@@ -130,27 +130,29 @@ def train_together(job, gpus, signals, effects):
     try:
         for rank, process in enumerate(others, 1):
             process.start()
-            threading.Thread(target=_watch, args=(process, rank), daemon=True).start()
+            threading.Thread(target=_watch, args=(process, rank, ending), daemon=True).start()
         join(job, gpus, 0, uid, signals)
         for process in others:
             process.join()
     except BaseException:
+        ending.set()
         for process in others:
             if process.pid:
                 process.kill()  # it would wait for this one, and this one for it
         raise
 
 
-def _watch(process, rank):
+def _watch(process, rank, ending):
     """Report a process that fails; end this one if it does not end by itself after a while."""
     process.join()
-    if process.exitcode:
+    if process.exitcode and not ending.is_set():
         say(
             "caffe",
             f"The training process of rank {rank} ended with status {process.exitcode}; if it had "
             "something to say, that stands above",
             FATAL,
         )
+        os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(_GRACE_S)
         os._exit(1)
 
