@@ -91,16 +91,17 @@ wheel-test: $(READY) ## build the wheel, install it into an environment of its o
 coverage: $(READY) ## run the test suite and print which lines it reaches
 	$(PYTEST) --cov --cov-report=term
 
-lint: $(READY) ## run the linter and check the format
+lint: $(READY) ## run the linter, check the format and the types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 oracle-test: $(READY) ## compare with a live BVLC Caffe: ORACLE_RUN="command prefix that runs in it"
 	$(VENV)/bin/python tests/oracle/live.py
 	$(VENV)/bin/python -m pytest tests/oracle -m oracle
 
 clean: ## delete runs/ and caches, keep .venv and data/
-	rm -rf runs .pytest_cache .ruff_cache
+	rm -rf runs .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: help setup build train evaluate table plot plan models demo prototxts test test-heavy test-arrays \
   gpu-test wheel-test coverage lint oracle-test clean

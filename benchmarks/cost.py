@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""What an auxiliary loss costs: memory and time of a training step, and of the net at test time.
+"""The cost of an auxiliary loss: memory and time of a training step, and of the net at test time.
 
     python benchmarks/cost.py --model resnet50 --batch 4 --size 112
     python benchmarks/cost.py ... --bvlc "command prefix that runs a command in BVLC Caffe"
 
-Peak memory of one process for each method: of the process, and on this engine of its tensors (in a
-process of its own, for counting them takes time). Times are processor seconds of one thread, which
-what else runs on the machine hardly changes: the median of a process's steps, then of the rounds;
-the processes take turns.
+Peak memory is that of one process for each method, and on this engine that of its tensors too (in
+another process, because counting them takes time). Times are processor seconds of one thread, which
+other work on the machine hardly changes: the median of a process's steps, then of the rounds; the
+processes take turns.
 """
 
 import argparse

@@ -3,9 +3,9 @@
     python benchmarks/data.py [--rounds 7] [--out benchmarks/results/data.txt]
 
 Draws pictures of 256 x 341 with the statistics of photographs, stores them as JPEG and raw in two
-LMDBs, and has every peer make batches of random 224 crops, mirrored by chance, with the mean
-subtracted, as floats. The peers take turns; what counts is the CPU time of all their processes, so
-other work on the machine matters little. Rounds and their spread are printed with the medians;
+LMDBs, and has every peer make batches of random 224 crops, randomly mirrored, with the mean
+subtracted, as floats. The peers take turns. The CPU time of all their processes is measured, so
+other work on the machine matters little. The spread of the rounds is printed with the medians;
 "times the best DataLoader" is the median of that ratio over the rounds.
 """
 
@@ -163,7 +163,7 @@ def report(kind, rates, size):
     times = {
         name: statistics.median(map(operator.truediv, found, rates[best]))
         for name, found in rates.items()
-    }  # round by round, for the machine's speed drifts
+    }  # round by round, because the machine's speed drifts
     for name, found in sorted(rates.items(), key=lambda row: -statistics.median(row[1])):
         yield (
             f"  {name:42} {statistics.median(found):8.0f}   (rounds {min(found):.0f} to "

@@ -59,7 +59,7 @@ def caffe_net(settings, text):
 class Records:
     """A dataset for torch's DataLoader: decodes, cuts and mirrors one record at a time.
 
-    make: what the worker makes of the pixels (H, W, C): "floats", "bytes" (both C, H, W) or
+    make: what the worker makes from the pixels (H, W, C): "floats", "bytes" (both C, H, W) or
     "channels last", the bytes as they are.
     """
 
@@ -120,7 +120,7 @@ class Records:
 
 
 def data_loader(decoder, make):
-    """torch's DataLoader, and on the batch what its workers have not done."""
+    """torch's DataLoader, and, on the batch, the steps that its workers left."""
 
     def batches(settings):
         import torch
@@ -137,12 +137,12 @@ def data_loader(decoder, make):
             drop_last=True,
         )
         shape = (3, CROP, CROP) if make == "bytes" else (CROP, CROP, 3)
-        floats = torch.empty(settings["batch"], *shape)  # anew, it would cost 200 us an image
+        floats = torch.empty(settings["batch"], *shape)  # a new one would cost 200 us an image
         while True:
             for images, _ in loader:
                 if make == "bytes":
                     floats.copy_(images).sub_(mean)
-                elif make == "channels last":  # rows of pixels, for single ones cost 100 us
+                elif make == "channels last":  # rows of pixels, because single ones cost 100 us
                     floats.copy_(images).view(-1, CROP * 3).sub_(row)
                 yield
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What the engine does on CPUs in ways of its own, beside the plain ways, operation by operation.
+"""The engine's own CPU kernels beside the plain ways, operation by operation.
 
     python benchmarks/kernels.py [--only weight_gradients]
 
-The plain way is PyTorch's, or two calls where the own way is one. The rules by which a layer
-chooses (`caffe.device`, `caffe.kernels.cpu`) were read off this. Both ways take turns; printed are
-the medians in us, and the median of the ratios turn by turn with their quartiles.
+The plain way is PyTorch's, or two calls where the engine has one. The rules by which a layer
+chooses (`caffe.device`, `caffe.kernels.cpu`) come from these numbers. Both ways take turns; the
+output is the medians in us, and the median of the turn-by-turn ratios with their quartiles.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def weight_gradients():
 
 
 def inner_products():
-    """The gradient of an InnerProduct's weights in fp32, from bf16: rounded, and not."""
+    """The gradient of an InnerProduct's weights in fp32, from bf16: rounded and unrounded."""
     for rows in (8, 32, 64):
         x, dy = (torch.randn(rows, size).bfloat16() for size in (2048, 1024))
         yield (
@@ -179,7 +179,7 @@ def flow_pairs():
 
 
 def _normalizations(theirs, ours):
-    """Both columns with the own kernels: calls for different lists of flows."""
+    """Both columns use the engine's kernels: calls for different lists of flows."""
     for dtype in BOTH:
         for shape in ((8, 256, 56, 56), (8, 512, 28, 28), (8, 1024, 14, 14), (128, 16, 32, 32)):
             x, y, one, two = (images(*shape, dtype=dtype) for _ in range(4))

@@ -4,9 +4,9 @@
     python benchmarks/paired.py --model resnet50 --precision bf16 caffe:standard caffe:relay
 
 Variants are PEER:METHOD as in train_step.py. They share the process and so the allocator's
-settings: with the peer caffe among them, `eager` is `eager_tuned`. Every other pair begins with
-the second, so that neither always follows the other; prints the time of the second over that of
-the first, pair by pair: the median, its standard error by resampling, the quartiles.
+settings: if the peer caffe is among them, `eager` is `eager_tuned`. Every other pair starts with
+the second, so that neither always follows the other. Prints the time of the second over that of the
+first, pair by pair: the median, its standard error by resampling, the quartiles.
 """
 
 import argparse

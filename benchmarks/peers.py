@@ -1,6 +1,6 @@
 """The network of a prototxt as a plain PyTorch module: what a user would train instead.
 
-BatchNorm and Scale become one nn.BatchNorm2d, ReLUs are in place: as a careful user writes it.
+BatchNorm and Scale become one nn.BatchNorm2d, ReLUs are in place: as a careful user would write it.
 """
 
 import torch

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What single pycaffe calls cost, here and in another Caffe.
+"""The cost of single pycaffe calls, here and in another Caffe.
 
     python benchmarks/pycaffe_calls.py
     python benchmarks/pycaffe_calls.py --beside "bash ../shared/oracle/run.sh python3"

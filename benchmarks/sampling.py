@@ -2,9 +2,9 @@
 
     python benchmarks/sampling.py [--rounds 5] [--out benchmarks/results/sampling.txt]
 
-Makes an LMDB of 8.1 million tiny records in 401 classes of 4,000 to 30,000, as others make them,
-without a class index. A first process makes the index; further ones find it, and draw all records.
-Times are CPU times, so other work on the machine hardly matters; the files come from memory.
+Makes an LMDB of 8.1 million tiny records in 401 classes of 4,000 to 30,000, without a class index,
+as other tools make them. A first process makes the index; later ones find it and draw all records.
+Times are CPU times, so other work on the machine hardly matters; the files are read from memory.
 """
 
 import argparse

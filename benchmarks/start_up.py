@@ -3,8 +3,8 @@
 
     python benchmarks/start_up.py [--model resnet50_relay] [--batch 8] [--rounds 5] [--out FILE]
 
-Every round is a process of its own; printed are the median and the range over the rounds, in
-seconds. "import caffe" is what it takes beyond `import torch` itself.
+Every round is a separate process. Prints the median and the range over the rounds, in seconds.
+"import caffe" is the time beyond `import torch` itself.
 """
 
 import argparse

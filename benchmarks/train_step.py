@@ -5,7 +5,7 @@
     python benchmarks/train_step.py ... --bvlc "command prefix that runs a command in BVLC Caffe"
 
 Every figure is the median of the steps of one process; the processes of all variants take turns,
---rounds times, so that a slower minute of the machine meets all alike. Prints images/s (median
+--rounds times, so that a slow minute of the machine affects all of them. Prints images/s (median
 and range over the rounds), the ratio to this project round by round, and peak memory.
 """
 
@@ -95,7 +95,7 @@ def make_step(args, peer, method):
 
 
 def warm_up(args, step):
-    """Run a step until it is as fast as it gets: compiled, its algorithms found, recorded."""
+    """Run a step until it is as fast as it gets: compiled, algorithms chosen, recorded."""
     for _ in range(2 if args.gpu == "none" else 8):
         step()
 
@@ -120,7 +120,7 @@ def caffe_step(args, peer, method):
     )
     solver = engine.make_solver(path)
     net = solver.net
-    engine.keep_values(net, blobs=False, diffs=False)  # as tools/train.py has it
+    engine.keep_values(net, blobs=False, diffs=False)  # as in tools/train.py
     relay_cases.fill(net)
     planned = None if relay is None else flows.plan(net, relay, param)
     run = engine.backward(net, planned)

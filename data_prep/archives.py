@@ -1,17 +1,22 @@
-"""Archives (tar, plain or compressed) as they are downloaded: read, never trusted.
+"""Archives (tar, plain or compressed) as downloaded: read but never trusted.
 
-Of an archive only regular files are taken, under their own names without any folder, so that
-nothing is ever written outside the folder that is being made.
+Only regular files are taken, under their names without folders, so nothing is ever written outside
+the output folder.
 """
 
+from __future__ import annotations
+
+import os
 import posixpath
 import re
 import shutil
 import tarfile
 import tempfile
 import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
 
 from relaybp.data_prep.errors import PrepError
 
@@ -19,12 +24,14 @@ _TAR_NAME = re.compile(r"\.(tar|tgz|tbz|txz|tar\.\w+)$", re.IGNORECASE)
 _BROKEN = (tarfile.TarError, EOFError, zlib.error, OSError)
 
 
-def is_archive(path):
+def is_archive(path: str | os.PathLike) -> bool:
     """Whether `path` is a file whose name is that of a tar."""
     return bool(_TAR_NAME.search(str(path))) and Path(path).is_file()
 
 
-def members(path, file=None):
+def members(
+    path: str | os.PathLike, file: IO[bytes] | None = None
+) -> Iterator[tuple[str, IO[bytes]]]:
     """Yield (name without folders, readable file) of each regular file of a tar.
 
     file: the tar itself where it is a file within another; then `path` only names it.
@@ -41,7 +48,7 @@ def members(path, file=None):
                 yield posixpath.basename(member.name), content
 
 
-def extract(files, folder, where):
+def extract(files: Iterable[tuple[str, IO[bytes]]], folder: Path, where: str | os.PathLike) -> int:
     """Write the (name, readable file) of `files` into `folder`; returns how many there were."""
     count = 0
     for name, content in files:
@@ -58,7 +65,7 @@ def extract(files, folder, where):
 
 
 @contextmanager
-def unpacked(path):
+def unpacked(path: str | os.PathLike) -> Iterator[Path]:
     """Yield the folder of an archive's files; what is a folder already is yielded as it is."""
     if not is_archive(path):
         yield Path(path)
@@ -72,7 +79,7 @@ def unpacked(path):
 
 
 @contextmanager
-def _opened(path, file):
+def _opened(path: str | os.PathLike, file: IO[bytes] | None) -> Iterator[tarfile.TarFile]:
     with ExitStack() as stack:
         with _named(path):
             source = path if file is None else None
@@ -80,7 +87,7 @@ def _opened(path, file):
         yield archive
 
 
-def _check_end(archive):
+def _check_end(archive: tarfile.TarFile) -> None:
     """A whole tar ends with a block of zeros, a whole compressed file with its check sum."""
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -90,8 +97,8 @@ def _check_end(archive):
 
 
 @contextmanager
-def _named(path):
-    """Errors of the archive's format, with its name."""
+def _named(path: str | os.PathLike) -> Iterator[None]:
+    """Put the archive's name into errors of its format."""
     try:
         yield
     except _BROKEN as error:
@@ -102,12 +109,12 @@ def _named(path):
         ) from error
 
 
-def _read(content, where):
+def _read(content: IO[bytes], where: str | os.PathLike) -> bytes:
     with _named(where):
         return content.read(1 << 20)
 
 
-def _no_space(folder, error):
+def _no_space(folder: Path, error: OSError) -> str:
     return (
         f"cannot write {folder} ({shutil.disk_usage(folder).free // 10**6} MB free on that "
         f"disk): {error}; free some space and give the same command again"

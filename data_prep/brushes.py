@@ -3,9 +3,14 @@
 Colours are BGR; `rng` is a numpy RandomState, whose stream is the same in every numpy.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
+Color = Sequence[float]  # blue, green, red
 SIZE = 128  # pixels a side of a picture
 CANVAS = 160  # of what is painted, before the camera tilts and crops
 
@@ -18,7 +23,7 @@ SKIES = {  # top and bottom, BGR
 }
 
 
-def sky(canvas, rng, moods, height):
+def sky(canvas: np.ndarray, rng: np.random.RandomState, moods: Sequence[str], height: int) -> str:
     """A sky down to `height` with clouds, sun or stars; returns its mood."""
     mood = str(rng.choice(moods))
     top, bottom = (jitter(rng, color) for color in SKIES[mood])
@@ -37,7 +42,7 @@ def sky(canvas, rng, moods, height):
     return mood
 
 
-def clouds(rng):
+def clouds(rng: np.random.RandomState) -> np.ndarray:
     """Smooth noise in [0, 1] over the canvas, stretched sideways."""
     layers = [
         cv2.resize(rng.rand(2 * cells, cells), (CANVAS, CANVAS), interpolation=cv2.INTER_CUBIC)
@@ -48,7 +53,7 @@ def clouds(rng):
     return (total - total.min()) / np.ptp(total)
 
 
-def ridge(rng, height, octaves=4):
+def ridge(rng: np.random.RandomState, height: float, octaves: int = 4) -> np.ndarray:
     """A random skyline (CANVAS,) of about +- `height` pixels, finer with more octaves."""
     x = np.linspace(0, 1, CANVAS)
     line = np.zeros(CANVAS)
@@ -60,14 +65,14 @@ def ridge(rng, height, octaves=4):
     return line * height
 
 
-def gradient(canvas, top, bottom, first, last):
+def gradient(canvas: np.ndarray, top: int, bottom: int, first: Color, last: Color) -> None:
     """Fill the rows from `top` to `bottom`, from one colour to the other."""
     t = np.linspace(0, 1, max(bottom - top, 1))[:, None, None]
     colors = np.array(first) * (1 - t) + np.array(last) * t
     canvas[top:bottom] = colors.clip(0, 255)[: bottom - top]
 
 
-def ground(canvas, skyline, color):
+def ground(canvas: np.ndarray, skyline: np.ndarray, color: Color) -> None:
     """Fill everything below the skyline (CANVAS,), a little darker downwards."""
     below = np.arange(CANVAS)[:, None] - np.broadcast_to(skyline, CANVAS)
     shade = np.clip(1 - below / 400, 0.6, 1)[..., None] * np.array(color)
@@ -75,27 +80,27 @@ def ground(canvas, skyline, color):
     canvas[mask] = shade.clip(0, 255)[mask]
 
 
-def polygon(canvas, points, color):
+def polygon(canvas: np.ndarray, points: Sequence[tuple[float, float]], color: Color) -> None:
     """Fill a polygon of (x, y) points."""
     cv2.fillPoly(canvas, [np.array(points).round().astype(np.int32)], color, cv2.LINE_AA)
 
 
-def shade(color, factor):
+def shade(color: Color, factor: float) -> Color:
     """The colour, brighter or darker by a factor."""
     return tuple(float(np.clip(c * factor, 0, 255)) for c in color)
 
 
-def jitter(rng, color):
+def jitter(rng: np.random.RandomState, color: Color) -> Color:
     """A colour near `color`."""
     return tuple(float(np.clip(c + rng.normal(0, 9), 0, 255)) for c in color)
 
 
-def any_color(rng):
+def any_color(rng: np.random.RandomState) -> Color:
     """Paint, cloth or fish: any colour that is neither black nor white."""
     return tuple(float(c) for c in rng.randint(30, 240, 3))
 
 
-def photograph(canvas, rng):
+def photograph(canvas: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
     """Tilt, zoom, mirror and crop; then the air, the light, the film and the sensor."""
     zoom = rng.uniform(1.0, 1.8) * SIZE / 125
     view = cv2.getRotationMatrix2D((CANVAS / 2, CANVAS / 2), rng.normal(0, 5), zoom)

@@ -1,26 +1,30 @@
-"""Read a database back: every record decoded, counted, and compared with what stands beside it.
+"""Read a database back: every record decoded, counted, and compared with the files beside it.
 
     python data_prep/check_database.py [FLAGS] DB_NAME
 
 Prints the records of each class, and names each record that is damaged (not a Datum, an image that
-is cut off or that the decoder stumbles over, other bytes than were written), has a wrong label, or
-whose class has no name. The exit status is 1 if there is any such, or if the side files
-(classes.txt, class_index.tsv, record_index.npy, checksums.npy; see datum_db.py) say something else
-than the records. A database that others made has none of these; its records are checked alone.
+is cut off or that the decoder rejects, bytes other than those written), has a wrong label, or whose
+class has no name. The exit status is 1 if there is one, or if the side files (classes.txt,
+class_index.tsv, record_index.npy, checksums.npy; see datum_db.py) disagree with the records. A
+database made by other tools has none of these; only its records are checked.
 """
 
-from collections import Counter, namedtuple
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Callable, NamedTuple
 
 import lmdb
 import numpy as np
 
 from caffe_plain.database import open_database
 from caffe_plain.flags import FlagParser
-from relaybp.data_prep.check_records import check_run
+from relaybp.data_prep.check_records import Checked, check_run
 from relaybp.data_prep.datum_db import CHECKSUMS
 from relaybp.data_prep.errors import PrepError, run
 from relaybp.data_prep.workers import default_workers, process_map
@@ -28,12 +32,18 @@ from relaybp.layers import record_index
 
 _RUN = 64  # records that a worker is asked for at a time
 
-# records: how many; bad: how many of them; labels, shapes: how many of each, None where a record
-# does not say; problems: of the whole
-Report = namedtuple("Report", "records bad labels shapes problems")
+
+class Report(NamedTuple):
+    """What was found in a database."""
+
+    records: int
+    bad: int  # how many of the records
+    labels: Counter  # how many of each, None where a record does not say
+    shapes: Counter  # the same of each shape
+    problems: list[str]  # of the whole
 
 
-def parser():
+def parser() -> FlagParser:
     flags = FlagParser(__doc__)
     flags.add_argument("db", metavar="DB_NAME")
     flags.flag("workers", default_workers(), "processes that read and decode")
@@ -41,16 +51,16 @@ def parser():
 
 
 class SideFiles:
-    """What stands beside the records of a database, as far as it is there."""
+    """The files beside the records of a database, as far as they exist."""
 
-    def __init__(self, db):
+    def __init__(self, db: Path) -> None:
         self.names = _lines(db / "classes.txt")
         self._counts = _lines(db / "class_index.tsv")
         self._index = _array(db / record_index.FILE)
         self._checksums = _array(db / CHECKSUMS)
 
-    def complaint(self, number, checked):
-        """What speaks against a record that could be read, or None."""
+    def complaint(self, number: int, checked: Checked) -> str | None:
+        """What is wrong with a record that could be read, or None."""
         label = checked.label
         if _says_else(self._checksums, number, checked.checksum):
             return "not the bytes that were written"
@@ -66,8 +76,8 @@ class SideFiles:
             return f"label {label} has no name: classes.txt has {len(self.names)} lines"
         return None
 
-    def problems(self, labels, records):
-        """Yield what of the side files does not fit the records as a whole."""
+    def problems(self, labels: Counter, records: int) -> Iterator[str]:
+        """Yield each disagreement of the side files with the records as a whole."""
         for file, rows in ((record_index.FILE, self._index), (CHECKSUMS, self._checksums)):
             if rows is not None and len(rows) != records:
                 yield f"{file} has {len(rows)} rows for {records} records"
@@ -79,15 +89,15 @@ class SideFiles:
                 )
 
 
-def _says_else(rows, number, value):
+def _says_else(rows: np.ndarray | None, number: int, value: int) -> bool:
     return rows is not None and number < len(rows) and rows[number] != value
 
 
-def _lines(path):
+def _lines(path: Path) -> list[str] | None:
     return path.read_text().splitlines() if path.is_file() else None
 
 
-def _array(path):
+def _array(path: Path) -> np.ndarray | None:
     if not path.is_file():
         return None
     try:
@@ -99,7 +109,9 @@ def _array(path):
         ) from error
 
 
-def check(db, workers=1, bad=lambda key, reason: None):
+def check(
+    db: str | Path, workers: int = 1, bad: Callable[[bytes, str], object] = lambda key, reason: None
+) -> Report:
     """The Report of a database; calls bad(key, reason) for each bad record."""
     db = Path(db)
     try:
@@ -110,7 +122,7 @@ def check(db, workers=1, bad=lambda key, reason: None):
         raise PrepError(f"{db} cannot be read: {error}") from error
 
 
-def _runs(environment):
+def _runs(environment: lmdb.Environment) -> Iterator[tuple[bytes, int]]:
     """Yield (first key, number of records) of runs that cover the database."""
     with environment.begin() as transaction, transaction.cursor() as cursor:
         for number, key in enumerate(cursor.iternext(values=False)):
@@ -118,7 +130,12 @@ def _runs(environment):
                 yield key, _RUN
 
 
-def _gather(runs, side_files, bad, expected):
+def _gather(
+    runs: Iterable[list[Checked]],
+    side_files: SideFiles,
+    bad: Callable[[bytes, str], object],
+    expected: int,
+) -> Report:
     number, count_bad, labels, shapes = 0, 0, Counter(), Counter()
     for number, checked in enumerate(chain.from_iterable(runs), 1):
         labels[checked.label] += 1
@@ -133,7 +150,7 @@ def _gather(runs, side_files, bad, expected):
     return Report(number, count_bad, labels, shapes, problems)
 
 
-def _sizes(shapes):
+def _sizes(shapes: Iterable[tuple[int, int, int] | None]) -> str:
     """The sizes of the images in words."""
     known = sorted(shape for shape in shapes if shape)
     if len(known) == 1:
@@ -150,7 +167,7 @@ def _sizes(shapes):
     )
 
 
-def main(args=None):
+def main(args: list[str] | None = None) -> None:
     options = parser().parse_args(args)
     report = check(
         options.db,

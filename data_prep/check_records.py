@@ -1,19 +1,32 @@
 """Runs of records, read back and decoded in worker processes: for check_database.py."""
 
+from __future__ import annotations
+
 import zlib
-from collections import namedtuple
 from functools import lru_cache
+from typing import NamedTuple
+
+import lmdb
 
 from caffe_plain.database import open_database
 from relaybp.data_prep.images import check_image
-from relaybp.layers.datum import raw_shape, read_datum
+from relaybp.layers.datum import Datum, raw_shape, read_datum
 from relaybp.layers.images import open_image
 
-# label: None where there is no telling; shape: (C, H, W), or None; reason: what is wrong, or None
-Checked = namedtuple("Checked", "key label checksum shape reason")
+Shape = tuple[int, int, int]  # channels, height, width
 
 
-def check_run(source, run):
+class Checked(NamedTuple):
+    """What a record is, read back; None where there is no telling."""
+
+    key: bytes
+    label: int | None
+    checksum: int
+    shape: Shape | None
+    reason: str | None  # what is wrong
+
+
+def check_run(source: str, run: tuple[bytes, int]) -> list[Checked]:
     """The Checked of each record of a run, (its first key, number of records)."""
     first, count = run
     with _environment(source).begin(buffers=True) as transaction, transaction.cursor() as cursor:
@@ -24,7 +37,7 @@ def check_run(source, run):
         ]
 
 
-def check_record(record):
+def check_record(record: bytes | memoryview) -> tuple[int | None, int, Shape | None, str | None]:
     """The label, the checksum, the shape and what is wrong with it, of a record's bytes."""
     checksum = zlib.crc32(record)
     try:
@@ -36,13 +49,13 @@ def check_record(record):
     return datum.label, checksum, shape, reason
 
 
-def _shape(datum, record):
+def _shape(datum: Datum, record: bytes | memoryview) -> Shape | str:
     """The shape (C, H, W) of what a Datum holds, or what is wrong with it."""
     if datum.encoded:
         found = check_image(datum.data)
         return found if isinstance(found, str) else _refused(datum.data) or found
     if datum.float_data:
-        from caffe.files.datum import decode_datum  # here, for few databases hold floats
+        from caffe.files.datum import decode_datum  # here, because few databases hold floats
         from caffe_plain.errors import DataError
 
         try:
@@ -55,8 +68,8 @@ def _shape(datum, record):
         return str(error)
 
 
-def _refused(data):
-    """Why training on an image file would stop: its decoder is stricter than OpenCV. Else None."""
+def _refused(data: bytes | memoryview) -> str | None:
+    """Why training would refuse an image file, or None: its decoder is stricter than OpenCV."""
     try:
         image = open_image(data)
         image.part(0, 0, *image.size)
@@ -66,5 +79,5 @@ def _refused(data):
 
 
 @lru_cache(1)
-def _environment(source):
+def _environment(source: str) -> lmdb.Environment:
     return open_database(source, readahead=False)

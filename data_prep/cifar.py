@@ -8,14 +8,16 @@ OUT/classes.txt: 50000 images to train with, and the 10000 test images as val. T
     python data_prep/convert_imageset.py -shuffle --classes OUT/classes.txt \\
         OUT/ OUT/train.txt DATA/train_lmdb
 
-With --lmdb, OUT is a DATA folder at once: train_lmdb, val_lmdb, mean.binaryproto, classes.txt. The
+With --lmdb, OUT becomes a DATA folder: train_lmdb, val_lmdb, mean.binaryproto, classes.txt. The
 records are those of Caffe's convert_cifar_data: 3 x 32 x 32 pixels in RGB order, as CIFAR stores
-them (convert_imageset stores BGR), in the order of the files. Both versions give the same.
+them (convert_imageset stores BGR), in the order of the files. Both versions give the same result.
 """
 
-from collections import namedtuple
+from __future__ import annotations
+
 from functools import partial
 from pathlib import Path
+from typing import Callable, NamedTuple
 
 import numpy as np
 
@@ -28,12 +30,18 @@ from relaybp.data_prep.small_images import write_set
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
 
-# train, val: files; names: file of class names; read_names(path): the names;
-# read(path): pixels (N, 3072) and labels.
-Version = namedtuple("Version", "train val names read_names read")
+
+class Version(NamedTuple):
+    """What an archive of CIFAR holds, and how it is read."""
+
+    train: list[str]  # files
+    val: list[str]
+    names: str  # the file of the class names
+    read_names: Callable[[Path], list[str]]
+    read: Callable[[Path], tuple[np.ndarray, np.ndarray]]  # pixels (N, 3072) and labels
 
 
-def parser():
+def parser() -> FlagParser:
     flags = FlagParser(__doc__)
     flags.add_argument(
         "archive",
@@ -49,7 +57,9 @@ def parser():
     return flags
 
 
-def prepare(archive, out, lmdb=False, labels="fine"):
+def prepare(
+    archive: str | Path, out: str | Path, lmdb: bool = False, labels: str = "fine"
+) -> tuple[int, int, int]:
     """Write the images or LMDBs; returns (images to train with, images to validate, classes)."""
     if not is_archive(archive) and not Path(archive).is_dir():
         raise PrepError(f"{archive} is neither an archive (tar.gz) nor a folder")
@@ -64,7 +74,7 @@ def prepare(archive, out, lmdb=False, labels="fine"):
     return *(len(splits[split][0][1]) for split in splits), len(names)
 
 
-def _versions(labels):
+def _versions(labels: str) -> list[Version]:
     """The four archives, CIFAR-100's with these labels."""
     batches = [f"data_batch_{k}" for k in range(1, 6)]
     return [
@@ -99,7 +109,7 @@ def _versions(labels):
     ]
 
 
-def _find(folder, labels, archive):
+def _find(folder: Path, labels: str, archive: str | Path) -> tuple[Path, Version]:
     """The folder of the files, and what version they are."""
     versions = _versions(labels)
     for place in (folder, *sorted(folder.glob("cifar-10*"))):
@@ -114,7 +124,9 @@ def _find(folder, labels, archive):
     )
 
 
-def _read_split(folder, files, version, names):
+def _read_split(
+    folder: Path, files: list[str], version: Version, names: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
     """The pixels (N, 3, 32, 32) and labels (N,) of the files of a split."""
     found = []
     for path in (folder / file for file in files):
@@ -131,11 +143,11 @@ def _read_split(folder, files, version, names):
     return tuple(map(np.concatenate, zip(*found, strict=True)))
 
 
-def _names_in_text(path):
+def _names_in_text(path: Path) -> list[str]:
     return path.read_text().split()
 
 
-def _read_binary(label_bytes, label, path):
+def _read_binary(label_bytes: int, label: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Rows of `label_bytes` labels, of which number `label` counts, and the pixels."""
     data, size = np.fromfile(path, np.uint8), label_bytes + PIXELS
     if data.size == 0 or data.size % size:
@@ -147,11 +159,11 @@ def _read_binary(label_bytes, label, path):
     return rows[:, label_bytes:], rows[:, label]
 
 
-def _names_in_pickle(key, path):
+def _names_in_pickle(key: str, path: Path) -> list[str]:
     return [name.decode() for name in read_pickle(path, [key])[0]]
 
 
-def _read_pickled(key, path):
+def _read_pickled(key: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A dict with the pixels under "data" and the labels under `key`."""
     pixels, labels = read_pickle(path, ["data", key])
     if getattr(pixels, "dtype", None) != np.uint8 or pixels.shape != (len(labels), PIXELS):
@@ -163,7 +175,7 @@ def _read_pickled(key, path):
     return pixels, np.array(labels)
 
 
-def main(args=None):
+def main(args: list[str] | None = None) -> None:
     options = parser().parse_args(args)
     train, val, classes = prepare(options.archive, options.out, options.lmdb, options.labels)
     print(f"{options.out}: {train} train, {val} val, {classes} classes")

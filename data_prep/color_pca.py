@@ -7,8 +7,12 @@ largest component first, each with the eigenvalue and the eigenvector of the cov
 pixels, in [0, 1], in the order of the records' channels (convert_imageset: blue, green, red).
 """
 
+from __future__ import annotations
+
 import sys
 from itertools import islice
+from pathlib import Path
+from typing import Callable
 
 import numpy as np
 
@@ -20,7 +24,7 @@ from relaybp.data_prep.errors import PrepError, run
 from relaybp.data_prep.workers import default_workers, thread_map
 
 
-def parser():
+def parser() -> FlagParser:
     flags = FlagParser(__doc__)
     flags.add_argument("db", metavar="INPUT_DB")
     flags.add_argument("output", metavar="OUTPUT_FILE", nargs="?")
@@ -29,7 +33,9 @@ def parser():
     return flags
 
 
-def color_pca(db, every=1, workers=1, say=lambda line: None):
+def color_pca(
+    db: str | Path, every: int = 1, workers: int = 1, say: Callable[[str], None] = lambda line: None
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Eigenvalues (3,), eigenvectors (3, 3), one a row, and the number of images."""
     if every < 1:
         raise PrepError(f"--every={every}: expected 1 or more")
@@ -46,11 +52,11 @@ def color_pca(db, every=1, workers=1, say=lambda line: None):
     mean = total / pixels
     values, vectors = np.linalg.eigh(products / pixels - np.outer(mean, mean))  # ascending
     values, vectors = values[::-1].clip(0), vectors.T[::-1]
-    largest = np.abs(vectors).argmax(axis=1)  # positive, for the sign of an eigenvector is free
+    largest = np.abs(vectors).argmax(axis=1)  # positive, because the sign of an eigenvector is free
     return values, vectors * np.sign(vectors[range(3), largest])[:, None], count
 
 
-def write_color(path, values, vectors):
+def write_color(path: str | Path, values: np.ndarray, vectors: np.ndarray) -> None:
     """Write the file that color_file expects."""
     lines = ["# eigenvalue, eigenvector (in the order of the channels), of pixels in [0, 1]"]
     lines += [
@@ -60,7 +66,7 @@ def write_color(path, values, vectors):
     write_atomically(path, "\n".join(lines) + "\n")
 
 
-def _moments(item):
+def _moments(item: tuple[bytes, bytes]) -> tuple[int, np.ndarray, np.ndarray]:
     """The number of pixels of a record, their sum (3,), and that of their products (3, 3)."""
     key, record = item
     image = decode_datum(record, key, color=True)
@@ -73,7 +79,7 @@ def _moments(item):
     return pixels.shape[1], pixels.sum(axis=1), pixels @ pixels.T
 
 
-def main(args=None):
+def main(args: list[str] | None = None) -> None:
     options = parser().parse_args(args)
     values, vectors, count = color_pca(
         options.db,

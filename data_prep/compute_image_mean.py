@@ -6,9 +6,14 @@ OUTPUT_FILE, usually mean.binaryproto, is what mean_file in a prototxt names; th
 channel are what mean_value takes. The arguments and the file are those of the original tool.
 """
 
+from __future__ import annotations
+
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
+from pathlib import Path
+from typing import Callable
 
 import lmdb
 import numpy as np
@@ -22,7 +27,7 @@ from relaybp.data_prep.errors import PrepError, run
 from relaybp.data_prep.workers import default_workers, thread_map
 
 
-def parser():
+def parser() -> FlagParser:
     flags = FlagParser(__doc__)
     flags.add_argument("db", metavar="INPUT_DB")
     flags.add_argument("output", metavar="OUTPUT_FILE", nargs="?")
@@ -37,7 +42,12 @@ def parser():
     return flags
 
 
-def mean_of(db, center_crop=0, workers=1, say=lambda line: None):
+def mean_of(
+    db: str | Path,
+    center_crop: int = 0,
+    workers: int = 1,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[np.ndarray, int]:
     """The mean (C, H, W) of all images of a database, float64, and their number."""
     total, count = None, 0
     for key, image in thread_map(partial(_pixels, center_crop), read_records(db), workers):
@@ -54,7 +64,7 @@ def mean_of(db, center_crop=0, workers=1, say=lambda line: None):
     return total / count, count
 
 
-def write_mean(path, mean):
+def write_mean(path: str | Path, mean: np.ndarray) -> None:
     """Write a mean (C, H, W) as the BlobProto that mean_file expects."""
     blob = caffe_pb2.BlobProto(num=1)
     blob.channels, blob.height, blob.width = mean.shape
@@ -62,7 +72,7 @@ def write_mean(path, mean):
     write_atomically(path, blob.SerializeToString())
 
 
-def read_records(db):
+def read_records(db: str | Path) -> Iterator[tuple[bytes, bytes]]:
     """Yield each (key, record) of an LMDB."""
     try:
         with closing(open_database(db)) as environment, environment.begin() as transaction:
@@ -73,7 +83,7 @@ def read_records(db):
         ) from error
 
 
-def _pixels(center_crop, item):
+def _pixels(center_crop: int, item: tuple[bytes, bytes]) -> tuple[bytes, np.ndarray]:
     """The key and the pixels, cropped, of one (key, record)."""
     key, record = item
     image = decode_datum(record, key)
@@ -89,7 +99,9 @@ def _pixels(center_crop, item):
     return key, image
 
 
-def _size_problem(db, key, shape, expected, center_crop):
+def _size_problem(
+    db: str | Path, key: bytes, shape: tuple[int, ...], expected: tuple[int, ...], center_crop: int
+) -> str:
     found, first = (" x ".join(map(str, size)) for size in (shape, expected))
     cure = (
         "convert them all with or all without -gray"
@@ -103,7 +115,7 @@ def _size_problem(db, key, shape, expected, center_crop):
     )
 
 
-def main(args=None):
+def main(args: list[str] | None = None) -> None:
     options = parser().parse_args(args)
     if options.backend != "lmdb":
         raise PrepError(
@@ -125,7 +137,7 @@ def main(args=None):
         print(f"mean_value channel [{channel}]: {value:.6g}")
 
 
-def command():
+def command() -> None:
     """The console script."""
     run(main)
 

@@ -3,29 +3,38 @@
     python data_prep/convert_imageset.py [FLAGS] ROOTFOLDER/ LISTFILE DB_NAME
 
 LISTFILE: one image a line, "subfolder1/file1.jpg 7". The arguments, the keys and the records are
-those of the original tool. A run that was killed goes on where it was when the same command is
-given again; until it is complete, nothing stands under DB_NAME. With --shard=I/N each of N commands
-makes its part, on as many machines, and merge_shards.py makes DB_NAME of the parts.
+those of the original tool. The same command given again continues a killed run; DB_NAME does not
+exist until it is complete. With --shard=I/N each of N commands makes one part, on any machine, and
+merge_shards.py joins the parts into DB_NAME.
 """
+
+from __future__ import annotations
 
 import hashlib
 import os
 import sys
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Union
 
 import numpy as np
 
 from caffe_plain.flags import FlagParser
 from relaybp.data_prep.errors import PrepError, run, some
 from relaybp.data_prep.image_list import ImageList
-from relaybp.data_prep.images import Options, read_image
+from relaybp.data_prep.images import Image, Options, Shape, read_image
 from relaybp.data_prep.shards import Shard
 from relaybp.data_prep.workers import default_workers, process_map
 
+if TYPE_CHECKING:  # workers import this file, but need no caffe
+    from relaybp.data_prep.datum_db import DatumDB
 
-def parser():
+Result = tuple[int, Union[Image, str]]  # a record, and its image or why there is none
+
+
+def parser() -> FlagParser:
     """The original's flags and arguments, and the new ones."""
     flags = FlagParser(__doc__)
     flags.add_argument("root", metavar="ROOTFOLDER/", help="put before every file name")
@@ -54,26 +63,26 @@ def parser():
 
 
 def convert(
-    root,
-    list_file,
-    db,
+    root: str,
+    list_file: str | Path,
+    db: str | Path,
     *,
-    gray=False,
-    shuffle=False,
-    resize_width=0,
-    resize_height=0,
-    resize_short=0,
-    check_size=False,
-    encoded=False,
-    encode_type="",
-    workers=1,
-    seed=0,
-    skip_bad=False,
-    keep_damaged=False,
-    classes="",
-    shard="",
-    say=lambda line: None,
-):
+    gray: bool = False,
+    shuffle: bool = False,
+    resize_width: int = 0,
+    resize_height: int = 0,
+    resize_short: int = 0,
+    check_size: bool = False,
+    encoded: bool = False,
+    encode_type: str = "",
+    workers: int = 1,
+    seed: int = 0,
+    skip_bad: bool = False,
+    keep_damaged: bool = False,
+    classes: str | Path = "",
+    shard: str = "",
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[int, int, str]:
     """Convert as the command does; returns (records written, records left out, their folder)."""
     from relaybp.data_prep.datum_db import (
         DatumDB,  # here: workers import this file, but need no caffe
@@ -113,7 +122,9 @@ def convert(
         return (*_finish(out, images, order[part.start : part.end], part, names), part.folder(db))
 
 
-def _read(root, images, todo, options, workers):
+def _read(
+    root: str, images: ImageList, todo: np.ndarray, options: Options, workers: int
+) -> Iterator[Result]:
     """Yield each record of `todo` with its Image, or with the reason why there is none."""
     paths = (_path(root, images.name(record)) for record in todo if images.labels[record] >= 0)
     results = process_map(partial(read_image, options), paths, workers)
@@ -121,8 +132,8 @@ def _read(root, images, todo, options, workers):
         yield record, images.problems.get(record) or next(results)
 
 
-def _of_one_size(results, expected):
-    """`results` with a reason in place of each image that has not the shape of the first."""
+def _of_one_size(results: Iterator[Result], expected: Shape | None) -> Iterator[Result]:
+    """`results` with a reason in place of each image whose shape differs from the first."""
     for record, image in results:
         if not isinstance(image, str):
             expected = expected or image.shape
@@ -131,7 +142,15 @@ def _of_one_size(results, expected):
         yield record, image
 
 
-def _write(out, images, results, part, encoded, skip_bad, say):
+def _write(
+    out: DatumDB,
+    images: ImageList,
+    results: Iterable[tuple[int, Result]],
+    part: Shard,
+    encoded: bool,
+    skip_bad: bool,
+    say: Callable[[str], None],
+) -> None:
     """Put the images into `out`; note or raise the reason where there is none."""
     from relaybp.data_prep.datum_db import encoded_datum, key_of, raw_datum
 
@@ -160,7 +179,9 @@ def _write(out, images, results, part, encoded, skip_bad, say):
             say(f"Processed {done + 1} files.")
 
 
-def _finish(out, images, order, part, names):
+def _finish(
+    out: DatumDB, images: ImageList, order: np.ndarray, part: Shard, names: list[str] | None
+) -> tuple[int, int]:
     """Count the classes and complete the database."""
     skipped = out.skipped()
     good = np.zeros(len(images), dtype=bool)
@@ -175,7 +196,7 @@ def _finish(out, images, order, part, names):
     return int(good.sum()), len(skipped)
 
 
-def _check_options(options, workers):
+def _check_options(options: Options, workers: int) -> None:
     width, height, short = options.width, options.height, options.short
     if min(width, height, short) < 0:
         raise PrepError("a size to resize to cannot be negative: 0 means no resizing")
@@ -197,7 +218,7 @@ def _check_options(options, workers):
             )
 
 
-def _check_files(root, images, todo):
+def _check_files(root: str, images: ImageList, todo: np.ndarray) -> None:
     """Stop before the work if files are missing, rather than hours into it."""
     missing = [record for record in todo if not os.path.isfile(_path(root, images.name(record)))]
     if missing:
@@ -212,7 +233,7 @@ def _check_files(root, images, todo):
         )
 
 
-def _read_classes(path):
+def _read_classes(path: str | Path) -> list[str] | None:
     if not path:
         return None
     try:
@@ -226,30 +247,30 @@ def _read_classes(path):
     return names
 
 
-def _path(root, name):
-    """ROOTFOLDER and the file name, simply one after the other."""
+def _path(root: str, name: bytes) -> str:
+    """ROOTFOLDER and the file name, simply concatenated."""
     return root + ("" if not root or root.endswith("/") else "/") + os.fsdecode(name)
 
 
-def _first_shape(out):
+def _first_shape(out: DatumDB) -> Shape | None:
     from caffe.files.datum import decode_datum
 
     first = out.first_record()
     return None if first is None else decode_datum(first, "0").shape
 
 
-def _size_problem(shape, expected):
+def _size_problem(shape: Shape, expected: Shape) -> str:
     return (
         f"-check_size: expected {' x '.join(map(str, expected))} (channels x height x width) "
         f"as the first image, found {' x '.join(map(str, shape))}"
     )
 
 
-def _digest(path):
+def _digest(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def main(args=None):
+def main(args: list[str] | None = None) -> None:
     options = vars(parser().parse_args(args))
     root, list_file, db = options.pop("root"), options.pop("list"), options.pop("db")
     backend = options.pop("backend")
@@ -263,7 +284,7 @@ def main(args=None):
     print(f"{made}: {written} records, {classes} classes{left_out}")
 
 
-def command():
+def command() -> None:
     """The console script."""
     run(main)
 

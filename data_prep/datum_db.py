@@ -1,4 +1,5 @@
-"""An LMDB of Datums that survives a kill, a full disk and a full map, and appears only complete.
+"""An LMDB of Datums that survives a kill, a full disk and a full map, and appears only when
+complete.
 
 It is built in FOLDER.partial and renamed to FOLDER at the end. Beside data.mdb it then holds
 classes.txt (a class name a line), class_index.tsv (label, records), record_index.npy (key and label
@@ -7,12 +8,16 @@ the keys), skipped.tsv (records left out, if any) and settings.json (what made i
 also leaves classes.txt in its parent folder.
 """
 
+from __future__ import annotations
+
 import fcntl
 import json
 import os
 import shutil
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import numpy as np
@@ -32,7 +37,7 @@ ROW = np.dtype([("key", "S8"), ("label", "<i4"), ("checksum", "<u4")])
 BATCH_RECORDS, BATCH_BYTES = 1000, 1 << 26  # a transaction: 1000 as the original, or 64 MiB
 
 
-def key_of(record, name, where):
+def key_of(record: int, name: bytes, where: str) -> bytes:
     """The original's key: the record's number in eight digits, an underscore, the file name."""
     key = b"%08d_%s" % (record, name)
     if len(key) > LARGEST_KEY_BYTES or record >= 10**8:
@@ -44,19 +49,19 @@ def key_of(record, name, where):
     return key
 
 
-def raw_datum(data, shape, label, **fields):
+def raw_datum(data: bytes, shape: tuple[int, ...], label: int, **fields: Any) -> bytes:
     """A serialized Datum of pixels in (C, H, W) order, shape (C, H, W)."""
     datum = caffe_pb2.Datum(data=data, label=label, **fields)
     datum.channels, datum.height, datum.width = shape
     return datum.SerializeToString()
 
 
-def encoded_datum(data, label):
-    """A serialized Datum of an image file, which alone says its shape."""
+def encoded_datum(data: bytes, label: int) -> bytes:
+    """A serialized Datum of an image file; only the file states its shape."""
     return caffe_pb2.Datum(data=data, label=label, encoded=True).SerializeToString()
 
 
-def read_skips(folder):
+def read_skips(folder: str | Path) -> Iterator[tuple[int, str, str]]:
     """Yield (record, where, reason) of each record that was left out of a database."""
     path = Path(folder) / "skipped.tsv"
     for line in path.read_text().splitlines(keepends=True) if path.exists() else []:
@@ -66,12 +71,13 @@ def read_skips(folder):
 
 
 class DatumDB:
-    """The writer. `settings` (a dict) says what is being written: only the same may continue it.
+    """The writer. `settings` (a dict) says what is being written; only a run with the same settings
+    may continue it.
 
     next_record: the first record number that is not in the database yet.
     """
 
-    def __init__(self, folder, settings):
+    def __init__(self, folder: str | Path, settings: dict[str, Any]) -> None:
         self.folder = Path(folder)
         self.partial = self.folder.with_name(self.folder.name + ".partial")
         self._refuse_existing()
@@ -93,13 +99,13 @@ class DatumDB:
             self.close()
             raise
 
-    def __enter__(self):
+    def __enter__(self) -> DatumDB:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Close the database; what is not flushed is left for the next run."""
         if self._env is not None:
             empty = self._env.stat()["entries"] == 0
@@ -111,23 +117,23 @@ class DatumDB:
             os.close(self._lock)
             self._lock = None
 
-    def first_record(self):
+    def first_record(self) -> bytes | None:
         """The first serialized Datum, or None."""
         with self._env.begin() as txn, txn.cursor() as cursor:
             return cursor.value() if cursor.first() else None
 
-    def put(self, key, record):
-        """Add a record; keys come in ascending order."""
+    def put(self, key: bytes, record: bytes) -> None:
+        """Add a record; keys must come in ascending order."""
         self._batch.append((key, record))
         self._batch_bytes += len(record)
         if len(self._batch) >= BATCH_RECORDS or self._batch_bytes >= BATCH_BYTES:
             self.flush()
 
-    def skip(self, record, where, reason):
+    def skip(self, record: int, where: str, reason: str) -> None:
         """Note that a record is left out, and why."""
         self._skipped.append((record, " ".join(where.split()), " ".join(reason.split())))
 
-    def flush(self):
+    def flush(self) -> None:
         """Make everything so far survive a kill."""
         try:
             self._append_skips()  # first: a later run repeats those after the last record
@@ -138,12 +144,12 @@ class DatumDB:
             raise self._write_error(error) from error
         self._batch, self._batch_bytes = [], 0
 
-    def skipped(self):
+    def skipped(self) -> dict[int, tuple[str, str]]:
         """Every record left out so far: {record number: (where, reason)}, this run or earlier."""
         self.flush()
         return {record: (where, reason) for record, where, reason in read_skips(self.partial)}
 
-    def finish(self, counts, names):
+    def finish(self, counts: Sequence[int], names: Sequence[str]) -> None:
         """Write the side files and give the database its name.
 
         counts: records of each label; names: a name for each label.
@@ -176,11 +182,11 @@ class DatumDB:
         finally:
             self.close()
 
-    def _refuse_existing(self):
+    def _refuse_existing(self) -> None:
         if self.folder.exists():
             raise PrepError(f"{self.folder} exists already: delete it or choose another name")
 
-    def _claim(self):
+    def _claim(self) -> None:
         """Become the only writer."""
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -188,7 +194,7 @@ class DatumDB:
             raise PrepError(f"another process is writing {self.partial}: let it finish") from None
         self._refuse_existing()
 
-    def _compare(self, settings):
+    def _compare(self, settings: dict[str, Any]) -> None:
         """Refuse to go on with records that were made with other settings."""
         path = self.partial / "settings.json"
         if self.next_record == 0:
@@ -206,12 +212,12 @@ class DatumDB:
                 "continue with the same ones, or delete it to begin again"
             )
 
-    def _find_next(self):
+    def _find_next(self) -> int:
         with self._env.begin() as txn, txn.cursor() as cursor:
             self._last_key = cursor.key() if cursor.last() else b""
         return int(self._last_key.split(b"_")[0]) + 1 if self._last_key else 0
 
-    def _commit(self):
+    def _commit(self) -> bool:
         """Write the batch in one transaction; false if the map is too small for it."""
         try:
             with self._env.begin(write=True) as txn:
@@ -221,8 +227,8 @@ class DatumDB:
             return False
         return True
 
-    def _append_rows(self):
-        """Note what the side files say of the records of the batch."""
+    def _append_rows(self) -> None:
+        """Save what the side files will say about the records of the batch."""
         rows = np.empty(len(self._batch), ROW)
         for row, (key, record) in zip(rows, self._batch, strict=True):
             row["key"] = record_index.key_beginning(key, self._last_key)
@@ -234,13 +240,13 @@ class DatumDB:
             file.flush()
             os.fsync(file.fileno())
 
-    def _keep_rows(self, count):
-        """Drop what was noted of records that did not get into the database."""
+    def _keep_rows(self, count: int) -> None:
+        """Drop what was saved about records that did not reach the database."""
         path = self.partial / "record_index.rows"
         if path.exists() and path.stat().st_size > count * ROW.itemsize:
             os.truncate(path, count * ROW.itemsize)
 
-    def _write_index(self):
+    def _write_index(self) -> None:
         path = self.partial / "record_index.rows"
         rows = np.fromfile(path, ROW)
         if len(rows) == self._env.stat()["entries"]:
@@ -253,7 +259,7 @@ class DatumDB:
         record_index.write_rows(str(self.partial / CHECKSUMS), checksums)
         path.unlink()
 
-    def _append_skips(self):
+    def _append_skips(self) -> None:
         if not self._skipped:
             return
         with open(self.partial / "skipped.tsv", "a") as file:
@@ -262,7 +268,7 @@ class DatumDB:
             os.fsync(file.fileno())
         self._skipped = []
 
-    def _keep_skips_before(self, record):
+    def _keep_skips_before(self, record: int) -> None:
         """Drop notes on records that this run will read again."""
         kept = [skip for skip in read_skips(self.partial) if skip[0] < record]
         path = self.partial / "skipped.tsv"
@@ -271,7 +277,7 @@ class DatumDB:
         elif path.exists():
             path.unlink()
 
-    def _write_error(self, error):
+    def _write_error(self, error: Exception) -> PrepError:
         free = shutil.disk_usage(self.partial.parent).free // 10**6
         return PrepError(
             f"cannot write {self.partial} ({free} MB free on that disk): {error}; "
@@ -280,7 +286,7 @@ class DatumDB:
         )
 
 
-def _sync_folder(folder):
+def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -4,9 +4,12 @@
 
 Makes the folder OUT with train_lmdb (1600 images), val_lmdb (400), mean.binaryproto, classes.txt
 and samples.png, a page of examples. Images are 128 x 128, raw BGR. The same seed gives the same
-set. Where OUT stands already, nothing is done.
+set. If OUT exists, nothing is done.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +28,7 @@ SHAPE = (3, SIZE, SIZE)
 FIRST_SEED = {"train": 0, "val": 500_000}  # of an image; seeds a million apart share none
 
 
-def parser():
+def parser() -> FlagParser:
     flags = FlagParser(__doc__)
     flags.add_argument("out", metavar="OUT", help="folder to make")
     flags.flag("train", 1600, "images to train with")
@@ -35,7 +38,9 @@ def parser():
     return flags
 
 
-def make_demo(out, train=1600, val=400, seed=0, workers=1):
+def make_demo(
+    out: str | Path, train: int = 1600, val: int = 400, seed: int = 0, workers: int = 1
+) -> dict[str, list[int]]:
     """Make the set; returns the number of images of each kind as {split: [...]}."""
     from relaybp.data_prep.compute_image_mean import (  # here: workers need no caffe
         mean_of,
@@ -59,21 +64,21 @@ def make_demo(out, train=1600, val=400, seed=0, workers=1):
     return counts
 
 
-def draw_record(first_seed, item):
+def draw_record(first_seed: int, item: tuple[int, str]) -> bytes:
     """The raw pixels (C, H, W) of one image; item: its number and its kind."""
     number, kind = item
     picture = draw(kind, np.random.RandomState((first_seed + number) % 2**32))
     return picture.transpose(2, 0, 1).tobytes()
 
 
-def _shares(total, shares):
+def _shares(total: int, shares: Sequence[float]) -> list[int]:
     """`total` split into whole numbers by share; what rounding leaves goes to the first."""
     numbers = [int(total * share + 1e-9) for share in shares]
     numbers[0] += total - sum(numbers)
     return numbers
 
 
-def _write_split(db, numbers, first_seed, workers):
+def _write_split(db: Path, numbers: list[int], first_seed: int, workers: int) -> None:
     from relaybp.data_prep.datum_db import DatumDB, key_of, raw_datum  # here: workers need no caffe
 
     kinds = list(KINDS)
@@ -88,7 +93,7 @@ def _write_split(db, numbers, first_seed, workers):
         out.finish(numbers, kinds)
 
 
-def _samples(first_seed, columns=10):
+def _samples(first_seed: int, columns: int = 10) -> np.ndarray:
     """A page with a row of pictures of each kind."""
     rows = [
         [
@@ -100,7 +105,7 @@ def _samples(first_seed, columns=10):
     return np.vstack([np.hstack(row) for row in rows])
 
 
-def main(args=None):
+def main(args: list[str] | None = None) -> None:
     options = vars(parser().parse_args(args))
     out = options["out"]
     if (Path(out) / "mean.binaryproto").is_file():

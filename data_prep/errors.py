@@ -1,6 +1,10 @@
 """The one exception of the data tools, and how a script reports it."""
 
+from __future__ import annotations
+
 import sys
+from collections.abc import Sequence
+from typing import Callable, NoReturn
 
 from caffe_plain.errors import CaffeError
 
@@ -9,7 +13,7 @@ class PrepError(CaffeError):
     """Something in the user's data or disk that stops a tool; the message names it and the cure."""
 
 
-def run(main):
+def run(main: Callable[[], int | None]) -> NoReturn:
     """Call a script's main(); its CaffeError or OSError becomes one line and exit status 1."""
     try:
         sys.exit(main())
@@ -19,7 +23,7 @@ def run(main):
         sys.exit(f"{sys.argv[0]}: interrupted")
 
 
-def some(items, limit=5):
+def some(items: Sequence[object], limit: int = 5) -> str:
     """The first few of `items`, one indented line each, and how many more there are."""
     lines = [f"  {item}" for item in items[:limit]]
     if len(items) > limit:

@@ -1,7 +1,10 @@
-"""Output folders that are there complete or not at all."""
+"""Output folders that are either complete or absent."""
+
+from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,7 +12,7 @@ from relaybp.data_prep.errors import PrepError
 
 
 @contextmanager
-def complete_folder(folder):
+def complete_folder(folder: str | Path) -> Iterator[Path]:
     """Yield FOLDER.partial to fill; it becomes `folder` if no error ends the block.
 
     What a killed run left in FOLDER.partial is removed first.

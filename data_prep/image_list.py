@@ -1,8 +1,12 @@
 """The list file of convert_imageset: one image a line, "FILE LABEL"."""
 
+from __future__ import annotations
+
 import io
 import re
 from array import array
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +23,9 @@ class ImageList:
     problems: record -> what is wrong with its line.
     """
 
-    def __init__(self, path, classes=None, skip_bad=False):
+    def __init__(
+        self, path: str | Path, classes: Sequence[str] | None = None, skip_bad: bool = False
+    ) -> None:
         self.path = path
         self._classes = classes
         self._text = _read(path)
@@ -42,24 +48,24 @@ class ImageList:
         self.labels = np.array(labels, dtype=np.int32)
         self._check(skip_bad)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._starts)
 
-    def name(self, record):
+    def name(self, record: int) -> bytes:
         """The file name of a record, as bytes."""
         start = self._starts[record]
         return self._text[start : start + self._lengths[record]]
 
-    def where(self, record):
+    def where(self, record: int) -> str:
         """The record for people: its line and its file."""
         name = self.name(record).decode("utf-8", "replace")
         return f"{self.path}, line {self._lines[record]}, {name}"
 
-    def line(self, record):
+    def line(self, record: int) -> int:
         """The number of the line that a record stands in, from 1."""
         return self._lines[record]
 
-    def _parse(self, line):
+    def _parse(self, line: bytes) -> tuple[bytes, int | str]:
         """The file name, and the label or what is wrong with it."""
         parts = line.strip().rsplit(maxsplit=1)
         if len(parts) < 2:
@@ -78,7 +84,7 @@ class ImageList:
             )
         return name, label
 
-    def _check(self, skip_bad):
+    def _check(self, skip_bad: bool) -> None:
         if not len(self):
             raise PrepError(f"{self.path}: no images in this list: expected lines 'FILE LABEL'")
         if len(self.problems) == len(self):
@@ -95,7 +101,7 @@ class ImageList:
             )
 
 
-def _read(path):
+def _read(path: str | Path) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read()

@@ -4,19 +4,21 @@
 
 TRAIN: ILSVRC2012_img_train.tar, or a folder with the tars of the synsets (n01440764.tar), or with
 their folders of images (n01440764/). VAL: ILSVRC2012_img_val.tar, or a folder with its images, or
-with synset folders. Tars are unpacked into OUT/train and OUT/val; a run that was killed goes on
-with the next synset. --labels is the ground truth of VAL where that has no synset folders: the
-development kit (ILSVRC2012_devkit_t12.tar.gz, or unpacked), Caffe's val.txt or Kaggle's
-LOC_val_solution.csv. The development kit also says how many images each synset must have.
+with synset folders. Tars are unpacked into OUT/train and OUT/val; a killed run continues with the
+next synset. --labels is the ground truth of VAL where that has no synset folders: the development
+kit (ILSVRC2012_devkit_t12.tar.gz, or unpacked), Caffe's val.txt or Kaggle's LOC_val_solution.csv.
+The development kit also says how many images each synset must have.
 
 Makes OUT/train.txt, OUT/val.txt and OUT/classes.txt: 1281167 images to train with, 50000 to
 validate, 1000 synsets, whose labels follow the alphabet, as Caffe's do.
 """
 
+from __future__ import annotations
+
 import re
 import sys
-from collections import namedtuple
 from pathlib import Path
+from typing import Callable, NamedTuple
 
 from caffe_plain.files import write_atomically
 from caffe_plain.flags import FlagParser
@@ -29,11 +31,18 @@ from relaybp.data_prep.make_list import images_below
 SYNSET = re.compile(r"n\d{8}")
 OFFICIAL = (1281167, 50000, 1000)
 
-# roots: what to give convert_imageset as ROOTFOLDER; train, val, classes: how many
-Prepared = namedtuple("Prepared", "train_root val_root train val classes")
+
+class Prepared(NamedTuple):
+    """What has been listed."""
+
+    train_root: Path  # what to give convert_imageset as ROOTFOLDER
+    val_root: Path
+    train: int  # images
+    val: int
+    classes: int
 
 
-def parser():
+def parser() -> FlagParser:
     flags = FlagParser(__doc__)
     flags.add_argument("train", metavar="TRAIN")
     flags.add_argument("val", metavar="VAL")
@@ -43,7 +52,14 @@ def parser():
     return flags
 
 
-def prepare(train, val, out, labels="", subset=False, say=lambda line: None):
+def prepare(
+    train: str | Path,
+    val: str | Path,
+    out: str | Path,
+    labels: str | Path = "",
+    subset: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Prepared:
     """Unpack what is packed and write the lists; returns a Prepared."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -70,7 +86,7 @@ def prepare(train, val, out, labels="", subset=False, say=lambda line: None):
     return Prepared(train_root, val_root, len(train_files), len(val_files), len(synsets))
 
 
-def _train_folder(source, out, say):
+def _train_folder(source: Path, out: Path, say: Callable[[str], None]) -> Path:
     """The folder with the synsets' folders, unpacked into `out` if the source is tars."""
     if is_archive(source):
         tars = ((name, f"{source}, {name}", content) for name, content in members(source))
@@ -89,7 +105,7 @@ def _train_folder(source, out, say):
     return out
 
 
-def _val_folder(source, out, say):
+def _val_folder(source: Path, out: Path, say: Callable[[str], None]) -> Path:
     """The folder with the validation images, unpacked into `out` if the source is a tar."""
     if not is_archive(source):
         return source
@@ -99,7 +115,7 @@ def _val_folder(source, out, say):
     return out
 
 
-def _synset_folders(folder):
+def _synset_folders(folder: Path) -> list[str]:
     """The names of the synsets that have a folder in `folder`, in alphabetical order."""
     try:
         return sorted(
@@ -111,7 +127,7 @@ def _synset_folders(folder):
         ) from error
 
 
-def _check_sizes(files, expected):
+def _check_sizes(files: list[tuple[str, str]], expected: dict[str, int]) -> None:
     """Each synset has the images that the development kit says it has."""
     found = dict.fromkeys(expected, 0)
     for _, synset in files:
@@ -128,7 +144,9 @@ def _check_sizes(files, expected):
         )
 
 
-def _val_files(root, synsets, synset_of, subset):
+def _val_files(
+    root: Path, synsets: list[str], synset_of: dict[str, str | int], subset: bool
+) -> list[tuple[str, str]]:
     """[(file, synset)] of the validation images."""
     if _synset_folders(root):
         files = [(file, file.partition("/")[0]) for file in images_below(root, root)]
@@ -149,7 +167,9 @@ def _val_files(root, synsets, synset_of, subset):
     return [row for row in files if row[1] in known]
 
 
-def _labelled(root, synsets, synset_of, subset):
+def _labelled(
+    root: Path, synsets: list[str], synset_of: dict[str, str | int], subset: bool
+) -> list[tuple[str, str]]:
     """The files of `root` with the synset that the ground truth gives to each."""
     files = images_below(root, root)
     without = sorted(set(files) - set(synset_of))
@@ -176,7 +196,7 @@ def _labelled(root, synsets, synset_of, subset):
     ]
 
 
-def main(args=None):
+def main(args: list[str] | None = None) -> None:
     options = vars(parser().parse_args(args))
     made = prepare(**options, say=lambda line: print(line, file=sys.stderr, flush=True))
     print(f"{options['out']}: {made.train} train, {made.val} val, {made.classes} classes")

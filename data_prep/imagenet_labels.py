@@ -1,19 +1,25 @@
-"""The ground truth of ImageNet's validation images, in the forms in which it goes round."""
+"""The ground truth of ImageNet's validation images, in its common formats."""
+
+from __future__ import annotations
 
 import csv
-from collections import namedtuple
 from pathlib import Path
+from typing import NamedTuple
 
 from relaybp.data_prep.archives import is_archive, unpacked
 from relaybp.data_prep.errors import PrepError
 from relaybp.data_prep.matlab import read_matlab
 
-# synset_of: image name -> synset, or its number in alphabetical order; words, train_images: of each
-# synset, as far as known.
-Truth = namedtuple("Truth", "synset_of words train_images")
+
+class Truth(NamedTuple):
+    """What the validation images show; of each synset what is known."""
+
+    synset_of: dict[str, str | int]  # of an image; or its number in alphabetical order
+    words: dict[str, str]
+    train_images: dict[str, int]  # how many
 
 
-def read_truth(path):
+def read_truth(path: str | Path) -> Truth:
     """The Truth in a development kit, in Caffe's val.txt or in Kaggle's LOC_val_solution.csv."""
     path = Path(path)
     if path.is_dir() or is_archive(path):
@@ -32,8 +38,8 @@ def read_truth(path):
     )
 
 
-def _read_kit(folder, path):
-    """meta.mat describes the synsets, the text file holds an ID of theirs for each image."""
+def _read_kit(folder: Path, path: Path) -> Truth:
+    """meta.mat describes the synsets, the text file holds the synset's ID for each image."""
     meta = next(folder.rglob("meta.mat"), None)
     ids = next(folder.rglob("ILSVRC2012_validation_ground_truth.txt"), None)
     if not meta or not ids:
@@ -63,7 +69,7 @@ def _read_kit(folder, path):
     )
 
 
-def _read_csv(path, text):
+def _read_csv(path: Path, text: str) -> dict[str, str | int]:
     """ILSVRC2012_val_00048981,n03995372 85 1 499 272"""
     try:
         return {
@@ -77,9 +83,9 @@ def _read_csv(path, text):
         ) from error
 
 
-def _read_list(path, text):
+def _read_list(path: Path, text: str) -> dict[str, str | int]:
     """ILSVRC2012_val_00000001.JPEG 65"""
-    found = {}
+    found: dict[str, str | int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         name, _, label = line.strip().rpartition(" ")
         if line.strip():

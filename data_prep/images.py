@@ -3,12 +3,15 @@
 Runs in worker processes: imports neither caffe nor lmdb.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import tempfile
-from collections import namedtuple
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
+from typing import Callable, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,20 +19,32 @@ import numpy as np
 # What the JPEG and PNG libraries write to stderr where the pixels cannot be trusted.
 _DAMAGE = re.compile(r"(Corrupt JPEG data|Premature end of JPEG|libpng error)[^\n]*")
 
-# gray: read one channel; height, width: resize to, or 0; short: resize the shorter side to, or 0;
-# encoding: None for raw pixels, "" to keep the file's own, or jpg, png, ...;
-# keep_damaged: take what the decoder makes of a damaged file.
-Options = namedtuple("Options", "gray height width short encoding keep_damaged")
+Shape = tuple[int, int, int]  # channels, height, width
 
-# data: raw pixels in (C, H, W) order, or an encoded file; shape: (C, H, W) of the image.
-Image = namedtuple("Image", "data shape")
+
+class Options(NamedTuple):
+    """What a file becomes."""
+
+    gray: bool  # read one channel
+    height: int  # resize to, or 0
+    width: int
+    short: int  # resize the shorter side to, or 0
+    encoding: str | None  # None for raw pixels, "" to keep the file's own, or jpg, png, ...
+    keep_damaged: bool  # take what the decoder makes of a damaged file
+
+
+class Image(NamedTuple):
+    """What a file has become."""
+
+    data: bytes  # raw pixels in (C, H, W) order, or an encoded file
+    shape: Shape
 
 
 class _BadImage(Exception):
     """Why a file gives no record."""
 
 
-def read_image(options, path):
+def read_image(options: Options, path: str) -> Image | str:
     """The Image in the file `path`, or the reason (a string) why there is none."""
     try:
         return _read_image(options, path)
@@ -41,7 +56,7 @@ def read_image(options, path):
         return f"OpenCV: {error.err}"
 
 
-def _read_image(options, path):
+def _read_image(options: Options, path: str) -> Image:
     pixels = _decode(path, options)
     original = pixels
     if options.height and options.width:
@@ -63,7 +78,7 @@ def _read_image(options, path):
     return Image(_encode(pixels, wanted), shape)
 
 
-def _decode(path, options):
+def _decode(path: str, options: Options) -> np.ndarray:
     if not os.path.isfile(path):
         raise _BadImage("no such file")
     flags = cv2.IMREAD_GRAYSCALE if options.gray else cv2.IMREAD_COLOR
@@ -72,8 +87,8 @@ def _decode(path, options):
     return _watched(partial(cv2.imread, path, flags), os.path.getsize(path), options.keep_damaged)
 
 
-def _watched(decode, size, keep_damaged):
-    """The pixels that `decode` makes of `size` bytes, unless it reports damage."""
+def _watched(decode: Callable[[], np.ndarray | None], size: int, keep_damaged: bool) -> np.ndarray:
+    """The pixels that `decode` gets from `size` bytes, unless it reports damage."""
     with _decoder_messages() as messages:
         pixels = decode()
     damage = _DAMAGE.search(messages())
@@ -85,7 +100,7 @@ def _watched(decode, size, keep_damaged):
     return pixels
 
 
-def check_image(data):
+def check_image(data: bytes | memoryview) -> Shape | str:
     """The shape (C, H, W) of the image file in `data`, or the reason why it cannot be trusted."""
     try:
         encoded = np.frombuffer(data, np.uint8)
@@ -99,7 +114,7 @@ def check_image(data):
     return (1 if pixels.ndim == 2 else pixels.shape[2], *pixels.shape[:2])
 
 
-def _resize_short(pixels, short):
+def _resize_short(pixels: np.ndarray, short: int) -> np.ndarray:
     """The shorter side at `short` pixels, the longer in proportion; shrinking averages areas."""
     height, width = pixels.shape[:2]
     scale = short / min(height, width)
@@ -109,30 +124,30 @@ def _resize_short(pixels, short):
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
-def _encode(pixels, extension):
+def _encode(pixels: np.ndarray, extension: str) -> bytes:
     if not cv2.haveImageWriter("." + extension):
         raise _BadImage(f"OpenCV cannot encode .{extension}: give -encode_type jpg or png")
     return cv2.imencode("." + extension, pixels)[1].tobytes()
 
 
-def _extension(path):
+def _extension(path: str) -> str:
     name = os.path.basename(path)
     return name.rpartition(".")[2].lower() if "." in name else ""
 
 
-def _same_format(first, second):
+def _same_format(first: str, second: str) -> bool:
     return first.replace("jpeg", "jpg") == second.lower().replace("jpeg", "jpg")
 
 
 @contextmanager
-def _decoder_messages():
+def _decoder_messages() -> Iterator[Callable[[], str]]:
     """What is written to stderr meanwhile, by C libraries too; OpenCV reports damage only there."""
     scratch, stderr = _scratch()
     os.truncate(scratch, 0)
     os.lseek(scratch, 0, os.SEEK_SET)
     os.dup2(scratch, 2)
 
-    def messages():
+    def messages() -> str:
         os.lseek(scratch, 0, os.SEEK_SET)
         return os.read(scratch, 1 << 16).decode("utf-8", "replace")
 
@@ -143,7 +158,7 @@ def _decoder_messages():
 
 
 @lru_cache
-def _scratch():
+def _scratch() -> tuple[int, int]:
     """Handles of a temporary file and of stderr, for the life of this process."""
     handle, path = tempfile.mkstemp()
     os.unlink(path)

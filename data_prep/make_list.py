@@ -9,7 +9,10 @@ and classes.txt (the subfolders in alphabetical order; the line number is the la
         IMAGE_FOLDER/ OUT/train.txt DATA/train_lmdb
 """
 
+from __future__ import annotations
+
 import os
+from pathlib import Path
 
 import numpy as np
 
@@ -21,7 +24,7 @@ EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm",
 SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 
 
-def parser():
+def parser() -> FlagParser:
     flags = FlagParser(__doc__)
     flags.add_argument("images", metavar="IMAGE_FOLDER")
     flags.add_argument("out", metavar="OUT", help="folder to make")
@@ -30,7 +33,9 @@ def parser():
     return flags
 
 
-def make_lists(folder, out, val_fraction=0.1, seed=0):
+def make_lists(
+    folder: str | Path, out: str | Path, val_fraction: float = 0.1, seed: int = 0
+) -> list[tuple[str, int, int]]:
     """Write the lists; returns the counts per class as [(name, train, val)]."""
     if not 0 <= val_fraction < 1:
         raise PrepError(f"--val_fraction={val_fraction}: expected at least 0 and less than 1")
@@ -56,7 +61,7 @@ def make_lists(folder, out, val_fraction=0.1, seed=0):
     return counts
 
 
-def _classes(folder):
+def _classes(folder: str | Path) -> list[str]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -79,7 +84,7 @@ def _classes(folder):
     return names
 
 
-def images_below(class_folder, root):
+def images_below(class_folder: str | Path, root: str | Path) -> list[str]:
     """The images below a folder, relative to `root`, in alphabetical order."""
     found = []
     for folder, subfolders, files in os.walk(class_folder, followlinks=True):
@@ -92,11 +97,11 @@ def images_below(class_folder, root):
     return found
 
 
-def _is_image(name):
+def _is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith(".")
 
 
-def main(args=None):
+def main(args: list[str] | None = None) -> None:
     options = parser().parse_args(args)
     counts = make_lists(options.images, options.out, options.val_fraction, options.seed)
     for name, train, val in counts if len(counts) <= 20 else []:

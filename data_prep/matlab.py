@@ -1,14 +1,18 @@
 """Variables of MATLAB files: up to version 7 with SciPy, version 7.3 (which is HDF5) with h5py."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import h5py
 import numpy as np
 
 from relaybp.data_prep.errors import PrepError
 
 
-def read_matlab(path, names):
+def read_matlab(path: str | Path, names: list[str]) -> list[np.ndarray]:
     """The variables `names` of a .mat file, as arrays with MATLAB's order of axes."""
-    from scipy import io  # here, for few tools need it
+    from scipy import io  # here, because few tools need it
 
     try:
         if h5py.is_hdf5(path):
@@ -20,7 +24,7 @@ def read_matlab(path, names):
         raise PrepError(f"{path} is missing: download it again") from error
     except KeyError as error:
         raise PrepError(f"{path} holds no variable {error}: expected {', '.join(names)}") from error
-    except Exception as error:  # whatever the readers stumble over in a damaged file
+    except Exception as error:  # the readers raise anything on a damaged file
         raise PrepError(
             f"{path}: not a readable MATLAB file ({error}): download it again"
         ) from error

@@ -1,15 +1,19 @@
-"""Make one LMDB of the parts that convert_imageset.py --shard=I/N has made.
+"""Join the parts made by convert_imageset.py --shard=I/N into one LMDB.
 
     python data_prep/merge_shards.py DB_NAME
 
-Takes DB_NAME.shard-I-of-N for all I, and makes DB_NAME as one conversion would have made it. The
-parts stay: delete them when check_database.py is content.
+Takes DB_NAME.shard-I-of-N for all I, and makes the DB_NAME that one conversion would have made. The
+parts stay; delete them once check_database.py finds nothing wrong.
 """
+
+from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any, Callable
 
 import lmdb
 import numpy as np
@@ -22,13 +26,13 @@ from relaybp.data_prep.errors import PrepError, run
 from relaybp.data_prep.shards import find_shards
 
 
-def parser():
+def parser() -> FlagParser:
     flags = FlagParser(__doc__)
     flags.add_argument("db", metavar="DB_NAME", help="folder to make")
     return flags
 
 
-def merge(db, say=lambda line: None):
+def merge(db: str | Path, say: Callable[[str], None] = lambda line: None) -> tuple[int, int]:
     """Merge as the command does; returns (records, records left out)."""
     db = Path(db)
     parts = find_shards(db)
@@ -47,7 +51,7 @@ def merge(db, say=lambda line: None):
     return sum(counts), skipped
 
 
-def _common_settings(parts):
+def _common_settings(parts: list[Path]) -> dict[str, Any]:
     """The settings of all parts, which must agree, without what makes them parts."""
     found = []
     for index, part in enumerate(parts):
@@ -67,7 +71,7 @@ def _common_settings(parts):
     return found[0]
 
 
-def _check_sizes(parts):
+def _check_sizes(parts: list[Path]) -> None:
     """All records of a part have the size of its first; so must the parts' first ones."""
     shapes = {}
     for part in parts:
@@ -85,7 +89,7 @@ def _check_sizes(parts):
 
 
 @contextmanager
-def _reading(part):
+def _reading(part: Path) -> Iterator[lmdb.Cursor]:
     """A cursor over the records of a part."""
     try:
         with (
@@ -98,7 +102,7 @@ def _reading(part):
         raise PrepError(f"cannot read {part}: {error}; convert this part again") from error
 
 
-def _copy(part, first, out):
+def _copy(part: Path, first: int, out: DatumDB) -> None:
     """Put the records of a part and its skips into `out`, in their order, from record `first`."""
     skips = [skip for skip in read_skips(part) if skip[0] >= first][::-1]
     with _reading(part) as cursor:
@@ -110,7 +114,7 @@ def _copy(part, first, out):
         out.skip(*skips.pop())
 
 
-def _counts(parts):
+def _counts(parts: list[Path]) -> list[int]:
     """The records of each label, over all parts."""
     rows = [
         line.split("\t")
@@ -123,7 +127,7 @@ def _counts(parts):
     return counts.tolist()
 
 
-def main(args=None):
+def main(args: list[str] | None = None) -> None:
     options = parser().parse_args(args)
     records, skipped = merge(options.db, lambda line: print(line, file=sys.stderr, flush=True))
     left_out = f"; {skipped} left out, see {options.db}/skipped.tsv" if skipped else ""

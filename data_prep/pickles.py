@@ -1,10 +1,14 @@
 """Pickles of Python 2 that hold dicts, lists, strings and numpy arrays, and run no code.
 
-A pickle may name any function of Python to be called while it is read. Only the three that make up
-an array are allowed here.
+A pickle can call any Python function while it is read. Only the three that build an array are
+allowed here.
 """
 
+from __future__ import annotations
+
 import pickle
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +24,13 @@ _ALLOWED = {
 
 
 class _Unpickler(pickle.Unpickler):
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _ALLOWED:
             return _ALLOWED[module, name]
         raise pickle.UnpicklingError(f"it wants to call {module}.{name}, which no data needs")
 
 
-def read_pickle(path, keys):
+def read_pickle(path: str | Path, keys: list[str]) -> list:
     """The values of `keys` in the dict that a file holds; strings in it are bytes."""
     try:
         with open(path, "rb") as file:
@@ -34,5 +38,5 @@ def read_pickle(path, keys):
         return [content[key.encode()] for key in keys]
     except KeyError as error:
         raise PrepError(f"{path} holds no {error}: expected {', '.join(keys)}") from error
-    except Exception as error:  # a damaged pickle raises whatever its bytes lead to
+    except Exception as error:  # a damaged pickle can raise anything
         raise PrepError(f"{path}: not a readable pickle ({error}): download it again") from error

@@ -8,9 +8,12 @@ places365_train_standard.txt ("/a/airfield/00000001.jpg 0") and places365_val.tx
 the images, and OUT/classes.txt; every label must have a name and every class images to train with.
 """
 
+from __future__ import annotations
+
 import os
 import re
-from collections import namedtuple
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,11 +24,18 @@ from relaybp.data_prep.image_list import ImageList
 
 _LETTER = re.compile("^/?[a-z]/")  # of the folder in which the class's folder lies
 
-# train, val, classes: how many; smallest, largest: images that a class has to train with
-Counts = namedtuple("Counts", "train val classes smallest largest")
+
+class Counts(NamedTuple):
+    """How many there are."""
+
+    train: int  # images
+    val: int
+    classes: int
+    smallest: int  # images that a class has to train with, at least
+    largest: int  # and at most
 
 
-def parser():
+def parser() -> FlagParser:
     flags = FlagParser(__doc__)
     flags.add_argument("categories", metavar="CATEGORIES")
     flags.add_argument("train", metavar="TRAIN_LIST")
@@ -34,7 +44,7 @@ def parser():
     return flags
 
 
-def prepare(categories, train, val, out):
+def prepare(categories: str | Path, train: str | Path, val: str | Path, out: str | Path) -> Counts:
     """Write the lists; returns the Counts."""
     names = read_categories(categories)
     lists = {"train": ImageList(train, names), "val": ImageList(val, names)}
@@ -56,7 +66,7 @@ def prepare(categories, train, val, out):
     return Counts(len(lists["train"]), len(lists["val"]), len(names), sizes.min(), sizes.max())
 
 
-def read_categories(path):
+def read_categories(path: str | Path) -> list[str]:
     """The names of the classes in the order of their labels, of lines "/a/airfield 0"."""
     categories = ImageList(path)
     labels = categories.labels.tolist()
@@ -66,7 +76,7 @@ def read_categories(path):
     return [_LETTER.sub("", names[label]) for label in range(len(names))]
 
 
-def main(args=None):
+def main(args: list[str] | None = None) -> None:
     options = vars(parser().parse_args(args))
     found = prepare(**options)
     print(

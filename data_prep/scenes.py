@@ -1,14 +1,19 @@
-"""Scenes drawn by chance: eight kinds of place, each image with its own weather, season and view.
+"""Randomly drawn scenes: eight kinds of place, each image with its own weather, season and view.
 
 `draw(kind, rng)` gives one (128, 128, 3) BGR picture. Kinds share skies, trees, water and light,
 so that colour alone does not tell them apart.
 """
+
+from __future__ import annotations
+
+from typing import Callable
 
 import cv2
 import numpy as np
 
 from relaybp.data_prep.brushes import (
     CANVAS,
+    Color,
     any_color,
     gradient,
     ground,
@@ -20,23 +25,24 @@ from relaybp.data_prep.brushes import (
     sky,
 )
 
-KINDS = {}
+Painter = Callable[[np.ndarray, np.random.RandomState], None]
+KINDS: dict[str, Painter] = {}
 
 
-def draw(kind, rng):
-    """A picture of the kind, with a camera and light of its own."""
+def draw(kind: str, rng: np.random.RandomState) -> np.ndarray:
+    """A picture of the kind, with its own camera and light."""
     canvas = np.zeros((CANVAS, CANVAS, 3), np.uint8)
     KINDS[kind](canvas, rng)
     return photograph(canvas, rng)
 
 
-def _scene(function):
+def _scene(function: Painter) -> Painter:
     KINDS[function.__name__] = function
     return function
 
 
 @_scene
-def beach(canvas, rng):
+def beach(canvas: np.ndarray, rng: np.random.RandomState) -> None:
     horizon = rng.randint(45, 75)
     mood = sky(canvas, rng, ("day", "overcast", "sunset", "dusk"), horizon)
     light = 0.6 if mood == "dusk" else 1.0
@@ -59,7 +65,7 @@ def beach(canvas, rng):
 
 
 @_scene
-def desert(canvas, rng):
+def desert(canvas: np.ndarray, rng: np.random.RandomState) -> None:
     horizon = rng.randint(45, 85)
     mood = sky(canvas, rng, ("day", "day", "sunset", "dusk", "overcast"), horizon + 20)
     sand = shade(jitter(rng, (95, 160, 215)), 0.6 if mood == "dusk" else 1.0)
@@ -77,7 +83,7 @@ def desert(canvas, rng):
 
 
 @_scene
-def forest(canvas, rng):
+def forest(canvas: np.ndarray, rng: np.random.RandomState) -> None:
     season = rng.choice(["summer", "autumn", "winter", "dark"])
     leaf = {
         "summer": (50, 120, 60),
@@ -108,7 +114,7 @@ def forest(canvas, rng):
 
 
 @_scene
-def mountains(canvas, rng):
+def mountains(canvas: np.ndarray, rng: np.random.RandomState) -> None:
     mood = sky(canvas, rng, ("day", "overcast", "sunset", "dusk"), 110)
     light = 0.5 if mood == "dusk" else 1.0
     layers = rng.randint(2, 5)
@@ -131,7 +137,7 @@ def mountains(canvas, rng):
 
 
 @_scene
-def road(canvas, rng):
+def road(canvas: np.ndarray, rng: np.random.RandomState) -> None:
     horizon = rng.randint(50, 80)
     mood = sky(canvas, rng, ("day", "overcast", "sunset", "dusk", "night"), horizon + 12)
     light = {"night": 0.3, "dusk": 0.6}.get(mood, 1.0)
@@ -169,7 +175,7 @@ def road(canvas, rng):
 
 
 @_scene
-def city_night(canvas, rng):
+def city_night(canvas: np.ndarray, rng: np.random.RandomState) -> None:
     street = rng.randint(118, 150)
     sky(canvas, rng, ("night", "night", "dusk"), street)
     if rng.rand() < 0.4:
@@ -198,7 +204,7 @@ def city_night(canvas, rng):
 
 
 @_scene
-def room(canvas, rng):
+def room(canvas: np.ndarray, rng: np.random.RandomState) -> None:
     floor = rng.randint(95, 125)
     wall = np.array(
         jitter(
@@ -228,7 +234,7 @@ def room(canvas, rng):
 
 
 @_scene
-def underwater(canvas, rng):
+def underwater(canvas: np.ndarray, rng: np.random.RandomState) -> None:
     top = jitter(rng, [(200, 170, 60), (190, 190, 90), (150, 110, 30)][rng.randint(3)])
     gradient(canvas, 0, CANVAS, top, shade(top, rng.uniform(0.25, 0.6)))
     rays = np.zeros_like(canvas)
@@ -257,14 +263,16 @@ def underwater(canvas, rng):
 # Things that stand in scenes
 
 
-def _snow(canvas, peaks, rng, light):
+def _snow(canvas: np.ndarray, peaks: np.ndarray, rng: np.random.RandomState, light: float) -> None:
     """White above a ragged line, on the mountain that was drawn last."""
     y = np.arange(CANVAS)[:, None]
     line = peaks.min() + rng.uniform(8, 28) + ridge(rng, 6, octaves=5)
     canvas[(y >= peaks) & (y < line)] = shade((240, 238, 235), light)
 
 
-def _leaves(canvas, rng, x, y, color, depth):
+def _leaves(
+    canvas: np.ndarray, rng: np.random.RandomState, x: int, y: int, color: Color, depth: float
+) -> None:
     for _ in range(5):
         spot = (int(x + rng.randint(-14, 15)), int(y + rng.randint(-9, 10)))
         cv2.circle(
@@ -277,7 +285,9 @@ def _leaves(canvas, rng, x, y, color, depth):
         )
 
 
-def _pine(canvas, rng, foot, light, x=None):
+def _pine(
+    canvas: np.ndarray, rng: np.random.RandomState, foot: int, light: float, x: int | None = None
+) -> None:
     x = rng.randint(CANVAS) if x is None else x
     height = rng.randint(18, 45)
     color = shade(jitter(rng, (45, 75, 40)), light)
@@ -288,7 +298,7 @@ def _pine(canvas, rng, foot, light, x=None):
         )
 
 
-def _palm(canvas, rng):
+def _palm(canvas: np.ndarray, rng: np.random.RandomState) -> None:
     x, foot, top = rng.randint(10, 150), rng.randint(120, 150), rng.randint(40, 70)
     head = (x + rng.randint(-15, 16), top)
     cv2.line(canvas, (x, foot), head, (50, 75, 95), 3, cv2.LINE_AA)
@@ -298,7 +308,7 @@ def _palm(canvas, rng):
         )
 
 
-def _cactus(canvas, rng, foot):
+def _cactus(canvas: np.ndarray, rng: np.random.RandomState, foot: int) -> None:
     x, height, color = rng.randint(CANVAS), rng.randint(15, 40), jitter(rng, (60, 105, 65))
     cv2.line(canvas, (x, foot), (x, foot - height), color, 5, cv2.LINE_AA)
     for side in (-8, 8):
@@ -308,7 +318,15 @@ def _cactus(canvas, rng, foot):
             cv2.polylines(canvas, [points], False, color, 3, cv2.LINE_AA)
 
 
-def _tower(canvas, rng, x, top, width, street, depth):
+def _tower(
+    canvas: np.ndarray,
+    rng: np.random.RandomState,
+    x: int,
+    top: int,
+    width: int,
+    street: int,
+    depth: float,
+) -> None:
     wall = shade(jitter(rng, (55, 42, 38)), 1.3 - depth * 0.8)
     cv2.rectangle(canvas, (x, top), (x + width, street), wall, -1)
     lit, warm = rng.uniform(0.2, 0.7), jitter(rng, (120, 200, 245))
@@ -318,12 +336,14 @@ def _tower(canvas, rng, x, top, width, street, depth):
                 cv2.rectangle(canvas, (wx, wy), (wx + 1, wy + 2), shade(warm, depth), -1)
 
 
-def _along(vanish, horizon, near, t, side):
+def _along(vanish: float, horizon: int, near: float, t: float, side: float) -> tuple[float, float]:
     """A point on the road's middle line, t = 0 at the horizon and 1 at the camera."""
     return vanish + (near - vanish) * t + side * t, horizon + (CANVAS - horizon) * t
 
 
-def _car(canvas, rng, vanish, horizon, near, mood):
+def _car(
+    canvas: np.ndarray, rng: np.random.RandomState, vanish: int, horizon: int, near: int, mood: str
+) -> None:
     t = rng.uniform(0.15, 0.6)
     x, y = (int(v) for v in _along(vanish, horizon, near, t, 0))
     size = max(3, int(26 * t))
@@ -347,7 +367,7 @@ def _car(canvas, rng, vanish, horizon, near, mood):
         )
 
 
-def _furniture(canvas, rng, floor):
+def _furniture(canvas: np.ndarray, rng: np.random.RandomState, floor: int) -> None:
     x, width = rng.randint(-10, 120), rng.randint(25, 65)
     y, color = floor + rng.randint(5, 25), any_color(rng)
     if rng.rand() < 0.5:  # a sofa
@@ -359,7 +379,7 @@ def _furniture(canvas, rng, floor):
             cv2.line(canvas, (leg, y - 16), (leg, y + 6), (40, 65, 100), 2)
 
 
-def _fish(canvas, rng):
+def _fish(canvas: np.ndarray, rng: np.random.RandomState) -> None:
     x, y, size = rng.randint(CANVAS), rng.randint(10, 130), rng.randint(3, 11)
     color, side = any_color(rng), rng.choice([-1, 1])
     cv2.ellipse(canvas, (x, y), (size, max(2, size // 2)), 0, 0, 360, color, -1, cv2.LINE_AA)
@@ -375,7 +395,7 @@ def _fish(canvas, rng):
     )
 
 
-def _coral(canvas, rng):
+def _coral(canvas: np.ndarray, rng: np.random.RandomState) -> None:
     x, foot, color = rng.randint(CANVAS), rng.randint(125, 155), any_color(rng)
     for _ in range(rng.randint(3, 8)):
         tip = (x + rng.randint(-12, 13), foot - rng.randint(8, 28))

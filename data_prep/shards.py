@@ -1,7 +1,11 @@
 """Parts of a conversion that several machines share: DB_NAME.shard-I-of-N."""
 
+from __future__ import annotations
+
 import re
-from collections import namedtuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from relaybp.data_prep.errors import PrepError
 
@@ -9,14 +13,20 @@ _FLAG = re.compile(r"(\d+)/(\d+)")
 _NAME = re.compile(r"\.shard-(\d+)-of-(\d+)")
 
 
-class Shard(namedtuple("Shard", "index count start end")):
+@dataclass(frozen=True)
+class Shard:
     """Part `index` of `count`: the records from `start` to `end`, in the order of the whole.
 
     A count of 0 stands for the whole.
     """
 
+    index: int
+    count: int
+    start: int
+    end: int
+
     @classmethod
-    def parse(cls, flag, records):
+    def parse(cls, flag: str, records: int) -> Shard:
         """The part that --shard=I/N means; no flag means the whole."""
         if not flag:
             return cls(0, 0, 0, records)
@@ -29,19 +39,19 @@ class Shard(namedtuple("Shard", "index count start end")):
         return cls(index, count, records * index // count, records * (index + 1) // count)
 
     @property
-    def settings(self):
-        """What says that a database is a part."""
+    def settings(self) -> dict[str, Any]:
+        """The settings that mark a database as a part."""
         return {"shard": [self.index, self.count]} if self.count else {}
 
-    def folder(self, db):
-        """Where this part of the database `db` stands."""
+    def folder(self, db: str | Path) -> str | Path:
+        """The folder of this part of the database `db`."""
         if not self.count:
             return db
         return f"{str(db).rstrip('/')}.shard-{self.index:05d}-of-{self.count:05d}"
 
 
-def find_shards(db):
-    """The folders of the parts of `db`, in order; all of one division must be there."""
+def find_shards(db: Path) -> list[Path]:
+    """The folders of the parts of `db`, in order; all parts of one division must exist."""
     found = {}
     for path in sorted(db.parent.iterdir()) if db.parent.is_dir() else ():
         match = path.name.startswith(db.name) and _NAME.fullmatch(path.name[len(db.name) :])

@@ -1,6 +1,10 @@
-"""Sets of small images that come as arrays (CIFAR, SVHN), as images and lists, or as LMDBs."""
+"""Write sets of small images (arrays of CIFAR, SVHN) as images and lists, or as LMDBs."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
 from itertools import count
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,8 +13,12 @@ from relaybp.data_prep.compute_image_mean import mean_of, write_mean
 from relaybp.data_prep.datum_db import DatumDB, raw_datum
 from relaybp.data_prep.folders import complete_folder
 
+Arrays = Iterable[tuple[np.ndarray, np.ndarray]]  # pixels (N, 3, H, W) in RGB order, labels (N,)
 
-def write_set(out, splits, names, lmdb, key=b"%08d"):
+
+def write_set(
+    out: str | Path, splits: dict[str, Arrays], names: list[str], lmdb: bool, key: bytes = b"%08d"
+) -> dict[str, list[int]]:
     """Make the folder `out`; returns {split: images of each class}.
 
     splits: {"train": arrays, "val": arrays}; arrays: an iterable of pixels (N, 3, H, W) in RGB
@@ -32,14 +40,16 @@ def write_set(out, splits, names, lmdb, key=b"%08d"):
     return counts
 
 
-def _numbered(arrays):
+def _numbered(arrays: Arrays) -> Iterator[tuple[np.ndarray, int, int]]:
     """Yield the pixels (3, H, W), the label and the number of each image."""
     numbers = count()
     for pixels, labels in arrays:
-        yield from zip(pixels, labels.tolist(), numbers, strict=False)  # the numbers go on
+        yield from zip(pixels, labels.tolist(), numbers, strict=False)  # the numbering continues
 
 
-def _write_lmdb(folder, images, names, key):
+def _write_lmdb(
+    folder: Path, images: Iterable[tuple[np.ndarray, int, int]], names: list[str], key: bytes
+) -> list[int]:
     counts = np.zeros(len(names), int)
     with DatumDB(folder, {"tool": "small_images"}) as db:
         for pixels, label, number in images:
@@ -49,7 +59,9 @@ def _write_lmdb(folder, images, names, key):
     return counts.tolist()
 
 
-def _write_images(out, split, images, names):
+def _write_images(
+    out: Path, split: str, images: Iterable[tuple[np.ndarray, int, int]], names: list[str]
+) -> list[int]:
     lines, counts = [], np.zeros(len(names), int)
     for name in names:
         (out / split / name).mkdir(parents=True)

@@ -9,9 +9,11 @@ OUT/val.txt (relative to OUT) and OUT/classes.txt: 73257 digits to train with, o
     python data_prep/convert_imageset.py -shuffle --classes OUT/classes.txt \\
         OUT/ OUT/train.txt DATA/train_lmdb
 
-With --lmdb, OUT is a DATA folder at once: train_lmdb, val_lmdb, mean.binaryproto, classes.txt, the
+With --lmdb, OUT becomes a DATA folder: train_lmdb, val_lmdb, mean.binaryproto, classes.txt, the
 pixels in RGB order, as SVHN and CIFAR store them (convert_imageset stores BGR).
 """
+
+from __future__ import annotations
 
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from relaybp.data_prep.small_images import write_set
 NAMES = list("0123456789")
 
 
-def parser():
+def parser() -> FlagParser:
     flags = FlagParser(__doc__)
     flags.add_argument("folder", metavar="FOLDER", help="holds train_32x32.mat, test_32x32.mat")
     flags.add_argument("out", metavar="OUT", help="folder to make")
@@ -34,7 +36,9 @@ def parser():
     return flags
 
 
-def prepare(folder, out, lmdb=False, extra=False):
+def prepare(
+    folder: str | Path, out: str | Path, lmdb: bool = False, extra: bool = False
+) -> dict[str, list[int]]:
     """Write the images or LMDBs; returns {split: digits of each class}."""
     train = ["train_32x32.mat", *(["extra_32x32.mat"] if extra else [])]
     files = [Path(folder) / name for name in [*train, "test_32x32.mat"]]
@@ -49,7 +53,7 @@ def prepare(folder, out, lmdb=False, extra=False):
     )
 
 
-def _read(path):
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The pixels (N, 3, 32, 32) and labels (N,) of a file with X (32, 32, 3, N) and y (N, 1)."""
     pixels, labels = read_matlab(path, ["X", "y"])
     labels = labels.ravel()
@@ -68,7 +72,7 @@ def _read(path):
     return pixels.transpose(3, 2, 0, 1), labels.astype(int) % 10
 
 
-def main(args=None):
+def main(args: list[str] | None = None) -> None:
     options = parser().parse_args(args)
     counts = prepare(options.folder, options.out, options.lmdb, options.extra)
     print(f"{options.out}: {sum(counts['train'])} train, {sum(counts['val'])} val, 10 classes")

@@ -1,26 +1,35 @@
 """Work in several processes (or threads), results in order, a bounded number of them waiting."""
 
+from __future__ import annotations
+
 import multiprocessing
 import os
 import signal
 import threading
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from itertools import islice
+from multiprocessing.process import BaseProcess
+from typing import Callable, TypeVar
 
 from relaybp.data_prep.errors import PrepError
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 CHUNK = 16  # items a task: its trip to a worker costs little beside sixteen images
 
 
-def default_workers():
+def default_workers() -> int:
     """The CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def process_map(function, items, workers):
+def process_map(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Iterator[Result]:
     """Yield function(item) for each item, in order, computed by `workers` processes.
 
     The processes are spawned, so `function` must be importable, and end with this process even
@@ -36,12 +45,16 @@ def process_map(function, items, workers):
         ) from error
 
 
-def thread_map(function, items, workers):
-    """As `process_map`, with threads: for work that is mostly OpenCV's, which frees the GIL."""
+def thread_map(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Iterator[Result]:
+    """As `process_map`, with threads: for work that is mostly OpenCV's, which releases the GIL."""
     yield from _bounded_map(ThreadPoolExecutor(workers), function, items, workers)
 
 
-def _bounded_map(executor, function, items, workers):
+def _bounded_map(
+    executor: Executor, function: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Iterator[Result]:
     chunks = iter(partial(_chunk, iter(items)), [])
     task = partial(_call_each, function)
     with executor:
@@ -55,17 +68,17 @@ def _bounded_map(executor, function, items, workers):
             executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _chunk(items):
+def _chunk(items: Iterator) -> list:
     return list(islice(items, CHUNK))
 
 
-def _call_each(function, items):
+def _call_each(function: Callable, items: list) -> list:
     return [function(item) for item in items]
 
 
-def _start_worker():
+def _start_worker() -> None:
     """Leave Ctrl-C to the parent, use one core, and end when the parent ends."""
-    import cv2  # here, for a worker may have no need of images
+    import cv2  # here, because not every worker needs images
 
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -73,6 +86,6 @@ def _start_worker():
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
-def _end_with(parent):
+def _end_with(parent: BaseProcess) -> None:
     parent.join()
     os._exit(1)

@@ -3,7 +3,9 @@
 Needs neither protobuf nor Caffe, so that worker processes start in no time.
 """
 
-from collections import namedtuple
+from __future__ import annotations
+
+from typing import NamedTuple
 
 # 8 * the field's number + the kind of value that it holds; floats come packed or one by one
 _FIELDS = {
@@ -17,12 +19,23 @@ _FIELDS = {
     56: "encoded",
 }
 
-# data: a view of the pixels or of the encoded image; float_data: only whether there is any
-Datum = namedtuple("Datum", "channels height width data label float_data encoded")
-_EMPTY = Datum(0, 0, 0, b"", 0, 0, 0)
+
+class Datum(NamedTuple):
+    """A record: an image and its label."""
+
+    channels: int = 0
+    height: int = 0
+    width: int = 0
+    data: bytes | memoryview = b""  # a view of the pixels or of the encoded image
+    label: int = 0
+    float_data: int | bool = 0  # only whether there is any
+    encoded: int = 0
 
 
-def read_datum(record):
+_EMPTY = Datum()
+
+
+def read_datum(record: bytes | memoryview) -> Datum:
     """The Datum in the bytes `record`; ValueError says what is wrong with it."""
     view = memoryview(record)
     found, at, end = {}, 0, len(view)
@@ -50,7 +63,7 @@ def read_datum(record):
     return datum._replace(label=_int32(datum.label)) if datum.label >> 31 else datum
 
 
-def raw_shape(datum):
+def raw_shape(datum: Datum) -> tuple[int, int, int]:
     """The shape (C, H, W) of a Datum of raw pixels; ValueError if it holds more or fewer."""
     shape = (datum.channels, datum.height, datum.width)
     if min(shape) < 1 or len(datum.data) != shape[0] * shape[1] * shape[2]:
@@ -60,7 +73,7 @@ def raw_shape(datum):
     return shape
 
 
-def _varint(view, at):
+def _varint(view: memoryview, at: int) -> tuple[int, int]:
     """The number that begins at `at`, and where it ends; IndexError if the bytes end first."""
     byte = view[at]
     at += 1
@@ -78,5 +91,5 @@ def _varint(view, at):
             raise IndexError
 
 
-def _int32(value):
+def _int32(value: int) -> int:
     return (value + (1 << 31)) % (1 << 32) - (1 << 31)

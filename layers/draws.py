@@ -1,9 +1,11 @@
-"""Random numbers that a seed and a position decide, so that a run can continue anywhere.
+"""Random numbers determined by a seed and a position, so that a run can continue anywhere.
 
 Number `column` of position t is a hash of both: the same whatever the batch size, the number of
 processes and the order of the calls. The hash is the output function of SplitMix64 (Steele, Lea,
 Flood, 2014).
 """
+
+from __future__ import annotations
 
 import numpy as np
 
@@ -12,7 +14,7 @@ _GOLDEN, _FIRST, _SECOND = (
 )
 
 
-def uniform(seed, positions, columns):
+def uniform(seed: int, positions: np.ndarray, columns: int) -> np.ndarray:
     """(N, columns) numbers in [0, 1), for each of N positions."""
     at = np.asarray(positions, np.uint64)[:, None]
     start = _mix(np.array([seed % (1 << 64)], np.uint64) + _GOLDEN)
@@ -20,14 +22,14 @@ def uniform(seed, positions, columns):
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def normal(seed, positions, columns):
+def normal(seed: int, positions: np.ndarray, columns: int) -> np.ndarray:
     """(N, columns) standard normal numbers, for each of N positions (Box and Muller)."""
     numbers = uniform(seed, positions, 2 * columns)
     radius = np.sqrt(-2 * np.log(1 - numbers[:, :columns]))
     return radius * np.cos(2 * np.pi * numbers[:, columns:])
 
 
-def _mix(words):
+def _mix(words: np.ndarray) -> np.ndarray:
     words = (words ^ words >> np.uint64(30)) * _FIRST
     words = (words ^ words >> np.uint64(27)) * _SECOND
     return words ^ words >> np.uint64(31)

@@ -1,4 +1,4 @@
-"""The error of the project's layers: it says what is wrong, in which record, and how to mend it."""
+"""The error of the project's layers: it says what is wrong, in which record, and how to fix it."""
 
 from caffe_plain.errors import CaffeError
 

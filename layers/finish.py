@@ -3,12 +3,18 @@
 The same code runs on numpy arrays (an original Caffe) and on tensors (this engine, CPU or GPU).
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Callable
+
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from caffe.proto import caffe_pb2
 
 from . import draws
+from .crops import Cutter
 from .errors import SceneError
 from .native.finish import open_finish
 
@@ -25,9 +31,17 @@ class Finisher:
     records is cut and mirrored as they are.
     """
 
-    seed = 0  # of the colour draws
+    seed: int = 0  # of the colour draws
 
-    def __init__(self, options, cutter, record_shape, floats, place, host):
+    def __init__(
+        self,
+        options: Any,
+        cutter: Cutter,
+        record_shape: tuple[int, int, int],
+        floats: Callable,
+        place: Callable,
+        host: Callable,
+    ) -> None:
         self.options, self.cutter = options, cutter
         self.floats, self.place, self.host = floats, place, host
         self.height, self.width = cutter.out_size
@@ -38,7 +52,7 @@ class Finisher:
         self._mean = None if mean is None else self._prepare(mean)
         self._placed = None  # the mean where the net computes
 
-    def _prepare(self, mean):
+    def _prepare(self, mean: np.ndarray) -> np.ndarray:
         """The mean as what is subtracted from rows of width * channels values."""
         size = mean.shape[1:]
         if mean.shape[0] not in (1, self.channels) or (
@@ -66,7 +80,7 @@ class Finisher:
         rows = np.ascontiguousarray(mean, np.float32)
         return rows.reshape(*rows.shape[:-2], -1)
 
-    def __call__(self, pixels, places, positions):
+    def __call__(self, pixels: np.ndarray, places: np.ndarray, positions: np.ndarray) -> Any:
         """The floats (N, h, w, C) of pixels (N, h, w, C) that were cut at `places` (N, 3)."""
         shift = None
         if self.color is not None:
@@ -85,8 +99,8 @@ class Finisher:
             rows *= self.place(self._inside(places))
         return rows.reshape(*pixels.shape)
 
-    def _finish(self, pixels, places, shift):
-        """Step by step, in rows (N, h, w * C), for long rows are fast to compute with."""
+    def _finish(self, pixels: np.ndarray, places: np.ndarray, shift: np.ndarray | None) -> Any:
+        """Step by step, in rows (N, h, w * C), because long rows compute fast."""
         rows = self.floats(pixels).reshape(len(pixels), self.height, -1)
         if self._mean is not None and self._placed is None:
             self._placed = self.place(self._mean)
@@ -101,7 +115,7 @@ class Finisher:
             rows *= self.options.scale
         return rows
 
-    def color_shift(self, positions):
+    def color_shift(self, positions: np.ndarray) -> np.ndarray:
         """AlexNet's shift of each channel (N, 3): eigenvectors times eigenvalues times draws."""
         values, vectors = self.color
         alphas = self.options.color_deviation * draws.normal(
@@ -109,7 +123,7 @@ class Finisher:
         )
         return 255 * (alphas * values) @ vectors
 
-    def _mean_at(self, mean, place):
+    def _mean_at(self, mean: Any, place: Sequence[int]) -> Any:
         """The part of the mean that belongs to a crop at `place`, (1 or h, w * C)."""
         if not self.cut_mean:
             return mean
@@ -120,7 +134,7 @@ class Finisher:
         at = slice(left * self.channels, (left + self.width) * self.channels)
         return mean[mirrored, top + pad : top + pad + self.height, at]
 
-    def _inside(self, places):
+    def _inside(self, places: np.ndarray) -> np.ndarray:
         """1 where a crop shows the image and 0 where its padding, (N, h, w * C)."""
         inside = []
         for side, full, start in (
@@ -135,7 +149,7 @@ class Finisher:
         return (rows[:, :, None] & columns[:, None]).astype(np.float32)
 
 
-def _read_mean(options):
+def _read_mean(options: Any) -> np.ndarray | None:
     """The mean as (C, H, W) or (C, 1, 1), or None."""
     if options.mean_value:
         return np.array(options.mean_value, np.float32).reshape(-1, 1, 1)
@@ -154,7 +168,7 @@ def _read_mean(options):
         ) from error
 
 
-def _read_color(path, channels):
+def _read_color(path: str, channels: int) -> tuple[np.ndarray, np.ndarray] | None:
     """The eigenvalues (3,) and eigenvectors (3, 3), one a row, of a colour file, or None."""
     if not path:
         return None

@@ -1,5 +1,7 @@
 """Images for the data layer, with OpenCV where there is one, else with Pillow. Pixels are BGR."""
 
+from __future__ import annotations
+
 import io
 
 import numpy as np
@@ -22,33 +24,35 @@ _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers that state t
 class Whole:
     """An image that is decoded: (H, W, C) pixels."""
 
-    def __init__(self, pixels):
+    def __init__(self, pixels: np.ndarray) -> None:
         self.pixels, self.size = pixels, pixels.shape[:2]
 
-    def part(self, top, left, height, width):
+    def part(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         return self.pixels[top : top + height, left : left + width]
 
 
 class Undecoded:
     """A JPEG image of which one part will be decoded."""
 
-    def __init__(self, size, channels):
+    def __init__(self, size: tuple[int, int], channels: int) -> None:
         self.size, self._channels = size, channels
 
-    def part(self, *window):
+    def part(self, *window: int) -> np.ndarray:
         """The pixels of (top, left, height, width), good until another image is opened."""
         return _decoder.cut(window, self._channels)
 
 
-def open_image(data, color=True, reduction=1):
+def open_image(
+    data: bytes | memoryview, color: bool = True, reduction: int = 1
+) -> Whole | Undecoded:
     """The image file in the bytes `data`, as Whole or Undecoded; arguments as of `decode`."""
     _check_end(data)
     size = _decoder.begin(data) if _decoder and reduction == 1 else None
     return Undecoded(size, 3 if color else 1) if size else Whole(decode(data, color, reduction))
 
 
-def decode(data, color=True, reduction=1):
-    """The image file in the bytes `data` as (H, W, C), C = 3 or 1; ValueError if it is none.
+def decode(data: bytes | memoryview, color: bool = True, reduction: int = 1) -> np.ndarray:
+    """The image file in the bytes `data` as (H, W, C), C = 3 or 1; ValueError if it is not one.
 
     reduction: 1, 2, 4 or 8; the scale of a JPEG is divided by it, others stay as they are.
     """
@@ -59,13 +63,13 @@ def decode(data, color=True, reduction=1):
     return image if image.ndim == 3 else image[:, :, np.newaxis]
 
 
-def _check_end(data):
+def _check_end(data: bytes | memoryview) -> None:
     """A JPEG ends with a marker; after it some writers append a few bytes."""
     if bytes(data[:2]) == b"\xff\xd8" and b"\xff\xd9" not in bytes(data[-64:]):
         raise ValueError(f"a JPEG image without its end ({len(data)} bytes)")
 
 
-def jpeg_size(data):
+def jpeg_size(data: bytes | memoryview) -> tuple[int, int] | None:
     """(height, width) as the header of a JPEG states them; None for other files."""
     at = 2
     if bytes(data[:2]) != b"\xff\xd8":
@@ -85,24 +89,24 @@ if cv2:
         8: cv2.IMREAD_REDUCED_COLOR_8,
     }
 
-    def _decode(data, color, reduction):
+    def _decode(data: bytes | memoryview, color: bool, reduction: int) -> np.ndarray | None:
         flags = _COLOR[reduction] if color else cv2.IMREAD_GRAYSCALE
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
 
-    def resize(image, size):
-        """(H, W, C) at size = (height, width): linear, but averaged where it halves or more."""
+    def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """(H, W, C) at size = (height, width): linear, averaged when halved or smaller."""
         averaged = image.shape[0] >= 2 * size[0] and image.shape[1] >= 2 * size[1]
         method = cv2.INTER_AREA if averaged else cv2.INTER_LINEAR
         return cv2.resize(image, size[::-1], interpolation=method).reshape(*size, image.shape[2])
 
-    def put(image, mirrored, out):
+    def put(image: np.ndarray, mirrored: bool, out: np.ndarray) -> None:
         """Write (H, W, C) pixels into `out`, maybe mirrored."""
         if mirrored:
             cv2.flip(image, 1, out)
         else:
             out[...] = image
 
-    def put_planes(planes, mirrored, out):
+    def put_planes(planes: np.ndarray, mirrored: bool, out: np.ndarray) -> None:
         """Write (C, H, W) pixels into `out` (H, W, C), maybe mirrored."""
         if len(planes) > 4:
             out[...] = planes.transpose(1, 2, 0)[:, :: -1 if mirrored else 1]
@@ -112,7 +116,7 @@ if cv2:
             cv2.flip(out, 1, out)
 else:
 
-    def _decode(data, color, reduction):
+    def _decode(data: bytes | memoryview, color: bool, reduction: int) -> np.ndarray | None:
         try:
             image = Image.open(io.BytesIO(data))
             if reduction > 1:
@@ -122,7 +126,7 @@ else:
             return None
         return np.asarray(image)[:, :, ::-1] if color else np.asarray(image)
 
-    def resize(image, size):
+    def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """(H, W, C) at size = (height, width), linear."""
         planes = [
             np.asarray(Image.fromarray(plane).resize(size[::-1], Image.BILINEAR))
@@ -130,10 +134,10 @@ else:
         ]
         return np.stack(planes, axis=2)
 
-    def put(image, mirrored, out):
+    def put(image: np.ndarray, mirrored: bool, out: np.ndarray) -> None:
         """Write (H, W, C) pixels into `out`, maybe mirrored."""
         out[...] = image[:, :: -1 if mirrored else 1]
 
-    def put_planes(planes, mirrored, out):
+    def put_planes(planes: np.ndarray, mirrored: bool, out: np.ndarray) -> None:
         """Write (C, H, W) pixels into `out` (H, W, C), maybe mirrored."""
         put(planes.transpose(1, 2, 0), mirrored, out)

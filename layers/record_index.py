@@ -1,9 +1,11 @@
 """The class index of an LMDB of Datums: the label of every record and a way to its key.
 
-It stands beside data.mdb as record_index.npy, written by the data tools while they convert. For a
-database that others made it is built at the first use, which reads every record's label once; in a
-folder that cannot be written it goes to the user's cache.
+The index is record_index.npy beside data.mdb; the data tools write it while they convert. For a
+database made by other tools it is built on first use, which reads every record's label once. If the
+folder is not writable, the index goes to the user's cache.
 """
+
+from __future__ import annotations
 
 import contextlib
 import hashlib
@@ -12,6 +14,7 @@ import os
 import sys
 import time
 
+import lmdb
 import numpy as np
 
 from caffe_plain.database import data_file, open_database
@@ -28,24 +31,25 @@ _SAY_EVERY_S = 10
 class RecordIndex:
     """labels: (N,) int32, in the order of the keys; `key(record)`: where to look for a record.
 
-    What is kept of a key is a beginning that no key before it reaches: the first key that is not
-    smaller is the record's. For the keys of convert_imageset eight bytes are enough.
+    Of each key only a prefix is kept that is greater than every key before it: the first key that
+    is not smaller than the prefix is the record's. For the keys of convert_imageset eight bytes are
+    enough.
     """
 
-    def __init__(self, rows):
+    def __init__(self, rows: np.ndarray) -> None:
         # both stay in the mapped file, whose memory all processes share
         rows = np.asarray(rows)
         self._keys, self.labels = rows["key"], rows["label"]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
-    def key(self, record):
+    def key(self, record: int) -> bytes:
         """What to look for with a cursor's set_range to get record number `record`."""
         return bytes(self._keys[record])
 
 
-def read_index(source):
+def read_index(source: str | os.PathLike) -> RecordIndex:
     """The RecordIndex of the LMDB at `source`, built and kept if there is none."""
     with contextlib.closing(open_database(source, readahead=False)) as environment:
         for path in _places(source):
@@ -60,7 +64,7 @@ def read_index(source):
     return RecordIndex(rows)
 
 
-def build_rows(environment, source):
+def build_rows(environment: lmdb.Environment, source: str | os.PathLike) -> np.ndarray:
     """The rows of the index of an LMDB, from its records."""
     chunks, keys, labels, before = [], [], [], b""
     total, said = environment.stat()["entries"], time.monotonic()
@@ -87,7 +91,7 @@ def build_rows(environment, source):
     return make_rows(*map(np.concatenate, zip(*chunks)))
 
 
-def key_beginning(key, before):
+def key_beginning(key: bytes, before: bytes) -> bytes:
     """The shortest beginning of `key` that is greater than `before`, the key in front of it."""
     size = len(os.path.commonprefix([key, before])) + 1
     while size < len(key) and key[size - 1] == 0:
@@ -100,7 +104,7 @@ def key_beginning(key, before):
     return key[:size]
 
 
-def make_rows(keys, labels):
+def make_rows(keys: np.ndarray | list[bytes], labels: np.ndarray | list[int]) -> np.ndarray:
     """Keys (bytes) and labels as rows of the index."""
     keys = np.asarray(keys)
     rows = np.empty(len(keys), [("key", keys.dtype), ("label", "<i4")])
@@ -108,7 +112,7 @@ def make_rows(keys, labels):
     return rows
 
 
-def write_rows(path, rows):
+def write_rows(path: str, rows: np.ndarray) -> None:
     """Write an array's file so that it is there whole or not at all."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     file = io.BytesIO()
@@ -116,7 +120,7 @@ def write_rows(path, rows):
     write_pieces(path, [file.getbuffer()], file.tell())
 
 
-def _read(path):
+def _read(path: str) -> np.ndarray | None:
     """The rows in an index file, mapped, not loaded; None where there is no such file."""
     try:
         rows = np.load(path, mmap_mode="r")
@@ -125,8 +129,8 @@ def _read(path):
     return rows if rows.dtype.names == ("key", "label") and rows.ndim == 1 else None
 
 
-def _fits(rows, environment):
-    """Whether the index belongs to this database: its count, and a look at some records."""
+def _fits(rows: np.ndarray, environment: lmdb.Environment) -> bool:
+    """Whether the index belongs to this database: compares the count and some records."""
     count = environment.stat()["entries"]
     if len(rows) != count:
         return False
@@ -140,8 +144,8 @@ def _fits(rows, environment):
     return True
 
 
-def _places(source):
-    """Where the index of a database may stand: beside it, or in the user's cache."""
+def _places(source: str | os.PathLike) -> tuple[str, str]:
+    """Where the index of a database may be: beside it, or in the user's cache."""
     file = os.path.realpath(data_file(source))
     stat = os.stat(file)
     version = f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}".encode("utf-8", "surrogateescape")

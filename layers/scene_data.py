@@ -6,9 +6,12 @@ layer { name: "data" type: "Python" top: "data" top: "label"
                      'crop_size: 224 mirror: true mean_file: "DATA/mean.binaryproto"' } }
 """
 
+from __future__ import annotations
+
 import os
 import weakref
 import zlib
+from typing import Any, Callable
 
 import numpy as np
 
@@ -18,6 +21,7 @@ from caffe_plain.database import open_database
 
 from . import images
 from .class_aware import ClassAware, KeyOrder, ShuffledOrder
+from .crops import Cutter
 from .datum import read_datum
 from .errors import SceneError
 from .finish import Finisher
@@ -26,7 +30,6 @@ from .scene_feed import HELD, Feeder
 from .scene_message import parse_options
 from .scene_pool import Pool
 from .scene_worker import pixels_of
-from .windows import Cutter
 
 try:  # this repository's engine: tensors on any device
     import torch
@@ -46,9 +49,9 @@ class SceneData(caffe.Layer):
     param_str: a SceneDataParameter. Never back-propagates.
     """
 
-    _feeder = None
+    _feeder: Feeder | None = None
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: Any, top: Any) -> None:
         if len(bottom) or len(top) not in (1, 2):
             raise SceneError("SceneData takes no bottom and one or two tops: data, and labels")
         self.options = parse_options(self.param_str)
@@ -65,13 +68,13 @@ class SceneData(caffe.Layer):
         self.shape = (*size, record_shape[0])
         self._order, self._position = None, 0
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: Any, top: Any) -> None:
         height, width, channels = self.shape
         top[0].reshape(self.options.batch_size, channels, height, width)
         if len(top) == 2:
             top[1].reshape(self.options.batch_size)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: Any, top: Any) -> None:
         try:
             self._feeder = self._feeder or self._start()
             batch = self._feeder.next()
@@ -87,35 +90,35 @@ class SceneData(caffe.Layer):
         if len(top) == 2:
             top[1].data[...] = batch.labels
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: Any, propagate_down: Any, bottom: Any) -> None:
         pass
 
     @property
-    def position(self):
+    def position(self) -> int:
         """The number of the draw that comes next, over all processes.
 
-        Set it (after the seed) to continue where another run was, with the same records, crops,
+        Set it (after the seed) to continue where another run stopped, with the same records, crops,
         mirrors and colours.
         """
         return self._position
 
     @position.setter
-    def position(self, position):
+    def position(self, position: int) -> None:
         self.close()
         self._order, self._position = None, int(position)
 
     @property
-    def left_out(self):
-        """How many damaged records others have stood in for since the workers were started."""
+    def left_out(self) -> int:
+        """How many damaged records have been replaced by others since the workers started."""
         return self._feeder.pool.left_out if self._feeder else 0
 
-    def close(self):
+    def close(self) -> None:
         """End the worker processes; the next forward starts others."""
         if self._feeder is not None:
             self._feeder.pool.close()
             self._feeder = None
 
-    def _start(self):
+    def _start(self) -> Feeder:
         options, labels, seed = self.options, self.index.labels, self._seed()
         if self._order is None:
             self._order = (
@@ -140,14 +143,14 @@ class SceneData(caffe.Layer):
         _pin(pool)
         return Feeder(pool, self._order, labels, seed, share, self._position)
 
-    def _seed(self):
-        """The seed in param_str, else what follows from the engine's seed and the source."""
+    def _seed(self) -> int:
+        """The seed in param_str, else one derived from the engine's seed and the source."""
         if self.options.HasField("seed") or device is None:
             return self.options.seed
         return device.seed() ^ zlib.crc32(self.options.source.encode())
 
 
-def _first_shape(source):
+def _first_shape(source: str | os.PathLike) -> tuple[int, int, int]:
     """The (C, H, W) of the first record, which stands for all."""
     environment = open_database(source)
     try:
@@ -164,32 +167,32 @@ def _first_shape(source):
         environment.close()
 
 
-def _cores():
+def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def _numpy_floats(pixels):
+def _numpy_floats(pixels: np.ndarray) -> np.ndarray:
     return pixels.astype(np.float32)
 
 
-def _numpy_host():
+def _numpy_host() -> Callable:
     return np.asarray
 
 
-def _host():
+def _host() -> Callable | None:
     return torch.from_numpy if device.current().type == "cpu" else None
 
 
-def _floats(pixels):
+def _floats(pixels: np.ndarray) -> torch.Tensor:
     return device.upload(torch.from_numpy(pixels)).to(torch.float32)
 
 
-def _place(array):
+def _place(array: np.ndarray) -> torch.Tensor:
     return device.upload(device.staged(torch.from_numpy(array)))
 
 
-def _pin(pool):
-    """Let a GPU fetch the batches from where the workers put them, while it computes."""
+def _pin(pool: Pool) -> None:
+    """Let a GPU fetch batches from the workers' memory while it computes."""
     if device is None or device.current().type != "cuda":
         return
     runtime, pixels = torch.cuda.cudart(), pool.slots.pixels

@@ -1,17 +1,27 @@
 """The ring of batches between the worker processes of a SceneData layer and its forward."""
 
-from collections import deque, namedtuple
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
 
 import numpy as np
 
 from . import draws
-from .windows import COLUMNS
+from .class_aware import ClassAware, KeyOrder, ShuffledOrder
+from .crops import COLUMNS
+from .scene_pool import Pool
 
 HELD = 2  # batches that a GPU may still be fetching while the next ones are filled
 
-# pixels: (N, h, w, C) uint8 in shared memory; places: (N, 3) mirrored, top, left; labels: (N,);
-# positions: (N,) of the draws
-Batch = namedtuple("Batch", "pixels places labels positions")
+
+class Batch(NamedTuple):
+    """N records, cut and mirrored."""
+
+    pixels: np.ndarray  # (N, h, w, C) uint8, in shared memory
+    places: np.ndarray  # (N, 3) mirrored, top, left
+    labels: np.ndarray  # (N,)
+    positions: np.ndarray  # (N,) of the draws
 
 
 class Feeder:
@@ -20,7 +30,15 @@ class Feeder:
     order: gives the records at positions, see class_aware; labels: of all records.
     """
 
-    def __init__(self, pool, order, labels, seed, share, position):
+    def __init__(
+        self,
+        pool: Pool,
+        order: KeyOrder | ShuffledOrder | ClassAware,
+        labels: np.ndarray,
+        seed: int,
+        share: tuple[int, int],
+        position: int,
+    ) -> None:
         self.pool, self._order, self._labels, self._seed = pool, order, labels, seed
         self._rank, self._count = share
         self.position = position  # of the draw after those that were handed out
@@ -28,7 +46,7 @@ class Feeder:
         slots, self._size = pool.slots.records.shape
         self._free, self._filling, self._held = deque(range(slots)), deque(), deque()
 
-    def next(self):
+    def next(self) -> Batch:
         """The next Batch; what it holds is good until two more have been handed out."""
         if len(self._held) == HELD:
             self._free.append(self._held.popleft())
@@ -43,7 +61,7 @@ class Feeder:
             slots.pixels[slot], slots.places[slot], self._labels[slots.records[slot]], positions
         )
 
-    def _submit(self, slot):
+    def _submit(self, slot: int) -> None:
         first = self._submitted + self._rank
         positions = np.arange(first, first + self._size * self._count, self._count)
         self._submitted += self._size * self._count

@@ -4,6 +4,8 @@ A worker is started as a program of its own: it inherits no threads, no locks an
 not run the user's script again.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import mmap
@@ -13,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 import weakref
+from collections.abc import Sequence
+from typing import Any
 
 import relaybp
 
@@ -21,8 +25,8 @@ from .scene_worker import RESULT, TASK, Slots
 
 ITEMS = 16  # records a task: a few milliseconds, so that all workers share one batch
 _LOOK_EVERY_S = 1.0  # whether a worker has died
-# One thread each; and glibc keeps freed memory, for mapping it anew at every image can cost half as
-# much as decoding it.
+# One thread each; and glibc keeps freed memory, because mapping it again for every image can cost
+# half as much as decoding it.
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -38,7 +42,7 @@ class Pool:
     settings: what scene_worker.serve takes; where: the name of the layer, for messages.
     """
 
-    def __init__(self, workers, batch_size, settings, where):
+    def __init__(self, workers: int, batch_size: int, settings: dict[str, Any], where: str) -> None:
         self.where, self._batch_size = where, batch_size
         layout = (settings["slots"], batch_size, settings["shape"])
         size = Slots(None, *layout).bytes
@@ -57,19 +61,19 @@ class Pool:
         self._open = dict.fromkeys(range(settings["slots"]), 0)  # items under way
         self._problems = {}  # slot -> why it cannot be filled
         self._buffer = b""
-        self.left_out = 0  # damaged records that others stood in for
+        self.left_out = 0  # damaged records that were replaced
         self.close = weakref.finalize(self, _close, self._tasks, self._results, processes)
 
-    def submit(self, slot):
-        """Have a slot filled, whose records and draws are set."""
+    def submit(self, slot: int) -> None:
+        """Queue a slot to be filled; its records and draws must be set."""
         self._open[slot] = self._batch_size
         with contextlib.suppress(BrokenPipeError):  # every worker is dead: `wait` says so
             for first in range(0, self._batch_size, ITEMS):
                 last = min(first + ITEMS, self._batch_size)
                 os.write(self._tasks, TASK.pack(slot, first, last))
 
-    def wait(self, slot):
-        """Return when a slot is filled; SceneError says which record cannot be had, and why."""
+    def wait(self, slot: int) -> None:
+        """Return when a slot is filled; SceneError says which record cannot be read, and why."""
         while self._open[slot]:
             if slot in self._problems:
                 raise SceneError(self._problems[slot])
@@ -80,8 +84,8 @@ class Pool:
             else:
                 self._look_for_dead()
 
-    def _take(self, data):
-        """Note what the workers' results say."""
+    def _take(self, data: bytes) -> None:
+        """Take in the workers' results."""
         self._buffer += data
         while len(self._buffer) >= RESULT.size:
             size, slot, done, left_out = RESULT.unpack_from(self._buffer)
@@ -98,7 +102,7 @@ class Pool:
                 self.left_out += left_out
                 print(f"{self.where}: left out, {self.left_out} by now: {text}", file=sys.stderr)
 
-    def _look_for_dead(self):
+    def _look_for_dead(self) -> None:
         for process in self._processes:
             if process.poll() is not None:
                 raise SceneError(
@@ -107,7 +111,7 @@ class Pool:
                 )
 
 
-def _start(ends, settings):
+def _start(ends: Sequence[int], settings: dict[str, Any]) -> subprocess.Popen:
     if not sys.executable:
         raise SceneError("no Python to start the worker processes with: sys.executable is empty")
     environment = dict(os.environ, **_ENVIRONMENT)
@@ -127,8 +131,8 @@ def _start(ends, settings):
     )
 
 
-def _shared_memory(size, where):
-    """A handle of nameless memory of `size` bytes: nothing of it can be left behind."""
+def _shared_memory(size: int, where: str) -> int:
+    """A handle of anonymous memory of `size` bytes, which cannot be left behind."""
     try:
         if hasattr(os, "memfd_create"):
             handle = os.memfd_create("scene_data")
@@ -144,7 +148,7 @@ def _shared_memory(size, where):
     return handle
 
 
-def _close(tasks, results, processes):
+def _close(tasks: int, results: int, processes: list[subprocess.Popen]) -> None:
     """End the workers: they see the end of the tasks, or are killed."""
     os.close(tasks)
     os.close(results)

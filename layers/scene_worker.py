@@ -4,8 +4,10 @@
 
 The first three are inherited file handles: a pipe of tasks that all workers share, a pipe of
 results, and the memory of the batches. SETTINGS is the JSON of the pool's settings. A worker ends
-when the pipe of tasks is closed, thus also when its parent is killed.
+when the pipe of tasks closes, so also when its parent is killed.
 """
+
+from __future__ import annotations
 
 import contextlib
 import json
@@ -15,21 +17,24 @@ import signal
 import struct
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+import lmdb
 import numpy as np
 
 from caffe_plain.database import open_database
 from caffe_plain.errors import CaffeError
 
-from .datum import raw_shape, read_datum
+from .crops import COLUMNS, Cutter
+from .datum import Datum, raw_shape, read_datum
 from .errors import SceneError
 from .record_index import read_index
 from .scene_message import parse_options
-from .windows import COLUMNS, Cutter
 
 TASK = struct.Struct("<iii")  # slot, first and last + 1 of its items
 RESULT = struct.Struct("<iiii")  # bytes of the text after it, slot, items done, records left out
-LONGEST_TEXT = 3000  # with its head, what a pipe takes as a whole
+LONGEST_TEXT = 3000  # with its header, what a pipe takes in one piece
 NICENESS = 10  # the net's own computation goes first
 _NEIGHBOURS = 1000  # records in which another one of the same class is looked for at a time
 
@@ -37,7 +42,15 @@ _NEIGHBOURS = 1000  # records in which another one of the same class is looked f
 class Slots:
     """The arrays of the batches in shared memory; one row of each array per slot."""
 
-    def __init__(self, memory, slots, batch_size, shape):
+    records: np.ndarray  # (slots, N) int64
+    draws: np.ndarray  # (slots, N, 5) in [0, 1), see windows.py
+    places: np.ndarray  # (slots, N, 3) mirrored, top, left
+    pixels: np.ndarray  # (slots, N, h, w, C) uint8
+    bytes: int  # of them all
+
+    def __init__(
+        self, memory: mmap.mmap | None, slots: int, batch_size: int, shape: Sequence[int]
+    ) -> None:
         fields = [
             ("records", np.int64, (batch_size,)),
             ("draws", np.float64, (batch_size, len(COLUMNS))),
@@ -57,13 +70,13 @@ class Slots:
 class Reader:
     """Cuts the records of an LMDB into a slot."""
 
-    def __init__(self, source, cutter, skip_damaged):
+    def __init__(self, source: str, cutter: Cutter, skip_damaged: bool) -> None:
         self.source, self.cutter, self.skip_damaged = source, cutter, skip_damaged
         self.index = read_index(source)
         self._environment = open_database(source)
         self._complaints = _Complaints()
 
-    def fill(self, slots, slot, first, last):
+    def fill(self, slots: Slots, slot: int, first: int, last: int) -> list[str]:
         """Cut the records of the items `first` to `last`; returns those that had to be left out."""
         pixels, places = slots.pixels[slot], slots.places[slot]
         records, draws = slots.records[slot].tolist(), slots.draws[slot].tolist()
@@ -84,7 +97,7 @@ class Reader:
                 left_out += reasons
         return left_out
 
-    def _candidates(self, record):
+    def _candidates(self, record: int) -> Iterator[int]:
         """The record, and after it those of its class that can stand in, in the order of keys."""
         yield record
         labels, count = self.index.labels, len(self.index)
@@ -92,7 +105,9 @@ class Reader:
             numbers = np.arange(start, min(start + _NEIGHBOURS, record + count)) % count
             yield from numbers[labels[numbers] == labels[record]].tolist()
 
-    def _cut(self, cursor, record, draw, out):
+    def _cut(
+        self, cursor: lmdb.Cursor, record: int, draw: Sequence[float], out: np.ndarray
+    ) -> tuple[bool, int, int]:
         if not cursor.set_range(self.index.key(record)):
             raise ValueError("it is not there; the index is out of date: delete record_index.npy")
         datum = read_datum(cursor.value())
@@ -109,13 +124,13 @@ class Reader:
             raise ValueError(f"damaged image: {complaint}")
         return place
 
-    def _name(self, cursor, record):
+    def _name(self, cursor: lmdb.Cursor, record: int) -> str:
         if not cursor.set_range(self.index.key(record)):
             return str(record)
         return bytes(cursor.key()).decode("utf-8", "replace")
 
 
-def pixels_of(datum):
+def pixels_of(datum: Datum) -> np.ndarray:
     """The raw pixels of a Datum as (C, H, W)."""
     if datum.float_data:
         raise ValueError("holds floats; SceneData takes pixels of 8 bits: use a Data layer")
@@ -125,13 +140,13 @@ def pixels_of(datum):
 class _Complaints:
     """What C libraries write to stderr: libjpeg reports damage only there."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._handle, path = tempfile.mkstemp()
         os.unlink(path)
-        sys.stderr = os.fdopen(os.dup(2), "w")  # Python's own goes on to where it went
+        sys.stderr = os.fdopen(os.dup(2), "w")  # Python's own messages go where they went before
         os.dup2(self._handle, 2)
 
-    def since_last(self):
+    def since_last(self) -> str:
         """The first line written since the last call, or an empty text."""
         if not os.lseek(self._handle, 0, os.SEEK_CUR):  # the position that 2 shares
             return ""
@@ -141,8 +156,8 @@ class _Complaints:
         return text.strip().partition("\n")[0]
 
 
-def serve(tasks, results, memory, settings):
-    """Do the tasks until there will be no more."""
+def serve(tasks: int, results: int, memory: int, settings: dict[str, Any]) -> None:
+    """Do tasks until the pipe closes."""
     options = parse_options(settings["options"])
     shape = tuple(settings["shape"])
     cutter = Cutter(options, settings["training"], shape[:2])
@@ -159,13 +174,13 @@ def serve(tasks, results, memory, settings):
             done, text = last - first, "\n".join(left_out)
         except CaffeError as error:
             done, left_out, text = -1, [], str(error)
-        except Exception as error:  # whatever it is, the net must hear of it
+        except Exception as error:  # whatever it is, the net must be told
             done, left_out, text = -1, [], f"{type(error).__name__}: {error}"
         text = text.encode()[:LONGEST_TEXT]
         os.write(results, RESULT.pack(len(text), slot, done, len(left_out)) + text)
 
 
-def main():
+def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     with contextlib.suppress(OSError):
         os.nice(NICENESS)

@@ -1,5 +1,10 @@
 """The modified Split of Relay Backpropagation: its backward takes the running flow's tops only."""
 
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Any
+
 from caffe import layer_class
 
 
@@ -12,13 +17,13 @@ class Split(layer_class("Split")):
     Shen, Lin, Huang, 2016, section 3.
     """
 
-    type = "Split"
-    running = None
+    type: str = "Split"
+    running: Container[int] | None = None
 
-    def can_replay(self):
+    def can_replay(self) -> bool:
         return self.running is None
 
-    def backward(self, diffs, bottoms, tops, wanted):
+    def backward(self, diffs: Any, bottoms: Any, tops: Any, wanted: Any) -> Any:
         if self.running is not None:
             diffs = [diff for i, diff in enumerate(diffs) if i in self.running]
         return super().backward(diffs, bottoms, tops, wanted)

@@ -1,10 +1,15 @@
 """AuxNet (Guo et al. 2016): a pre-activation ResNet whose auxiliary outputs are models too."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from functools import partial
+
+from caffe.net_spec import NetSpec, Top
 
 from . import cifar
 from .model import Model
-from .parts import loss_and_accuracy
+from .parts import Branch, loss_and_accuracy
 from .preact import preact_resnet, top
 from .resnet import block_name
 
@@ -26,17 +31,24 @@ tested, and is a model of its own depth: `deploy.prototxt` has the last output,
 
 The weight of an output at layer l is (l / {last})^2, {last} being the deepest auxiliary output, and
 at least 0.01: `loss_weight` in the net, and `weight_law` in `relay.prototxt`. There it scales only
-what flows into the trunk, not the step of the output's own fc (`spare_scores`); each loss takes a
-step of its own, divided by the weights of the outputs from it upwards, with a momentum of its own.
+what flows into the trunk, not the step of the output's own fc (`spare_scores`). Each loss takes its
+own step with its own momentum, divided by the sum of its weight and those of the deeper outputs.
 
-Chosen here:
+Choices made here:
 
 - **Layers** are counted as He et al. do: `conv1` is 1, block b ends at layer 2b + 1.
 - **Outputs** are BatchNorm, ReLU, global average pooling, fc, like the network's own.
 {notes}"""
 
 
-def auxnet(depth, outputs, widths=(16, 32, 64), project=False, notes="", expected=""):
+def auxnet(
+    depth: int,
+    outputs: Sequence[int],
+    widths: Sequence[int] = (16, 32, 64),
+    project: bool = False,
+    notes: str = "",
+    expected: str = "",
+) -> Model:
     """The Model of an AuxNet of `depth` layers with auxiliary outputs after the given layers."""
     blocks = (depth - 2) // 6
     weights = {layer: max((layer / outputs[-1]) ** 2, 0.01) for layer in outputs}
@@ -76,16 +88,16 @@ def auxnet(depth, outputs, widths=(16, 32, 64), project=False, notes="", expecte
     )
 
 
-def _block_at(layer, blocks):
+def _block_at(layer: int, blocks: int) -> str:
     """The block that ends at a layer, of three stages of `blocks` blocks of two layers."""
     stage, index = divmod((layer - 1) // 2 - 1, blocks)
     return block_name(stage + 2, index, blocks)
 
 
-def _output(layer, weight):
-    """An output like the network's own top, tested as that is."""
+def _output(layer: int, weight: float) -> Branch:
+    """An output like the network's own top, and tested like it."""
 
-    def add_to(n, x):
+    def add_to(n: NetSpec, x: Top) -> None:
         scores = top(n, x, 10, f"aux{layer}_")
         loss_and_accuracy(n, scores, f"aux{layer}_", loss_weight=weight)
 

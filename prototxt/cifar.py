@@ -1,9 +1,14 @@
 """CIFAR networks with one auxiliary branch, and what all CIFAR readmes say."""
 
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from caffe.net_spec import NetSpec, Top
 from caffe.net_spec import layers as L
 
-from .model import Model
-from .parts import batch_norm, conv, conv_bn_relu, fc, pool, relu
+from .model import Model, Trunk
+from .parts import Branch, Branches, batch_norm, conv, conv_bn_relu, fc, pool, relu
 from .preact import zero_padded
 from .resnet import block_name, conv_bn, stack
 
@@ -32,21 +37,22 @@ WIDE_SOLVER = {
     "weight_decay": 0.0005,
 }
 DATA = """
-The LMDBs hold CIFAR's images: as they are, 32x32, or padded by 4 zero pixels to 40x40, of which
-`crop_size` 32 and `mirror` then make the usual augmentation (the mean image, padded too, leaves the
-border at zero, and a test crops the image itself). With the 100 classes of CIFAR-100, each
-classifier needs `num_output: 100`; `make train` sees to that.
+The LMDBs hold CIFAR's images: either as they are, 32x32, or padded by 4 zero pixels to 40x40. With
+padded images, `crop_size` 32 and `mirror` give the usual augmentation; the mean image, padded too,
+leaves the border at zero, and a test crops out the original image. With the 100 classes of
+CIFAR-100, each classifier needs `num_output: 100`; `make train` sets it.
 """
 HEAD = """\
 - **Branch:** 1x1 convolution 128{norm}, ReLU, global average pooling, fc. Loss weight 0.3.
 """
 SHORTCUTS = """\
-- **Shortcuts** have no parameters (He et al.'s option A): where a block halves the map, a 2x2
-  average pooling and as many zero channels again (Caffe has no plain subsampling).
+- **Shortcuts** have no parameters (He et al.'s option A): where a block halves the map, the
+  shortcut is a 2x2 average pooling with as many zero channels added (Caffe has no plain
+  subsampling).
 """
 PIXEL_SCALE = """\
 - **Pixel scale:** `scale: 0.017`, about one over the pixels' standard deviation: `conv1` has no
-  BatchNorm of its own, and what it carries into the sums must not drown the blocks' part.
+  BatchNorm, and its share of the sums must not drown that of the blocks.
 """
 BATCH_NORM = """\
 - **BatchNorm:** eps 1e-5 (Caffe's default), `moving_average_fraction` 0.95 (Caffe's is 0.999).
@@ -54,7 +60,7 @@ BATCH_NORM = """\
 """
 
 
-def resnet(n, x, branches, blocks, classes=10):
+def resnet(n: NetSpec, x: Top, branches: Branches, blocks: int, classes: int = 10) -> Top:
     """The scores of a CIFAR ResNet (He et al., CVPR 2016), `blocks` in each of three stages."""
     x = conv(n, "conv1", x, 16, kernel_size=3, pad=1)
     x = relu(n, "conv1_relu", batch_norm(n, "bn_conv1", "scale_conv1", x))
@@ -62,7 +68,7 @@ def resnet(n, x, branches, blocks, classes=10):
     return fc(n, "fc", pool(n, "pool", x, "AVE", global_pooling=True), classes)
 
 
-def basic(n, name, x, width, stride, first):
+def basic(n: NetSpec, name: str, x: Top, width: int, stride: int, first: bool) -> Top:
     """Two 3x3 convolutions with BatchNorm beside a shortcut."""
     shortcut = zero_padded(n, name, x) if stride > 1 else x
     x = conv_bn(n, f"{name}_branch2a", x, width, kernel_size=3, pad=1, stride=stride)
@@ -72,10 +78,10 @@ def basic(n, name, x, width, stride, first):
     return relu(n, f"{name}_relu", n[name])
 
 
-def head(name, unit=conv_bn_relu, classes=10):
+def head(name: str, unit: Callable[..., Top] = conv_bn_relu, classes: int = 10) -> Branch:
     """A small branch: a `unit` of 1x1 convolution 128, global average pooling, fc."""
 
-    def add_to(n, x):
+    def add_to(n: NetSpec, x: Top) -> None:
         x = unit(n, f"{name}_conv", x, 128, kernel_size=1)
         x = pool(n, f"{name}_pool", x, "AVE", global_pooling=True)
         x = fc(n, f"{name}_classifier", x, classes)
@@ -84,17 +90,27 @@ def head(name, unit=conv_bn_relu, classes=10):
     return add_to
 
 
-def one_branch(title, about, expected, scores, blocks, solver=SOLVER, scale=1, notes=""):
+def one_branch(
+    title: str,
+    about: str,
+    expected: str,
+    scores: Trunk,
+    blocks: int,
+    solver: dict[str, Any] = SOLVER,
+    scale: float = 1,
+    notes: str = "",
+) -> Model:
     """The Model of a residual CIFAR network with a branch two thirds up its middle stage."""
     lowest = block_name(3, 0, blocks)
     highest = block_name(3, -(-2 * blocks // 3) - 1, blocks)
     about += (
         f"""
-One auxiliary branch hangs on `{highest}`, two thirds up the 16x16 stage. Its loss trains everything
-below it, the primary loss everything from the top down to `{lowest}`; both train `{lowest}` to
-`{highest}`. Relay Backpropagation was not published for CIFAR: this follows its ResNet-50.
+One auxiliary branch is attached to `{highest}`, two thirds up the 16x16 stage. Its loss trains
+everything below it, the primary loss everything from the top down to `{lowest}`; both train
+`{lowest}` to `{highest}`. Relay Backpropagation was not published for CIFAR: this follows its
+ResNet-50.
 
-Chosen here:
+Choices made here:
 
 """
         + HEAD.format(norm=", BatchNorm")
@@ -117,8 +133,8 @@ Chosen here:
     )
 
 
-def published(error10, error100=None):
-    """What to expect of standard BP, by whom."""
+def published(error10: str, error100: str | None = None) -> str:
+    """The published error of standard BP, with its source."""
     return (
         f"CIFAR-10 test error with standard BP: {error10}."
         + (f" CIFAR-100: {error100}." if error100 else "")

@@ -3,19 +3,23 @@
 python -m relaybp.prototxt.generate [MODEL ...]        (default: every model)
 """
 
+from __future__ import annotations
+
 import argparse
 import importlib.util
 from pathlib import Path
 
+from .model import Model
+
 HERE = Path(__file__).parent
 
 
-def folders():
+def folders() -> list[str]:
     """The names of all model folders."""
     return sorted(path.parent.name for path in HERE.glob("*/net.py"))
 
 
-def load(folder):
+def load(folder: str) -> Model:
     """The Model that `folder`/net.py defines."""
     spec = importlib.util.spec_from_file_location(f"{folder} net", HERE / folder / "net.py")
     module = importlib.util.module_from_spec(spec)
@@ -23,7 +27,7 @@ def load(folder):
     return module.MODEL
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="*", metavar="MODEL", help=", ".join(folders()))
     chosen = parser.parse_args().model or folders()
@@ -34,7 +38,7 @@ def main():
     print(f"{len(chosen)} models, {changed} files changed")
 
 
-def write(folder):
+def write(folder: str) -> int:
     """Write the files of a folder that differ from their net.py; return how many did."""
     changed = 0
     for name, text in load(folder).files(folder).items():

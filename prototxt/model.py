@@ -1,11 +1,13 @@
 """From the parts of a model to the text of its files."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
-from typing import Callable
+from typing import Any, Callable
 
 from google.protobuf import text_format
 
-from caffe.net_spec import NetSpec
+from caffe.net_spec import NetSpec, Top
 from caffe.net_spec import layers as L
 from caffe.proto import caffe_pb2
 
@@ -16,6 +18,10 @@ WRITTEN = "Written by net.py beside this file (make prototxts)."
 STAGE_NOTE = 'The stage "standard" leaves out the auxiliary branch: the baseline "standard BP".'
 
 
+# adds the trunk to a NetSpec, above the top `data`, hangs the branches on it, returns its scores
+Trunk = Callable[[NetSpec, Top, parts.Branches], Top]
+
+
 @dataclass
 class Model:
     """A network, its data, its auxiliary outputs, the reach of its losses and its solver."""
@@ -23,20 +29,20 @@ class Model:
     title: str  # the net's name
     about: str  # the readme's first part: what it is, and each choice made
     expected: str  # the readme's last part: what a run should give, and who says so
-    scores: Callable  # scores(n, x, branches) adds the trunk to a NetSpec, returns its scores
+    scores: Trunk
     crop_size: int
     batch_size: int  # images per forward pass
-    solver: dict  # fields of SolverParameter
-    flows: dict  # loss: the lowest layer that it trains
-    branches: dict = field(default_factory=dict)  # block of the trunk: what to hang on its top
+    solver: dict[str, Any]  # fields of SolverParameter
+    flows: dict[str, str]  # loss: the lowest layer that it trains
+    branches: parts.Branches = field(default_factory=dict)
     schedule: str = "RELAY"
     relay_options: str = ""  # further lines of relay.prototxt
-    depths: dict = field(default_factory=dict)  # loss: how many layers lead to it
+    depths: dict[str, int] = field(default_factory=dict)  # loss: how many layers lead to it
     test_branches: bool = False  # whether the branches are outputs too, and tested
     test_batch_size: int = 50
     scale: float = 1  # of the pixels, after the mean is subtracted
 
-    def files(self, folder):
+    def files(self, folder: str) -> dict[str, str]:
         """The text of each file of the model's folder, by file name."""
         return {
             "train_val.prototxt": _text(self.train_val(), WRITTEN, STAGE_NOTE),
@@ -51,8 +57,8 @@ class Model:
             "README.md": readme(self, folder),
         }
 
-    def train_val(self):
-        """The NetParameter of training and testing; branches stand only where they are needed."""
+    def train_val(self) -> Any:
+        """The NetParameter of training and testing, with branches only where they are needed."""
         train, n = NetSpec(), NetSpec()
         pixels = {"crop_size": self.crop_size, **({} if self.scale == 1 else {"scale": self.scale})}
         train.data, train.label = parts.data(
@@ -70,7 +76,7 @@ class Model:
                 layer.include[0].not_stage.append("standard")
         return net
 
-    def deploy(self, loss="loss"):
+    def deploy(self, loss: str = "loss") -> Any:
         """The NetParameter of prediction with the scores that go into `loss`.
 
         It holds what leads to those scores, and nothing that only training needs.
@@ -88,7 +94,7 @@ class Model:
         layers.extend(n.to_proto().layer)
         return caffe_pb2.NetParameter(name=self.title, layer=reversed(layers))
 
-    def _solver(self, folder):
+    def _solver(self, folder: str) -> str:
         solver = caffe_pb2.SolverParameter(
             net=f"prototxt/{folder}/train_val.prototxt",
             snapshot_prefix=f"runs/{folder}",
@@ -101,7 +107,7 @@ class Model:
             f"{solver.iter_size} = {self.batch_size * solver.iter_size}.",
         )
 
-    def _relay(self):
+    def _relay(self) -> str:
         depths = {loss: f" depth: {depth}" for loss, depth in self.depths.items()}
         flows = [
             f'flow {{ loss: "{loss}" to: "{to}"{depths.get(loss, "")} }}\n'
@@ -113,7 +119,7 @@ class Model:
         )
 
 
-def _for_prediction(layer):
+def _for_prediction(layer: Any) -> Any:
     """A copy of the layer without learning rates, fillers and rules of inclusion."""
     copy = caffe_pb2.LayerParameter()
     copy.CopyFrom(layer)
@@ -126,7 +132,7 @@ def _for_prediction(layer):
     return copy
 
 
-def _text(message, *notes):
+def _text(message: Any, *notes: str) -> str:
     """The message in text format below its notes, fields in the order of Caffe's own schema."""
     head = "".join(f"# {note}\n" for note in notes)
     return head + text_format.MessageToString(message, use_index_order=True)

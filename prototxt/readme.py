@@ -1,12 +1,19 @@
-"""The readme of a model: prose from its net.py around figures counted off its nets."""
+"""The readme of a model: prose from its net.py around figures counted from its nets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from . import count
+
+if TYPE_CHECKING:
+    from .model import Model
 
 PAGE = """# {title}
 
 {about}
 
-## Methods, all from the one train_val.prototxt
+## Methods, all from one train_val.prototxt
 
 | `make train MODEL=` | method |
 |---|---|
@@ -25,8 +32,8 @@ PAGE = """# {title}
 | memory of blobs per image | {deploy_blobs:.3g} MB | {train_blobs:.3g} MB |
 
 Layers with weights are convolutions and fully connected layers, shortcuts included. Memory is
-that of Caffe in fp32: a parameter has data, in training also diff and momentum; a blob has data
-and diff. A training step costs about three times the forward pass.
+Caffe's in fp32: a parameter has data, and in training diff and momentum too; a blob has data and
+diff. A training step costs about three times the forward pass.
 
 The nets look for `train_lmdb`, `val_lmdb` and `mean.binaryproto` in `data/`, or in the folder that
 `DATA=` names.
@@ -48,7 +55,7 @@ SCHEDULES = {
 }
 
 
-def readme(model, folder):
+def readme(model: Model, folder: str) -> str:
     """The text of the folder's README.md."""
     base = folder.replace("_relay", "")
     joint, schedule = SCHEDULES[model.schedule]
@@ -64,7 +71,7 @@ def readme(model, folder):
     )
 
 
-def _figures(prefix, net, phase, batch_size, copies):
+def _figures(prefix: str, net: Any, phase: int, batch_size: int, copies: int) -> dict[str, float]:
     rows = count.walk(net, phase)
     parameters = count.parameters(rows)
     return {

@@ -47,8 +47,8 @@ TABLE_1 = """\
 Table 1; one run). No figure is published for the other two methods with this network.
 """
 MULTI_SCALE = """\
-A "single model" is tested fully-convolutionally at several scales; the single centre crop that the
-TEST phase measures lies some points above.
+A "single model" is tested fully-convolutionally at several scales. The TEST phase measures a single
+centre crop, whose error is some points higher.
 """
 PYRAMID = """\
 - **Pyramid:** poolings of kernel = stride = 14, 7, 5 and 2 (ceil of 14 over the bins) without

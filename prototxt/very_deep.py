@@ -1,15 +1,20 @@
-"""Where to hang several auxiliary branches on a very deep residual network."""
+"""Where to attach several auxiliary branches to a very deep residual network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 from .resnet import block_name
 
 BRANCHES = 4
 
 
-def relay(counts, overlap):
+def relay(counts: Sequence[int], overlap: int) -> tuple[list[str], dict[str, str]]:
     """(blocks to hang aux1, aux2, ... on, flows) of a network with `counts` blocks per stage.
 
-    The first branch stands a third up, the others evenly above it. Each loss trains down to
-    `overlap` blocks below the branch of the next lower loss, whose loss trains them as well.
+    The first branch is a third of the way up; the others are spaced evenly above it. Each loss
+    trains down to `overlap` blocks below the branch of the next lower loss, whose loss trains them
+    as well.
     """
     names = [
         block_name(stage, index, count)
@@ -23,11 +28,11 @@ def relay(counts, overlap):
     return hung, dict(zip(reversed(losses), reversed(lowest)))
 
 
-def table(hung, flows):
+def table(hung: Sequence[str], flows: dict[str, str]) -> str:
     """The readme's table of the losses and their reach."""
     where = ["the top"] + [f"`{block}`" for block in reversed(hung)]
     rows = [
         f"| `{loss}` | {place} | `{lowest}` |\n"
         for place, (loss, lowest) in zip(where, flows.items())
     ]
-    return "| loss | hangs on | trains down to |\n|---|---|---|\n" + "".join(rows)
+    return "| loss | attached to | trains down to |\n|---|---|---|\n" + "".join(rows)

@@ -1,26 +1,40 @@
 """VGG networks (Simonyan and Zisserman 2015) of any depth."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from functools import partial
+from typing import Callable
+
+from caffe.net_spec import NetSpec, Top
 
 from . import settings
 from .model import Model
-from .parts import SMALL, conv_relu, fc, fc_relu_drop, googlenet_head, pool
+from .parts import SMALL, Branches, conv_relu, fc, fc_relu_drop, googlenet_head, pool
 
 WIDTHS = (64, 128, 256, 512, 512)
 ABOUT = """
 {what}, for {dataset} with {classes} classes. It
-stands in Table 1 of Relay Backpropagation (Shen, Lin and Huang, ECCV 2016).
+is in Table 1 of Relay Backpropagation (Shen, Lin and Huang, ECCV 2016).
 
-The auxiliary branch and its flows are those of that paper's Model A: the branch hangs on `pool4`;
-the auxiliary loss trains everything below it, the primary loss everything from the top down to
-`conv4_1`; both train stage 4.
+The auxiliary branch and its flows are those of that paper's Model A: the branch is attached to
+`pool4`; the auxiliary loss trains everything below it, the primary loss everything from the top
+down to `conv4_1`; both train stage 4.
 {more}
-Where the papers are silent, this is chosen:
+Choices where the papers are silent:
 
 """
 
 
-def vgg(n, x, branches, depths, classes, widths=WIDTHS, last_pool=None):
+def vgg(
+    n: NetSpec,
+    x: Top,
+    branches: Branches,
+    depths: Sequence[int],
+    classes: int,
+    widths: Sequence[int] = WIDTHS,
+    last_pool: Callable[[NetSpec, Top], Top] | None = None,
+) -> Top:
     """The scores of five stages of `depths` 3x3 convolutions, each stage max-pooled, and three fc.
 
     `branches` maps a pooling layer ("pool4") to a function that hangs layers on its top;
@@ -39,7 +53,9 @@ def vgg(n, x, branches, depths, classes, widths=WIDTHS, last_pool=None):
     return fc(n, "fc8", x, classes, weight_filler=SMALL)
 
 
-def one_branch(title, what, depths, dataset, error, more=""):
+def one_branch(
+    title: str, what: str, depths: Sequence[int], dataset: str, error: str, more: str = ""
+) -> Model:
     """The Model of a VGG network with Model A's branch and flows; `error` is Table 1's."""
     classes, solver = {"ImageNet": (1000, settings.IMAGENET), "Places2": (401, settings.PLACES2)}[
         dataset

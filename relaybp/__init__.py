@@ -1,4 +1,4 @@
-"""Relay Backpropagation: which loss trains which layers, and the driver that trains so.
+"""Relay Backpropagation: each loss trains its own range of layers; this package is the driver.
 
     solver = caffe.get_solver("solver.prototxt")
     relay = relaybp.attach(solver, "relay.prototxt")
@@ -24,7 +24,7 @@ if os.path.exists(os.path.join(_CHECKOUT, "pyproject.toml")):
 
 
 def __getattr__(name: str) -> Any:
-    """`attach` and its class when asked for: workers that only load images need no driver."""
+    """Import `attach` and its class on first use: workers that only load images need no driver."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import relay_solver

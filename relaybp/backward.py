@@ -1,7 +1,7 @@
 """Running the flows of one iteration: one backward range after another.
 
-Three ways to the same gradients, of which an engine (`engines/`) chooses, and a test that holds
-them together:
+There are three ways to the same gradients. The engine (`engines/`) chooses one; a test checks that
+they agree:
 
 - fused: the engine runs all flows in one sweep and shares their work (`net.backward_flows`);
 - ranges: `net._backward(start, end)` for each range; the modified Split of `layers/` hands down
@@ -54,8 +54,8 @@ class Passes:
     """One backward pass for each lowest layer, for a Caffe whose Split sums every top.
 
     Pass k runs the flows that reach layer `to` k or lower, together, down to that layer; the
-    diffs of tops that lead out of them are set to zero first. The layers that the pass before
-    had reached get their data diffs anew, and keep the parameter diffs which they had then.
+    diffs of tops that lead out of them are set to zero first. Layers that an earlier pass reached
+    have their data diffs computed again and keep their parameter diffs.
 
     NOTE: one pass per flow would be wrong there: BVLC's in-place Scale overwrites the input that
     it saved in its first backward, so only the first parameter diff of an iteration is right.
@@ -90,14 +90,14 @@ class Passes:
                 self.net.blobs[name].diff[...] = 0
             for start, end, done in pieces:
                 blobs = self.net.layers[start].blobs if done else ()
-                kept = [blob.diff.copy() for blob in blobs]  # of one layer at a time
+                kept = [blob.diff.copy() for blob in blobs]  # one layer's at a time
                 self.net._backward(start, end)
                 for blob, diff in zip(blobs, kept):
                     blob.diff[...] = diff
 
 
 def _pieces(layers, done):
-    """(start, end, whether done) of the layers from above, each that is done by itself."""
+    """(start, end, done) of ranges of layers, topmost first; each done layer is its own range."""
     pieces = [(index, index, True) for index in done]
     pieces += [(start, end, False) for start, end in ranges(layers - done)]
     return sorted(pieces, reverse=True)

@@ -1,7 +1,7 @@
 """The event file of a run, which TensorBoard shows: scalars over iterations.
 
 A file of records, each a length and bytes with their checksums (TFRecord); a record is an Event
-message (tensorflow/core/util/event.proto), encoded here by hand, for it has few fields.
+message (tensorflow/core/util/event.proto), encoded here by hand because it has few fields.
 """
 
 import os
@@ -23,7 +23,7 @@ class EventFile:
         self._write(b"\x10" + _varint(step) + _bytes(5, summary))
 
     def flush(self):
-        """Let others see what was written."""
+        """Make what was written visible to readers."""
         self._file.flush()
 
     def close(self):

@@ -14,8 +14,8 @@ from caffe_plain.errors import nearest
 
 from .errors import RelayError
 from .graph import Graph
+from .loss_weights import weigh
 from .relay_file import schedule_name
-from .weights import weigh
 
 # loss: name of the loss layer; to: what it trains down to; layers: frozenset of layer indices;
 # ranges: ((start, end), ...) as net._backward takes them, topmost first; blobs: the tops that
@@ -26,7 +26,7 @@ BOTTOM = "the bottom"
 
 
 def plan(net: Any, relay: Any, net_param: Any, source: str = "relay.prototxt") -> list[Flow]:
-    """The Flows of a RelayParameter for `net`, shallow losses last, and checked.
+    """The checked Flows of a RelayParameter for `net`, shallow losses last.
 
     net_param: the net's NetParameter; source: names the relay file in errors. Under RELAY every
     loss needs a flow; the other schedules let a loss without one train all layers below it, JOINT
@@ -50,8 +50,8 @@ def frozen(
 ) -> set[str]:
     """The names of the layers with parameters that do not learn.
 
-    They are BatchNorms, those whose every blob has lr_mult 0 in the NetParameter, and those that
-    the relay file freezes: `frozen` there names layers or blocks of them.
+    They are BatchNorms, layers whose every blob has lr_mult 0 in the NetParameter, and those that
+    `frozen` in the relay file names, one by one or as blocks.
     """
     blobs = {name: len(layer.blobs) for name, layer in zip(graph.names, graph.layers)}
     rates = {layer.name: [spec.lr_mult for spec in layer.param] for layer in net_param.layer}
@@ -132,7 +132,7 @@ def _check_losses(graph, used, source):
 
 
 def _check_parameters(graph, flows, frozen, source):
-    """Every layer that could learn must; one that leads to no flow's loss could not."""
+    """Refuse a layer in no flow that could learn; one that leads to no flow's loss could not."""
     reached = set().union(*(flow.layers for flow in flows))
     leading = set().union(*(graph.ancestors(graph.index[flow.loss]) for flow in flows))
     for index in sorted(leading - reached):

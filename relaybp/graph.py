@@ -1,10 +1,10 @@
-"""The graph of a net, read off pycaffe's public names: who feeds whom, which losses, how deep."""
+"""The graph of a net, from pycaffe's public names: who feeds whom, which losses, how deep."""
 
 from __future__ import annotations
 
 from typing import Any, Callable
 
-# what counts as a layer where a network's depth is stated: layers with weights
+# what counts as a layer in the depth of a network: layers with weights
 DEEP = frozenset(["Convolution", "Deconvolution", "InnerProduct", "LSTM", "RNN"])
 
 
@@ -49,7 +49,7 @@ class Graph:
         return found
 
     def _levels(self):
-        """For each layer, how many layers with weights the longest way from the data has."""
+        """For each layer, how many layers with weights are on the longest path from the data."""
         levels = []
         for index, kind in enumerate(self.types):
             below = max((levels[feeder] for feeder in self.feeders[index]), default=0)
@@ -67,7 +67,7 @@ class Graph:
         return found
 
     def head(self, loss):
-        """The layers that lead to one loss and to no other, Splits of it left out."""
+        """The layers that lead to one loss and to no other, without its Splits."""
         others = (self.ancestors(other) for other in self.losses if other != loss)
         return self.ancestors(loss).difference(*others)
 
@@ -82,15 +82,15 @@ class Graph:
         return max(self.losses, key=lambda loss: (self.branch_depth(loss), loss))
 
     def depth(self, loss):
-        """The depth of an output: of its branch's beginning, of the final one all the way."""
+        """The depth of an output: where its branch begins, or the full depth for the final one."""
         return self.levels[loss] if loss == self.final else self.branch_depth(loss)
 
     def scores(self, loss):
-        """The layer with parameters that is nearest below a loss."""
+        """The nearest layer with parameters below a loss."""
         return max(index for index in self.ancestors(loss) if len(self.layers[index].blobs))
 
     def named(self, name):
-        """The indices that a name stands for: the layer, or the block that it is the stem of.
+        """The indices that a name stands for: the layer of that name, or the block that it begins.
 
         "res4a" is res4a_branch1, res4a_branch2a, ..., and the layer res4a itself.
         """
@@ -114,7 +114,7 @@ class Graph:
 
         address: where a blob's values lie (an engine's).
         """
-        found = {}
+        found: dict[int, tuple[Any, list[int]]] = {}
         for index, layer in enumerate(self.layers):
             for blob in layer.blobs:
                 found.setdefault(address(blob), (blob, []))[1].append(index)

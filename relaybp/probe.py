@@ -8,7 +8,7 @@ quantity/layer/flow, for
 - relative: mean |g| / mean |w|, for `all` (with gradient: Figure 1 of the relay paper);
 - share: ||g|| of a flow over the sum of all flows' ||g||, where several flows meet;
 - cosine: between the gradients of two flows ("loss & aux_loss") that meet;
-- supervision: ||g|| / (||g|| + ||decay w||), the part of the step that stems from the losses and
+- supervision: ||g|| / (||g|| + ||decay w||), the part of the step that comes from the losses and
   not from weight decay; with a step for each loss, ||g|| and decay add up over the steps.
 
 g is the gradient of an iteration's first batch, with the losses' weights, before any scaling.
@@ -41,7 +41,7 @@ class Probe:
         graph = Graph(self.net)
         self.flows = schedule.flows
         self.backwards = [schedule.engine.backward(self.net, [flow]) for flow in self.flows]
-        # the passes that measure come on top of those that train
+        # the measuring passes run in addition to the training passes
         schedule.engine.check_repeated(graph, self.flows * 2, "--probe")
         self.layers = [
             index
@@ -62,7 +62,7 @@ class Probe:
     def __call__(self) -> None:
         if self.solver.iter % self.every:
             return
-        rows = []
+        rows: list[tuple] = []
         found = self._gradients()
         for index in self.layers:
             weight = np.asarray(self.weights[index].data, np.float64)

@@ -4,92 +4,29 @@
     flow { loss: "loss"     to: "res4a" }
     flow { loss: "aux_loss" to: "conv1" }
 
-README.md beside this file lists every field. The message is built at import, so any protobuf
-from 3.12 on reads it.
+README.md beside this file lists every field, and relay.proto defines them.
 """
 
 import os
+from pathlib import Path
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from google.protobuf import text_format
 
 from caffe_plain.errors import nearest
+from caffe_plain.messages import read_messages
 
 from .errors import RelayError
 
-SCHEDULES = ("STANDARD", "JOINT", "RELAY", "PAIR_WISE", "MULTI_WAY")
+_MESSAGES = read_messages(Path(__file__).with_name("relay.proto"))
+RelayParameter = _MESSAGES["RelayParameter"]
+SCHEDULES = tuple(RelayParameter.Schedule.keys())
+REFERENCES = tuple(_MESSAGES["WeightLaw"].Reference.keys())
 ONE_STEP_PER_LOSS = ("PAIR_WISE", "MULTI_WAY")
-REFERENCES = ("FINAL", "DEEPEST_AUXILIARY")
-
-# message: rows of (number, field, type, default; None: a field without one, [] a repeated one)
-_MESSAGES = {
-    "Flow": [
-        (1, "loss", "string", None),
-        (2, "to", "string", None),
-        (3, "depth", "uint32", None),
-        (4, "weight", "double", None),
-    ],
-    "WeightLaw": [
-        (1, "gamma", "double", None),
-        (2, "floor", "double", 0.0),
-        (3, "drop_below", "double", 0.0),
-        (4, "reference", REFERENCES, "FINAL"),
-        (5, "spare_scores", "bool", "false"),
-    ],
-    "Step": [
-        (1, "normalize", "bool", "false"),
-        (2, "own_momentum", "bool", "true"),
-        (3, "loss_ratio_guard", "double", 0.0),
-    ],
-    "RelayParameter": [
-        (1, "schedule", SCHEDULES, "RELAY"),
-        (2, "flow", "Flow", []),
-        (3, "frozen", "string", []),
-        (4, "weight_law", "WeightLaw", None),
-        (5, "step", "Step", None),
-    ],
-}
-
-
-def _message_class():
-    """The class of RelayParameter."""
-    file = descriptor_pb2.FileDescriptorProto(
-        name="relaybp/relay.proto", package="relaybp", syntax="proto2"
-    )
-    for name, rows in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for row in rows:
-            _add_field(message, *row)
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(file.SerializeToString())
-    descriptor = pool.FindMessageTypeByName("relaybp.RelayParameter")
-    if hasattr(message_factory, "GetMessageClass"):
-        return message_factory.GetMessageClass(descriptor)
-    return message_factory.MessageFactory(pool).GetPrototype(descriptor)
-
-
-def _add_field(message, number, name, kind, default):
-    kinds = descriptor_pb2.FieldDescriptorProto
-    field = message.field.add(name=name, number=number)
-    field.label = kinds.LABEL_REPEATED if default == [] else kinds.LABEL_OPTIONAL
-    if isinstance(kind, tuple):
-        enum = message.enum_type.add(name=name.title())
-        for value, word in enumerate(kind):
-            enum.value.add(name=word, number=value)
-        field.type, field.type_name = kinds.TYPE_ENUM, f".relaybp.{message.name}.{enum.name}"
-    elif kind in _MESSAGES:
-        field.type, field.type_name = kinds.TYPE_MESSAGE, f".relaybp.{kind}"
-    else:
-        field.type = getattr(kinds, f"TYPE_{kind.upper()}")
-    if default not in (None, []):
-        field.default_value = str(default)
-
-
-RelayParameter = _message_class()
 
 
 def read_relay(path):
-    """The RelayParameter of a relay.prototxt, checked as far as it can be without a net."""
+    """The RelayParameter of a relay.prototxt, checked as far as possible without a net."""
     if not os.path.exists(path):
         raise RelayError(f"{path}: no such file; a relay file holds a schedule and its flows")
     with open(path, encoding="utf-8") as file:
@@ -107,7 +44,7 @@ def parse_relay(text, source="relay.prototxt"):
 
 
 def check_relay(relay: Any, source: str) -> Any:
-    """The RelayParameter itself, unless something is wrong with it that shows without a net."""
+    """Return the RelayParameter; raise RelayError for what is wrong with it without a net."""
     problem = next(_problems(relay), None)
     if problem:
         raise RelayError(f"{source}: {problem}")
@@ -120,7 +57,7 @@ def schedule_name(relay):
 
 
 def _problems(relay):
-    """What is wrong with a RelayParameter, as far as that shows without a net."""
+    """What is wrong with a RelayParameter, as far as can be told without a net."""
     name, law, step = schedule_name(relay), relay.weight_law, relay.step
     losses = [flow.loss for flow in relay.flow]
     for flow in relay.flow:
@@ -172,5 +109,6 @@ def _hint(error):
         unknown = words[words.index("named") + 1]
     elif "value" in words:
         unknown = words[words.index("value") + 1]
-    known = [row[1] for rows in _MESSAGES.values() for row in rows]
+    messages = _MESSAGES["DESCRIPTOR"].message_types_by_name.values()
+    known = [field.name for message in messages for field in message.fields]
     return nearest(unknown, [*SCHEDULES, *REFERENCES, *known])

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Callable
 
 from caffe_plain.glog import SolverLog, show_log
+from caffe_plain.means import mean_outputs
 
 from . import engines
 from .distributed import Alone
@@ -22,7 +23,6 @@ from .flows import Flow
 from .graph import Graph
 from .relay_file import RelayParameter, check_relay, read_relay
 from .schedules import Schedule, Watch, make_schedule
-from .trainer import average_outputs
 
 
 def attach(
@@ -39,12 +39,12 @@ def attach(
     solver: what `caffe.get_solver` or `caffe.SGDSolver(...)` makes. relay: the path of a
     relay.prototxt, a RelayParameter, or the flows themselves, {loss: lowest layer that it trains};
     None: every loss trains every layer below it. param: the path of the solver.prototxt; an
-    original Caffe needs it, for its solver does not tell its settings. fused: run all flows in one
-    sweep, where the engine can; False: one BackwardFromTo for each range, which needs
+    original Caffe needs it, because its solver does not expose its settings. fused: run all flows
+    in one sweep, where the engine can; False: one BackwardFromTo for each range, which needs
     `relaybp.engines.load()` before the solver is made, so that its net has the modified Split.
     group: the processes that train together. after_forward: see Schedule.
 
-    Weights that the solver's net has, and a state that it has restored, stay. Raises RelayError
+    The weights of the solver's net and a restored state are kept. Raises RelayError
     where a loss, a layer or a setting does not fit; the error names it and the file.
     """
     import caffe
@@ -65,13 +65,13 @@ class RelaySolver:
     def __init__(self, engine: Engine, solver: Any, schedule: Schedule):
         self.engine, self.solver, self.schedule = engine, solver, schedule
         self.net = solver.net
-        self.root = schedule.group.rank == 0  # of several processes, it tests, logs and saves
+        self.root = schedule.group.rank == 0  # the process that tests, logs and saves
         self.log = SolverLog(solver.param, quiet=not self.root)
         self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
 
     @property
     def iter(self) -> int:
-        """How many iterations the weights have had."""
+        """How many iterations have updated the weights."""
         return self.solver.iter
 
     @property
@@ -97,7 +97,7 @@ class RelaySolver:
         self.schedule.iterate(self._on_loss, self._on_gradients)
 
     def backward(self) -> None:
-        """Backward through every flow, after a forward pass, for an update of one's own:
+        """Backward through every flow, after a forward pass, for an update of your own:
 
             net.clear_param_diffs(); net.forward(); relay.backward(); solver.apply_update()
 
@@ -108,7 +108,7 @@ class RelaySolver:
     def add_callback(
         self, on_start: Callable[[], None], on_gradients_ready: Callable[[], None]
     ) -> None:
-        """Call both, without arguments, in every iteration: at its start, before each update."""
+        """Call both, without arguments: at the start of an iteration, before each update."""
         self._callbacks.append((on_start, on_gradients_ready))
 
     def _on_loss(self, loss):
@@ -145,16 +145,17 @@ class RelaySolver:
         for index, net in enumerate(self.solver.test_nets):
             self.log.testing(self.iter, index)
             net.share_with(self.net)
-            found.append(average_outputs(net, self.solver.param.test_iter[index], go_on))
-            if not found[-1]:
+            tested = mean_outputs(net, self.solver.param.test_iter[index], go_on)
+            if tested is None:
                 return []
+            found.append(tested[1])
             self.log.test_outputs(net, found[-1])
         return found
 
     def snapshot(self) -> str:
         """Write the weights and the state, as the solver does; return the path of the state.
 
-        Beside it lies PREFIX_iter_N.LOSS.solverstate for each loss with a momentum of its own.
+        Each loss with its own momentum has PREFIX_iter_N.LOSS.solverstate beside it.
         """
         state = self.solver.snapshot()
         self.schedule.save(state)
@@ -168,6 +169,8 @@ class RelaySolver:
 
 class Flows(tuple):
     """Flows that print as a table: each loss, the layers that it trains, and how many."""
+
+    graph: Graph
 
     def __new__(cls, flows: list[Flow], graph: Graph) -> Flows:
         self = super().__new__(cls, flows)
@@ -193,7 +196,7 @@ class Flows(tuple):
 
 
 def _relay_parameter(relay):
-    """(RelayParameter or None, what names it in errors) of what `attach` was given."""
+    """(RelayParameter or None, its name in errors) from the `relay` argument of `attach`."""
     if relay is None:
         return None, "attach"
     if isinstance(relay, (str, os.PathLike)):

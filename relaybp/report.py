@@ -20,7 +20,7 @@ try:
         TimeRemainingColumn,
     )
 except ImportError:  # an original Caffe's Python has no rich: plain lines do
-    Console = None
+    Console = None  # type: ignore[assignment,misc]
 
 
 class Report:
@@ -67,7 +67,7 @@ class Report:
     def start(self, iteration):
         """Begin to show progress at `iteration`."""
         self._speed.start(iteration)
-        if Console and sys.stdout.isatty() and not self.quiet:
+        if Console is not None and sys.stdout.isatty() and not self.quiet:
             self._live = Progress(
                 TextColumn("[bold]{task.description}"),
                 BarColumn(),
@@ -83,7 +83,7 @@ class Report:
             self._live.start()
 
     def iteration(self, done, images, losses, rate):
-        """After `done` iterations: what the last one's losses were, {name: value}."""
+        """Report that `done` iterations are over, with the last one's losses, {name: value}."""
         self._speed.count(images)
         if self._live:
             self._live.update(self._task, completed=done, numbers=self._numbers(losses, rate))
@@ -109,7 +109,7 @@ class Report:
         return f"{self._speed.images_per_s:.1f} images/s  {shown}  lr {rate:.4g}"
 
     def test(self, iteration, means):
-        """The outcome of a test pass, {output name: value}."""
+        """Report the outcome of a test pass, {output name: value}."""
         self._write(iteration, "test", means)
 
     def _write(self, iteration, kind, values):
@@ -164,7 +164,7 @@ class _Speed:
     def count(self, images):
         now = time.monotonic()
         passed, self._last = now - self._last, now
-        keep = 0.5 ** (passed / 20)  # what lies 20 s back counts half
+        keep = 0.5 ** (passed / 20)  # what is 20 s old counts half
         self.images = self.images * keep + images
         self.seconds = self.seconds * keep + passed
 

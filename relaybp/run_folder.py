@@ -1,4 +1,4 @@
-"""A run's folder: the solver, net and relay file that it really uses, its log and snapshots.
+"""A run's folder: the solver, net and relay file that it uses, its log and snapshots.
 
 The files are ordinary Caffe files: `caffe train -solver RUN/solver.prototxt` runs the same net.
 """
@@ -95,7 +95,7 @@ def point_at(net, data):
 
 
 def resize(pb, net, batch, crop):
-    """Other batch and crop sizes than the model's; the test batch is at most the train batch."""
+    """Change the batch and crop sizes; the test batch is at most the train batch."""
     for layer in data_layers(net):
         if batch:
             layer.data_param.batch_size = batch

@@ -10,7 +10,7 @@ import os
 from abc import ABC, abstractmethod
 from typing import Any, Callable
 
-from . import weights
+from . import loss_weights
 from .distributed import Alone
 from .engines import Engine
 from .errors import RelayError
@@ -44,12 +44,12 @@ class Schedule(ABC):
         self.engine, self.solver, self.net = engine, solver, solver.net
         self.flows, self.group = flows, group or Alone()
         self.prepare(relay, Graph(self.net), fused)
-        weights.set_loss_weights(self.net, flows)
+        loss_weights.set_loss_weights(self.net, flows)
         self.after_forward = after_forward(self) if after_forward else _nothing
 
     @abstractmethod
     def prepare(self, relay: Any, graph: Graph, fused: bool) -> None:
-        """Check that the net can be trained so, and make what each iteration needs."""
+        """Check that the net can be trained this way, and make what each iteration needs."""
 
     @abstractmethod
     def iterate(
@@ -62,7 +62,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def backward(self) -> None:
-        """Run the flows after a forward pass: what an update is to use, in the params' diffs."""
+        """Run the flows after a forward pass; the params' diffs then hold what an update uses."""
 
     @abstractmethod
     def save(self, state: str) -> None:
@@ -84,7 +84,7 @@ class OneStep(Schedule):
         self.passes = self.solver.param.iter_size
         self.run_flows = self.engine.backward(self.net, self.flows_to_run, fused)
         parameters = graph.parameters(self.engine.address)
-        self.factors = weights.joint_factors(graph, parameters, self.flows, relay)
+        self.factors = loss_weights.joint_factors(graph, parameters, self.flows, relay)
 
     @property
     def flows_to_run(self) -> list[Flow] | None:
@@ -101,7 +101,7 @@ class OneStep(Schedule):
         self._finish()
 
     def _gradients(self):
-        """The gradients of an iteration, into the parameters' diffs; its mean loss."""
+        """Compute an iteration's gradients into the parameters' diffs; return its mean loss."""
         self.net.clear_param_diffs()
         loss = 0.0
         for number in range(self.passes):
@@ -113,16 +113,16 @@ class OneStep(Schedule):
         return float(loss) / self.passes
 
     def _finish(self):
-        """Gradients that have been added up, as the update is to use them."""
+        """Turn the summed gradients into what the update uses."""
         self.group.average_gradients()
         for blob, factor in self.factors:
             self.engine.scale_diff(blob, factor)
 
     def save(self, state):
-        """The solver's state is all."""
+        """Nothing to do: the solver's state is enough."""
 
     def restore(self, state):
-        """Nothing was saved."""
+        """Nothing to do: nothing was saved."""
 
 
 class Joint(OneStep):
@@ -168,8 +168,8 @@ class StepPerLoss(Schedule):
         self.flows = sorted(self.flows, key=lambda flow: (flow.depth, max(flow.layers)))
         self.backwards = [self.engine.backward(self.net, [flow], fused) for flow in self.flows]
         self.check(graph)
-        self.own_factors = [weights.own_factors(graph, flow, relay) for flow in self.flows]
-        self.step_factors = weights.step_factors(self.flows, relay)
+        self.own_factors = [loss_weights.own_factors(graph, flow, relay) for flow in self.flows]
+        self.step_factors = loss_weights.step_factors(self.flows, relay)
         self.guard = relay.step.loss_ratio_guard
         scaled = relay.step.normalize or self.guard > 0
         self.steps = self.engine.make_steps(
@@ -177,10 +177,10 @@ class StepPerLoss(Schedule):
         )
 
     def check(self, graph: Graph) -> None:
-        """Refuse a net that this engine cannot train so."""
+        """Refuse a net that this engine cannot train this way."""
 
     def forward_again(self) -> None:
-        """Before the step of the second and every later loss."""
+        """Called before the step of the second and every later loss."""
 
     def iterate(self, on_loss, on_gradients=None):
         on_loss(float(self.engine.forward(self.net)))
@@ -269,14 +269,14 @@ class PairWise(StepPerLoss):
 class MultiWay(StepPerLoss):
     """One forward pass; then, with its features, a backward pass and an update for each loss.
 
-    A backward pass reads the weights as the updates before it have left them.
+    Each backward pass reads the weights that the earlier updates left.
     """
 
     def check(self, graph):
         self.engine.check_repeated(graph, self.flows, "schedule MULTI_WAY")
 
 
-SCHEDULES = {
+SCHEDULES: dict[str, type[Schedule]] = {
     "STANDARD": Standard,
     "JOINT": Joint,
     "RELAY": Relay,
@@ -296,7 +296,7 @@ def make_schedule(
 ) -> Schedule:
     """The schedule of a RelayParameter for a solver of `engine`; without one, JOINT.
 
-    source: names the relay file in errors; the rest as Schedule has it.
+    source: names the relay file in errors; for the rest see Schedule.
     """
     if relay is None:
         relay = RelayParameter(schedule=list(SCHEDULES).index("JOINT"))
@@ -308,10 +308,10 @@ def make_schedule(
 
 
 def _beside(state, loss):
-    """Where the momentum of a loss lies: PREFIX_iter_N.LOSS.solverstate."""
+    """Where the momentum of a loss is stored: PREFIX_iter_N.LOSS.solverstate."""
     stem, dot, ending = state.rpartition(".solverstate")
     return f"{stem}.{loss}{dot}{ending}"
 
 
 def _nothing():
-    """What is called where nobody asked to be."""
+    """The default callback."""

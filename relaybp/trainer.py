@@ -1,4 +1,4 @@
-"""A training run: relay's steps up to max_iter, shown, tested, saved and answering signals."""
+"""A training run: steps up to max_iter, with progress, tests, snapshots and signals."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Trainer:
         self.images = next(iter(net.blobs.values())).shape[0] * self.param.iter_size
         self.signals = Signals(CAFFE_EFFECTS, patient=self.group.size > 1)
         self.stopped = False
-        self.last_test = None
-        self.last_state = None
+        self.last_test: dict[str, float] | None = None
+        self.last_state: str | None = None
 
     def train(self) -> dict[str, float] | None:
         """Run to max_iter, or to an interrupt; return the last test's {output name: mean}.
@@ -126,18 +126,6 @@ class Trainer:
         self.report.pause()
 
 
-def average_outputs(net, batches, go_on):
-    """{output name: mean array} over `batches` forward passes; {} once `go_on` says False."""
-    totals = {}
-    for _ in range(batches):
-        if not go_on():
-            return {}
-        net._forward(0, len(net.layers) - 1)
-        for name in net.outputs:
-            totals[name] = totals.get(name, 0) + net.blobs[name].data.astype("float64")
-    return {name: total / batches for name, total in totals.items()}
-
-
 def top_errors(net_param, means):
     """{k: top-k error in %} from the Accuracy layers' means."""
     errors = {}
@@ -148,7 +136,7 @@ def top_errors(net_param, means):
 
 
 def summary(title, seconds, iteration, errors, images, run):
-    """The closing lines of a run: error rates and where everything lies."""
+    """The closing lines of a run: error rates, and where the files are."""
     rates = ", ".join("top-%d error %.2f %%" % item for item in sorted(errors.items()))
     return "%s: %d iterations in %s; %s\nEverything lies in %s" % (
         title,

@@ -1,4 +1,4 @@
-"""What scripts see that hold, reshape and write into arrays of blobs, under either Caffe.
+"""What scripts see when they hold, reshape and write into arrays of blobs, under either Caffe.
 
 Each function of CASES makes its own net, with values that are exact in single precision, and
 returns nested lists of numbers. Under an original BVLC Caffe (Python 3.9, numpy 1.19)
@@ -206,7 +206,7 @@ def shared_nets():
 
 
 def reshaped():
-    """An array of a former shape, where the memory serves again."""
+    """An array of an earlier shape whose memory is used again."""
     made = plain()
     x = made.blobs["x"]
     held = x.data
@@ -243,7 +243,7 @@ def python_layers():
 
 
 def shares_memory():
-    """{layer: what a write into the bottom does to the top, and the other way round}."""
+    """{layer: what a write into the bottom does to the top, and vice versa}."""
     found = {}
     for kind, options in SHARING:
         made = net(

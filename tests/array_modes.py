@@ -1,8 +1,8 @@
-"""Other ways of running tests of what nets compute: nothing may depend on who looks at arrays.
+"""Other ways to run tests of what nets compute: nothing may depend on who reads arrays.
 
-`pytest --arrays held` keeps every array alive that a test is given, and besides those of all blobs
-and parameters of each net that runs. `pytest --arrays read` runs nets layer by layer and reads all
-of them in between, without keeping any.
+`pytest --arrays held` keeps alive every array that a test is given, and those of all blobs and
+parameters of each net that runs. `pytest --arrays read` runs nets layer by layer and reads all of
+them in between, without keeping any.
 """
 
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ MODES = ("held", "read")
 
 @contextmanager
 def looking(mode):
-    """Within: nets run as `mode` says; None: as they do."""
+    """A context in which nets run as `mode` says; None: as usual."""
     if mode is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""What BVLC Caffe made of the rows of tests/catalogue_cases, and how close this engine comes."""
+"""Compare this engine with BVLC Caffe's recorded results for the rows of tests/catalogue_cases."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from caffe.proto import caffe_pb2
 CASES = [case for rows in catalogue_cases.cases().values() for case in rows]
 JUDGED = [case for case in CASES if case.judged]
 GOLDEN = Path(__file__).parent / "golden"
-SMALL = 1e-3  # norms below it count as it, so that rounding around zero is no error
+SMALL = 1e-3  # smaller norms count as this one, so that rounding around zero is no error
 
 
 def load(folder=GOLDEN):
@@ -46,8 +46,8 @@ def error(found, expected, small=SMALL):
 def compare(case, golden, in_place=False, tolerance=0):
     """Assert that the engine agrees with all that is recorded of `case`.
 
-    The row's own tolerance counts, or `tolerance` where that is more; on a GPU, which adds up in
-    another order, never less than some last places.
+    The tolerance is the row's own or `tolerance`, whichever is larger; on a GPU, which adds in
+    another order, it is never less than some last places.
     """
     tolerance = max(tolerance, case.tolerance, 3e-6 if device.ordinal >= 0 else 0)
     recorded = [seed for seed in range(100) if f"{case.key}/{seed}" in golden]

@@ -66,8 +66,7 @@ def arrays_looked_at(request):
 
 @pytest.fixture
 def default_sigint():
-    """SIGINT raises KeyboardInterrupt, here and in children, also if the suite was started with it
-    ignored, as a shell does for what it runs in the background."""
+    """SIGINT raises KeyboardInterrupt, even in a suite that a shell started in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -83,7 +82,7 @@ def double():
 
 @pytest.fixture
 def project_layers():
-    """The modified Split registered as the driver does, the engine's own afterwards."""
+    """The modified Split, registered as the driver does; afterwards the engine's own again."""
     own = caffe.layer_class("Split")
     layers.register(caffe)
     yield

@@ -1,4 +1,4 @@
-"""Deploy nets in the manner of well-known ones, small, for what reads Caffe models elsewhere."""
+"""Small deploy nets modelled on well-known ones, for other readers of Caffe models."""
 
 import numpy as np
 
@@ -157,7 +157,7 @@ def message(text):
 
 
 def fill(net, seed=0):
-    """Seeded parameters that keep the values in range; statistics as after some training."""
+    """Seeded parameters that keep the values in range; statistics as if trained."""
     random = np.random.RandomState(seed)
     for node in net.nodes:
         for index, blob in enumerate(node.layer.blobs):

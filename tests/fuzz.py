@@ -198,7 +198,7 @@ def write(path, data):
 
 def main(kind, count, seed=0):
     torch.set_num_threads(1)
-    # without limits once, for the engine may have to compile kernels
+    # once without limits, because the engine may have to compile kernels
     net = caffe.Net(text_format.Parse(FILES_NET, caffe_pb2.NetParameter()), caffe.TRAIN)
     net.forward()
     net.backward()

@@ -1,4 +1,4 @@
-"""What a run of the suite tests on: PyTorch, the processor, the kernels, a live BVLC Caffe."""
+"""What a run of the suite uses: PyTorch, the processor, the kernels, a live BVLC Caffe."""
 
 import os
 

@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the storages that operations make while it is on, from their birth to their death."""
+    """Counts the storages that operations make while it is on, from creation to release."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A pycaffe script in the manner of the years when pycaffe was written; it runs on any Caffe.
+"""A pycaffe script in the style of pycaffe's early years; it runs on any Caffe.
 
     python3 old_style_script.py FOLDER
 

@@ -1,8 +1,8 @@
 """Rows like those of tests/catalogue_cases, with random legal parameters: ROWS of every type.
 
 Runs under an original BVLC Caffe too (Python 3.9, numpy 1.19). `rows(type, seed)` draws them; a
-drawer takes a RandomState and returns the options, the bottoms and what else a Case takes. What an
-illegal set would do is no matter for these: BVLC Caffe would end the process.
+drawer takes a RandomState and returns the options, the bottoms and what else a Case takes. Illegal
+sets are not tested here: BVLC Caffe would end the process.
 """
 
 import zlib
@@ -51,7 +51,7 @@ def rows(type, seed, count=ROWS):
 def digest(arrays, key):
     """{what: (shape, projections)}: each array seen from a few random directions.
 
-    As far apart as two arrays are, so far are these, but for a factor of about two.
+    Two digests are as far apart as their arrays, within a factor of about two.
     """
     found = {}
     for what, array in arrays.items():

@@ -1,4 +1,4 @@
-"""How close this engine comes to what BVLC Caffe made of the random rows."""
+"""How close this engine comes to BVLC Caffe's results for the random rows."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,7 @@ def nets(seed):
 def failures(golden, digests, tolerance=0, small=catalogue_judge.SMALL):
     """(how many rows there are, a line for each that does not agree).
 
-    small: norms below it count as it, so that rounding around zero is no error.
+    small: smaller norms count as this one, so that rounding around zero is no error.
     """
     rows, lines = 0, []
     for name, own, text, found in digests:

@@ -1,9 +1,9 @@
 """Random nets: splits, in-place layers, shared and frozen parameters, loss weights, propagate_down.
 
-Runs under an original BVLC Caffe too (Python 3.9, numpy 1.19). Left out is what BVLC Caffe gets
-wrong: Power in place, LRN below a layer in place, a layer in place on what Flatten or Reshape
-share with their bottom, propagate_down: false of Scale (which uses that diff for its own ends),
-Flatten and Reshape (which share it).
+Runs under an original BVLC Caffe too (Python 3.9, numpy 1.19). The nets avoid what BVLC Caffe gets
+wrong: Power in place, LRN below a layer in place, a layer in place on what Flatten or Reshape share
+with their bottom, propagate_down: false of Scale (which uses that diff for its own ends), Flatten
+and Reshape (which share it).
 """
 
 import zlib
@@ -69,7 +69,7 @@ class RandomNet:
         return values[self.random.randint(len(values))]
 
     def blob(self, like=None):
-        """One of the blobs there are, of the shape of `like`."""
+        """One of the existing blobs, of the shape of `like`."""
         return self.pick(
             *sorted(
                 name

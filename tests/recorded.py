@@ -1,8 +1,8 @@
 """CUDA graphs on the CPU: records the operators of PyTorch that a function runs, repeats them.
 
-As a graph does, repeating runs nothing of Python: the same operators on the same tensors, into the
-memory that their results had when they were recorded. Recording changes nothing that was there
-before, and leaves results undefined.
+Like a graph, a repeat runs no Python: only the same operators on the same tensors, into the memory
+that their results had when they were recorded. Recording changes nothing that existed before, and
+leaves results undefined.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class Recording(TorchDispatchMode):
-    """What caffe.run.replay.Recording is on a GPU."""
+    """The CPU's counterpart of caffe.run.replay.Recording."""
 
     is_valid = True
     running = False  # whether any is being made

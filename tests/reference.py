@@ -14,7 +14,7 @@ _POOL = caffe_pb2.PoolingParameter
 def run(param, inputs, weights, phase=caffe_pb2.TRAIN):
     """{blob name: tensor} of the layers of `phase`.
 
-    param: NetParameter, unfiltered but for `phase`; inputs: {blob: tensor}; weights: {layer:
+    param: NetParameter, filtered only by `phase` here; inputs: {blob: tensor}; weights: {layer:
     [tensor, ...]} in Caffe's order.
     """
     blobs = dict(inputs)

@@ -18,7 +18,7 @@ from relaybp import engines, flows, models, relay_file, run_folder
 BATCH, SIZE, SIZES, SMALL = 4, 80, {"inception_v3": 267}, 64
 FC = 64  # outputs of a reduced network's fc6 and fc7
 NARROWER = {"inception_v3": 4}  # how many times fewer channels, where maps are large
-# Seeds of batches in which no window of a max pooling holds two values as good as equal.
+# Seeds of batches in which no max pooling window holds two nearly equal values.
 SEEDS = {"inception_v3_relay": 7}
 SAMPLES = 8  # gradient values kept of each parameter blob
 
@@ -105,9 +105,10 @@ def with_inputs(pb, net, batch, size):
 def fill(net, seed=0, decided=False):
     """Seeded weights and batch: the same numbers under every engine.
 
-    decided: with biases after BatchNorm so large that hardly a value lies near the point where its
-    ReLU switches. Whether such a ReLU passes would hang on the order of a sum in fp32, and with it
-    on the processor and the number of threads; every gradient below would move by 1e-3 and more.
+    decided: make the biases after BatchNorm so large that hardly any value is near the point where
+    its ReLU switches. There, whether the ReLU passes would depend on the order of a sum in fp32,
+    and so on the processor and the number of threads; every gradient below would move by 1e-3 or
+    more.
     """
     for name, blobs in net.params.items():
         random = np.random.RandomState(zlib.crc32(name.encode()) % 2**31)

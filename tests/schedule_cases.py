@@ -50,7 +50,7 @@ def make(caffe, folder, relay, net, fused=True, after_forward=None, **settings):
 
 
 def attach(caffe, folder, relay, net, extra=None, **settings):
-    """What relaybp.attach makes of a solver of pycaffe's own, with the same weights and batches."""
+    """What relaybp.attach makes from a pycaffe solver, with the same weights and batches."""
     path = write(caffe, folder, net, **settings)
     solver = caffe.get_solver(path, extra) if extra else caffe.get_solver(path)
     fill(solver.net)
@@ -60,7 +60,7 @@ def attach(caffe, folder, relay, net, extra=None, **settings):
 
 
 def feed(trained, net):
-    """Let a new batch come with each iteration of what has callbacks."""
+    """Feed a new batch in each iteration, through the callbacks."""
     endless = batches()
 
     def next_batch():

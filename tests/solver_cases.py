@@ -77,7 +77,7 @@ CASES.update(
 )
 CASES = {name: 'type: "%s" %s' % (name.split("_")[0], text) for name, text in CASES.items()}
 
-# Snapshots are taken halfway of these.
+# These take snapshots halfway.
 SNAPSHOTS = {
     "%s_%s" % (kind, form): '%s lr_policy: "multistep" gamma: 0.5 stepvalue: 3 stepvalue: 5 '
     'stepvalue: 5 weight_decay: 0.01 type: "%s" snapshot_format: %s' % (settings, kind, form)

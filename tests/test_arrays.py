@@ -1,4 +1,4 @@
-"""Arrays of blobs: C-ordered, live, and without a say in what is computed.
+"""Arrays of blobs: C-ordered, live, and without effect on what is computed.
 
 tests/golden/arrays.json holds what tests/oracle/record_arrays.py recorded with BVLC Caffe.
 """
@@ -93,7 +93,7 @@ def gradients(text, hold):
 
 
 def output(net):
-    """What people hold: a dict of outputs, and the blob above which a layer ran in place."""
+    """What users hold: a dict of outputs, and the blob above which a layer ran in place."""
     return [net.forward(), net.blobs["y"].data]
 
 

@@ -1,4 +1,4 @@
-"""Files are whole or not there, also on a full disk or when the write is interrupted."""
+"""Files are complete or absent, even on a full disk or when the write is interrupted."""
 
 import errno
 import resource

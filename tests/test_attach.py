@@ -175,7 +175,7 @@ def test_restore_continues_from_a_snapshot(tmp_path, text):
 
 
 def run_from(relay, other, skipped):
-    """Go on to where `other` is, with the batches that it saw from number `skipped` on."""
+    """Continue to the iteration of `other`, with its batches from number `skipped` on."""
     for number, (data, label) in zip(range(other.iter), batches(), strict=False):
         if number >= skipped:
             relay.net.blobs["data"].data[...] = data

@@ -201,7 +201,7 @@ def test_resnet50_relay_is_autograd_per_loss(double, tmp_path):
 
 
 def test_activations_and_diffs_stay_channels_last():
-    """A kernel that answers in another layout would slow every layer below it."""
+    """A kernel that returns another layout would slow every layer below it."""
     net, _ = make_net()
     gradients(net, backward.Fused(net, plan(net, FLOWS[0][1])))
     for name, blob in net.blobs.items():
@@ -271,7 +271,7 @@ def expected_of(net, param, flows_by_name, loss_weights=LOSS_WEIGHTS):
     "to, trained",
     [
         ("mix", ["mix_1x1", "mix_3x3a", "mix_3x3b", "mix_5x5"]),
-        # the layers of the module that stand later in the file, whatever path they are on
+        # the layers of the module that come later in the file, whatever path they are on
         ("mix_3x3a", ["mix_3x3a", "mix_3x3b", "mix_5x5"]),
         ("mix_3x3b", ["mix_3x3b", "mix_5x5"]),
         ("mix_5x5", ["mix_5x5"]),

@@ -1,4 +1,4 @@
-"""Layers where BVLC Caffe cannot judge: against their definitions, and promised errors."""
+"""Layers that BVLC Caffe cannot check: against their definitions, and promised errors."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""check_database: what it finds in a database that is good, or spoiled in many ways."""
+"""check_database: what it finds in a database that is good, or damaged in many ways."""
 
 import shutil
 
@@ -73,7 +73,7 @@ def test_a_good_database(tmp_path, capsys):
 
 
 def test_it_finds_whatever_training_would_stop_at():
-    """One or two flipped bits anywhere behind the header; OpenCV may let them pass."""
+    """One or two flipped bits anywhere after the header; OpenCV may accept them."""
     random, found = np.random.RandomState(0), 0
     marked = cv2.imencode(".jpg", SMOOTH, [cv2.IMWRITE_JPEG_RST_INTERVAL, 2])[1].tobytes()
     for _ in range(600):

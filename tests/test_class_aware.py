@@ -84,7 +84,7 @@ def test_every_class_once_a_round_and_every_image_once_a_pass():
 
 
 def chi_square_limit(freedom, deviations=3.5):
-    """What chi-square exceeds about twice in ten thousand times (Wilson and Hilferty)."""
+    """The value that chi-square exceeds about twice in ten thousand times (Wilson and Hilferty)."""
     spread = 2 / (9 * freedom)
     return freedom * (1 - spread + deviations * spread**0.5) ** 3
 

@@ -64,7 +64,7 @@ def test_relay_takes_no_more_memory_than_multi_loss(tmp_path, network):
 
 @pytest.mark.parametrize("network", ["plain16", "resnet20"])
 def test_one_backward_for_each_range_takes_one_diff_more(tmp_path, network):
-    """A blob gives up the diff of the last flow when that of the next one is made."""
+    """A blob frees the diff of the last flow when that of the next one is made."""
     multi_loss = peak_of_a_step(network + "_multiloss", str(tmp_path), fused=False)
     relay = peak_of_a_step(network + "_relay", str(tmp_path), fused=False)
     path, _, _ = relay_cases.prepare(caffe, network + "_relay", str(tmp_path))

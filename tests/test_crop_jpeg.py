@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from relaybp.layers import images
+from relaybp.layers.crops import COLUMNS, Cutter
 from relaybp.layers.native import jpeg
 from relaybp.layers.scene_message import parse_options
-from relaybp.layers.windows import COLUMNS, Cutter
 
 decoder = jpeg.open_decoder()
 needs_library = pytest.mark.skipif(

@@ -318,7 +318,7 @@ def test_a_killed_conversion_goes_on_to_the_same_database(tmp_path):
 @pytest.mark.heavy
 @pytest.mark.parametrize("seed", range(2))
 def test_kills_at_random_moments_change_nothing(tmp_path, seed):
-    """Killed again and again, at whatever it does, until it once comes to its end."""
+    """Killed again and again, at any point, until one run finishes."""
     random = np.random.RandomState(seed)
     many_images(tmp_path, 1200)
     for k in random.randint(0, 1200, 9):

@@ -68,8 +68,8 @@ backend: LMDB batch_size: 50 }} }}'
         """,
     "evaluation": """
         import caffe
-        from relaybp.evaluation import images
-        assert images.count(source) == len(list(images.read(caffe, source)))
+        from relaybp.evaluation import validation_set
+        assert validation_set.count(source) == len(list(validation_set.read(caffe, source)))
         """,
     "run_folder": """
         from google.protobuf import text_format

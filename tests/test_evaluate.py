@@ -15,7 +15,7 @@ from google.protobuf import text_format
 import caffe
 from caffe.proto import caffe_pb2
 from relaybp.errors import RelayError
-from relaybp.evaluation import dense, images, measures
+from relaybp.evaluation import dense, measures, validation_set
 
 ROOT = Path(__file__).parent.parent
 CROP, STRIDE = 13, 2
@@ -40,7 +40,7 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "
 layer { name: "accuracy" type: "Accuracy" bottom: "fc" bottom: "label" top: "accuracy"
         include { phase: TEST } }
 """
-# what stands between the 6 x 6 map and the scores: all windows of that size are positions
+# what is between the 6 x 6 map and the scores: all windows of that size are positions
 TOPS = {
     "fully connected": TAIL.replace("BOTTOM", "conv1"),
     "two": """layer { name: "fc6" type: "InnerProduct" bottom: "conv1" top: "fc6"
@@ -145,7 +145,7 @@ def test_what_cannot_be_cut_says_why(weights):
 
 def test_images_are_resized_by_their_shorter_side():
     image = np.full((30, 60, 3), (10, 20, 30), np.uint8)
-    found = images.scaled(image, 15, np.array([1, 2, 3]), 0.5)
+    found = validation_set.scaled(image, 15, np.array([1, 2, 3]), 0.5)
     assert found.shape == (3, 15, 30) and found.dtype == np.float32
     np.testing.assert_allclose(found[:, 0, 0], [4.5, 9, 13.5])
 
@@ -221,7 +221,7 @@ def test_a_single_crop_is_the_test_phase(run):
         str(run / "train_val.prototxt"), caffe.TEST, weights=str(run / "a_iter_7.caffemodel")
     )
     wrong = 0
-    for images_of_it in (4, 4, 2):  # the third batch begins anew after ten
+    for images_of_it in (4, 4, 2):  # the third batch starts over after ten
         net.forward()
         wrong += (net.blobs["fc"].data.argmax(1) != net.blobs["label"].data)[:images_of_it].sum()
     assert f"top-1 error {10 * wrong:.2f} %, top-5 error" in text and "on 10 images" in text
@@ -241,9 +241,13 @@ def test_scales_are_averaged_and_an_ensemble_of_two_equals_is_each(run):
     saved = np.load(run / "scores_14-18.npz")
     param = net_param("two", run)
     net = dense.Dense(caffe, param, str(run / "a_iter_7.caffemodel"), CROP)
-    image, label = next(images.read(caffe, str(run / "val_lmdb")))
+    image, label = next(validation_set.read(caffe, str(run / "val_lmdb")))
     expected = np.mean(
-        [net.scores(images.scaled(image, side, np.array([100.0]), 0.02)) for side in (14, 18)], 0
+        [
+            net.scores(validation_set.scaled(image, side, np.array([100.0]), 0.02))
+            for side in (14, 18)
+        ],
+        0,
     )
     np.testing.assert_allclose(saved["scores"][0], expected, rtol=1e-4)
     assert saved["labels"][0] == label and saved["scores"].shape == (3, 7)

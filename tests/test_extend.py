@@ -1,4 +1,4 @@
-"""Layers and messages of a user's own: caffe.TensorLayer, caffe.proto.extend, the .proto reader."""
+"""A user's own layers and messages: caffe.TensorLayer, caffe.proto.extend, the .proto reader."""
 
 import random
 import subprocess
@@ -67,7 +67,7 @@ print("all well")
 
 
 def test_the_example_of_a_layer_of_ones_own(tmp_path):
-    """In a process of its own, since `extend` changes the schema. Judged by autograd."""
+    """In its own process, because `extend` changes the schema. Compared with autograd."""
     done = subprocess.run(
         [sys.executable, "-c", EXAMPLE, ROOT / "examples/own_layer", tmp_path / "w.caffemodel"],
         capture_output=True,

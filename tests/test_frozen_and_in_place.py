@@ -1,4 +1,4 @@
-"""Where a layer's backward could be misled: by frozen weights, by a later layer in place."""
+"""Cases that could mislead a layer's backward: frozen weights, a later layer in place."""
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ CHANGES = {
     "layer", ['type: "ReLU"', 'type: "ReLU" relu_param { negative_slope: 0.2 }']
 )
 def test_a_rectifier_does_not_mind_what_happens_to_its_top(layer, change):
-    """A later layer in place gives what it gives with a top of its own; signs change on the way."""
+    """A later in-place layer gives what it gives with its own top; signs change on the way."""
     text = (
         f'layer {{ name: "a" {layer} bottom: "x" top: "a" }} layer {{ name: "b" '
         f'type: "{change}" bottom: "a" top: "TOP" {CHANGES[change]} }} '

@@ -1,4 +1,4 @@
-"""Windows in every spelling: the sizes that BVLC Caffe gives them, and all who read them."""
+"""Windows in every spelling: the sizes that BVLC Caffe gives them, and all code that reads them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The order of the house: which way imports point, and which import paths pycaffe scripts find."""
+"""The structure of the code: the direction of imports, and the import paths of pycaffe scripts."""
 
 import ast
 import importlib

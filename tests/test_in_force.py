@@ -1,4 +1,4 @@
-"""A run that must not skip tests of compiled code, and what every run says at its end."""
+"""A run that must not skip tests of compiled code, and what every run prints at its end."""
 
 import pytest
 

@@ -89,7 +89,7 @@ def gradients(net, *ranges):
 @pytest.mark.parametrize("readers", [1, 3])
 @pytest.mark.parametrize("adds", [True, False])
 def test_gradients_of_a_group_whole_and_cut(adds, readers, cut):
-    """A backward range that cuts the group makes of what is there all that its layers need."""
+    """A backward range that cuts the group restores all that its layers need from what is kept."""
     text = BLOCK if adds else BLOCK.replace(SHORTCUT, "").replace('"sum"', '"conv"')
     read = "sum" if adds else "conv"
     net = make(text=text + HEADS.replace("READ", read) * (readers > 1))

@@ -24,7 +24,7 @@ TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 8e-3}  # of the largest value:
 
 @pytest.fixture(params=["cpu", "gpu"])
 def kernels(request):
-    """A module of kernels, and tensors from here on where they belong."""
+    """A module of kernels; new tensors are created on its device."""
     if request.param == "cpu":
         if native.library() is None:
             pytest.skip("not built: make build")
@@ -275,7 +275,7 @@ layer { name: "loss" type: "Reduction" bottom: "both" top: "loss" loss_weight: 1
 
 
 def test_diffs_that_are_pieces_of_a_larger_one(monkeypatch):
-    """As below a Concat, whose diff is handed down in pieces that are not dense."""
+    """As below a Concat, whose diff is passed down in pieces that are not dense."""
 
     def gradients():
         net = caffe.Net(text_format.Parse(BRANCHES, caffe_pb2.NetParameter()), caffe.TRAIN)

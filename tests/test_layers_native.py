@@ -1,4 +1,4 @@
-"""Building what the layers have in C; floats of bytes against the steps that they replace."""
+"""Building the layers' C code; bytes to floats, against the steps that it replaces."""
 
 import subprocess
 
@@ -9,10 +9,10 @@ import torch
 
 from caffe.io import array_to_blobproto
 from relaybp.layers import finish, native
+from relaybp.layers.crops import Cutter
 from relaybp.layers.native import build, jpeg
 from relaybp.layers.native.finish import open_finish
 from relaybp.layers.scene_message import parse_options
-from relaybp.layers.windows import Cutter
 
 needs_libraries = pytest.mark.skipif(
     any(native.load(name) is None for name in native.LINKED),

@@ -1,4 +1,4 @@
-"""The CPU kernels: compiled at first use, or said not to be."""
+"""The CPU kernels: compiled at first use, or reported as missing."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""NetSpec against what BVLC Caffe's own makes of the same scripts, and its errors."""
+"""NetSpec against BVLC Caffe's own on the same scripts, and its errors."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""All that the engine does to be fast changes nothing but the last digits.
+"""The engine's optimisations change nothing except the last digits.
 
 Fused groups, kernels of its own, matrix products for convolutions, values and diffs that are not
 kept, flows that carry others: all on, against all off, in fp32. The marked networks are for
@@ -79,7 +79,7 @@ def test_fast_equals_plain(double, name, tmp_path, monkeypatch):
     plain, plain_losses = two_steps(name, tmp_path, False, monkeypatch)
     fast, fast_losses = two_steps(name, tmp_path, True, monkeypatch)
     np.testing.assert_allclose(fast_losses, plain_losses, rtol=TOLERANCE)
-    # What is a small sum of large terms has lost digits in fp32 either way: with one thread and
-    # with two the plain run differs by 1e-3. The fast one must be as near to fp64.
+    # A small sum of large terms loses digits in fp32 either way: the plain run differs by 1e-3
+    # between one thread and two. The fast run must be as close to fp64.
     for what in (0, 1):
         assert worst(fast, truth, what) < TOLERANCE + 3 * worst(plain, truth, what)

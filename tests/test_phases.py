@@ -12,7 +12,7 @@ from caffe import draw
 from caffe.proto import caffe_pb2
 from caffe_plain.phases import TEST, TRAIN, State, is_in_net, layers_of, state_of
 from relaybp import run_folder
-from relaybp.evaluation import dense, images
+from relaybp.evaluation import dense, validation_set
 from relaybp.planning.blueprint import TRAINING, blueprint, without_branches
 from relaybp.prototxt import count
 
@@ -106,7 +106,7 @@ DATA = """
 
 @pytest.mark.parametrize("rule", ["phase: TEST", 'phase: TRAIN } include { not_stage: "more"', ""])
 def test_the_data_of_a_test_are_found(rule):
-    assert images.test_data_layer(parse(DATA % rule)).name == "one"
+    assert validation_set.test_data_layer(parse(DATA % rule)).name == "one"
     assert names(run_folder.test_data_layers(parse(DATA % rule))) == ["one"]
 
 

@@ -5,11 +5,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from caffe.proto import caffe_pb2
 from caffe_plain.errors import CaffeError, ParseError
+from caffe_plain.means import mean_outputs
 from caffe_plain.settings import apply_setting
 from caffe_plain.signals import Signals
 
@@ -64,3 +67,35 @@ def test_each_signal_has_the_effect_that_it_was_given():
 def test_an_unknown_effect_is_an_error():
     with pytest.raises(CaffeError, match="invalid signal effect 'halt'; expected one of snapshot"):
         Signals({signal.SIGINT: "halt"})
+
+
+# ---- means ---------------------------------------------------------------------------------------
+
+
+class Counting:
+    """A net whose every pass adds one to its output."""
+
+    layers, outputs = ["data", "count"], ["count"]
+
+    def __init__(self):
+        self.blobs = {"count": SimpleNamespace(data=np.array([0, 10], np.float32))}
+
+    def _forward(self, start, end):
+        assert (start, end) == (0, 1)
+        self.blobs["count"].data += 1
+        return 2 * float(self.blobs["count"].data[0])
+
+
+def test_outputs_are_averaged_over_the_batches():
+    seen = []
+    loss, means = mean_outputs(Counting(), 4, observe=seen.append)
+    assert (loss, seen) == (5, [0, 1, 2, 3])
+    assert means["count"].tolist() == [2.5, 12.5]
+    assert means["count"].dtype == np.float64
+
+
+def test_a_test_that_ends_early_has_no_means():
+    net = Counting()
+    assert mean_outputs(net, 9, lambda: net.blobs["count"].data[0] < 2) is None
+    assert net.blobs["count"].data[0] == 2, "passes"
+    assert mean_outputs(net, 0) == (0, {})

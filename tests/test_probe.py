@@ -1,4 +1,4 @@
-"""Diagnostics while training: against definitions on autograd's gradients, and without a trace."""
+"""Diagnostics while training: no side effects, and the definitions on autograd's gradients."""
 
 import csv
 
@@ -46,7 +46,7 @@ def read(tmp_path):
 
 
 def per_flow_gradients(schedule):
-    """{loss: {layer: gradient of its weights}} by autograd, at the present weights and batch."""
+    """{loss: {layer: gradient of its weights}} by autograd, at the current weights and batch."""
     net = schedule.net
     inputs = {name: torch.tensor(net.blobs[name].data.copy()) for name in net.inputs}
     weights = {

@@ -87,7 +87,7 @@ def solver(folder, run, count, **settings):
 
 @pytest.fixture(autouse=True)
 def no_process_stays():
-    """Whatever a test that fails has left running ends with it."""
+    """End what a failed test has left running."""
     yield
     for process in _started:
         if process.poll() is None:
@@ -170,7 +170,7 @@ def children(pid):
 
 
 def wait_for(log, text, seconds=60):
-    """Until the file `log` says `text`."""
+    """Wait until the file `log` contains `text`."""
     until = time.monotonic() + seconds
     while not log.exists() or text not in log.read_text():
         assert time.monotonic() < until, f"{log}: does not say {text!r}"
@@ -235,6 +235,18 @@ def test_what_ends_one_process_ends_all_with_a_snapshot(
 def test_the_end_of_the_first_process_ends_the_others(folder, tmp_path):
     status, _ = end_by(folder, tmp_path, signal.SIGKILL, 0, TRAINING)
     assert status == -signal.SIGKILL
+
+
+def test_a_process_that_hangs_does_not_keep_the_others_from_ending(folder, tmp_path):
+    process = caffe_train(tmp_path, 2, solver(folder, tmp_path, 2, **TRAINING))
+    wait_for(tmp_path / "log", "Iteration 3")
+    (other,) = children(process.pid)
+    os.kill(other, signal.SIGSTOP)
+    os.kill(process.pid, signal.SIGTERM)
+    status, log = finish(process, tmp_path, ENDS_WITHIN_S)
+    assert status == 1 and "process 0 of 2 lost another one" in log
+    assert is_gone(other)
+    assert len(list(tmp_path.glob("snap_iter_*.solverstate"))) == 1, log
 
 
 # ---- the relay driver ----------------------------------------------------------------------------

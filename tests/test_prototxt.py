@@ -230,7 +230,7 @@ AUXNETS = {
 
 @pytest.mark.parametrize("model", AUXNETS)
 def test_an_auxnet_output_stands_after_the_layer_of_its_name(model):
-    """Layers are convolutions, shortcuts not counted; the net of an output has its fc besides."""
+    """Layers are convolutions without shortcuts; the net of an output also has its fc."""
     outputs = {loss for loss in generate.load(model).flows if loss != "loss"}
     assert outputs == {f"aux{layer}_loss" for layer in AUXNETS[model]}
     for layer in AUXNETS[model]:

@@ -55,7 +55,7 @@ def test_gradients_and_losses_are_those_of_bvlc_caffe(golden, tmp_path, name, fu
     worst = {}
     for key, theirs in recorded.items():
         mine = relay_cases.digest(gradients[key])
-        # a bias below a BatchNorm gets none but for rounding, so its layer is the measure
+        # a bias below a BatchNorm gets only rounding, so its layer is the measure
         norm, largest = np.max(
             [
                 row[:2]

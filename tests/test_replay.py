@@ -1,6 +1,6 @@
-"""Replayed passes do what passes do, whatever happens between them.
+"""Replayed passes do what ordinary passes do, whatever happens between them.
 
-On a GPU with CUDA graphs, else with recordings of PyTorch's operators in their place.
+On a GPU with CUDA graphs, elsewhere with recordings of PyTorch's operators instead.
 """
 
 import numpy as np

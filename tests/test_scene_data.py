@@ -12,9 +12,9 @@ import data_cases
 from caffe import device
 from caffe.proto import caffe_pb2
 from relaybp.layers import draws
+from relaybp.layers.crops import Cutter
 from relaybp.layers.errors import SceneError
-from relaybp.layers.scene_message import FIELDS, parse_options
-from relaybp.layers.windows import Cutter
+from relaybp.layers.scene_message import SceneDataParameter, parse_options
 from scene_cases import forwards, label, layer, make_net, picture, raw_lmdb
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -499,5 +499,5 @@ def test_source_and_batch_size_must_be_given(folder):
 
 def test_every_field_is_described():
     text = (ROOT / "layers" / "README.md").read_text()
-    for _, name, _, _ in FIELDS:
+    for name in SceneDataParameter.DESCRIPTOR.fields_by_name:
         assert f"`{name}" in text

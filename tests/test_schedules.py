@@ -321,7 +321,7 @@ def test_on_a_frozen_trunk_only_the_heads_learn(tmp_path, relay):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("layer", ["conv3", "fc"])
 def test_a_backward_pass_reads_the_weights_of_the_moment(tmp_path, precision, layer):
-    """What multi-way rests on: after a step, the next backward pass sees the new weights."""
+    """Multi-way relies on this: after a step, the next backward pass sees the new weights."""
     device.set_precision(precision)
     try:
         solver, _ = make(caffe, str(tmp_path), "schedule: JOINT", AUXILIARY)

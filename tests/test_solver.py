@@ -109,7 +109,7 @@ def test_snapshot_of_bvlc_caffe_continues_here(snapshots, tmp_path, name):
 
 @pytest.mark.parametrize("name", solver_cases.SNAPSHOTS)
 def test_snapshot_from_here_continues_in_bvlc_caffe(snapshots, tmp_path, name):
-    """BVLC Caffe, given a snapshot of this engine, went on as this engine goes on."""
+    """BVLC Caffe, given a snapshot of this engine, continued as this engine does."""
     solver_cases.save_half(name, str(tmp_path))
     found = solver_cases.go_on(name, str(tmp_path))
     expected = part(snapshots, f"{name}/theirs_continued/")

@@ -1,4 +1,4 @@
-"""The scripts that reproduce the papers' tables, with a `make` that only notes what it is asked."""
+"""The scripts that reproduce the papers' tables, with a `make` that only records its arguments."""
 
 import os
 import re

@@ -1,7 +1,7 @@
 """Five classic nets, made small, train as in BVLC Caffe: the same losses for as long as single
-precision lets two runs be the same, and alike from there on.
+precision keeps two runs the same, and similar ones after that.
 
-NET/disturbed is BVLC Caffe's own curve when each weight begins off by one part in ten million:
+NET/disturbed is BVLC Caffe's own curve when each weight starts off by one part in ten million:
 a ReLU that such a difference switches over changes the losses by far more than rounding.
 """
 

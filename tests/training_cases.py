@@ -18,7 +18,7 @@ from caffe.proto import caffe_pb2
 
 STEPS = 100
 CLASSES = 8
-RECORDS = 240  # no multiple of the batch size: later epochs have other batches
+RECORDS = 240  # not a multiple of the batch size: later epochs have other batches
 BATCH = 16
 SIDE = 32
 
@@ -168,7 +168,7 @@ def write_databases(folder):
 
 
 def make_solver(name, disturb=0.0):
-    """A solver of a case in the current folder; its weights start off by `disturb`, relatively."""
+    """A solver of a case in the current folder; its weights are changed by a relative `disturb`."""
     make, settings = CASES[name]
     spec = caffe.NetSpec()
     spec.loss = L.SoftmaxWithLoss(make(spec), spec.label)

@@ -2,7 +2,7 @@
 
 The network is that of nets.AUXILIARY, each layer a function of its weights and inputs. A backward
 pass applies every layer's vector-Jacobian product to the features of the forward pass and the
-weights of the moment, so that multi-way's fixed features and moving weights are literally so.
+current weights, so that multi-way's fixed features and changing weights are followed literally.
 """
 
 import torch

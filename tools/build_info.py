@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Say what the engine sees."""
+"""Print the devices and libraries that the engine finds."""
 
 from relaybp.commands.build_info import main
 

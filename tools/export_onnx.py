@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Export a deploy net with its weights as ONNX, for use outside of Caffe."""
+"""Export a deploy net with its weights as ONNX, for use outside Caffe."""
 
 from relaybp.commands.export_onnx import main
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Print what runs were measured to reach, as a table."""
+"""Tabulate the measured error rates of runs."""
 
 from relaybp.commands.table import main
 

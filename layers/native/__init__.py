@@ -1,4 +1,6 @@
-"""What the layers have in C, where it has been built: python -m relaybp.layers.native.build"""
+"""The layers' C code, once it has been built: python -m relaybp.layers.native.build"""
+
+from __future__ import annotations
 
 import ctypes
 import glob
@@ -10,11 +12,11 @@ FOLDER = os.path.dirname(os.path.abspath(__file__))
 LINKED = {"crop_jpeg": ["-ljpeg"], "finish": []}  # each library, and what it is linked with
 
 
-def source_path(name):
+def source_path(name: str) -> str:
     return os.path.join(FOLDER, f"{name}.c")
 
 
-def library_path(name):
+def library_path(name: str) -> str:
     """Where the library of that name, for these sources and this processor, lies."""
     digest = hashlib.sha256(platform.machine().encode())
     for path in (source_path(name), *sorted(glob.glob(os.path.join(FOLDER, "*.h")))):
@@ -23,7 +25,7 @@ def library_path(name):
     return os.path.join(FOLDER, f"{name}-{digest.hexdigest()[:16]}.so")
 
 
-def load(name):
+def load(name: str) -> ctypes.CDLL | None:
     """The library of that name, or None where it has not been built or cannot be loaded."""
     path = library_path(name)
     try:

@@ -1,10 +1,12 @@
-"""Compile what the layers have in C: python -m relaybp.layers.native.build
+"""Compile the layers' C code: python -m relaybp.layers.native.build
 
-crop_jpeg decodes windows of JPEG images, finish makes floats of bytes. The libraries lie beside
+crop_jpeg decodes windows of JPEG images, finish converts bytes to floats. The libraries lie beside
 their sources. Without a C compiler, or for crop_jpeg without libjpeg-turbo's headers (Debian,
 Ubuntu: libjpeg-turbo8-dev or libjpeg62-turbo-dev; Fedora: libjpeg-turbo-devel), or where its pixels
 are not OpenCV's, OpenCV, numpy and PyTorch do the work: the same numbers, slower.
 """
+
+from __future__ import annotations
 
 import ctypes
 import os
@@ -24,7 +26,7 @@ class NotBuilt(Exception):
     """Why there is no library."""
 
 
-def build(name):
+def build(name: str) -> str:
     """Compile and check a library if it is not there yet; returns its path."""
     path = library_path(name)
     if os.path.exists(path):
@@ -52,7 +54,7 @@ def build(name):
     return path
 
 
-def check(decoder):
+def check(decoder: PartialDecoder) -> None:
     """Compare windows of some images with what OpenCV decodes."""
     import cv2
 
@@ -67,7 +69,7 @@ def check(decoder):
                 raise NotBuilt("this libjpeg decodes to other pixels than OpenCV's")
 
 
-def main():
+def main() -> None:
     for name in LINKED:
         try:
             print(f"{name}: {os.path.basename(build(name))}")

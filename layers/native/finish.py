@@ -1,6 +1,10 @@
-"""Floats of bytes with finish.c, where that has been built; see build.py."""
+"""Bytes to floats with finish.c, once it has been built; see build.py."""
+
+from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable
+from typing import Callable
 
 import numpy as np
 
@@ -9,7 +13,7 @@ from . import load
 _POINTER, _FLOAT, _LONG = ctypes.c_void_p, ctypes.c_float, ctypes.c_long
 
 
-def open_finish():
+def open_finish() -> Callable | None:
     """finish_images with its library, or None where that has not been built."""
     library = load("finish")
     if library is None:
@@ -17,7 +21,12 @@ def open_finish():
     library.finish.argtypes = [_POINTER, _POINTER, _LONG, _POINTER, _FLOAT, _POINTER, _LONG, _LONG]
     library.finish.restype = None
 
-    def finish_images(pixels, means, shifts, scale):
+    def finish_images(
+        pixels: np.ndarray,
+        means: Iterable[np.ndarray | None],
+        shifts: np.ndarray | None,
+        scale: float,
+    ) -> np.ndarray:
         """(x - mean + shift) * scale of bytes (N, h, count) as floats.
 
         means: of each image, (1 or h, count) or None; shifts: (N, count) or None; all float32.

@@ -7,7 +7,7 @@ from relaybp.prototxt.auxnet import auxnet
 
 WIDE = """\
 - **Shortcuts** are 1x1 convolutions where the width changes, as in wide residual networks.
-- **The auxiliary output** stands after layer 21, as far up as 45 of AuxNet-56-2.
+- **The auxiliary output** is after layer 21, about as far up as layer 45 of AuxNet-56-2.
 """
 EXPECTED = """
 Test error, % (Guo et al., multi-way):

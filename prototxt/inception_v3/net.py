@@ -3,10 +3,15 @@
 python -m relaybp.prototxt.generate inception_v3
 """
 
+from __future__ import annotations
+
+from typing import Any
+
+from caffe.net_spec import NetSpec, Top
 from caffe.net_spec import layers as L
 from relaybp.prototxt import settings
 from relaybp.prototxt.model import Model
-from relaybp.prototxt.parts import conv_bn_relu, fc, pool
+from relaybp.prototxt.parts import Branches, conv_bn_relu, fc, pool
 
 ABOUT = (
     """
@@ -22,19 +27,19 @@ Both train the four modules at 17x17, `inception4a` to `inception4d`.
 | `reduction3`, `inception4a` to `inception4d` | 17x17 |
 | `reduction4`, `inception5a`, `inception5b` | 8x8 |
 
-Where the papers are silent, this is chosen:
+Choices where the papers are silent:
 
 - **Branch:** the network's own head after `inception4d`: average pooling 5x5/3, 1x1 convolution
   128, 5x5 convolution 768, both with BatchNorm, fc 1000.
-- **BatchNorm:** eps 1e-3, as the network's authors have it; `moving_average_fraction` 0.95. It
+- **BatchNorm:** eps 1e-3, as in the authors' network; `moving_average_fraction` 0.95. It
   normalises over the 32 images of a pass; 8 passes make the mini-batch of 256.
 - **Poolings beside convolutions** are averages, which count the padding's zeros.
-- **No label smoothing,** which Caffe's own loss does not know.
+- **No label smoothing,** which Caffe's own loss lacks.
 """
     + settings.LEARNING
     + """
-The LMDBs hold images in random order whose shorter side is at least 299 (342 keeps the 224 : 256
-of the other models). Another `crop_size` must keep the maps odd: 267, 331, 363, ... The paper's
+The LMDBs hold images in random order whose shorter side is at least 299 (342 keeps the other
+models' 224 : 256). Another `crop_size` must keep the maps odd: 267, 331, 363, ... The paper's
 colour shift and class-aware sampling are not part of Caffe's own `Data` layer.
 """
 )
@@ -49,7 +54,11 @@ standard BP 18.77 / 4.20 (Szegedy et al.), 19.18 / 4.43 (re-implemented by Shen 
 )
 
 
-def inception_v3(n, x, branches):
+# the units of a path: (num_output, kernel), the last kernel perhaps "fan"
+Links = list[tuple[int, Any]]
+
+
+def inception_v3(n: NetSpec, x: Top, branches: Branches) -> Top:
     """The scores of Inception-v3; `branches` maps a module to what hangs on its top."""
     x = unit(n, "conv1", x, 32, 3, stride=2, pad=0)
     x = unit(n, "conv2", x, 32, 3, pad=0)
@@ -101,7 +110,9 @@ def inception_v3(n, x, branches):
 FAN = (384, "fan")  # a 1x3 and a 3x1 convolution side by side
 
 
-def unit(n, name, x, num_output, kernel, **shape):
+def unit(
+    n: NetSpec, name: str, x: Top, num_output: int, kernel: int | tuple[int, int], **shape: Any
+) -> Top:
     """Convolution, BatchNorm, Scale, ReLU; the padding keeps the size unless it is given."""
     if isinstance(kernel, tuple):
         height, width = kernel
@@ -111,7 +122,7 @@ def unit(n, name, x, num_output, kernel, **shape):
     return conv_bn_relu(n, name, x, num_output, eps=1e-3, **shape)
 
 
-def chain(n, name, x, links, stride=1):
+def chain(n: NetSpec, name: str, x: Top, links: Links, stride: int = 1) -> list[Top]:
     """The tops of one path of units; the last one may fan out, or stride without padding."""
     for index, (num_output, kernel) in enumerate(links):
         here = name if len(links) == 1 else f"{name}{chr(ord('a') + index)}"
@@ -125,7 +136,7 @@ def chain(n, name, x, links, stride=1):
     return [x]
 
 
-def module(n, name, x, paths, pooled):
+def module(n: NetSpec, name: str, x: Top, paths: dict[str, Links], pooled: int) -> Top:
     """Paths of units side by side, the last of them an average pooling and a 1x1 unit."""
     tops = [top for path, links in paths.items() for top in chain(n, f"{name}_{path}", x, links)]
     average = pool(n, f"{name}_pool", x, "AVE", kernel_size=3, stride=1, pad=1)
@@ -133,14 +144,14 @@ def module(n, name, x, paths, pooled):
     return n[name]
 
 
-def reduction(n, name, x, paths):
+def reduction(n: NetSpec, name: str, x: Top, paths: dict[str, Links]) -> Top:
     """Paths whose last units stride by 2, beside a max pooling."""
     tops = [chain(n, f"{name}_{path}", x, links, stride=2)[0] for path, links in paths.items()]
     n[name] = L.Concat(*tops, pool(n, f"{name}_pool", x, kernel_size=3, stride=2))
     return n[name]
 
 
-def head(n, x):
+def head(n: NetSpec, x: Top) -> None:
     """Inception-v3's auxiliary classifier."""
     x = pool(n, "aux_pool", x, "AVE", kernel_size=5, stride=3)
     x = unit(n, "aux_conv2", unit(n, "aux_conv1", x, 128, 1), 768, 5, pad=0)

@@ -13,11 +13,11 @@ ABOUT = (
     """
 Model A of Relay Backpropagation (Shen, Lin and Huang, ECCV 2016) for Places2 with 401 classes:
 VGG-19 plus three convolutions, 256 channels in the last stage, and a spatial pyramid of 1x1, 2x2,
-3x3 and 7x7 max-pooled bins in place of `pool5`. The auxiliary branch hangs on `pool4`; the
+3x3 and 7x7 max-pooled bins in place of `pool5`. The auxiliary branch is attached to `pool4`; the
 auxiliary loss trains everything below it, the primary loss everything from the top down to
 `conv4_1`; both train the five convolutions of stage 4.
 
-Where the paper is silent, this is chosen:
+Choices where the paper is silent:
 
 """
     + settings.HEAD.format(classes=401)

@@ -3,6 +3,9 @@
 python -m relaybp.prototxt.generate model_b
 """
 
+from __future__ import annotations
+
+from caffe.net_spec import NetSpec, Top
 from caffe.net_spec import layers as L
 from relaybp.prototxt import parts, settings
 from relaybp.prototxt.model import Model
@@ -14,14 +17,14 @@ ABOUT = (
 Model B of Relay Backpropagation (Shen, Lin and Huang, ECCV 2016) for Places2 with 401 classes:
 three stages of four modified inception modules, and a spatial pyramid of 1x1, 2x2, 3x3 and 7x7
 max-pooled bins. A module concatenates a 1x1 convolution of k filters, a 3x3 one of k and two
-stacked 3x3 ones of 2k each. The auxiliary branch hangs on `pool3`; the auxiliary loss trains
+stacked 3x3 ones of 2k each. The auxiliary branch is attached to `pool3`; the auxiliary loss trains
 everything below it, the primary loss everything from the top down to `inception3a`; both train the
 four modules at 28x28.
 
 The deploy net has the size of the authors' released model, a caffemodel of 685,025,107 bytes: its
 parameters take 685,008,452 of them.
 
-Where the paper is silent, this is chosen:
+Choices where the paper is silent:
 
 """
     + settings.HEAD.format(classes=401)
@@ -43,7 +46,7 @@ several scales.
 """
 
 
-def model_b(n, x, branches):
+def model_b(n: NetSpec, x: Top, branches: parts.Branches) -> Top:
     """The scores of Model B; `branches` maps a pooling layer to what hangs on its top."""
     x = parts.conv_relu(n, "conv1", x, 128, 7, pad=3, stride=2)
     x = parts.pool(n, "pool1", x, kernel_size=2, stride=2)
@@ -58,7 +61,7 @@ def model_b(n, x, branches):
     return parts.fc(n, "fc8", x, 401, weight_filler=parts.SMALL)
 
 
-def inception(n, name, x, k):
+def inception(n: NetSpec, name: str, x: Top, k: int) -> Top:
     """The modified inception module: 1x1, 3x3 and twice 3x3, side by side."""
     one = parts.conv_relu(n, f"{name}_1x1", x, k, 1)
     three = parts.conv_relu(n, f"{name}_3x3", x, k, 3, pad=1)

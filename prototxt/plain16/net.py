@@ -3,21 +3,24 @@
 python -m relaybp.prototxt.generate plain16
 """
 
+from __future__ import annotations
+
+from caffe.net_spec import NetSpec, Top
 from relaybp.prototxt import cifar
 from relaybp.prototxt.model import Model
-from relaybp.prototxt.parts import SMALL, conv_relu, fc, pool
+from relaybp.prototxt.parts import SMALL, Branches, conv_relu, fc, pool
 
 ABOUT = (
     """
 A plain VGG-like network for CIFAR-10: 16 convolutions of 3x3 in three stages (5, 5, 6; 32, 64 and
 128 wide), each stage max-pooled, then global average pooling and one fc. There is no BatchNorm and
-no shortcut: depth hurts such a network, and auxiliary losses have something to mend.
+no shortcut: depth hurts such a network, so auxiliary losses have something to improve.
 
-One auxiliary branch hangs on `pool2`, after 10 of 16 convolutions. Its loss trains everything below
-it, the primary loss everything from the top down to `conv2_1`; both train stage 2, as in Model A of
-Relay Backpropagation (Shen, Lin and Huang, ECCV 2016).
+One auxiliary branch is attached to `pool2`, after 10 of 16 convolutions. Its loss trains everything
+below it, the primary loss everything from the top down to `conv2_1`; both train stage 2, as in
+Model A of Relay Backpropagation (Shen, Lin and Huang, ECCV 2016).
 
-Chosen here:
+Choices made here:
 
 """
     + cifar.HEAD.format(norm="")
@@ -25,7 +28,7 @@ Chosen here:
 - **Pixel scale:** `scale: 0.017`, about one over the pixels' standard deviation: without
   BatchNorm, MSRA initialisation carries the scale of the input to the scores.
 - **Solver:** the paper's learning rate 0.01 and weight decay 0.0002; mini-batch 128; the rate is
-  divided by 10 after 32,000 and 48,000 of 64,000 iterations. It does not start learning from 0.05.
+  divided by 10 after 32,000 and 48,000 of 64,000 iterations. At 0.05 it does not start to learn.
 - **Initialisation:** MSRA, the scores Gaussian (0.01); biases learn at twice the rate, undecayed.
 """
     + cifar.DATA
@@ -37,7 +40,7 @@ from 2.3 to about 1.9.
 """
 
 
-def plain16(n, x, branches):
+def plain16(n: NetSpec, x: Top, branches: Branches) -> Top:
     """The scores; `branches` maps a pooling layer to what hangs on its top."""
     for stage, (depth, width) in enumerate(((5, 32), (5, 64), (6, 128)), 1):
         for index in range(1, depth + 1):

@@ -3,6 +3,8 @@
 python -m relaybp.prototxt.generate resnet200
 """
 
+from __future__ import annotations
+
 from functools import partial
 
 from relaybp.prototxt import parts, settings, very_deep
@@ -21,10 +23,10 @@ Backpropagation (Shen, Lin and Huang, ECCV 2016) left as future work.
 """
     + very_deep.table(HUNG, FLOWS)
     + """
-The first branch stands a third up the 66 blocks, the others evenly above it. Neighbouring losses
-share the five blocks below each branch.
+The first branch is a third of the way up the 66 blocks; the others are spaced evenly above it.
+Neighbouring losses share the five blocks below each branch.
 
-Chosen here:
+Choices made here:
 
 """
     + settings.HEAD.format(classes=1000)
@@ -45,7 +47,7 @@ al.). No figure is published for the other two methods with this network.
 """
 
 
-def branch(name):
+def branch(name: str) -> parts.Branch:
     """GoogLeNet's auxiliary classifier on a normalised sum."""
     head = parts.googlenet_head(name, classes=1000)
     return lambda n, x: head(n, normalise(n, f"{name}_first", x))

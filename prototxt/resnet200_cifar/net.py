@@ -3,11 +3,15 @@
 python -m relaybp.prototxt.generate resnet200_cifar
 """
 
+from __future__ import annotations
+
 from functools import partial
 
+from caffe.net_spec import NetSpec, Top
 from caffe.net_spec import layers as L
 from relaybp.prototxt import cifar, very_deep
 from relaybp.prototxt.model import Model
+from relaybp.prototxt.parts import Branch
 from relaybp.prototxt.preact import preact_resnet, top
 
 HUNG, FLOWS = very_deep.relay((33, 33, 33), overlap=8)
@@ -22,10 +26,10 @@ future work, at a size that trains in hours.
 """
     + very_deep.table(HUNG, FLOWS)
     + """
-The first branch stands a third up the 99 blocks, the others evenly above it. Neighbouring losses
-share the eight blocks below each branch.
+The first branch is a third of the way up the 99 blocks; the others are spaced evenly above it.
+Neighbouring losses share the eight blocks below each branch.
 
-Chosen here:
+Choices made here:
 
 - **Branches** are BatchNorm, ReLU, global average pooling, fc, like the network's own top. Loss
   weight 0.3 each.
@@ -43,10 +47,10 @@ test error of 6.37 % with 110 layers of this kind, and 5.46 % with 164 layers of
 """
 
 
-def branch(name):
+def branch(name: str) -> Branch:
     """The network's own top on a sum, and a loss."""
 
-    def add_to(n, x):
+    def add_to(n: NetSpec, x: Top) -> None:
         n[f"{name}_loss"] = L.SoftmaxWithLoss(top(n, x, 10, f"{name}_"), n.label, loss_weight=0.3)
 
     return add_to

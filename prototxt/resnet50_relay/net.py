@@ -14,7 +14,7 @@ auxiliary branch of Relay Backpropagation (Shen, Lin and Huang, ECCV 2016, Table
 loss trains the layers from the top down to block `res4a` (conv4_1), the auxiliary loss those from
 `res4d` (conv4_4) down to `conv1`: both train `res4a` to `res4d`.
 
-Where the papers are silent, this is chosen:
+Choices where the papers are silent:
 
 """
     + settings.HEAD.format(classes=1000)
@@ -22,14 +22,14 @@ Where the papers are silent, this is chosen:
 - **Stride:** in the first 1x1 convolution (`branch2a`) of a stage, as in the Caffe release, not in
   the 3x3 one ("v1.5").
 - **BatchNorm:** eps 1e-5 (Caffe's default), `moving_average_fraction` 0.95 (Caffe's is 0.999).
-  Its three parameters carry `lr_mult: 0`, so that Caffe of any age leaves them alone.
+  Its three parameters have `lr_mult: 0`, so that every version of Caffe leaves them alone.
 - **Mini-batch 256:** 32 images x `iter_size` 8. Gradients add up over 256 images, BatchNorm
   normalises over 32, as on eight GPUs of 32 images each. `batch_size` 256 with `iter_size` 1
-  normalises over all 256 and asks for eight times the memory of blobs.
+  normalises over all 256 and needs eight times the memory for blobs.
 """
     + settings.LEARNING
     + """\
-- **Other crop sizes:** `pool5` pools globally, so any `crop_size` from 33 on builds.
+- **Other crop sizes:** `pool5` pools globally, so the net builds with any `crop_size` from 33.
 """
     + settings.LMDBS
 )

@@ -12,7 +12,7 @@ MODEL = one_branch(
     dataset="Places2",
     error="48.7 / 17.2",
     more="""
-The paper says "3 more conv layers" and no more: here each of the last three stages gets one, in
+The paper says only "3 more conv layers"; here each of the last three stages gets one, in
 VGG's own widths. Its Model A, which it also calls VGG-22, has 256 channels in the last stage and a
 spatial pyramid in place of `pool5`: that network is `model_a`.
 """,

@@ -12,7 +12,7 @@ MODEL = one_branch(
     dataset="Places2",
     error="48.9 / 17.4",
     more="""
-The paper says "6 more conv layers" and no more: here each of the last three stages gets two, in
+The paper says only "6 more conv layers"; here each of the last three stages gets two, in
 VGG's own widths.
 """,
 )

@@ -1,6 +1,6 @@
 """The names of pycaffe's binary module caffe._caffe, as scripts use them.
 
-What are vectors of C++ there are plain lists here.
+Where the original returns C++ vectors, these are plain lists.
 """
 
 from caffe_plain.glog import init_log, log

@@ -26,8 +26,8 @@ def make_transformer(net, mean, input_scale, raw_scale, channel_swap):
 class Classifier(Net):
     """A net whose first input takes images and whose first output holds class scores.
 
-    image_dims: (height, width) that images are resized to, by default the net's input size; the
-    rest as in caffe.io.Transformer.
+    image_dims: (height, width) that images are resized to, by default the net's input size; for the
+    rest see caffe.io.Transformer.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Classifier(Net):
     def predict(self, inputs, oversample=True):
         """(N, classes) scores of the images (H, W, K) in `inputs`.
 
-        oversample: average over corners, centre and mirror images, else the centre crop alone.
+        oversample: average over corners, centre and mirror images; otherwise only the centre crop.
         """
         images = np.stack([io.resize_image(image, self.image_dims) for image in inputs])
         if oversample:

@@ -1,4 +1,4 @@
-"""Where a blob's pixels lie in another blob, for layers written with NetSpec (pycaffe's coord_map).
+"""Where a blob's pixels are in another blob, for layers written with NetSpec (pycaffe's coord_map).
 
 A coordinate map is (axis, a, b): coordinate x of the top lies at a * x + b of the bottom, on every
 spatial axis from `axis` on; axis None means all axes.
@@ -45,7 +45,7 @@ class AxisMismatchException(CaffeError):
 
 
 def conv_params(fn):
-    """(axis, stride, kernel size, pad) of a layer that slides a window; dilation is counted in."""
+    """(axis, stride, kernel size, pad) of a layer that slides a window, dilation included."""
     params = fn.params.get("convolution_param", fn.params)
     given = sorted(name for name in params if name.endswith(("_h", "_w")))
     if given:
@@ -78,7 +78,7 @@ def coord_map(fn):
         return None, 1, 0
     if fn.type_name == "Crop":
         axis, offset = crop_params(fn)
-        return axis - 1, 1, -offset  # the channels stand before the first coordinate
+        return axis - 1, 1, -offset  # the channels come before the first coordinate
     raise UndefinedMapException(
         f"coord_map: the tops of a {fn.type_name} layer have no coordinates in its bottoms"
     )

@@ -15,8 +15,8 @@ from .proto.caffe_pb2 import TEST
 class Detector(Net):
     """A net that scores windows; each is warped to the net's input, which must be square.
 
-    context_pad: pixels of the input that show what surrounds the window; outside of the image
-    lies the mean.
+    context_pad: pixels of the input that show the surroundings of the window; outside the image
+    they are the mean.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Detector(Net):
         return mean.transpose(1, 2, 0)  # (H, W, K)
 
     def crop(self, im, window):
-        """The window of an image (H, W, K), with its surroundings where there is a context_pad."""
+        """The window of an image (H, W, K), with its surroundings if there is a context_pad."""
         window = np.array(window).astype(int)
         if not self.context_pad:
             return im[window[0] : window[2], window[1] : window[3]]

@@ -1,6 +1,6 @@
 """Where and how the engine computes: device, precision, memory layout and random numbers.
 
-No layer asks for any of these: tensors carry them. They are process-wide, as Caffe's mode is.
+Layers do not read these settings: tensors carry them. They are process-wide, like Caffe's mode.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ PRECISIONS = {
     "fp64": torch.float64,
 }
 
-ordinal = -1  # of the device in force, as tensors tell it: -1 is the CPU, others are GPUs
+ordinal = -1  # of the device in force, as tensors number it: -1 is the CPU, others are GPUs
 _device = torch.device("cpu")
 _gpu_index = 0
 _precision = "fp32"
@@ -34,7 +34,7 @@ def set_mode_cpu():
 
 
 def set_mode_gpu():
-    """Compute on the GPU that `set_device` chose, GPU 0 unless told."""
+    """Compute on the GPU that `set_device` chose, by default GPU 0."""
     global _device, ordinal
     if not torch.cuda.is_available():
         raise CaffeError(
@@ -97,7 +97,7 @@ def master_dtype():
 
 @contextmanager
 def searching(wanted):
-    """Within: cuDNN looks for the fastest algorithm for each new shape, if `wanted`."""
+    """A context in which cuDNN looks for the fastest algorithm for each new shape, if `wanted`."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = before or wanted
     try:
@@ -115,7 +115,7 @@ def keep_freed_memory():
     """Let the C library keep freed memory instead of giving it back to the system (Linux).
 
     Large CPU tensors otherwise go through mmap and munmap, whose page faults cost a tenth to a
-    third of a training step. For a program that trains; it holds on to its peak memory.
+    third of a training step. For a program that trains; it keeps its peak memory.
     """
     mmap_threshold, trim_threshold, mmap_max = -3, -1, -4  # glibc's malloc.h
     try:
@@ -165,13 +165,13 @@ def set_random_state(state):
 
 
 def set_solver_count(count):
-    """How many processes train together; data layers share the records among them."""
+    """Set how many processes train together; data layers share the records among them."""
     global _solver_count
     _solver_count = count
 
 
 def set_multiprocess(several):
-    """Say whether solvers have a process each: the only way in which several train together."""
+    """Set whether each solver has its own process: the only way to train with several."""
     if not several and _solver_count > 1:
         raise CaffeError(
             f"set_multiprocess(False): {_solver_count} solvers in one process cannot "
@@ -180,7 +180,7 @@ def set_multiprocess(several):
 
 
 def set_solver_rank(rank):
-    """Which of the processes this is, from 0; rank 0 alone tests, logs and takes snapshots."""
+    """Set the number of this process, from 0; only rank 0 tests, logs and takes snapshots."""
     global _solver_rank
     _solver_rank = rank
 
@@ -208,16 +208,16 @@ def takes_pixels_first(images):
 
 
 def multiplies_faster(images):
-    """Whether a 1 x 1 convolution of these images is faster as a product of matrices.
+    """Whether a 1 x 1 convolution of these images is faster as a matrix product.
 
-    Measured with oneDNN: for fp32 where pixels are few, else always.
+    Measured with oneDNN: in fp32 if there are few pixels, otherwise always.
     """
     pixels = images.numel() // images.shape[1]
     return images.device.type == "cpu" and (images.dtype != torch.float32 or pixels <= 2048)
 
 
 def multiplies_weights_faster(images, weight):
-    """Whether the gradient of a convolution's weights is faster as a product of matrices.
+    """Whether the gradient of a convolution's weights is faster as a matrix product.
 
     Measured by benchmarks/kernels.py on kernels of 3 x 3 and 128 channels or more: in bf16 1.7 to
     2.8 times as fast up to 10 x 10 pixels, from 256 channels on 1.0 to 1.5 at 14 x 14, less above;
@@ -232,7 +232,7 @@ def multiplies_weights_faster(images, weight):
 
 
 def multiplies_faster_in_fp32(rows):
-    """Whether the product of two bf16 matrices of so few common rows is faster done in fp32.
+    """Whether the product of two bf16 matrices with few common rows is faster in fp32.
 
     Measured by benchmarks/kernels.py, the product stored in fp32: 2.1 to 3.0 times up to 16 rows,
     1.4 to 2.5 at 32, 0.85 at 64.
@@ -241,7 +241,7 @@ def multiplies_faster_in_fp32(rows):
 
 
 def staged(tensor):
-    """A tensor of the CPU, where the device can fetch it from while it computes."""
+    """A CPU tensor in memory from which the device can copy while it computes."""
     return tensor.pin_memory() if _device.type == "cuda" else tensor
 
 

@@ -40,7 +40,7 @@ def get_layer_lr_mult(layer):
 
 
 def get_edge_label(layer):
-    """What the arrows out of a layer say: its batch size or its number of outputs."""
+    """The label of the arrows out of a layer: its batch size or its number of outputs."""
     if layer.type == "Data":
         return f"Batch {layer.data_param.batch_size}"
     if layer.type in ("Convolution", "Deconvolution"):
@@ -51,7 +51,7 @@ def get_edge_label(layer):
 
 
 def get_layer_label(layer, rankdir, display_lrm=False):
-    """A layer's name, type and window, in quotes; in one line where the graph runs vertically."""
+    """A layer's name, type and window, in quotes; on one line if the graph runs vertically."""
     kind = layer.type
     if kind == "Pooling":
         kind += " " + get_pooling_types_dict()[layer.pooling_param.pool]
@@ -117,7 +117,7 @@ def _attributes(style):
 
 
 def get_pydot_graph(caffe_net, rankdir, label_edges=True, phase=None, display_lrm=False):
-    """The graph as a pydot.Dot, where the package pydot is installed."""
+    """The graph as a pydot.Dot; needs the package pydot."""
     try:
         import pydot
     except ImportError as error:
@@ -145,7 +145,7 @@ def draw_net(caffe_net, rankdir, ext="png", phase=None, display_lrm=False):
 
 
 def draw_net_to_file(caffe_net, filename, rankdir="LR", phase=None, display_lrm=False):
-    """Draw a NetParameter into a file; its extension says how: .png, .svg, .pdf, .dot, ..."""
+    """Draw a NetParameter to a file; the extension gives the format: .png, .svg, .pdf, .dot, ..."""
     ext = filename[filename.rfind(".") + 1 :]
     picture = draw_net(caffe_net, rankdir, ext, phase, display_lrm)
     write_atomically(filename, picture)

@@ -1,4 +1,4 @@
-"""Fillers: how parameters start (Caffe's filler.hpp)."""
+"""Fillers: the initial values of parameters (Caffe's filler.hpp)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FAN = caffe_pb2.FillerParameter
 def fill(
     shape: Sequence[int], filler: caffe_pb2.FillerParameter | None, layer_name: str = ""
 ) -> torch.Tensor:
-    """A new tensor of `shape`, filled as the FillerParameter says; None means zeros."""
+    """A new tensor of `shape`, filled as the FillerParameter says; without one, zeros."""
     shape = tuple(shape)
     if filler is None:
         return torch.zeros(shape, dtype=device.master_dtype(), device=device.current())

@@ -1,6 +1,6 @@
 """pycaffe's caffe.io: images in, blobs and datums to and from arrays, the Transformer.
 
-Same names, signatures and semantics as the original; the judge of `resize_image` is the original
+Names, signatures and semantics are the original's; the reference for `resize_image` is the original
 on scikit-image 0.18 (see the NOTE there). Needs numpy and OpenCV only.
 """
 
@@ -118,7 +118,7 @@ class Transformer:
         return tuple(self.inputs[in_])
 
     def preprocess(self, in_, data):
-        """The image `data` (H', W', K) as the input blob `in_` wants it: float32 (K, H, W).
+        """The image `data` (H', W', K) as the input blob `in_` takes it: float32 (K, H, W).
 
         In this order: resize, transpose, channel swap, raw scale, mean, input scale; each only
         where it was set. `data` itself is left as it is.
@@ -158,7 +158,7 @@ class Transformer:
         return image
 
     def set_transpose(self, in_, order):
-        """Order of the dimensions: (2, 0, 1) makes (C, H, W) of (H, W, C)."""
+        """Order of the dimensions: (2, 0, 1) turns (H, W, C) into (C, H, W)."""
         if len(order) != len(self._shape(in_)) - 1:
             raise ValueError(
                 f"set_transpose({in_!r}): order {tuple(order)} needs to have the same "
@@ -167,7 +167,7 @@ class Transformer:
         self.transpose[in_] = order
 
     def set_channel_swap(self, in_, order):
-        """Order of the channels after the transpose: (2, 1, 0) makes BGR of RGB."""
+        """Order of the channels after the transpose: (2, 1, 0) turns RGB into BGR."""
         if len(order) != self._shape(in_)[1]:
             raise ValueError(
                 f"set_channel_swap({in_!r}): order {tuple(order)} needs to have as "
@@ -176,7 +176,7 @@ class Transformer:
         self.channel_swap[in_] = order
 
     def set_raw_scale(self, in_, scale):
-        """Factor before the mean is subtracted: 255 where a net wants [0, 255] from [0, 1]."""
+        """Factor before the mean is subtracted: 255 if the net takes [0, 255]."""
         self._shape(in_)
         self.raw_scale[in_] = scale
 
@@ -247,10 +247,10 @@ def resize_image(im, new_dims, interp_order=1):
     """An (H, W, K) array at new_dims = (height, width), float32.
 
     interp_order: 0 nearest, 1 linear, 3 cubic. Arrays of 1 or 3 channels are images: their range
-    is mapped to [0, 1], pixels are areas, beyond the border lies 0, shrinking smooths first.
-    Others keep their corners where they are and are not smoothed.
-    NOTE: what shrinking does depends on the scikit-image under the original: from 0.15 on it
-    smooths (anti-aliasing), before it did not. This follows 0.18.
+    is mapped to [0, 1], pixels are areas, beyond the border is 0, and shrinking smooths first.
+    Other arrays keep their corner pixels in the corners and are not smoothed. NOTE: how the
+    original shrinks depends on its scikit-image: from 0.15 on it smooths (anti-aliasing), before
+    that it does not. This follows 0.18.
     """
     im = np.asarray(im)
     if im.shape[-1] not in (1, 3):

@@ -94,7 +94,7 @@ class Layer:
         return made
 
     def __init__(self, layer_param: caffe_pb2.LayerParameter | None = None):
-        """A user's own __init__, where there is one, gets the LayerParameter."""
+        """A user's own __init__, if there is one, gets the LayerParameter."""
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Read `param_str`, check the blobs, make parameters. Default: nothing."""
@@ -119,12 +119,12 @@ class TensorLayer(Layer):
       pass through one layer in one sweep. A diff is None where no gradient arrived.
     - `backward_params(diffs, bottoms, tops)` adds to the diffs of `self.blobs`. One call with the
       sum of several flows' diffs does the work of all of them.
-    - `backward_several(flows, bottoms, tops)`, where a layer has it, does `backward` for several
+    - `backward_several(flows, bottoms, tops)`, if a layer has it, does `backward` for several
       (diffs, wanted, counts) at once; those that count add to the diffs of `self.blobs`.
-    - On a GPU all become CUDA graphs (see replay), which repeat kernels and nothing of Python. A
-      layer that looks at values, works on the CPU or keeps something from one forward to the next
-      says `replays = False`; one where it depends overrides `can_replay()`. What forward leaves
-      for backward are attributes of `parts()`.
+    - On a GPU all of these become CUDA graphs (see replay), which repeat kernels and no Python. A
+      layer that reads values, works on the CPU or keeps state from one forward to the next sets
+      `replays = False`; if it depends, it overrides `can_replay()`. What forward leaves for
+      backward is in attributes of `parts()`.
 
     A blob's diff is overwritten, a parameter's diff accumulates. `bottoms` and `tops` are the
     current values; a layer that runs in place gets the value its bottom had in forward.
@@ -138,7 +138,7 @@ class TensorLayer(Layer):
     shares_data = False  # each top uses the memory of bottom 0 (Split, Flatten): no forward
     backward_is_whole = False  # True: backward also computes the parameters' diffs (Python)
     makes_fresh_tops = True  # False: tops may be kept by the layer (Input, Data, Python)
-    replays = True  # one CUDA graph can hold what it does: no look at values, no state
+    replays = True  # one CUDA graph can record what it does: it reads no values, keeps no state
     reads_bottom = True  # backward reads the bottoms' values
     reads_top = False  # backward reads the tops' values
     param_propagate_down = ()  # for each of `blobs`: whether it learns; the net sets it
@@ -172,7 +172,7 @@ class TensorLayer(Layer):
         return self.phase == caffe_pb2.TRAIN
 
     def connect(self, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> None:
-        """Get the blobs themselves; only a Python layer wants them."""
+        """Get the blobs themselves; only a Python layer uses them."""
 
     def setup(self, *shapes: Shape) -> None:
         """Make the parameters. Default: none."""
@@ -197,7 +197,7 @@ class TensorLayer(Layer):
     def backward_both(
         self, diffs: Diffs, bottoms: Tensors, tops: Tensors, wanted: Sequence[bool]
     ) -> Diffs:
-        """`backward_params` and `backward` for the same diffs; worth a pass of its own for some."""
+        """`backward_params` and `backward` for the same diffs; some layers do both in one pass."""
         self.backward_params(diffs, bottoms, tops)
         return self.backward(diffs, bottoms, tops, wanted)
 
@@ -214,14 +214,15 @@ class TensorLayer(Layer):
         return [self]
 
     def after_replay(self) -> None:
-        """Look at the values of a forward pass that a CUDA graph has run. Default: nothing."""
+        """Check the values of a forward pass that a CUDA graph has run. Default: nothing."""
 
     def allows_backward(self, index: int) -> bool:
         """Whether a gradient to bottom `index` makes sense (not for labels)."""
         return self.differentiable
 
     def top_changes(self) -> None:
-        """A later layer changes a top in place: rather read the bottom in backward, as Caffe does.
+        """Called if a later layer changes a top in place: backward then reads the bottom, as in
+        Caffe.
 
         Default: nothing. A layer that must read its top gets the changed one, as in Caffe.
         """

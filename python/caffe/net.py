@@ -52,7 +52,7 @@ class Net:
 
     @property
     def nodes(self):
-        """The engine's records: one per layer, in order."""
+        """The engine's nodes: one per layer, in order."""
         return self._graph.nodes
 
     @property
@@ -200,8 +200,9 @@ class Net:
         """Run several backward flows in one sweep.
 
         A flow is a list of (start, end) index ranges, each as `_backward` takes them: the layers
-        that it passes through. It begins at the losses among them, and a blob's diff holds only
-        what came through the flow's own layers. Parameter diffs gain the sum over the flows.
+        that it passes through. It starts at the losses among them, and a blob's diff holds only
+        what came through the flow's own layers. The sum over the flows is added to the parameter
+        diffs.
         """
         self._sweep.backward_flows(flows)
 
@@ -209,8 +210,8 @@ class Net:
     def keep_diffs(self):
         """Whether blobs keep their diffs after backward, as in Caffe (default: True).
 
-        False frees each as soon as it is used; `.diff` of a blob then says nothing afterwards.
-        Parameters keep theirs in any case.
+        False frees each as soon as it is used; a blob's `.diff` is then meaningless.
+        Parameters always keep theirs.
         """
         return self._sweep.keep_diffs
 
@@ -222,9 +223,9 @@ class Net:
     def keep_blobs(self):
         """Whether every blob keeps its values after forward, as in Caffe (default: True).
 
-        False lets the engine skip those that only the next layer reads, as what a residual block
-        adds to its shortcut; `.data` of such a blob is an error then, and `.diff` says nothing,
-        neither does that of a blob that a Split hands on.
+        False lets the engine skip values that only the next layer reads, such as what a residual
+        block adds to its shortcut. `.data` of such a blob is then an error and its `.diff` is
+        meaningless, like that of a blob that a Split copies.
         """
         return self._sweep.keep_blobs
 
@@ -304,7 +305,7 @@ class Net:
         copy_weights(self.nodes, self.learnable, path)
 
     def save(self, path, write_diff=False):
-        """Write a .caffemodel, or HDF5 where `path` ends in .h5."""
+        """Write a .caffemodel, or HDF5 if `path` ends in .h5."""
         save_weights(self.name, self.nodes, path, write_diff)
 
     def load_hdf5(self, path):

@@ -6,9 +6,9 @@
     n.relu1 = L.ReLU(n.conv1, in_place=True)
     print(n.to_proto())
 
-Keyword arguments are fields of the layer's own parameter message where that has them, else fields
-of LayerParameter. What is none of these is an error that names the layer, the field and the
-fields that were perhaps meant.
+Keyword arguments are fields of the layer's own parameter message if that has them, otherwise fields
+of LayerParameter. Any other name is an error that gives the layer, the field and the fields that
+may have been meant.
 """
 
 from __future__ import annotations

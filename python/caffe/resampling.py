@@ -1,4 +1,4 @@
-"""Image resampling, axis by axis: what pycaffe has from scikit-image and scipy.
+"""Image resampling, axis by axis: what pycaffe takes from scikit-image and scipy.
 
 An output pixel is a weighted sum of `taps` neighbouring samples along an axis. Samples beyond the
 border count as 0.

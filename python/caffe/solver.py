@@ -1,10 +1,10 @@
 """Solvers: forward, backward, update, test, snapshot, restore (Caffe's Solver and SGDSolver)."""
 
-import numpy as np
 import torch
 
 from caffe_plain.errors import CaffeError, nearest
 from caffe_plain.glog import SolverLog, say, show_log
+from caffe_plain.means import mean_outputs
 
 from . import device
 from .blob import show
@@ -18,8 +18,8 @@ class Solver:
     """Trains the net that a solver.prototxt (a path or a SolverParameter) names.
 
     extra: the path of an extra file or an ExtraParameter: what this project adds (extra.proto).
-    `net`, `test_nets`, `iter` and `param` are live. `step(n)` runs n iterations; a driver of its
-    own calls `net.forward()`, `net.backward()` or ranges of it, and `apply_update()`.
+    `net`, `test_nets`, `iter` and `param` are live. `step(n)` runs n iterations; an external driver
+    calls `net.forward()`, `net.backward()` or ranges of it, and `apply_update()`.
     """
 
     rule = None  # set by the subclasses; None: as the file says
@@ -40,7 +40,7 @@ class Solver:
         self._stopped = False
         self._history = None
         self._callbacks = []
-        self._root = device.solver_rank() == 0  # of several that train together, it tests and logs
+        self._root = device.solver_rank() == 0  # the process that tests and logs
         self._log = SolverLog(param, quiet=not self._root)
 
     # ---- training ----------------------------------------------------------------------------
@@ -121,15 +121,15 @@ class Solver:
 
     @property
     def lr(self):
-        """The present learning rate."""
+        """The current learning rate."""
         return self.learning_rate()
 
     def learning_rate(self, iteration=None):
-        """The learning rate of an iteration, by default the present one."""
+        """The learning rate of an iteration, by default the current one."""
         return self.extra.rate(self.iter if iteration is None else iteration)
 
     def observe_loss(self, loss):
-        """Tell the plateau policy this iteration's loss; `step` does, another driver has to."""
+        """Tell the plateau policy this iteration's loss; `step` does, an external driver must."""
         self.extra.observe(self.iter, loss)
 
     def apply_update(self) -> None:
@@ -140,8 +140,8 @@ class Solver:
     def update(self, learnable: list, history: list, factor: float = 1.0) -> None:
         """Clip, average over iter_size, regularise, update; the iteration is not counted.
 
-        For a driver that takes several steps in one iteration: `learnable` are the net's records
-        that this one updates, `history` is what it remembers (as `new_history` makes it), `factor`
+        For a driver that takes several steps in one iteration: `learnable` are the net's records to
+        update, `history` is the state of the update rule (as `new_history` makes it), `factor`
         multiplies the learning rate. Afterwards a parameter's diff holds what was subtracted from
         it, unless `net.keep_diffs` is False.
         """
@@ -232,28 +232,24 @@ class Solver:
         net, batches = self.test_nets[index], self.param.test_iter[index]
         self._log.testing(self.iter, index)
         self.share_weights(net)
-        totals, loss = {}, 0.0
-        for _ in range(batches):
-            self._serve_requests()
-            if self._stopped:
-                say("solver", "Test interrupted.")
-                return {}
-            loss += net._forward(0, len(net.layers) - 1)
-            for name in net.outputs:
-                totals[name] = totals.get(name, 0) + net.blobs[name].data.astype(np.float64)
-        means = {name: total / batches for name, total in totals.items()}
+        tested = mean_outputs(net, batches, self._goes_on)
+        if tested is None:
+            say("solver", "Test interrupted.")
+            return {}
+        loss, means = tested
         if self.param.test_compute_loss and batches:
-            self._log.test_loss(loss / batches)
+            self._log.test_loss(loss)
         self._log.test_outputs(net, means)
         return means
 
-    def _serve_requests(self):
-        """During a test: a snapshot, or the end."""
+    def _goes_on(self):
+        """Answer requests during a test, with a snapshot or the end; False to end it."""
         while not self._stopped and (action := self.requested_action()):
             if action == "stop":
                 self._stopped = True
             elif self._root:
                 self.snapshot()
+        return not self._stopped
 
     # ---- snapshots ---------------------------------------------------------------------------
 

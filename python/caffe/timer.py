@@ -15,12 +15,12 @@ class Timer:
         self._ms = 0.0
 
     def start(self):
-        """Begin to measure; what the GPU was still asked to do does not count."""
+        """Start measuring; earlier work that the GPU has not finished does not count."""
         _finish()
         self._begun = time.perf_counter()
 
     def stop(self):
-        """End the measurement, after everything that was asked of the GPU."""
+        """Stop measuring, after the GPU has finished all its work."""
         if self._begun is not None:
             _finish()
             self._ms = (time.perf_counter() - self._begun) * 1000

@@ -1,4 +1,4 @@
-"""What a layer costs: its multiply-adds, by definition, from the shapes of its blobs."""
+"""The multiply-adds of a layer, by definition, from the shapes of its blobs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def multiply_adds(
     """
     if kind == "Convolution":  # a value of the top is a sum over the channels and the kernel
         return sum(map(prod, tops)) * prod(parameters[0][1:])
-    if kind == "Deconvolution":  # a value of the bottom goes into so many values of the top
+    if kind == "Deconvolution":  # how many values of the top a value of the bottom goes into
         return sum(map(prod, bottoms)) * prod(parameters[0][1:])
     if kind == "InnerProduct":  # a value of the bottom meets the weights of each output
         return prod(bottoms[0]) * tops[0][-1]

@@ -12,13 +12,13 @@ from .errors import DataError
 def open_database(path: str | os.PathLike, readahead: bool = True) -> lmdb.Environment:
     """The read-only LMDB at `path`: a folder that holds data.mdb, or the file itself.
 
-    readahead: let the system read further than it is asked to; good for records in the order of
-    their keys, bad for records here and there. Several processes may read one LMDB; in one process
-    it can be open only once. Raises DataError where there is no LMDB, where the file ends before
-    the last page that its header promises, and where no record is in it.
+    readahead: let the system read further than it is asked to; good for records in key order, bad
+    for random access. Several processes may read one LMDB; in one process it can be open only once.
+    Raises DataError where there is no LMDB, where the file ends before the last page that its
+    header promises, or where it holds no record.
 
-    NOTE: LMDB reads through a memory map, and a process that reads behind the end of a file dies of
-    SIGBUS. The size is checked here; against a file that shrinks while it is open nothing helps.
+    NOTE: LMDB reads through a memory map, and a process that reads past the end of a file dies of
+    SIGBUS. The size is checked here; nothing protects against a file that shrinks while it is open.
     """
     path = os.fspath(path)
     file = data_file(path)
@@ -45,7 +45,7 @@ def data_file(path: str) -> str:
     return os.path.join(path, "data.mdb") if os.path.isdir(path) else path
 
 
-def _problem(environment, file):
+def _problem(environment: lmdb.Environment, file: str) -> str:
     stat, found = environment.stat(), os.path.getsize(file)
     needed = (environment.info()["last_pgno"] + 1) * stat["psize"]
     if found < needed:
@@ -56,7 +56,7 @@ def _problem(environment, file):
     return "" if stat["entries"] else "the LMDB is empty; make it again"
 
 
-def _what_is_there(path):
+def _what_is_there(path: str) -> str:
     if os.path.exists(f"{path}.partial"):
         return f"its conversion has not finished: {path}.partial is there"
     if not os.path.exists(path):

@@ -1,9 +1,10 @@
 """The engine's exceptions. Nothing ends the process: whatever goes wrong is one of these.
 
 Every message says what is wrong, where (file, layer, blob), what was expected, what was found
-and how to mend it. Each class is also the builtin exception that a Python user would catch.
+and how to fix it. Each class is also the builtin exception that a Python user would catch.
 """
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 
@@ -38,7 +39,7 @@ class WeightsError(CaffeError, ValueError):
 class UnknownNameError(CaffeError, KeyError):
     """A layer, blob, type or field that does not exist."""
 
-    def __str__(self):  # KeyError would show the repr of the message
+    def __str__(self) -> str:  # KeyError would show the repr of the message
         return str(self.args[0]) if self.args else ""
 
 
@@ -46,7 +47,7 @@ class LostProcessError(CaffeError, ConnectionError):
     """Another of the processes that train together has ended."""
 
 
-def nearest(name, known):
+def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that lists the known names, nearest first: "did you mean 'a' or 'b'?"."""
     known = list(known)
     if not known:

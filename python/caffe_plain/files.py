@@ -22,10 +22,10 @@ def write_atomically(path: str | os.PathLike, data: str | bytes) -> None:
 
 
 def write_pieces(path: str | os.PathLike, pieces: Iterable[Buffer], needed_bytes: int) -> None:
-    """Write buffers, one behind the other, to `path` through a temporary file in the same folder.
+    """Write buffers, one after another, to `path` through a temporary file in the same folder.
 
     The temporary file is synced and then renamed, so a reader, a crash or a full disk sees the
-    old file or the new one. What lies in /dev (/dev/stdout) is appended to instead. needed_bytes:
+    old file or the new one. A path in /dev (/dev/stdout) is appended to instead. needed_bytes:
     their size, for the DataError that says why they cannot be written.
     """
     path = os.path.abspath(os.fsdecode(path))
@@ -39,7 +39,7 @@ def write_pieces(path: str | os.PathLike, pieces: Iterable[Buffer], needed_bytes
         raise DataError(_reason(path, error, needed_bytes)) from error
 
 
-def _write_and_rename(target, pieces):
+def _write_and_rename(target: str, pieces: Iterable[Buffer]) -> None:
     if os.path.isdir(target):
         raise IsADirectoryError(errno.EISDIR, "this is a folder")
     folder, name = os.path.split(target)
@@ -56,7 +56,7 @@ def _write_and_rename(target, pieces):
         raise
 
 
-def _reason(path, error, needed_bytes):
+def _reason(path: str, error: OSError, needed_bytes: int) -> str:
     """One sentence for the user: what failed, how many bytes it needed, how to go on."""
     folder = os.path.dirname(os.path.realpath(path))
     what = f"{path}: cannot write {needed_bytes:,} bytes: {error.strerror or error}"

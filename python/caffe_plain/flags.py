@@ -1,4 +1,4 @@
-"""Command lines as the original's programs (gflags) read them, on top of argparse.
+"""Command lines as Caffe's programs (gflags) read them, on top of argparse.
 
 -flag=value, -flag value, --flag=value, --flag value; a boolean is -flag, -noflag or -flag=false.
 """
@@ -39,12 +39,14 @@ class FlagParser(argparse.ArgumentParser):
             help = f"{help} (default: {default!r})"
         self.add_argument(f"-{name}", f"--{name}", default=default, help=help, **more)
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
         """As argparse; a boolean may stand without a value."""
         words = sys.argv[1:] if args is None else args
         return super().parse_known_args([self._with_value(word) for word in words], namespace)
 
-    def _with_value(self, word):
+    def _with_value(self, word: str) -> str:
         """-flag as -flag=true, -noflag as -flag=false."""
         name = word.lstrip("-") if word.startswith("-") else ""
         if name in self._booleans:
@@ -60,7 +62,7 @@ class FlagParser(argparse.ArgumentParser):
         raise AssertionError  # exit does not return
 
 
-def _truth(text):
+def _truth(text: str) -> bool:
     if text.lower() not in _TRUE + _FALSE:
         raise argparse.ArgumentTypeError(f"{text!r}: expected true or false")
     return text.lower() in _TRUE

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from .errors import LayerError
 
-# with larger ones the libraries that compute overflow, or end the process
+# with larger ones the libraries overflow, or end the process
 LARGEST = {"kernel_size": 1 << 16, "pad": 1 << 16, "dilation": 1 << 16, "stride": 1 << 12}
 
 
@@ -72,25 +72,25 @@ def spatial(
 def given(options: Any, name: str) -> tuple[int, ...]:
     """The values of a field as the message gives them: (height, width), the list, or none.
 
-    As in Caffe, a height without a width makes the width 0, and the other way round.
+    As in Caffe, a height without a width makes the width 0, and vice versa.
     """
     if _has_sides(options, name):
         return tuple(getattr(options, side) for side in _sides(name))
     return _for_all_axes(options, name)
 
 
-def _for_all_axes(options, name):
+def _for_all_axes(options: Any, name: str) -> tuple[int, ...]:
     values = getattr(options, name)
     if isinstance(values, int):  # PoolingParameter's
         return (values,) if options.HasField(name) else ()
     return tuple(values)
 
 
-def _has_sides(options, name):
+def _has_sides(options: Any, name: str) -> bool:
     return any(hasattr(options, side) and options.HasField(side) for side in _sides(name))
 
 
-def _sides(name):
+def _sides(name: str) -> tuple[str, str]:
     stem = name.removesuffix("_size")
     return f"{stem}_h", f"{stem}_w"
 

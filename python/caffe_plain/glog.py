@@ -3,6 +3,8 @@
 Plain Python, so that a driver on another Caffe can use it too.
 """
 
+from __future__ import annotations
+
 import getpass
 import logging
 import os
@@ -11,20 +13,21 @@ import sys
 import tempfile
 import time
 from collections import deque
+from typing import Any
 
 logger = logging.getLogger("caffe")
 logger.setLevel(logging.INFO)
-_handlers = []  # what init_log has set up
+_handlers: list[logging.Handler] = []  # what init_log has set up
 _LEVELS = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 
 
 class GlogFormatter(logging.Formatter):
     """glog's line: `I1231 23:59:59.123456  4711 solver.cpp:239] message`.
 
-    The file is the one of Caffe's that a logger is named after: "caffe.solver" for solver.cpp.
+    The file is the Caffe source that the logger is named after: "caffe.solver" for solver.cpp.
     """
 
-    def format(self, record):
+    def format(self, record: logging.LogRecord) -> str:
         seconds = time.localtime(record.created)
         micro = int(record.created % 1 * 1e6)
         text = super().format(record)
@@ -35,7 +38,7 @@ class GlogFormatter(logging.Formatter):
         )
 
 
-def init_log(level=None, stderr=True):
+def init_log(level: int | None = None, stderr: bool = True) -> logging.Handler:
     """Show the log on stderr, or write it to a file in the temporary folder; return its handler.
 
     level: 0 all, 1 warnings, 2 errors, 3 fatal errors; by default glog's GLOG_minloglevel.
@@ -51,7 +54,9 @@ def init_log(level=None, stderr=True):
     return _add(handler, level)
 
 
-def log_to_folder(folder, program=None, level=None):
+def log_to_folder(
+    folder: str, program: str | None = None, level: int | None = None
+) -> logging.Handler:
     """Also write the log to a file in `folder`, to which PROGRAM.INFO then points (glog's log_dir).
 
     program: the file's name begins with it; by default that of the running program.
@@ -65,7 +70,7 @@ def log_to_folder(folder, program=None, level=None):
     return _add(handler, level)
 
 
-def _add(handler, level):
+def _add(handler: logging.Handler, level: int | None) -> logging.Handler:
     if level is None:
         level = int(os.environ.get("GLOG_minloglevel", 0))  # noqa: SIM112 glog's own name
     handler.setFormatter(GlogFormatter())
@@ -75,23 +80,23 @@ def _add(handler, level):
     return handler
 
 
-def log(text):
+def log(text: str) -> None:
     """Log a line of your own."""
     show_log()
     say("_caffe", text)
 
 
-def show_log():
-    """Show the log on stderr, as Caffe does, unless some logging has been set up."""
+def show_log() -> None:
+    """Show the log on stderr, as Caffe does, unless logging is already set up."""
     if not logger.hasHandlers():
         init_log()
 
 
-def _program():
+def _program() -> str:
     return os.path.basename(sys.argv[0]) or "python"
 
 
-def _file_name(folder, program):
+def _file_name(folder: str, program: str) -> str:
     """glog's name of a log file: program.host.user.log.INFO.date-time.process."""
     return os.path.join(
         folder,
@@ -109,7 +114,7 @@ def _file_name(folder, program):
     )
 
 
-def say(source, text, level=logging.INFO):
+def say(source: str, text: str, level: int = logging.INFO) -> None:
     """Log a line as from Caffe's `source`.cpp."""
     logger.getChild(source).log(level, text, stacklevel=2)
 
@@ -120,23 +125,23 @@ class SolverLog:
     quiet: write no line about iterations (solvers that train together log once).
     """
 
-    def __init__(self, param, quiet=False):
+    def __init__(self, param: Any, quiet: bool = False):
         self.param, self.quiet = param, quiet
-        self._losses = deque(maxlen=max(param.average_loss, 1))
-        self._shown_at = None  # (iteration, seconds)
+        self._losses: deque[float] = deque(maxlen=max(param.average_loss, 1))
+        self._shown_at: tuple[int, float] | None = None  # (iteration, seconds)
 
-    def begin(self, iteration):
-        """A run of iterations begins: smooth and time it by itself."""
+    def begin(self, iteration: int) -> None:
+        """Start a run of iterations, smoothed and timed by itself."""
         self._losses.clear()
         self._shown_at = (iteration, time.monotonic())
 
     @property
-    def smoothed_loss(self):
+    def smoothed_loss(self) -> float:
         """The mean of the last `average_loss` losses."""
         return float(sum(self._losses) / len(self._losses))
 
-    def iteration(self, solver, loss):
-        """After a backward pass: at every `display` iterations, all that Caffe prints."""
+    def iteration(self, solver: Any, loss: float) -> None:
+        """Log all that Caffe prints, every `display` iterations, after a backward pass."""
         self._losses.append(loss)
         due, param = self.due(solver.iter), self.param
         if due:
@@ -147,7 +152,7 @@ class SolverLog:
         if due:
             say("sgd_solver", f"Iteration {solver.iter}, lr = {solver.learning_rate():.6g}")
 
-    def _show(self, solver):
+    def _show(self, solver: Any) -> None:
         now = time.monotonic()
         before, since = self._shown_at or (solver.iter, now)
         passed = now - since
@@ -162,28 +167,28 @@ class SolverLog:
             "Train", solver.net, {name: solver.net.blobs[name].data for name in solver.net.outputs}
         )
 
-    def due(self, iteration):
+    def due(self, iteration: int) -> bool:
         """Whether the settings ask to show this iteration."""
         return not self.quiet and bool(self.param.display) and iteration % self.param.display == 0
 
-    def last(self, iteration, loss):
-        """After the last update: the loss of one more forward pass."""
+    def last(self, iteration: int, loss: float) -> None:
+        """Log the loss of one more forward pass, after the last update."""
         self._losses.append(loss)
         say("solver", f"Iteration {iteration}, loss = {self.smoothed_loss:.6g}")
 
-    def testing(self, iteration, index):
+    def testing(self, iteration: int, index: int) -> None:
         """A test pass begins."""
         say("solver", f"Iteration {iteration}, Testing net (#{index})")
 
-    def test_loss(self, loss):
+    def test_loss(self, loss: float) -> None:
         """The mean loss of a test net."""
         say("solver", f"Test loss: {loss:.6g}")
 
-    def test_outputs(self, net, means):
+    def test_outputs(self, net: Any, means: dict[str, Any]) -> None:
         """The mean outputs of a test net, {name: array}."""
         self._outputs("Test", net, means)
 
-    def _outputs(self, phase, net, values):
+    def _outputs(self, phase: str, net: Any, values: dict[str, Any]) -> None:
         weights, number = net.blob_loss_weights, 0
         for name, array in values.items():
             for value in array.ravel():

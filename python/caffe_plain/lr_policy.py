@@ -4,11 +4,12 @@ Plain Python, so that a driver on another Caffe can use the same functions.
 """
 
 import math
+from typing import Any
 
 _MOST_EXPONENT = 700.0  # of e, in the range of a double
 
 
-def learning_rate(param, iteration):
+def learning_rate(param: Any, iteration: int) -> float:
     """The learning rate of `iteration` under a SolverParameter (Caffe's GetLearningRate)."""
     if param.lr_policy not in POLICIES:
         raise ValueError(
@@ -26,7 +27,7 @@ def learning_rate(param, iteration):
         ) from None
 
 
-def current_step(param, iteration):
+def current_step(param: Any, iteration: int) -> int:
     """How often the rate has dropped so far (multistep: stepvalues reached; step: steps).
 
     A stepvalue counts in the iteration it names, or in the one after the stepvalue before it:
@@ -45,28 +46,28 @@ def current_step(param, iteration):
     return reached
 
 
-def _fixed(param, iteration):
+def _fixed(param: Any, iteration: int) -> float:
     return param.base_lr
 
 
-def _step(param, iteration):
+def _step(param: Any, iteration: int) -> float:
     return param.base_lr * param.gamma ** current_step(param, iteration)
 
 
-def _exp(param, iteration):
+def _exp(param: Any, iteration: int) -> float:
     return param.base_lr * param.gamma**iteration
 
 
-def _inv(param, iteration):
+def _inv(param: Any, iteration: int) -> float:
     return param.base_lr * (1 + param.gamma * iteration) ** -param.power
 
 
-def _poly(param, iteration):
+def _poly(param: Any, iteration: int) -> float:
     """Beyond max_iter, where Caffe's formula has no meaning, the rate stays 0."""
     return param.base_lr * max(1 - iteration / param.max_iter, 0) ** param.power
 
 
-def _sigmoid(param, iteration):
+def _sigmoid(param: Any, iteration: int) -> float:
     exponent = -param.gamma * (iteration - param.stepsize)
     return param.base_lr / (1 + math.exp(min(exponent, _MOST_EXPONENT)))
 

@@ -1,25 +1,35 @@
 """Message classes from a .proto file, built at import.
 
 Reading the schema takes a few milliseconds and needs neither protoc nor generated code, so one
-source serves every protobuf release.
+source serves every protobuf release from 3.12 on.
 """
 
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
 from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
 from .errors import ParseError
 from .proto_file import parse
 
 
-def export(path, namespace) -> None:
-    """Define every message, enum and top-level enum value of a .proto file in `namespace`."""
-    file = parse(path.read_text(), str(path))
-    file.name = f"caffe/proto/{path.name}"
-    export_file(file, namespace, path)
+def read_messages(path: Path) -> dict[str, Any]:
+    """Every message, enum and top-level enum value of a .proto file, by name; its DESCRIPTOR too.
+
+    Raises ParseError, with the line, for what it cannot read.
+    """
+    file = parse(path.read_text(encoding="utf-8"), str(path))
+    file.name = f"{file.package}/{path.name}"
+    return make_messages(file, path)
 
 
-def export_file(file, namespace, source) -> None:
-    """Define what a FileDescriptorProto holds in `namespace`; `source` names it in errors.
+def make_messages(file: FileDescriptorProto, source: str | os.PathLike) -> dict[str, Any]:
+    """The same of a FileDescriptorProto; `source` names it in errors.
 
     The classes live in a descriptor pool of their own, so another package that also registers a
     file called caffe.proto does not collide with this one.
@@ -30,9 +40,14 @@ def export_file(file, namespace, source) -> None:
         found = pool.FindFileByName(file.name)
     except (TypeError, ValueError, KeyError) as error:  # e.g. a default of the wrong type
         raise ParseError(f"{source}: {error}") from error
-    namespace["DESCRIPTOR"] = found
-    for message_name, message in found.message_types_by_name.items():
-        namespace[message_name] = message_factory.GetMessageClass(message)
-    for enum_name, enum in found.enum_types_by_name.items():
-        namespace[enum_name] = EnumTypeWrapper(enum)
-        namespace.update({value.name: value.number for value in enum.values})
+    if hasattr(message_factory, "GetMessageClass"):
+        class_of = message_factory.GetMessageClass
+    else:  # protobuf before 4.22
+        class_of = message_factory.MessageFactory(pool).GetPrototype
+    names = {"DESCRIPTOR": found}
+    for name, message in found.message_types_by_name.items():
+        names[name] = class_of(message)
+    for name, enum in found.enum_types_by_name.items():
+        names[name] = EnumTypeWrapper(enum)
+        names.update((value.name, value.number) for value in enum.values)
+    return names

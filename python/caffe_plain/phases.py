@@ -11,7 +11,7 @@ TRAIN, TEST = 0, 1  # of caffe.proto's enum Phase
 
 
 class State(NamedTuple):
-    """What a net is built for; a NetState message has the same fields and does as well."""
+    """What a net is built for; a NetState message has the same fields and can stand in for it."""
 
     phase: int
     level: int = 0
@@ -23,11 +23,12 @@ def state_of(
 ) -> State:
     """The State of a NetParameter: the stages of its own `state`, then the given ones.
 
-    A given level, 0 too, replaces that of its `state`, as Caffe's Net does.
+    level: None for that of its own `state`.
     """
     own = net_param.state
-    level = own.level if level is None else level
-    return State(phase, level, tuple(dict.fromkeys([*own.stage, *stages])))
+    return State(
+        phase, own.level if level is None else level, tuple(dict.fromkeys([*own.stage, *stages]))
+    )
 
 
 def layers_of(net_param: Any, state: State) -> list[Any]:
@@ -38,8 +39,8 @@ def layers_of(net_param: Any, state: State) -> list[Any]:
 def is_in_net(layer: Any, state: State) -> bool:
     """Whether a LayerParameter is in the net of `state`.
 
-    With include rules one of them must hold, with exclude rules none. Raises LayerError for a
-    layer that has both kinds.
+    If there are include rules, one of them must hold; if there are exclude rules, none. Raises
+    LayerError for a layer that has both kinds.
     """
     if layer.include and layer.exclude:
         raise LayerError(f"layer {layer.name!r} has both include and exclude rules; give one kind")
@@ -48,8 +49,8 @@ def is_in_net(layer: Any, state: State) -> bool:
     return not any(_meets(state, rule) for rule in layer.exclude)
 
 
-def _meets(state, rule):
-    """Whether a state satisfies one NetStateRule; a field that is absent asks for nothing."""
+def _meets(state: Any, rule: Any) -> bool:
+    """Whether a state satisfies one NetStateRule; an absent field is always satisfied."""
     return not (
         (rule.HasField("phase") and rule.phase != state.phase)
         or (rule.HasField("min_level") and state.level < rule.min_level)

@@ -3,7 +3,10 @@
 What it cannot read is a ParseError that names the file and the line.
 """
 
+from __future__ import annotations
+
 import re
+from typing import Any
 
 from google.protobuf import descriptor_pb2
 
@@ -27,7 +30,9 @@ SCALARS = {
 }
 
 
-def parse(text: str, name: str, known=None) -> descriptor_pb2.FileDescriptorProto:
+def parse(
+    text: str, name: str, known: dict[str, int] | None = None
+) -> descriptor_pb2.FileDescriptorProto:
     """The FileDescriptorProto of the .proto source `text`; `name` names it in errors.
 
     known: {full name without package: TYPE_MESSAGE or TYPE_ENUM} of types from elsewhere.
@@ -35,7 +40,7 @@ def parse(text: str, name: str, known=None) -> descriptor_pb2.FileDescriptorProt
     return _Parser(text, name).file(known or {})
 
 
-def kinds(file: descriptor_pb2.FileDescriptorProto) -> dict:
+def kinds(file: descriptor_pb2.FileDescriptorProto) -> dict[str, int]:
     """{full name without package: TYPE_MESSAGE or TYPE_ENUM} of what a file defines."""
     found = {enum.name: Field.TYPE_ENUM for enum in file.enum_type}
     for message in file.message_type:
@@ -43,7 +48,7 @@ def kinds(file: descriptor_pb2.FileDescriptorProto) -> dict:
     return found
 
 
-def _kinds_within(message, scope):
+def _kinds_within(message: Any, scope: str) -> dict[str, int]:
     found = {scope: Field.TYPE_MESSAGE}
     found.update((f"{scope}.{enum.name}", Field.TYPE_ENUM) for enum in message.enum_type)
     for inner in message.nested_type:
@@ -54,12 +59,13 @@ def _kinds_within(message, scope):
 class _Parser:
     """Tokens of one file, read from front to back."""
 
-    def __init__(self, text, name):
-        self.name, self.position, self.tokens = name, 0, []
-        self.to_resolve = []  # (field, the message it stands in, line)
+    def __init__(self, text: str, name: str):
+        self.name, self.position = name, 0
+        self.tokens: list[tuple[str, int]] = []  # and their lines
+        self.to_resolve: list[tuple[Any, str, int]] = []  # (field, the message it stands in, line)
         self._split(text)
 
-    def _split(self, text):
+    def _split(self, text: str) -> None:
         position, line = 0, 1
         while position < len(text):
             match = _TOKEN.match(text, position)
@@ -73,17 +79,17 @@ class _Parser:
     # ---- tokens ------------------------------------------------------------------------------
 
     @property
-    def token(self):
+    def token(self) -> str:
         return self.tokens[self.position][0]
 
     @property
-    def line(self):
+    def line(self) -> int:
         return self.tokens[self.position][1]
 
-    def error(self, what, line=None):
+    def error(self, what: str, line: int | None = None) -> ParseError:
         return ParseError(f"{self.name}:{line or self.line}: {what}")
 
-    def take(self, *expected):
+    def take(self, *expected: str) -> str:
         """The next token, which must be one of `expected` where any are given."""
         token = self.token
         if not token or (expected and token not in expected):
@@ -92,12 +98,12 @@ class _Parser:
         self.position += 1
         return token
 
-    def take_name(self):
+    def take_name(self) -> str:
         if not _NAME.fullmatch(self.token):
             raise self.error(f"expected a name; found {self.token or 'the end of the file'!r}")
         return self.take()
 
-    def take_number(self, lowest, highest):
+    def take_number(self, lowest: int, highest: int) -> int:
         token = self.token
         try:
             number = int(token, 0)
@@ -110,14 +116,14 @@ class _Parser:
         self.position += 1
         return number
 
-    def skip_statement(self):
+    def skip_statement(self) -> None:
         while self.take() != ";":
             if self.token in ("{", "}"):
                 raise self.error("expected ';'")
 
     # ---- statements --------------------------------------------------------------------------
 
-    def file(self, known):
+    def file(self, known: dict[str, int]) -> descriptor_pb2.FileDescriptorProto:
         file = descriptor_pb2.FileDescriptorProto(name=self.name, syntax="proto2")
         while self.token:
             self._statement(file)
@@ -126,7 +132,7 @@ class _Parser:
             self._resolve(field, scope, line, file.package, found)
         return file
 
-    def _statement(self, file):
+    def _statement(self, file: descriptor_pb2.FileDescriptorProto) -> None:
         word = self.take()
         if word == "syntax":
             self.take("=")
@@ -147,19 +153,19 @@ class _Parser:
             self.position -= 1
             raise self._unread(word)
 
-    def _unread(self, word):
+    def _unread(self, word: str) -> ParseError:
         if word in _UNREAD:
             return self.error(f"{word!r} is not supported here; use messages, enums and fields")
         return self.error(f"expected a statement; found {word or 'the end of the file'!r}")
 
-    def _new(self, container):
+    def _new(self, container: Any) -> Any:
         line, name = self.line, self.take_name()
         if any(item.name == name for item in container):
             raise self.error(f"{name!r} is defined twice", line)
         self.take("{")
         return container.add(name=name)
 
-    def _message(self, container, scope):
+    def _message(self, container: Any, scope: str) -> None:
         message = self._new(container)
         scope = f"{scope}.{message.name}".lstrip(".")
         while self.token != "}":
@@ -179,7 +185,7 @@ class _Parser:
                 raise self._unread(word)
         self.take("}")
 
-    def _enum(self, container):
+    def _enum(self, container: Any) -> None:
         enum = self._new(container)
         while self.token != "}":
             if self.token in ("option", "reserved"):
@@ -195,7 +201,7 @@ class _Parser:
             raise self.error(f"the enum {enum.name!r} has no values")
         self.take("}")
 
-    def _extend(self, container):
+    def _extend(self, container: Any) -> None:
         extendee = self.take()
         self.take("{")
         while self.token != "}":
@@ -204,7 +210,7 @@ class _Parser:
             self._field(container, "").extendee = extendee
         self.take("}")
 
-    def _field(self, container, scope):
+    def _field(self, container: Any, scope: str) -> Any:
         line, label, kind = self.line, self.take(), self.take()
         if kind in _UNREAD:
             self.position -= 1
@@ -229,7 +235,7 @@ class _Parser:
         self.take(";")
         return field
 
-    def _options(self, field):
+    def _options(self, field: Any) -> None:
         while self.take("[", ",", "]") != "]":
             name = self.take_name()
             self.take("=")
@@ -243,7 +249,9 @@ class _Parser:
             if self.token not in (",", "]"):
                 raise self.error(f"expected ',' or ']'; found {self.token!r}")
 
-    def _resolve(self, field, scope, line, package, found):
+    def _resolve(
+        self, field: Any, scope: str, line: int, package: str, found: dict[str, int]
+    ) -> None:
         """Give a field the full name and kind of its type, looked up from the inside out."""
         wanted = field.type_name.lstrip(".")
         if package:

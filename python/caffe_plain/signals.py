@@ -1,4 +1,4 @@
-"""Signals as requests to a training that runs: snapshot, stop or none."""
+"""Signals as requests to a running training: snapshot, stop or none."""
 
 import signal
 from typing import Optional
@@ -6,16 +6,18 @@ from typing import Optional
 from .errors import CaffeError
 
 EFFECTS = ("snapshot", "stop", "none")
-CAFFE_EFFECTS = {signal.SIGINT: "stop", signal.SIGHUP: "snapshot"}  # the caffe command's own
-CLUSTER = (signal.SIGTERM, signal.SIGUSR1, signal.SIGXCPU)  # how schedulers announce the end
+# the caffe command's own
+CAFFE_EFFECTS: dict[int, str] = {signal.SIGINT: "stop", signal.SIGHUP: "snapshot"}
+# how schedulers announce the end
+CLUSTER: tuple[int, ...] = (signal.SIGTERM, signal.SIGUSR1, signal.SIGXCPU)
 
 
 class Signals:
     """While entered, the signals in `effects` have the named effects; `requested()` returns them.
 
-    effects: {signal number: "snapshot", "stop" or "none"}; those in CLUSTER stop in any case, and
-    `status` is then 128 + signal, with which the process is to end. A request that already waits
-    is not noted again, except that a second SIGINT interrupts at once, unless `patient`: a
+    effects: {signal number: "snapshot", "stop" or "none"}; those in CLUSTER always stop, and
+    `status` is then 128 + signal, the exit status that the process should have. A request that is
+    already waiting is not noted again. A second SIGINT interrupts at once, unless `patient`: a
     launcher of several processes repeats what the terminal has sent. Raises CaffeError for an
     unknown effect.
     """
@@ -29,13 +31,13 @@ class Signals:
         self.status = 0
         self._effects = {**effects, **dict.fromkeys(CLUSTER, "stop")}
         self._patient = patient
-        self._waiting = []
+        self._waiting: list[str] = []
 
     def __enter__(self) -> "Signals":
         self._before = {number: signal.signal(number, self._note) for number in self._effects}
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -43,7 +45,7 @@ class Signals:
         """Take the oldest request, "snapshot" or "stop"; None if none waits."""
         return self._waiting.pop(0) if self._waiting else None
 
-    def _note(self, number, frame):
+    def _note(self, number: int, frame: object) -> None:
         effect = self._effects[number]
         if number in CLUSTER:
             self.status = 128 + number

@@ -1,4 +1,4 @@
-"""Say what the engine sees: python tools/build_info.py"""
+"""Print the devices and libraries that the engine finds: python tools/build_info.py"""
 
 import os
 import platform

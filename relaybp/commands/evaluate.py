@@ -4,7 +4,7 @@
     python tools/evaluate.py RUN --scales 224,256,320,384,448   fully-convolutional, averaged
     python tools/evaluate.py RUN RUN --scales 256               each, and the mean of their scores
 
-Tests the newest snapshot. Into each run's folder go errors.csv (a row for each kind of test and
+Tests the newest snapshot. Each run's folder gets errors.csv (a row for each kind of test and
 k), scores_TEST.npz (scores and labels) and per_class_TEST.csv (top-5 error of each class).
 """
 
@@ -21,7 +21,7 @@ from caffe_plain.errors import CaffeError
 
 from .. import engines, run_folder
 from ..errors import RelayError
-from ..evaluation import images, measures
+from ..evaluation import measures, validation_set
 from ..evaluation.dense import Dense, prediction_layers
 
 CROP = "crop"  # the name of the test with one centre crop
@@ -76,10 +76,10 @@ def centre_crop(caffe, run, weights, args):
     """(softmax scores, labels) of the TEST phase; prints the mean of each output of the net."""
     solver, net_param = read(caffe, run)
     _, scores = prediction_layers(caffe.proto.caffe_pb2, net_param, args.loss)
-    layer = images.test_data_layer(net_param)
+    layer = validation_set.test_data_layer(net_param)
     net = caffe.Net(solver.net, caffe.TEST, weights=weights)
     last = len(net.layers) - 1
-    records = min(args.limit or 1 << 60, images.count(layer.data_param.source))
+    records = min(args.limit or 1 << 60, validation_set.count(layer.data_param.source))
     found, labels, outputs = [], [], {}
     batches = -(-records // layer.data_param.batch_size)
     for _ in range(batches):
@@ -96,20 +96,20 @@ def centre_crop(caffe, run, weights, args):
 def at_scales(caffe, run, weights, args):
     """(scores, labels), the scores averaged over all positions, then over the scales."""
     _, net_param = read(caffe, run)
-    layer = images.test_data_layer(net_param)
+    layer = validation_set.test_data_layer(net_param)
     transform = layer.transform_param
     sides = [int(side) for side in args.scales.split(",")]
-    means = images.channel_means(caffe, transform)
+    means = validation_set.channel_means(caffe, transform)
     dense = Dense(caffe, net_param, weights, transform.crop_size, args.loss, args.step)
-    total = min(args.limit or 1 << 60, images.count(layer.data_param.source))
+    total = min(args.limit or 1 << 60, validation_set.count(layer.data_param.source))
     scores, labels = [], []
-    for image, label in images.read(caffe, layer.data_param.source):
+    for image, label in validation_set.read(caffe, layer.data_param.source):
         if len(labels) == total:
             break
         scores.append(
             np.mean(
                 [
-                    dense.scores(images.scaled(image, side, means, transform.scale))
+                    dense.scores(validation_set.scaled(image, side, means, transform.scale))
                     for side in sides
                 ],
                 0,
@@ -129,7 +129,7 @@ def read(caffe, run):
 
 
 def softmax(scores):
-    """Of each row of (N, classes, ...)."""
+    """The softmax of each row of (N, classes, ...)."""
     scores = scores.reshape(len(scores), -1)
     exponentials = np.exp(scores - scores.max(1, keepdims=True))
     return exponentials / exponentials.sum(1, keepdims=True)
@@ -159,7 +159,7 @@ def save(run, name, weights, names, scores, labels):
 
 def class_names(net_param):
     """{label: name} from the classes.txt beside the TEST net's database, if there is one."""
-    source = images.test_data_layer(net_param).data_param.source
+    source = validation_set.test_data_layer(net_param).data_param.source
     path = os.path.join(os.path.dirname(source), "classes.txt")
     if not os.path.exists(path):
         return {}

@@ -1,9 +1,9 @@
-"""Export a deploy net with its weights as ONNX, for use outside of Caffe.
+"""Export a deploy net with its weights as ONNX, for use outside Caffe.
 
     python tools/export_onnx.py deploy.prototxt weights.caffemodel net.onnx [--fixed-batch]
 
 Needs the package onnx. The inputs and outputs have the blobs' names; the first axis is free unless
---fixed-batch. Layers are written as they compute in testing.
+--fixed-batch. Layers are written as they compute in the TEST phase.
 """
 
 import argparse
@@ -41,7 +41,7 @@ class Writer:
         return name
 
     def fresh(self, node):
-        """The name of a value inside of a layer."""
+        """The name of a value inside a layer."""
         return self._unused(f"{node.name}.value")
 
     def linear(self, node, x, scale, shift):
@@ -72,7 +72,7 @@ class Writer:
 
 
 def to_onnx(net, fixed_batch=False):
-    """The ONNX model of a caffe.Net of the phase TEST."""
+    """The ONNX model of a TEST-phase caffe.Net."""
     writer, current = Writer(net.blobs), {}
     last = {name: node for node in net.nodes for name in node.top_names}
     for node in net.nodes:

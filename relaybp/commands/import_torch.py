@@ -130,7 +130,7 @@ def _fold(weight, bias, state, norm):
 
 
 def as_torchvision(param):
-    """The deploy net with torchvision's strides and padding, where it is a ResNet."""
+    """The deploy net with torchvision's strides and padding if it is a ResNet."""
     changed = caffe_pb2.NetParameter()
     changed.CopyFrom(param)
     layers = {layer.name: layer for layer in changed.layer}

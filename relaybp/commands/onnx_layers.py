@@ -1,14 +1,15 @@
 """How each Caffe layer is written in ONNX (opset 13), for tools/export_onnx.py.
 
-A function gets the Writer, the engine's node, the names of its inputs and of its outputs. It
-writes what the layer computes in testing.
+A function gets the Writer, the engine's node, the names of its inputs and of its outputs. It writes
+what the layer computes in the TEST phase.
 """
 
 import math
+from typing import Callable
 
 import numpy as np
 
-LAYERS = {}  # layer type -> function(writer, node, inputs, outputs)
+LAYERS: dict[str, Callable] = {}  # layer type -> function(writer, node, inputs, outputs)
 
 
 class Unsupported(Exception):
@@ -53,9 +54,9 @@ def convolution(writer, node, inputs, outputs):
 
 @writes("Pooling")
 def pooling(writer, node, inputs, outputs):
-    """Padded at the end so far that ONNX makes the windows that Caffe makes.
+    """Pooling, with padding at the end so that ONNX uses the same windows as Caffe.
 
-    Caffe's average counts padding up to its own pad, but not what a last window overhangs.
+    Caffe's average counts padding up to its own pad, but not what the last window covers beyond it.
     """
     options, kind = node.layer.options, node.layer.options.PoolMethod.Name(node.layer.options.pool)
     if kind not in ("MAX", "AVE") or len(outputs) > 1:
@@ -204,7 +205,7 @@ def batch_norm(writer, node, inputs, outputs):
 
 @writes("Scale", "Bias")
 def scale(writer, node, inputs, outputs):
-    """By a parameter or a second bottom, whose axes begin at `axis` of the first."""
+    """Multiply by a parameter or a second bottom, whose axes begin at `axis` of the first."""
     options, blobs = node.layer.options, list(node.layer.blobs)
     rank = len(node.bottoms[0].shape)
     shape = node.bottoms[1].shape if len(inputs) > 1 else blobs[0].shape

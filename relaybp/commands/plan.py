@@ -87,7 +87,7 @@ def sources(args):
 
 
 def build(caffe, net_param, size):
-    """The Graph of the training net, of one image."""
+    """The Graph of the training net, with a batch of one image."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "net.prototxt")
         run_folder.write(path, blueprint(caffe.proto.caffe_pb2, net_param, size))
@@ -122,7 +122,7 @@ def proposed(caffe, net_param, size, count, folder):
 
 
 def head_maker(head):
-    """The layers of a branch, by a function that adds one to a NetSpec."""
+    """A function that returns a branch's layers, from one that adds a branch to a NetSpec."""
 
     def make(name, bottom, label, classes):
         from caffe.net_spec import NetSpec

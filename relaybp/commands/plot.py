@@ -3,8 +3,8 @@
     python tools/plot.py runs/vgg19_relay-... [runs/vgg19_multiloss-... ...] [--out runs/plots]
 
 Writes losses, errors, gradients (Figure 1 of the Relay Backpropagation paper), flows, supervision
-and classes (Figure 3), each as .svg and .png where the runs hold its numbers; by default into the
-first run.
+and classes (Figure 3), each as .svg and .png if the runs hold its numbers; by default in the first
+run's folder.
 """
 
 import argparse
@@ -42,7 +42,7 @@ STYLE = {
 }
 DASHES = ("-", "--", ":", "-.")
 NAMED = 60  # classes that a figure can name
-SMOOTHED = 40  # points of a curve, about, after smoothing
+SMOOTHED = 40  # about how many points a smoothed curve has
 
 
 def main():
@@ -119,7 +119,7 @@ def _rows(path, needed=False):
 
 
 def losses(runs):
-    """Training losses, smoothed, over what they were; test losses as points."""
+    """Training losses, smoothed and raw; test losses as points."""
     chosen = [
         (run, kind, name) for run in runs for kind, name in run.curves if name.endswith("loss")
     ]
@@ -222,7 +222,7 @@ def flows(runs):
 
 
 def supervision(runs):
-    """How much of each layer's step stems from the losses and not from weight decay."""
+    """How much of each layer's step comes from the losses and not from weight decay."""
     shown = [run for run in runs if run.measured("supervision")]
     if not shown:
         return None
@@ -282,7 +282,7 @@ def _name_layers(axes, layers):
 
 
 def classes(runs):
-    """Top-5 error of every class in ascending order, for each test; few classes by their names."""
+    """Top-5 error of every class in ascending order, for each test; a few classes are named."""
     shown = [(run, test) for run in runs for test in run.classes]
     if not shown:
         return None
@@ -319,7 +319,7 @@ def _figure(panels, width=7.2):
 
 
 def _styled(runs, chosen):
-    """Each choice with its colour and dash: by name, by run where there are several."""
+    """Each choice with its colour and dash: by name, and by run if there are several."""
     names = list(dict.fromkeys(name for _, _, name in chosen))
     for run, kind, name in chosen:
         number = names.index(name)

@@ -1,10 +1,10 @@
-"""Print what runs were measured to reach, as a table.
+"""Tabulate the measured error rates of runs.
 
     python tools/tabulate.py "Places2, model A" "standard BP=runs/a" "Relay BP=runs/b"
 
-A row for each LABEL=RUN, a column for each kind of test that tools/evaluate.py has put into a run's
-errors.csv: top-1 / top-5 error in %. Only measured numbers; what papers report stands in the
-models' readmes.
+Prints a row for each LABEL=RUN and a column for each kind of test that tools/evaluate.py wrote to a
+run's errors.csv: top-1 / top-5 error in %. All numbers are measured; those that the papers report
+are in the models' readmes.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def measured(run):
 
 
 def table(title, rows):
-    """The rows in Markdown; a test that a run has not had is left blank."""
+    """The rows in Markdown; a test that is missing from a run is left blank."""
     tests = list(dict.fromkeys(test for _, found in rows for test in found))
     lines = [
         f"Measured: {title}, error in %",

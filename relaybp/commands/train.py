@@ -122,7 +122,7 @@ def train(engine, args, device, group):
         trainer, report, net_param = set_up(engine, args, device, group, name, run)
     except BaseException:
         if not existed and group.rank == 0:
-            shutil.rmtree(run, ignore_errors=True)  # a run that never began leaves nothing
+            shutil.rmtree(run, ignore_errors=True)  # a run that never started leaves no folder
         raise
     begun, first = time.monotonic(), trainer.relay.iter
     try:
@@ -178,7 +178,7 @@ def set_up(engine, args, device, group, name, run):
 
 
 def prepare(pb, args, run, group):
-    """(solver's path, relay file's path or None, a line to say) of what is to be trained.
+    """(solver's path, relay file's path or None, a line to print) for the run.
 
     The first of several processes writes the files, the others wait for them.
     """
@@ -226,7 +226,7 @@ def short_note(settings, batch, crop, data):
 
 
 def make_demo():
-    """Draw the demo scenes unless they are there."""
+    """Draw the demo scenes unless they exist."""
     if not os.path.exists(os.path.join(DEMO, "mean.binaryproto")):
         print(f"Drawing the demo scenes into {DEMO}", flush=True)
         subprocess.run([sys.executable, "-m", "relaybp.data_prep.demo_scenes", DEMO], check=True)

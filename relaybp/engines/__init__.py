@@ -1,7 +1,7 @@
 """Which Caffe the driver runs on: this repository's engine, or the one that CAFFE_ROOT names.
 
-Everything that differs between the two stands in this folder: `interface.py` says what the driver
-asks for, `native.py` and `bvlc.py` answer.
+Everything that differs between the two is in this folder: `interface.py` declares what the driver
+needs; `native.py` and `bvlc.py` implement it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _pycaffe(root: str) -> str:
 
 
 def of(caffe: ModuleType) -> Engine:
-    """The engine of an imported `caffe`: only this repository's takes layers of one's own."""
+    """The engine of an imported `caffe`: only this repository's accepts custom layers."""
     if hasattr(caffe, "register_layer"):
         from .native import Native
 

@@ -22,12 +22,12 @@ TESTS = ("test_net", "test_net_param", "test_iter", "test_state", "test_interval
 
 
 class Bvlc(Engine):
-    """One backward range after another; a solver of its own for each loss that steps by itself."""
+    """Runs one backward range after another; each loss with its own step has its own solver."""
 
     trains_together = False
 
     def register_layers(self) -> None:
-        """Its layers are compiled in; the project's others are Python layers."""
+        """Nothing to do: Caffe's layers are compiled in and the project's own are Python layers."""
 
     # ---- the machine -------------------------------------------------------------------------
 
@@ -35,7 +35,7 @@ class Bvlc(Engine):
         raise RelayError(f"precision {precision}: an original Caffe computes in fp32")
 
     def gpu_count(self) -> int:
-        """0: pycaffe does not tell, and "auto" means the CPU."""
+        """0: pycaffe does not report it, so "auto" means the CPU."""
         return 0
 
     def keep_freed_memory(self) -> None:
@@ -80,10 +80,10 @@ class Bvlc(Engine):
         prefixes = [f"{prefix}.{flow.loss}" for flow in flows[:-1]] + [prefix]
         steps = [BvlcStep(solver, flow, net, at) for flow, at in zip(flows, prefixes)]
         solver.adopt(steps[-1].inner)
-        return steps
+        return list(steps)
 
     def count_iteration(self, solver: BvlcSolver) -> None:
-        """Each step's own solver has counted already."""
+        """Nothing to do: each step's own solver has already counted."""
 
     # ---- nets --------------------------------------------------------------------------------
 
@@ -95,7 +95,7 @@ class Bvlc(Engine):
             return backward.Whole(net)
         graph = Graph(net)
         for _, layers in graph.parameters(self.address):
-            if len(set(layers)) > 1:  # they would be reset where another layer has added to them
+            if len(set(layers)) > 1:  # a layer would reset what another has added
                 raise RelayError(
                     "layers {!r} and {!r} share parameters: relay on an original Caffe "
                     "cannot keep their diffs apart; use this repository's engine".format(
@@ -107,8 +107,8 @@ class Bvlc(Engine):
     def check_repeated(self, graph: Graph, flows: list, what: str) -> None:
         """Refuse several backward passes through a Scale in place.
 
-        NOTE: BVLC's Scale overwrites the input it saved in its first backward, so its factor's
-        gradient is wrong from the second backward pass after a forward on.
+        NOTE: BVLC's Scale overwrites the input it saved in its first backward, so the gradient of
+        its factor is wrong from the second backward pass after a forward pass on.
         """
         for index, kind in enumerate(graph.types):
             if (
@@ -124,7 +124,7 @@ class Bvlc(Engine):
                 )
 
     def freeze(self, solver: BvlcSolver, names: set[str], source: str) -> None:
-        """Only the net's own file can: refuse layers that learn there."""
+        """Refuse layers that learn: only the net's own file can freeze them."""
         learning = names - frozen(Graph(solver.net), self.net_param(solver))
         if learning:
             name = min(learning)
@@ -134,7 +134,7 @@ class Bvlc(Engine):
             )
 
     def keep_values(self, net: Any, blobs: bool, diffs: bool) -> None:
-        """It keeps all."""
+        """Nothing to do: an original Caffe keeps everything."""
 
     def address(self, blob: Any) -> int:
         return blob.data.__array_interface__["data"][0]
@@ -144,9 +144,9 @@ class Bvlc(Engine):
 
 
 class BvlcSolver:
-    """BVLC's solver, with what pycaffe does not tell of it.
+    """BVLC's solver, with the state that pycaffe does not expose.
 
-    path: its solver.prototxt; solver: what pycaffe made of it, by default made here.
+    path: its solver.prototxt; solver: pycaffe's solver of that file, by default created here.
     """
 
     def __init__(self, caffe: Any, path: str, solver: Any = None):
@@ -161,7 +161,7 @@ class BvlcSolver:
 
     @property
     def iter(self) -> int:
-        """How many updates the weights have had."""
+        """How many updates the weights have received."""
         return self._solver.iter
 
     def learning_rate(self) -> float:
@@ -173,7 +173,7 @@ class BvlcSolver:
         self._solver.apply_update()
 
     def observe_loss(self, loss: float) -> None:
-        """No policy of an original Caffe asks for it."""
+        """Nothing to do: no policy of an original Caffe uses the loss."""
 
     def snapshot(self) -> str:
         """Write PREFIX_iter_N.caffemodel and .solverstate; return the path of the state."""
@@ -185,7 +185,7 @@ class BvlcSolver:
         self._solver.restore(path)
 
     def adopt(self, inner: Any) -> None:
-        """Count, save and restore by another BVLC solver, whose net shares this one's weights."""
+        """Count, save and restore with another BVLC solver, whose net shares this one's weights."""
         self._solver = inner
 
 
@@ -267,7 +267,7 @@ def step_net(graph: Graph, flow: Flow, net: Any) -> Any:
     return kept
 
 
-def _make_solver(solver, net, prefix):
+def _make_solver(solver: BvlcSolver, net: Any, prefix: str) -> Any:
     """A BVLC solver for the net with the settings of `solver`, but without tests."""
     param = type(solver.param)()
     param.CopyFrom(solver.param)

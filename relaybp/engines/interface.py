@@ -12,7 +12,7 @@ from ..errors import RelayError
 class Step(ABC):
     """The update of one flow's parameters.
 
-    loss: the flow's; own_momentum: whether it remembers something that the solver does not.
+    loss: the flow's; own_momentum: whether it keeps a momentum that the solver does not.
     """
 
     loss: str
@@ -20,7 +20,7 @@ class Step(ABC):
 
     @abstractmethod
     def __call__(self, factor: float) -> None:
-        """Update, the learning rate multiplied by `factor`; the iteration is not counted."""
+        """Update with the learning rate multiplied by `factor`; do not count the iteration."""
 
     @abstractmethod
     def save(self, path: str) -> None:
@@ -57,7 +57,7 @@ class Engine(ABC):
     def use_device(self, gpu: str = "auto", precision: str = "fp32") -> str:
         """Compute on a GPU ("auto": the first, if there is one) or on the CPU ("none").
 
-        Returns which, in words. precision: fp32, tf32 or bf16.
+        Returns a description of it. precision: fp32, tf32 or bf16.
         """
         if precision != "fp32":
             self.set_precision(precision)
@@ -82,11 +82,11 @@ class Engine(ABC):
 
     @abstractmethod
     def keep_freed_memory(self) -> None:
-        """Tune the C library's allocator for training; for a process that does nothing else."""
+        """Tune the C library's allocator for a process that only trains."""
 
     @abstractmethod
     def facts(self) -> list[tuple[str, str]]:
-        """(word, what there is) of the libraries and devices that it sees."""
+        """(name, description) of each library and device that the engine finds."""
 
     # ---- solvers -----------------------------------------------------------------------------
 
@@ -96,7 +96,7 @@ class Engine(ABC):
 
     @abstractmethod
     def wrap(self, solver: Any, path: str | None) -> Any:
-        """A solver of pycaffe as the driver needs it; path: the solver.prototxt it was made of."""
+        """A pycaffe solver as the driver needs it; path: its solver.prototxt."""
 
     @abstractmethod
     def net_param(self, solver: Any) -> Any:
@@ -106,31 +106,31 @@ class Engine(ABC):
     def make_steps(self, solver: Any, flows: list, own_momentum: bool, scaled: bool) -> list[Step]:
         """A step for each flow, the final one's last.
 
-        The final loss uses the momentum of the solver itself, which its snapshots hold; the
-        others have one of their own, or with own_momentum False all share that one. scaled:
-        whether factors other than 1 will come.
+        The final loss uses the solver's own momentum, which its snapshots hold. The others have
+        their own, or all share the solver's if own_momentum is False. scaled: whether factors other
+        than 1 will be used.
         """
 
     @abstractmethod
     def count_iteration(self, solver: Any) -> None:
-        """After the steps of an iteration: the next one begins."""
+        """Count one iteration, after all its steps."""
 
     # ---- nets --------------------------------------------------------------------------------
 
     @abstractmethod
     def forward(self, net: Any) -> Any:
-        """A forward pass; its loss, for float(), which alone may have to wait for a GPU."""
+        """Run a forward pass; return its loss for float(), which alone may wait for a GPU."""
 
     @abstractmethod
     def backward(self, net: Any, flows: list | None, fused: bool = True) -> Callable[[], None]:
-        """What runs `flows` backward, once for each call; None: every loss to the bottom.
+        """A function that runs `flows` backward; None: every loss down to the bottom.
 
-        fused: all in one sweep where the engine can, else one BackwardFromTo after another.
+        fused: all in one sweep if the engine can, otherwise one BackwardFromTo after another.
         """
 
     @abstractmethod
     def check_repeated(self, graph: Any, flows: list, what: str) -> None:
-        """Refuse a net that cannot run all `flows` apart after one forward pass, as `what` does."""
+        """Refuse a net that cannot run `flows` separately after one forward, as `what` does."""
 
     @abstractmethod
     def freeze(self, solver: Any, names: set[str], source: str) -> None:
@@ -138,7 +138,7 @@ class Engine(ABC):
 
     @abstractmethod
     def keep_values(self, net: Any, blobs: bool, diffs: bool) -> None:
-        """Whether blobs keep their values, and their diffs, where no other layer needs them."""
+        """Set whether blobs keep values and diffs that no other layer needs."""
 
     @abstractmethod
     def address(self, blob: Any) -> int:
@@ -150,7 +150,7 @@ class Engine(ABC):
 
 
 def check_same(solver: Any, param: Any, path: str) -> None:
-    """Refuse a solver.prototxt that is not the one of which `solver` was made."""
+    """Refuse a solver.prototxt other than the one that `solver` was created from."""
     for field in ("max_iter", "base_lr", "display"):
         mine, given = getattr(solver.param, field), getattr(param, field)
         if mine != given:

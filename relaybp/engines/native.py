@@ -9,10 +9,11 @@ import torch
 from caffe.files import weights
 from caffe.kernels import native as own_kernels
 
-from .. import backward, layers
+from .. import backward
 from ..errors import RelayError
 from ..flows import Flow
 from ..graph import Graph
+from ..layers import register
 from ..layers.split import Split
 from ..run_folder import read
 from .interface import Engine, Step, check_same
@@ -24,7 +25,7 @@ class Native(Engine):
     trains_together = True
 
     def register_layers(self) -> None:
-        layers.register(self.caffe)
+        register(self.caffe)
 
     # ---- the machine -------------------------------------------------------------------------
 
@@ -161,7 +162,7 @@ class NativeStep(Step):
 
 
 def _gpu(properties: Any) -> str:
-    """One GPU in words."""
+    """A description of one GPU."""
     return (
         f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, "
         f"compute capability {properties.major}.{properties.minor}"

@@ -3,7 +3,7 @@
 The net is cut in two at the map below its first layer that asks for one size (fully connected,
 global pooling, pyramid). The lower part runs on the whole image; the upper part on every window of
 the map that is as large as the map of the training crop, which is what a convolution with the fc
-layer's weights computes, and holds for pyramids too.
+layer's weights computes. This works for pyramids too.
 """
 
 import os

@@ -8,7 +8,7 @@ from ..errors import RelayError
 def ranks(scores, labels):
     """How many classes score as high as the true one or higher, for each image.
 
-    As in Caffe's Accuracy layer, a tie speaks against the net.
+    As in Caffe's Accuracy layer, a tie counts against the net.
     """
     return (scores >= scores[np.arange(len(labels)), labels][:, None]).sum(1) - 1
 

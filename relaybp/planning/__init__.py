@@ -1,1 +1,1 @@
-"""Planning help: what flows cost, where to hang auxiliary losses, and the picture of both."""
+"""Planning help: what flows cost, where to attach auxiliary losses, and a picture of both."""

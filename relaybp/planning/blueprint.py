@@ -59,7 +59,7 @@ def _make_input(added, layer, size):
 
 
 def _clear_fillers(layer):
-    """Leave the weights zero: a plan does not look at them, and random ones take seconds."""
+    """Leave the weights zero: a plan does not read them, and random ones take seconds to draw."""
     for field, options in layer.ListFields():
         if (
             field.name.endswith("_param")

@@ -6,7 +6,7 @@ from ..errors import RelayError
 from ..run_folder import STANDARD_STAGE
 from .blueprint import TRAINING
 
-SMALL_IMAGE = 64  # pixels a side; above, GoogLeNet's auxiliary classifier fits
+SMALL_IMAGE = 64  # pixels per side; on larger maps GoogLeNet's auxiliary classifier fits
 
 
 def names(count):

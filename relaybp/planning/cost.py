@@ -1,7 +1,7 @@
-"""What flows cost: multiply-adds and bytes of every layer, flow and way of running the flows.
+"""The cost of flows: multiply-adds and bytes per layer, per flow, and for each way to run them.
 
 A layer with weights costs as many multiply-adds for its weights' gradient as forward, and as many
-again for each data gradient that passes through it. Everything else counts nothing.
+again for each data gradient that passes through it. Everything else counts as zero.
 """
 
 from collections import namedtuple
@@ -60,12 +60,12 @@ def diff_bytes(graph, layers):
 
 
 def learns(graph, index):
-    """Whether a layer has weights; BatchNorm's statistics are none."""
+    """Whether a layer has weights; BatchNorm's statistics do not count."""
     return len(graph.layers[index].blobs) > 0 and graph.types[index] != "BatchNorm"
 
 
 def data_gradients(graph, layers):
-    """The layers of a flow that must pass a gradient down, as weights of the flow lie below."""
+    """The layers of a flow that must pass a gradient down to weights of the flow."""
     leads, found = set(), set()
     for index in sorted(layers):
         below = any(feeder in leads for feeder in graph.feeders[index])

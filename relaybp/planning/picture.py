@@ -1,7 +1,7 @@
 """The picture of a plan: the trunk, its branches, and in colour what each loss trains.
 
-After Figure 2 of the Relay Backpropagation paper. The trunk runs from left to right, a box for each
-layer or block, as tall as its map is large. A box carries the colours of the losses that train it.
+After Figure 2 of the Relay Backpropagation paper. The trunk runs from left to right. Each layer or
+block is a box, as tall as its map is large, in the colours of the losses that train it.
 """
 
 from math import log2
@@ -20,12 +20,12 @@ TINT = 0.42  # how strong a loss's colour is in a box
 INCH = 0.40  # of one unit of the drawing
 GAP, STAGE_GAP = 0.22, 0.55
 LANE, LANE_PITCH = 0.62, 0.86
-MANY = 45  # units, from which boxes are narrow and carry no names
+MANY = 45  # units; from here on, boxes are narrow and have no names
 RADIUS = 0.42  # of a loss
 
 
 def draw(title, trunk, flows, schedule, paths):
-    """Draw the flows (as flows.plan orders them, the final loss first) into files."""
+    """Draw the flows (in the order of flows.plan, the final loss first) to files."""
     drawing = Drawing(trunk, flows, schedule)
     drawing.draw(title)
     with matplotlib.rc_context({"svg.hashsalt": "relaybp", "font.family": "DejaVu Sans"}):
@@ -35,7 +35,7 @@ def draw(title, trunk, flows, schedule, paths):
 
 
 class Drawing:
-    """The figure and where everything stands in it."""
+    """The figure, and the place of everything in it."""
 
     def __init__(self, trunk, flows, schedule):
         self.trunk, self.graph, self.flows = trunk, trunk.graph, flows
@@ -130,7 +130,7 @@ class Drawing:
                 self._text((self.left[unit] + self.right[unit]) / 2, 0, unit.name, 8.2, rotation=90)
 
     def _box(self, x, y, width, height, fills):
-        """A box in bands of the given colours, a plain one without any."""
+        """A box in bands of the given colours; plain if there are none."""
         for k, fill in enumerate(fills or ["#c9d1d9"]):
             band = height / max(len(fills), 1)
             self.axes.add_patch(

@@ -1,8 +1,9 @@
-"""Where to hang auxiliary losses on a trunk, and where their flows should meet.
+"""Where to attach auxiliary losses to a trunk, and where their flows should meet.
 
 The K losses stand as evenly as the trunk allows above its lowest third, by progress (the mean of
-depth and work), at the ends of stages; where these lie badly, at the ends of blocks. A loss trains
-down to the beginning of the stage at whose end the loss below it hangs, which both then train.
+depth and work), at the ends of stages; if these are too far from even, at the ends of blocks. A
+loss trains down to the beginning of the stage at whose end the loss below it hangs, which both then
+train.
 """
 
 from collections import namedtuple
@@ -41,7 +42,7 @@ def propose(trunk, count):
 
 
 def _can_hang(trunk, unit):
-    """On a map, above the lowest third, and with convolutions still to come."""
+    """Whether a unit is a map, above the lowest third, with convolutions still to come."""
     return (
         is_spatial(unit)
         and trunk.progress(unit) >= LOWEST

@@ -41,9 +41,9 @@ class Trunk:
         return next((unit for unit in self.units if index in unit.layers), None)
 
     def to_name(self, unit):
-        """What `to` may call a unit: its own name where that stands for its first layer.
+        """The name of a unit for `to`: its own if that stands for its first layer.
 
-        A normalisation in front, which counts to the unit below, may be part of what is named.
+        A normalisation in front, which belongs to the unit below, may be part of what is named.
         """
         graph = self.graph
         first = min(index for index in unit.layers if graph.types[index] != "Split")
@@ -84,7 +84,7 @@ def _units(graph):
 
 
 def _joined(graph, pieces, costs):
-    """Units of the pieces between cuts: layers without weights go with the piece before them."""
+    """Units of the pieces between cuts: layers without weights join the piece before them."""
     joined = []
     for piece in pieces:
         opens = any(
@@ -147,7 +147,7 @@ def _stages(graph, units):
                 stages.append([])
             ended = False
         else:
-            ended = shrinks  # a pooling: what comes after it with weights is a new stage
+            ended = shrinks  # a pooling: the next unit with weights starts a new stage
         stages[-1].append(unit)
         side = size
     return stages

@@ -1,7 +1,7 @@
 """The tables of tests/test_catalogue.py: one row is one layer with one legal set of parameters.
 
 Read by BVLC Caffe's Python too (numpy and pycaffe's own names only), so that both sides run the
-very same code on the very same numbers. A new layer type needs rows in its family's module.
+same code on the same numbers. A new layer type needs rows in its family's module.
 """
 
 import importlib
@@ -92,7 +92,7 @@ def shape_of(spec):
 
 
 def _episodes(random, shape):
-    """What tells a recurrent layer where sequences go on: not in the first step."""
+    """Tells a recurrent layer where sequences continue: not in the first step."""
     values = random.randint(0, 2, shape)
     values[0] = 0
     return values
@@ -139,7 +139,7 @@ def random_state(case, seed):
 def run(net, case, seed, in_place=False):
     """Run `case` on a pycaffe Net of its prototxt; return {what: array}.
 
-    Every pass draws bottoms and top diffs anew and runs forward and backward, so the parameters'
+    Every pass draws new bottoms and top diffs and runs forward and backward, so the parameters'
     diffs accumulate over the passes. A loss's top diff stays what the net put there.
     """
     random = random_state(case, seed)

@@ -1,4 +1,4 @@
-"""What relaybp.attach makes of a solver of BVLC Caffe's own.
+"""What relaybp.attach does with one of BVLC Caffe's own solvers.
 
     bash ../shared/oracle/run.sh python3 tests/oracle/attach_steps.py FOLDER
 

@@ -1,4 +1,4 @@
-"""Where the diffs of BVLC Caffe lie after each flow, and what each method's training takes.
+"""The addresses of BVLC Caffe's diffs after each flow, and the memory each method takes to train.
 
     bash ../shared/oracle/run.sh python3 tests/oracle/diff_addresses.py MODEL FOLDER
 

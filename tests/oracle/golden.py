@@ -74,7 +74,7 @@ def sha256(path: str) -> str:
 
 
 def _facts():
-    """What is said of a file that the running script makes."""
+    """The manifest's entry for a file that the running script makes."""
     return {"caffe": caffe_in_force(), "script": _script()}
 
 

@@ -1,4 +1,4 @@
-"""Record everything anew from a live BVLC Caffe and run the test suite on that.
+"""Record everything again from a live BVLC Caffe and run the test suite on the results.
 
     ORACLE_RUN="bash ../shared/oracle/run.sh" make oracle-test
 
@@ -33,7 +33,7 @@ def main(pytest_arguments):
 
 
 def copy_tree():
-    """The tracked files, as they now are, in LIVE."""
+    """Copy the tracked files, as they are now, to LIVE."""
     shutil.rmtree(LIVE, ignore_errors=True)
     tracked = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, check=True, text=True, capture_output=True

@@ -1,4 +1,4 @@
-"""Load every committed train_val, deploy and solver prototxt in the Caffe that is installed.
+"""Load every committed train_val, deploy and solver prototxt in the installed Caffe.
 
     make oracle-test        or, where BVLC Caffe is on the path,
     python3 tests/oracle/load_prototxts.py [MODEL ...]

@@ -13,16 +13,13 @@ TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, TESTS)
 
 import array_cases  # noqa: E402
+import golden  # noqa: E402
 
 
 def main(out):
-    path = os.path.join(out, "arrays.json")
     found = {name: case() for name, case in array_cases.CASES.items()}
-    with open(path, "w") as file:
-        json.dump(found, file, sort_keys=True)
-        file.write("\n")
-    print("%s: %d cases, %d bytes" % (path, len(found), os.path.getsize(path)))
+    golden.save_text(os.path.join(out, "arrays.json"), json.dumps(found, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else os.path.join(TESTS, "golden"))
+    main(sys.argv[1] if len(sys.argv) > 1 else golden.FOLDER)

@@ -1,4 +1,5 @@
-"""Record what BVLC Caffe makes of every row of tests/catalogue_cases, for tests/test_catalogue.py.
+"""Record what BVLC Caffe computes for every row of tests/catalogue_cases, for
+tests/test_catalogue.py.
 
     bash ../shared/oracle/run.sh python3 tests/oracle/record_catalogue.py [--out DIR] [FAMILY ...]
 

@@ -1,4 +1,4 @@
-"""Record what BVLC Caffe's caffe.io makes of the cases below, for tests/test_io.py.
+"""Record what BVLC Caffe's caffe.io computes for the cases below, for tests/test_io.py.
 
 bash ../shared/oracle/run.sh python3 tests/oracle/record_io.py     (writes tests/golden/io.npz)
 """

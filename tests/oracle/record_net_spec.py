@@ -1,4 +1,4 @@
-"""Record what BVLC Caffe's NetSpec makes of the scripts below, for tests/test_net_spec.py.
+"""Record what BVLC Caffe's NetSpec makes from the scripts below, for tests/test_net_spec.py.
 
     bash ../shared/oracle/run.sh python3 tests/oracle/record_net_spec.py
                                                         (writes tests/golden/net_spec.json)

@@ -17,6 +17,7 @@ sys.path.insert(0, TESTS)
 os.environ.setdefault("GLOG_minloglevel", "2")  # only what ends the process
 
 import caffe  # noqa: E402
+import golden  # noqa: E402
 import phase_cases  # noqa: E402
 
 
@@ -28,11 +29,9 @@ def main(out):
         for phase, level, stages in phase_cases.STATES:
             net = caffe.Net(file.name, phase, level=level, stages=list(stages))
             kept[phase_cases.key(phase, level, stages)] = phase_cases.bits(net._layer_names)
-    with open(os.path.join(out, "phases.json"), "w") as file:
-        json.dump(kept, file, indent=1)
-        file.write("\n")
+    golden.save_text(os.path.join(out, "phases.json"), json.dumps(kept, indent=1) + "\n")
     print("%d states of %d layers" % (len(kept), len(phase_cases.LAYERS)))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:] or [os.path.join(TESTS, "golden")])
+    main(*sys.argv[1:] or [golden.FOLDER])

@@ -52,7 +52,7 @@ def signature(thing):
 
 
 def belongs(name, thing):
-    """Whether a module defines `thing` or hands it on from another of Caffe's."""
+    """Whether a module defines `thing` or re-exports it from another of Caffe's."""
     if isinstance(thing, types.ModuleType):
         return thing.__name__.startswith("caffe.")
     home = getattr(thing, "__module__", None) or "caffe"

@@ -1,4 +1,4 @@
-"""Record what BVLC Caffe makes of random layers and nets, for tests/test_random_cases.py.
+"""Record what BVLC Caffe computes for random layers and nets, for tests/test_random_cases.py.
 
     bash ../shared/oracle/run.sh python3 tests/oracle/record_random.py [--out FILE] [--seeds N ...]
 

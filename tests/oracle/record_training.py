@@ -2,8 +2,8 @@
 
     bash ../shared/oracle/run.sh python3 tests/oracle/record_training.py
 
-writes tests/golden/training.npz: NET holds the losses, NET/disturbed those after every weight began
-off by TINY, relatively: how far rounding alone may lead.
+writes tests/golden/training.npz: NET holds the losses, NET/disturbed those that start with every
+weight changed by a relative TINY: how far rounding alone can lead.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Activation layers: one value in, one value out. All of them may run in place.
 
-bottom and top: any shape, the same. The options stand in the message that `param_name` says.
+bottom and top: any shape, the same. The options are in the message that `param_name` names.
 """
 
 import math
@@ -26,7 +26,7 @@ class ReLU(_FromTop):
     param_name = "relu_param"
 
     def setup(self, *shapes):
-        # below a negative slope the sign of y no longer tells that of x
+        # with a negative slope the sign of y no longer tells that of x
         self.reads_bottom = self.options.negative_slope < 0
         self.reads_top = not self.reads_bottom
 
@@ -170,7 +170,7 @@ class BNLL(TensorLayer):
 
 @register
 class Clip(TensorLayer):
-    """y = x, but not below min nor above max."""
+    """y = x, limited to min and max."""
 
     param_name = "clip_param"
 

@@ -128,7 +128,7 @@ class _BaseConvolution(TensorLayer):
             dx, *gradients = self._gradients(self._flat(dy), self._flat(x), weight, mask)
             if want:
                 below[index] = self._unflat(dx, x)
-            # oneDNN gives the weight's also where only the bias's was asked for
+            # oneDNN gives the weight's even when only the bias's was asked for
             for blob, gradient, wanted_here in zip(
                 self.blobs, gradients, params_wanted, strict=False
             ):
@@ -167,10 +167,10 @@ class _BaseConvolution(TensorLayer):
         return 1 <= len(self.kernel) <= 3
 
     def _takes_pixels(self, x):
-        """Whether the pixels that a 1 x 1 convolution's stride takes are copied first.
+        """Whether a 1 x 1 convolution copies the pixels that its stride takes first.
 
-        NOTE: oneDNN's own gradient of such weights writes beyond its memory for fewer than 16
-        channels (PyTorch 2.13).
+        NOTE: for fewer than 16 channels oneDNN's own gradient of such weights writes past its
+        memory (PyTorch 2.13).
         """
         return self.is_pointwise and max(self.stride) > 1 and device.takes_pixels_first(x)
 
@@ -187,7 +187,7 @@ class _BaseConvolution(TensorLayer):
     def _is_product(self, images):
         """Whether this is a 1 x 1 convolution that is done faster as a matrix product.
 
-        images: what goes in or what comes out, of as many pixels as are convolved.
+        images: the input or the output, with as many pixels as are convolved.
         """
         return self.is_pointwise and self.group == 1 and device.multiplies_faster(images)
 
@@ -196,7 +196,7 @@ class _BaseConvolution(TensorLayer):
         return wanted[0], len(self.blobs) > 1 and wanted[1]
 
     def _flat(self, x):
-        """`x` with its batch axes made one."""
+        """`x` with its batch axes merged into one."""
         return x if self.axis == 1 else x.reshape((-1,) + x.shape[self.axis :])
 
     def _unflat(self, y, x):

@@ -1,7 +1,7 @@
 """Convolutions over any number of spatial axes, 0 too, where PyTorch's take 1 to 3.
 
-For each place in the kernel one matrix product. Images are (N, C, ...), weights (outputs,
-inputs / group, ...), with outputs and inputs as the convolution sees them that a transposed one
+Each place in the kernel is one matrix product. Images are (N, C, ...), weights (outputs,
+inputs / group, ...), with outputs and inputs as seen by the convolution that a transposed one
 reverses. The arguments of `convolution` and `backward` are those of PyTorch's.
 """
 
@@ -43,7 +43,7 @@ class Steps:
         self.dilation, self.group = dilation, group
 
     def image_sizes(self, sizes):
-        """The sizes of the image that a transposed convolution makes of `sizes`."""
+        """The sizes of the image that a transposed convolution makes from `sizes`."""
         return tuple(
             stride * (size - 1) + dilation * (kernel - 1) + 1 - 2 * pad
             for size, kernel, stride, pad, dilation in zip(

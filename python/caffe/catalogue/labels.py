@@ -39,7 +39,7 @@ class Labels:
         return index.clamp(0, classes - 1), keep
 
     def watch(self):
-        """Raise if a label was out of range: now on the CPU, on a GPU once its copy is here."""
+        """Raise if a label was out of range: at once on the CPU, on a GPU once it is copied."""
         extremes, classes = self._extremes
         arrival = torch.cuda.Event() if extremes.is_cuda else None
         extremes = extremes.to("cpu", non_blocking=True)
@@ -60,7 +60,7 @@ class Labels:
 
 
 class ReadsLabels:
-    """For a layer with its Labels in `self.labels`: what replaying it takes (see TensorLayer)."""
+    """A mixin for a layer with its Labels in `self.labels`: what replay needs (see TensorLayer)."""
 
     def parts(self):
         return [self, self.labels]

@@ -102,7 +102,7 @@ class SigmoidCrossEntropyLoss(NormalizedLoss):
     """-(t log p + (1 - t) log(1 - p)) with p = sigmoid(x), summed over all values.
 
     bottom 0: x, (N, ...); bottom 1: targets t in [0, 1], equally many; top: (). The sum is
-    divided by N unless loss_param says otherwise; targets whose whole part is its ignore_label do
+    divided by N unless loss_param says otherwise; targets whose integer part is its ignore_label do
     not count. Caffe's SigmoidCrossEntropyLossLayer.
     """
 

@@ -8,7 +8,7 @@ from .loss import at_least_single
 class MVN(TensorLayer):
     """y = (x - mean) / (std + eps), over each channel of each image.
 
-    bottom: (N, C, ...); top: the same, with fewer than 4 axes filled up to 4. With
+    bottom: (N, C, ...); top: the same, with trailing axes of 1 up to 4 axes. With
     across_channels mean and std (biased) are those of the whole image; without
     normalize_variance only the mean is subtracted. Options: mvn_param. Caffe's MVNLayer.
     """
@@ -32,7 +32,7 @@ class MVN(TensorLayer):
         return centred.to(x.dtype)
 
     def backward(self, diffs, bottoms, tops, wanted):
-        """Caffe's gradient, which takes eps for negligible against the deviation."""
+        """Caffe's gradient, which treats eps as negligible beside the deviation."""
         dy = diffs[0].to(at_least_single(diffs[0].dtype))
         dx = self._centred(dy)
         if self.options.normalize_variance:

@@ -56,7 +56,7 @@ class BatchNorm(TensorLayer):
         return self.normalize(x)
 
     def normalize(self, x, scale=None, bias=None):
-        """x normalised and, where given, scaled and shifted by channel in the same pass."""
+        """x normalised and, if given, scaled and shifted by channel in the same pass."""
         if self.uses_stored_statistics:
             self.mean, self.variance = self.stored_statistics()
             self.inverse_std = (self.variance + self.options.eps).rsqrt()
@@ -81,7 +81,7 @@ class BatchNorm(TensorLayer):
         return y.view(x.shape)
 
     def statistics(self, x, kernels):
-        """Mean and biased variance, (C,) each: of the batch, which is remembered, or as stored."""
+        """Mean and biased variance, (C,) each: of the batch, which are remembered, or stored."""
         if self.uses_stored_statistics:
             return self.stored_statistics()
         found = kernels.measure(
@@ -125,5 +125,5 @@ class BatchNorm(TensorLayer):
 
 
 def _channels(x):
-    """`x` as (N, C, ...): one axis alone is a batch of one-channel values."""
+    """`x` as (N, C, ...): a single axis is a batch of one-channel values."""
     return x if x.dim() > 1 else x.view(-1, 1)

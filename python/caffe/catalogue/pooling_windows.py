@@ -10,9 +10,10 @@ aten = torch.ops.aten
 
 
 class Windows:
-    """Where the windows lie; per axis: kernel, stride, pad, sizes of image and output.
+    """Where the windows are; per axis: kernel, stride, pad, sizes of image and output.
 
-    PyTorch's pooling does it all where its rules give Caffe's; else the image is padded first.
+    PyTorch's pooling does it all where its rules agree with Caffe's; otherwise the image is padded
+    first.
     """
 
     def __init__(self, kernel, stride, pad, image, sizes, ceil=True):
@@ -58,7 +59,8 @@ class Windows:
 class MaxPool:
     """The first of the largest values; `places` says where they lie.
 
-    That is in the (padded) image, or in the window where a kernel of the engine's own found them.
+    They are places in the (padded) image, or in the window if one of the engine's kernels found
+    them.
     """
 
     def __init__(self, windows):
@@ -98,7 +100,7 @@ class MaxPool:
             width = windows.image[1] + left + right
             rows = torch.div(places, width, rounding_mode="floor") - top
             places = rows * windows.image[1] + places % width - left
-        return places.to(device.master_dtype())  # bf16 holds no whole numbers beyond 256
+        return places.to(device.master_dtype())  # bf16 does not hold every integer beyond 256
 
     def _image_places(self, places):
         """Places in windows as places in the image."""
@@ -113,7 +115,7 @@ class MaxPool:
 
 
 def _lowest(dtype):
-    """Caffe's -FLT_MAX, or what comes next to it."""
+    """Caffe's -FLT_MAX, or the nearest value to it."""
     return max(torch.finfo(dtype).min, torch.finfo(torch.float32).min)
 
 
@@ -164,7 +166,7 @@ class AveragePool:
 class StochasticPool:
     """One value per window, drawn in proportion to the values (which must not be negative).
 
-    Not training: the mean of the values, weighted by themselves. Zeiler and Fergus, 2013.
+    In the TEST phase: the mean of the values, weighted by themselves. Zeiler and Fergus, 2013.
     """
 
     def __init__(self, windows, training):

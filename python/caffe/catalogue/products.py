@@ -1,7 +1,7 @@
-"""Convolutions as matrix products: images as rows of channels, which channels-last ones are.
+"""Convolutions as matrix products: images as rows of channels, as channels-last images are stored.
 
-Those of 1 x 1, each way, x: (N, C, H, W), or another number of spatial axes; y: (N, K, H, W);
-weight: (K, C, 1, 1). And the gradient of the weights of any with stride 1.
+Convolutions of 1 x 1, forward and backward: x: (N, C, H, W), or another number of spatial axes; y:
+(N, K, H, W); weight: (K, C, 1, 1). Also the weight gradient of any convolution with stride 1.
 """
 
 import torch
@@ -13,7 +13,7 @@ def take(x, stride):
 
 
 def spread(taken, x, stride):
-    """The diff of x of which that of `take` is `taken`: zero where the stride passed over."""
+    """The diff of x from `taken`, the diff of what `take` returned; skipped pixels get zero."""
     dx = torch.zeros_like(x)
     _pixels(dx, stride).copy_(taken)
     return dx
@@ -49,7 +49,7 @@ def forward(x, weight, bias):
 
 
 def backward(dy, x, weight, mask):
-    """(dx, dW, db), as far as `mask` asks: dx = dy W, dW = dy^T x, db the sum over the pixels."""
+    """(dx, dW, db), as `mask` asks: dx = dy W, dW = dy^T x, db the sum over the pixels."""
     rows = _rows(dy)
     return (
         _images(rows @ weight.flatten(1), dy) if mask[0] else None,

@@ -39,7 +39,7 @@ class Python(TensorLayer):
 
     @property
     def position(self):
-        """The `position` of a user's data layer that has one: a snapshot keeps it."""
+        """The `position` of a user's data layer, if it has one: a snapshot keeps it."""
         return self.user.position
 
     @position.setter

@@ -123,7 +123,7 @@ class Crop(TensorLayer):
         return image[self.window].clone()
 
     def backward(self, diffs, bottoms, tops, wanted):
-        """Only the size of bottom 1 matters: nothing is passed to it."""
+        """Bottom 1 gets nothing: only its size matters."""
         if not wanted[0]:
             return [None, None]
         dx = torch.zeros_like(bottoms[0])

@@ -1,4 +1,4 @@
-"""Recurrent layers: RNN, LSTM, and LSTMUnit, one step of the latter."""
+"""Recurrent layers: RNN, LSTM, and LSTMUnit, one step of an LSTM."""
 
 import math
 
@@ -15,9 +15,9 @@ class _Recurrent(TensorLayer):
     bottoms: x (T, N, ...), cont (T, N), 0 where a sequence begins and 1 where it goes on; then
     optionally s (N, ...), the same in all steps; with expose_hidden the states before the first
     step, (1, N, num_output) each. tops: the output (T, N, num_output); with expose_hidden the
-    states after the last step. Otherwise a forward begins with the states that the one before it
-    ended with. As in Caffe, no gradient passes through states that come in or go out.
-    Blobs: W_x, b, W_s if there is s, W_h. Options: recurrent_param. Caffe's RecurrentLayer.
+    states after the last step. Otherwise a forward starts with the states that the previous one
+    ended with. As in Caffe, no gradient passes through states that enter or leave. Blobs: W_x, b,
+    W_s if there is s, W_h. Options: recurrent_param. Caffe's RecurrentLayer.
     """
 
     bottom_count = (2, 5)
@@ -25,7 +25,7 @@ class _Recurrent(TensorLayer):
     param_name = "recurrent_param"
     replays = False  # its states go from one forward pass to the next
     gates = 1  # numbers of z for each of h
-    state_count = 1  # h, and what else a step hands to the next
+    state_count = 1  # h, and what else a step passes to the next
     states = None
 
     def setup(self, *shapes):

@@ -13,7 +13,7 @@ _OPERATION = caffe_pb2.ReductionParameter
 
 @register
 class Reduction(TensorLayer):
-    """Makes one number of all the values from `axis` (default 0) on.
+    """Reduces all values from `axis` (default 0) on to one number.
 
     bottom: any shape; top: the sizes before `axis`. y = coeff times the sum (SUM), the sum of
     magnitudes (ASUM), the sum of squares (SUMSQ) or the mean (MEAN). Options: reduction_param.
@@ -54,7 +54,7 @@ class Reduction(TensorLayer):
 
 @register
 class ArgMax(TensorLayer):
-    """The top_k largest values, or where they stand; of equal values the last comes first.
+    """The top_k largest values, or their indices; of equal values the last comes first.
 
     bottom: (N, ...). top with `axis`: the bottom's shape with top_k on that axis, holding indices
     or, with out_max_val, values. Without `axis`, over all values of an image: (N, 1, top_k), or
@@ -132,9 +132,9 @@ class Tile(TensorLayer):
 class Filter(TensorLayer):
     """Keeps the items of a batch that a selector picks.
 
-    bottoms: any number of blobs (N, ...), then the selector, N values of which those that are
-    not 0 pick; tops: one for each but the selector, with as many items as it picks. In backward
-    the other items' diffs are 0. Caffe's FilterLayer.
+    bottoms: any number of blobs (N, ...), then the selector, N values, of which nonzero ones pick;
+    tops: one for each bottom except the selector, with as many items as it picks. In backward the
+    diffs of the other items are 0. Caffe's FilterLayer.
     """
 
     bottom_count = (2, None)
@@ -186,7 +186,7 @@ class Filter(TensorLayer):
 
 @register
 class BatchReindex(TensorLayer):
-    """Makes a new batch of the items whose numbers are given, as often as they are given.
+    """Makes a new batch from the items whose numbers are given, repeated as given.
 
     bottoms: data (M, ...), and the numbers of its items to take (N,); top: (N, ...). Items never
     taken get a diff of 0. Caffe's BatchReindexLayer.

@@ -13,7 +13,7 @@ _OPERATION = caffe_pb2.EltwiseParameter
 
 
 def add_all(diffs):
-    """The sum of the diffs that arrived (None: did not); one alone is handed on as it is."""
+    """The sum of the diffs that arrived (None: did not); a single one is returned as it is."""
     diffs = [diff for diff in diffs if diff is not None]
     total = diffs[0]
     for diff in diffs[1:]:
@@ -42,7 +42,7 @@ class Split(TensorLayer):
 
 @register
 class Silence(TensorLayer):
-    """Takes blobs that nobody needs, so that they are no outputs of the net. No tops."""
+    """Takes blobs that nothing uses, so that they are not outputs of the net. No tops."""
 
     bottom_count = (1, None)
     top_count = (0, 0)
@@ -76,9 +76,9 @@ class _AlongAxis(TensorLayer):
 
 @register
 class Concat(_AlongAxis):
-    """Puts its bottoms one behind the other along an axis.
+    """Joins its bottoms along an axis.
 
-    bottoms: equal sizes but for `axis` (default 1); top: the sum of theirs on that axis.
+    bottoms: equal sizes except on `axis` (default 1); top: the sum of theirs on that axis.
     Options: concat_param. Caffe's ConcatLayer.
     """
 
@@ -161,8 +161,8 @@ class Eltwise(TensorLayer):
 
     bottoms, top: any shape. SUM: y = sum of coeff_i x_i (coeff 1 unless given). PROD: with
     stable_prod_grad the diff of x_i is dy times the product of the others, else dy y / x_i.
-    MAX: dy goes to the largest; of two equal ones the second bottom wins over the first, and an
-    earlier one over the third and later ones. Options: eltwise_param. Caffe's EltwiseLayer.
+    MAX: dy goes to the largest; of equal ones, bottom 1 wins over bottom 0, otherwise the earlier
+    one wins. Options: eltwise_param. Caffe's EltwiseLayer.
     """
 
     bottom_count = (2, None)
@@ -255,7 +255,7 @@ class _NewShape(TensorLayer):
 
 @register
 class Flatten(_NewShape):
-    """Makes one axis of the axes from `axis` (default 1) to end_axis (default the last).
+    """Merges the axes from `axis` (default 1) to end_axis (default the last) into one.
 
     bottom: (N, C, H, W); top: (N, C H W). Options: flatten_param. Caffe's FlattenLayer.
     """
@@ -278,7 +278,7 @@ class Reshape(_NewShape):
     """Gives its bottom another shape: 0 copies a size, one -1 takes what is left.
 
     `shape` stands for the num_axes axes (default -1: all) from `axis` (default 0; negative ones
-    count from behind the last). Options: reshape_param. Caffe's ReshapeLayer.
+    count from the end). Options: reshape_param. Caffe's ReshapeLayer.
     """
 
     param_name = "reshape_param"

@@ -1,1 +1,1 @@
-"""The `caffe` command and its companions, with the flags and the output of the original's."""
+"""The `caffe` command and its companions, with the original's flags and output."""

@@ -1,4 +1,4 @@
-"""caffe device_query: what the GPUs are."""
+"""caffe device_query: the GPUs and their properties."""
 
 import torch
 

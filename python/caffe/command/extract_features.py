@@ -2,7 +2,7 @@
 
     extract_features weights.caffemodel net.prototxt fc6,fc7 fc6_lmdb,fc7_lmdb 10 lmdb [GPU [0]]
 
-The net reads its data as in testing. Record number n ("0000000000", ...) is the Datum of item n,
+The net runs in the TEST phase. Record number n ("0000000000", ...) is the Datum of item n,
 its features in float_data.
 """
 

@@ -1,4 +1,4 @@
-"""Command lines as the original's (gflags): -flag=value, -flag value, with one dash or two."""
+"""Command lines like the original's (gflags): -flag=value, -flag value, with one dash or two."""
 
 import logging
 
@@ -47,7 +47,7 @@ def run(parser, action, args=None):
         if options.log_dir and not options.logtostderr:
             _log_to_folder(parser, options)
             if not options.alsologtostderr:
-                on_stderr.setLevel(logging.ERROR)  # as glog's stderrthreshold
+                on_stderr.setLevel(logging.ERROR)  # like glog's stderrthreshold
         action(options)
     except (CaffeError, OSError, ValueError) as error:
         say(parser.prog, str(error), FATAL)

@@ -4,7 +4,7 @@ from caffe_plain.glog import say
 
 
 def describe(net):
-    """Log a net's layers, shapes, memory and which of them back-propagate."""
+    """Log a net's layers, shapes, memory and which layers back-propagate."""
     say("net", f"Initializing net from parameters: \n{net.param}")
     bytes_needed = 0
     for node in net.nodes:

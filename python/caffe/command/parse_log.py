@@ -86,13 +86,13 @@ def parse(lines):
 
 
 def _time(stamp):
-    """glog's time, which lacks the year; a leap year takes every day."""
+    """glog's time, which has no year; a leap year accepts every day."""
     month, day, hour, minute, second, micro = map(int, stamp.groups())
     return datetime.datetime(2000, month, day, hour, minute, second, micro)
 
 
 def _since(start, now):
-    """Seconds from `start` to `now`, which may lie in the next year."""
+    """Seconds from `start` to `now`, which may be in the next year."""
     year = datetime.timedelta(days=366)
     return (now - start + (year if now < start else datetime.timedelta())).total_seconds()
 

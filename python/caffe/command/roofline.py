@@ -1,8 +1,8 @@
-"""How near a layer comes to what the machine can do (Williams, Waterman and Patterson, 2009).
+"""How close a layer comes to what the machine can do (Williams, Waterman and Patterson, 2009).
 
 A layer that does W operations on B bytes takes at least max(W / peak, B / bandwidth). Peak and
-bandwidth are measured beforehand: a product of matrices, and a copy that no cache holds; a layer
-whose values lie in a cache can therefore pass 100 %.
+bandwidth are measured beforehand: a matrix product, and a copy too large for any cache; a layer
+whose values fit in a cache can therefore pass 100 %.
 """
 
 from collections import namedtuple
@@ -34,7 +34,7 @@ class Roofline:
         return f"{self.gflops:.0f} GFLOP/s, {self.gbps:.1f} GB/s"
 
     def rates(self, work, ms):
-        """What `work` in so many milliseconds means, in words."""
+        """Describe `work` done in so many milliseconds."""
         least_ms = max(work.flop / self.gflops, work.bytes / self.gbps) / 1e6
         return (
             f"{work.flop / ms / 1e6:.1f} GFLOP/s, {work.bytes / ms / 1e6:.2f} GB/s, "
@@ -50,9 +50,9 @@ def forward_work(node):
 def backward_work(node):
     """The least that backward has to do.
 
-    A product of matrices forward is one backward for each gradient that is wanted, of the data
-    and of the weights. The diffs of the tops are read, those of the bottoms and parameters written,
-    and the values of bottoms and tops that the layer reads are read.
+    A matrix product in forward is one matrix product in backward for each gradient that is wanted,
+    of the data and of the weights. Backward reads the diffs of the tops, writes those of the
+    bottoms and parameters, and reads the values of bottoms and tops that the layer needs.
     """
     layer, tops, bottoms = node.layer, _bytes(node.tops), _bytes(node.bottoms)
     learns = any(layer.param_propagate_down)

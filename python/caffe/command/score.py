@@ -1,9 +1,8 @@
 """caffe test: score a model on its test data."""
 
-import numpy as np
-
 from caffe_plain.errors import CaffeError
 from caffe_plain.glog import say
+from caffe_plain.means import mean_outputs
 
 from .. import device
 from ..net import Net
@@ -27,24 +26,17 @@ def test(options):
     for path in options.weights.split(","):
         net.copy_from(path.strip())
     say("caffe", f"Running for {options.iterations} iterations.")
-    loss, means = _mean_outputs(net, options.iterations)
+
+    def log_batch(batch):
+        for name in net.outputs:
+            for value in net.blobs[name].data.ravel():
+                say("caffe", f"Batch {batch}, {name} = {value:.6g}")
+
+    loss, means = mean_outputs(net, options.iterations, observe=log_batch)
     say("caffe", f"Loss: {loss:.6g}")
     weights = net.blob_loss_weights
     for name, values in means.items():
-        for value in values:
+        for value in values.ravel():
             weight = weights[name]
             share = f" (* {weight:.6g} = {weight * value:.6g} loss)" if weight else ""
             say("caffe", f"{name} = {value:.6g}{share}")
-
-
-def _mean_outputs(net, batches):
-    """The mean loss and {output name: its values' means} over some batches."""
-    loss, sums = 0.0, {}
-    for batch in range(batches):
-        loss += net._forward(0, len(net.nodes) - 1)
-        for name in net.outputs:
-            values = net.blobs[name].data.astype(np.float64).ravel()
-            for value in values:
-                say("caffe", f"Batch {batch}, {name} = {value:.6g}")
-            sums[name] = sums.get(name, 0) + values
-    return loss / batches, {name: total / batches for name, total in sums.items()}

@@ -2,9 +2,9 @@
 
     summarize net.prototxt [-phase TEST] [-level 0] [-stage a,b] [-input 1,3,224,224]
 
--input puts an Input of that shape in the place of the data layers, so that their databases need
-not be there. Work: a multiplication with an addition counts as two operations; memory: the bytes
-of the values that the layer makes, in fp32. Both for one forward pass of the whole batch.
+-input replaces the data layers by an Input of that shape, so that their databases need not exist.
+Work: a multiplication with an addition counts as two operations; memory: the bytes of the values
+that the layer makes, in fp32. Both are for one forward pass of the whole batch.
 """
 
 import math

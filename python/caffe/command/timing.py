@@ -1,8 +1,8 @@
 """caffe time: how long each layer and the whole net take, forward and backward.
 
-Layers are timed one by one; "Average Forward pass" and the lines after it are of whole passes, in
-which the engine may run several layers as one. With -roofline also, for each layer, what that
-means: operations and bytes per second, and the share of what the machine can do.
+Layers are timed one by one; "Average Forward pass" and the lines after it are for whole passes, in
+which the engine may run several layers as one. -roofline adds, for each layer, operations and bytes
+per second, and the share of what the machine can do.
 """
 
 from caffe_plain.errors import CaffeError
@@ -76,7 +76,7 @@ def _benchmark(net, iterations):
 
 
 def _rate(net, by_layer):
-    """Log how near each layer came to the roofline; those that only hand on are left out."""
+    """Log how close each layer came to the roofline, except layers that only pass blobs on."""
     roofline = Roofline()
     say("caffe", f"Roofline: {roofline}, measured")
     for node, (down, up) in zip(net.nodes, by_layer, strict=True):

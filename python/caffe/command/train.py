@@ -23,7 +23,7 @@ from ..training.parallel import NCCL
 from .flags import FATAL, stages, use_gpus
 from .net_lines import describe
 
-_GRACE_S = 20  # how long the others may take to end by themselves when a process has ended
+_GRACE_S = 20  # how long the others may take to end by themselves after a process has ended
 
 
 class Job(NamedTuple):
@@ -83,7 +83,7 @@ def solver_param(options):
 
 
 def _gpu_of(param):
-    """The -gpu flag that the solver's own solver_mode and device_id stand for."""
+    """The -gpu flag that is equivalent to the solver's own solver_mode and device_id."""
     if param.HasField("solver_mode") and param.solver_mode == caffe_pb2.SolverParameter.GPU:
         return str(max(param.device_id, 0))
     return ""
@@ -120,7 +120,7 @@ def train_together(job, gpus, signals, effects):
 
     Every process answers its own signals (effects: as Signals has them), in the same iteration.
     """
-    uid = NCCL.new_uid()
+    uid, ending = NCCL.new_uid(), threading.Event()
     context = multiprocessing.get_context("spawn")
     message = job._replace(param=job.param.SerializeToString())
     others = [
@@ -130,33 +130,35 @@ def train_together(job, gpus, signals, effects):
     try:
         for rank, process in enumerate(others, 1):
             process.start()
-            threading.Thread(target=_watch, args=(process, rank), daemon=True).start()
+            threading.Thread(target=_watch, args=(process, rank, ending), daemon=True).start()
         join(job, gpus, 0, uid, signals)
         for process in others:
             process.join()
     except BaseException:
+        ending.set()
         for process in others:
             if process.pid:
                 process.kill()  # it would wait for this one, and this one for it
         raise
 
 
-def _watch(process, rank):
-    """Name a process that fails, and end this one if it has not ended by itself after a while."""
+def _watch(process, rank, ending):
+    """Report a process that fails; end this one if it does not end by itself after a while."""
     process.join()
-    if process.exitcode:
+    if process.exitcode and not ending.is_set():
         say(
             "caffe",
             f"The training process of rank {rank} ended with status {process.exitcode}; if it had "
             "something to say, that stands above",
             FATAL,
         )
+        os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(_GRACE_S)
         os._exit(1)
 
 
 def _work(message, gpus, rank, uid, effects):
-    """What the processes after the first do: all but logging, testing and snapshots."""
+    """What every process except the first does: train without logs, tests and snapshots."""
     logger.setLevel(logging.WARNING)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with Signals(effects, patient=True) as signals:

@@ -10,7 +10,7 @@ from ..proto import caffe_pb2
 
 
 def parse_datum(record, key):
-    """The Datum in the bytes `record`, which stand under `key` in their database."""
+    """The Datum in the bytes `record`, which are stored under `key` in their database."""
     try:
         return caffe_pb2.Datum.FromString(record)
     except DecodeError as error:
@@ -32,7 +32,7 @@ def decode_datum(datum, key, color=None):
         datum = parse_datum(datum, key)
     if datum.encoded:
         return _decode_image(datum, key, color)
-    data = datum.data  # once, for protobuf copies it every time
+    data = datum.data  # once, because protobuf copies it every time
     if len(data) and len(datum.float_data):
         raise DataError(f"record {_name(key)}: holds both data and float_data; expected one")
     if len(datum.float_data):

@@ -14,7 +14,7 @@ import numpy as np
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
-# Weights hardly compress; a file that claims to become many times as large is no such file.
+# Weights hardly compress; a file that claims to grow many times larger does not hold weights.
 _MOST_BYTES_PER_BYTE = 16
 _MOST_BLOBS = 1000  # of one layer
 _DEFLATE = h5py.h5z.FILTER_DEFLATE
@@ -27,7 +27,7 @@ _FILTERS = {_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 def image(fill, *what):
     """The bytes of an HDF5 file that `fill(file, *what)` fills.
 
-    It is made in memory, for HDF5 does not take a full disk gracefully.
+    It is made in memory, because HDF5 does not handle a full disk gracefully.
     """
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
@@ -75,8 +75,8 @@ def _fill_text(file, name, text):
 def read_weights(file, size_bytes, want_diff=False):
     """[(layer name, [array, ...]), ...] in a file of that size.
 
-    An array is None where the layer shares it with the layer that saved it. With `want_diff`,
-    each is a pair with its diff, or None.
+    An array is None if the layer shares it with the layer that saved it. With `want_diff`, each is
+    a pair (array, diff or None).
     """
     layers = _datasets_by_group(file["data"])
     diffs = _datasets_by_group(file["diff"]) if want_diff and "diff" in file else {}
@@ -116,7 +116,7 @@ def _datasets_by_group(group):
 
 
 def _check_size(groups, size_bytes):
-    """Refuse what would take much more memory than the file, before any of it is read."""
+    """Refuse what would need much more memory than the file, before reading any of it."""
     values, needed_bytes = 0, 0
     for dataset in (dataset for group in groups for dataset in group.values()):
         if dataset.dtype.kind not in "fiu" or dataset.shape is None:

@@ -1,4 +1,4 @@
-"""Prototxts and binary messages, read with errors that say where, what and how to mend it."""
+"""Prototxts and binary messages, read with errors that say where, what and how to fix it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _CURES = [
     (r"can't decode", "write text in UTF-8"),
 ]
 
-# A comment, or a text that may hold a # of its own.
+# A comment, or a string that may itself hold a #.
 _COMMENT = re.compile(rb"""(?P<text>"(\\.|[^"\\\n])*"|'(\\.|[^'\\\n])*')|#[^\n]*""")
 
 
@@ -121,7 +121,7 @@ def _content(path):
 
 
 def _decoded(data, path):
-    """The text in `data`: UTF-8, but for comments, which Caffe takes in any encoding."""
+    """The text in `data`: UTF-8, except comments, which Caffe accepts in any encoding."""
     data = data.removeprefix(codecs.BOM_UTF8)
     try:
         return data.decode()
@@ -152,7 +152,7 @@ def _upgraded(upgrade, message, path):
 
 
 def _explain(what, root):
-    """protobuf's message `what` without the position and line it repeats, with a cure."""
+    """protobuf's message `what` without the position and line that it repeats, plus a cure."""
     what = re.sub(r"^\d+:\d+ : ('.*': )?", "", what, flags=re.DOTALL).rstrip(".")
     if match := re.search(r'Message type "([\w.]+)" has no field named "([^"]+)"', what):
         return f"{what}; {_field_hint(_find(root, match[1]), match[2], root)}"
@@ -169,7 +169,7 @@ def _find(root, full_name):
 
 
 def _field_hint(message, name, root):
-    """Where the unknown field `name` of `message` may belong, or which field was meant."""
+    """A hint where the unknown field `name` of `message` may belong, or which field was meant."""
     homes = [
         field.name
         for field in message.fields

@@ -177,7 +177,7 @@ def upgrade_solver(solver):
 
 
 def _v0_to_v1(net):
-    """V0 layers as V1 ones; of the net's own fields those stay that V0 nets had."""
+    """V0 layers as V1 layers; of the net's own fields, only those of V0 nets stay."""
     upgraded = caffe_pb2.NetParameter()
     for field, value in net.ListFields():
         if field.name in ("name", "input", "input_dim", "force_backward"):
@@ -215,7 +215,7 @@ def _without_padding(net):
 
 
 def _check_padding(layer, padding):
-    """A padding layer has one bottom and one top, and feeds only convolution and pooling."""
+    """A padding layer must have 1 bottom and 1 top and feed only convolution and pooling."""
     if layer.layer.type not in ("conv", "pool") or len(layer.bottom) != 1:
         raise ParseError(
             f"layer {layer.layer.name!r}: padding layer {padding.layer.name!r} can feed only a "
@@ -230,7 +230,7 @@ def _check_padding(layer, padding):
 
 
 def _v0_layer(connection):
-    """A V0 layer connection as a V1 layer; what its type does not know is left out."""
+    """A V0 layer connection as a V1 layer; fields that its type does not have are left out."""
     old = connection.layer
     new = caffe_pb2.V1LayerParameter(bottom=connection.bottom, top=connection.top)
     home = _v0_type(new, old)
@@ -297,7 +297,7 @@ def _has_old_transform(layer):
 
 
 def _move_transform(home, transform):
-    """Move what data layers once kept themselves; like Caffe, even where that is nothing."""
+    """Move the fields that data layers once kept themselves; like Caffe, even if there are none."""
     home.SetInParent()
     transform.SetInParent()
     for name in _TRANSFORM_FIELDS:
@@ -337,7 +337,7 @@ def _input_shapes(net):
 
 
 def _freeze_batch_norm(net):
-    """The net with BatchNorm's three statistics out of reach of the solver, where specified."""
+    """The net with lr_mult 0 for BatchNorm's three statistics, if it has a spec for each."""
     upgraded = caffe_pb2.NetParameter()
     upgraded.CopyFrom(net)
     for layer in upgraded.layer:
@@ -348,7 +348,7 @@ def _freeze_batch_norm(net):
 
 
 def _put(message, name, value):
-    """Set the field `name`, whether it is a number, text, a message or a list of them."""
+    """Set the field `name`, be it a number, a string, a message or a list of them."""
     target = getattr(message, name)
     if hasattr(target, "extend"):
         target.extend(value if hasattr(value, "extend") else [value])

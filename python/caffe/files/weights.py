@@ -21,7 +21,7 @@ _MOST_ITEMS = 1 << 15  # layers and blobs in one file; even an empty one takes m
 
 
 class State(NamedTuple):
-    """What a solver needs to go on, besides the weights in the file `learned_net`."""
+    """What a solver needs to continue, besides the weights in the file `learned_net`."""
 
     iter: int
     learned_net: str
@@ -47,7 +47,7 @@ _LAYERS = {100: _Layer(name=1, blobs=7), 2: _Layer(name=4, blobs=6, old=_Layer(1
 def read_weights(path, want_diff=False):
     """[(layer name, [float32 array, ...]), ...] of a .caffemodel, binary or HDF5, old or new.
 
-    A blob in the old four-axis form keeps its four axes. In HDF5, a blob is None where the layer
+    A blob in the old four-axis form keeps its four axes. In HDF5, a blob is None if the layer
     shares it with the one that saved it. With `want_diff`, each is a pair (data, diff or None).
     """
     with _opened(path, WeightsError, "weights (.caffemodel)") as (buffer, is_hdf5):
@@ -205,7 +205,7 @@ def write_blob(path, array):
 
 @contextmanager
 def _opened(path, error_type, expected):
-    """The file's bytes, mapped, and whether they are HDF5; what fails names the file."""
+    """The file's bytes, mapped, and whether they are HDF5; errors name the file."""
     try:
         buffer = _mapped(path)
     except (OSError, ValueError) as error:
@@ -235,7 +235,7 @@ def _mapped(path):
 
 
 def _guess(buffer):
-    """What the user may have given instead."""
+    """A guess at what the user gave instead."""
     start = bytes(buffer[:200])
     if start.isascii() and b"\0" not in start:
         return "this is a text file"

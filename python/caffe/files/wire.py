@@ -1,8 +1,8 @@
 """Protobuf's wire format: large messages read in place and written in pieces.
 
-protobuf itself stops at 2 GiB and holds every float twice while it parses. Here only the framing
-is walked in Python: the long packed arrays of a BlobProto are looked at where they lie in the
-file, and every other byte of it goes to protobuf.
+protobuf itself stops at 2 GiB and holds every float twice while it parses. Here Python only walks
+the framing: the long packed arrays of a BlobProto are read in place in the file, and all its other
+bytes go to protobuf.
 """
 
 from math import prod
@@ -77,7 +77,7 @@ def _varint(buffer, position, end):
 
 
 def check_messages(buffer, start, end, descriptor, budget=None):
-    """Refuse a message that holds more messages, at any depth, than a net ever has."""
+    """Refuse a message that holds more messages, at any depth, than any net has."""
     budget = budget or iter(range(_MOST_MESSAGES))
     for number, kind, begin, stop in fields(buffer, start, end):
         field = descriptor.fields_by_number.get(number)
@@ -99,7 +99,7 @@ def read_blob(buffer, start, end, want_diff=False):
     """The data of the BlobProto in buffer[start:end] as a new float32 array.
 
     With `want_diff`, the pair of it and the diff (None where the file has none). A blob in the
-    old form with num, channels, height and width comes back with these four axes.
+    old form with num, channels, height and width keeps these four axes.
     """
     spans, rest = _split_blob(buffer, start, end)
     shape = _shape(rest, start)
@@ -132,7 +132,7 @@ def _split_blob(buffer, start, end):
 
 
 def parse(message_type, data, offset):
-    """The message in `data`, which stands at `offset` in the file."""
+    """The message in `data`, which is at `offset` in the file."""
     try:
         return message_type.FromString(bytes(data))
     except DecodeError as error:
@@ -152,7 +152,7 @@ def _shape(blob, offset):
 
 
 def _array(buffer, spans, rest, names, shape, offset):
-    """The first of the two named arrays that has items, as float32; None where both are empty."""
+    """The first of the two named arrays that has items, as float32; None if both are empty."""
     for name in names:
         number = rest.DESCRIPTOR.fields_by_name[name].number
         begin, stop = spans.get(number, (0, 0))
@@ -223,7 +223,7 @@ def _with_arrays(header, data, diff):
 
 
 def insert_field(message, number, pieces):
-    """The serialised `message` with `pieces`, fields of that number, in their place by number."""
+    """The serialised `message` with `pieces`, fields of that number, inserted in order."""
     data = message.SerializeToString()
     later = (start for found, start in _starts(data) if found > number)
     place = next(later, len(data))

@@ -28,7 +28,7 @@ class Node:
     needs_backward: bool = False
     shapes: list = None  # the bottoms' shapes that the layer was last reshaped for
     inputs: tuple = None  # what an in-place layer read in forward
-    refused: tuple = ()  # the bottoms that backward wants a gradient for in vain (labels)
+    refused: tuple = ()  # bottoms that cannot give the gradient that backward wants (labels)
     name: str = field(init=False)
 
     def __post_init__(self):
@@ -49,7 +49,7 @@ class Param:
 
 @dataclass(eq=False)
 class Graph:
-    """What `build` makes of a NetParameter."""
+    """What `build` makes from a NetParameter."""
 
     nodes: list
     blobs: OrderedDict  # blob name -> Blob
@@ -68,7 +68,7 @@ def build(param):
         writers.update(dict.fromkeys(node.top_names, len(graph.nodes)))
         _set_up(node)
         _add_params(graph, node, owners)
-        # as in Caffe, by what the prototxt says, also where the layer itself knows better
+        # as in Caffe, by what the prototxt says, even if the layer itself knows better
         wanted = [p.lr_mult != 0 for p in node.param.param]
         wanted += [True] * (len(node.layer.blobs) - len(wanted))
         node.layer.param_propagate_down = wanted[: len(node.layer.blobs)]
@@ -204,7 +204,7 @@ def put_loss_weight(blob, weight):
 
 
 def reshape(node):
-    """Let the layer compute its tops' shapes from its bottoms' present ones."""
+    """Let the layer compute its tops' shapes from its bottoms' current ones."""
     shapes = [blob.shape for blob in node.bottoms]
     try:
         tops = node.layer.reshape(*shapes)
@@ -276,7 +276,7 @@ def _share(owner, blob, spec, where):
 
 
 def _plan_backward(nodes):
-    """Switch backward off where no loss lies above, or where nobody wants the diff."""
+    """Switch backward off where no loss is above, or where nothing uses the diff."""
     under_loss, skipped = set(), set()
     for node in reversed(nodes):
         contributes = any(
@@ -307,7 +307,7 @@ def _force_backward(nodes):
 
 
 def _tell_of_changed_tops(nodes):
-    """Tell the layers that make a blob which a later layer changes in place."""
+    """Tell each layer whose top a later layer changes in place."""
     makers = {}
     for node in nodes:
         for name in node.top_names:
@@ -318,7 +318,7 @@ def _tell_of_changed_tops(nodes):
 
 
 def _permit_overwriting(nodes):
-    """An in-place layer may compute into its bottom's memory where nobody else reads that."""
+    """Let an in-place layer compute into its bottom's memory if no other layer reads that."""
     writer = {}
     for node in nodes:
         below = writer.get(node.bottom_names[0]) if node.bottom_names else None

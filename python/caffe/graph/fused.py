@@ -10,9 +10,9 @@ from ..layer import TensorLayer
 class FusedNormalization(TensorLayer):
     """y = max(scale (x - mean) / sqrt(var + eps) + bias + other, 0).
 
-    bottom 0, tops: (N, C, ...); bottom 1 and `other` only with an Eltwise, the max only with a
-    ReLU, several tops, all y, only with a Split. Its parameters are those of the layers it is made
-    of.
+    bottom 0, tops: (N, C, ...); bottom 1 and `other` exist only with an Eltwise, the max only with
+    a ReLU, several tops (all y) only with a Split. The parameters are those of the layers that it
+    replaces.
     """
 
     def __init__(self, nodes):
@@ -100,7 +100,7 @@ class FusedNormalization(TensorLayer):
         norm, flows = self.normalization, []
         for (dy, *others), wanted in zip(arrived, want_data, strict=True):
             second = device.layout(add_all(others)) if others else None
-            flows.append((device.layout(dy), second, wanted))  # a Concat hands down pieces
+            flows.append((device.layout(dy), second, wanted))  # a Concat passes down pieces
         found = []
         for first in range(0, len(flows), 2):
             found += self.kernels.normalize_backward(
@@ -130,7 +130,7 @@ class FusedNormalization(TensorLayer):
                 blob.accumulate_diff(gradient)
 
     def spread(self, nodes, x):
-        """Restore what the layers would have kept, had they run one by one."""
+        """Restore what the layers would have kept if they had run one by one."""
         norm, (scale, bias) = self.normalization, self._params()
         if self.saved is not None:
             norm.inverse_std = self.saved[0]

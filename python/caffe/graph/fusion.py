@@ -1,10 +1,9 @@
-"""Fusion: BatchNorm, Scale, Eltwise, ReLU, Split as one layer, where nobody can see the difference.
+"""Fusion: BatchNorm, Scale, Eltwise, ReLU, Split as one layer, where the difference cannot be seen.
 
-Legal where they share one in-place blob: the values between them exist nowhere but inside the
-group. The sum of an Eltwise is in another blob than what it adds up, and the diffs that a Split
-adds up make one that only the group reads, so these join it only where blobs need not be kept;
-reading values that were not kept is an error. A range of layers that cuts a group runs its layers
-one by one.
+This is legal if they share one in-place blob: the values between them exist only inside the group.
+The sum of an Eltwise is in another blob than its terms, and only the group reads the sum of a
+Split's diffs. So these two join a group only if blobs need not be kept; reading values that were
+not kept is an error. A range of layers that cuts a group runs its layers one by one.
 """
 
 from ..layer import TensorLayer
@@ -21,12 +20,12 @@ class Unit:
         self.ran_fused = False  # whether forward ran the group as one
 
     def can_replay(self) -> bool:
-        """Whether a CUDA graph can hold what the layers do now."""
+        """Whether a CUDA graph can record what the layers do now."""
         return all(node.layer.can_replay() for node in self.nodes)
 
     @property
     def asks_each_time(self) -> bool:
-        """Whether a layer answers `can_replay` by more than its class."""
+        """Whether a layer's answer to `can_replay` depends on more than its class."""
         return any(type(node.layer).can_replay is not TensorLayer.can_replay for node in self.nodes)
 
     def parts(self):
@@ -48,7 +47,7 @@ class Unit:
         return len(pairs) == len(self.nodes)
 
     def finish(self):
-        """After a fused forward: say that what went into the sum is not there; show what is."""
+        """After a fused forward: mark the terms of the sum as not computed; store the results."""
         if self.fused.layer.adds:
             self.nodes[1].tops[0].hidden = True
         if self.fused.layer.splits:
@@ -73,7 +72,7 @@ def units(nodes, keep_blobs=True):
 
 
 def _group_length(nodes, index, keep_blobs):
-    """How many nodes from `index` on make a group."""
+    """How many nodes from `index` on form a group."""
     normalization, scale = nodes[index], nodes[index + 1] if index + 1 < len(nodes) else None
     if normalization.layer.type != "BatchNorm" or any(normalization.loss_weights):
         return 1
@@ -102,7 +101,7 @@ def _rectifies(above, node):
 
 
 def _adds(above, node):
-    """Whether `node` is the sum of the blob of the node before it and of another."""
+    """Whether `node` is the sum of the blob of the node before it and another blob."""
     return (
         node.layer.type == "Eltwise"
         and node.layer.adds

@@ -55,7 +55,7 @@ def _check(path, name, blobs, arrays, owned):
 
 
 def _fits(shape, found):
-    """Equal, or equal but for the leading 1s of the old four-axis shapes."""
+    """Equal, or equal except for the leading 1s of the old four-axis shapes."""
     padded = (1,) * (4 - len(shape)) + tuple(shape)
     return tuple(shape) == tuple(found) or (len(found) == 4 and padded == tuple(found))
 

@@ -1,7 +1,7 @@
 """Kernels of the engine's own: normalization with what follows it, the update, pooling.
 
-Each function gives the module whose kernels take these tensors, `cpu` or `gpu`. Where it gives
-None, PyTorch has to do.
+Each function returns the module whose kernels take these tensors, `cpu` or `gpu`, or None if
+PyTorch must do the work.
 """
 
 from functools import cache
@@ -37,7 +37,7 @@ def _module(tensor):
 
 @cache
 def _gpu():
-    """None where Triton, which comes with PyTorch for CUDA, is missing."""
+    """None if Triton, which comes with PyTorch for CUDA, is missing."""
     try:
         from . import gpu
     except ImportError:

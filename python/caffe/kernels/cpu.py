@@ -2,7 +2,7 @@
 and 3 x 3 convolutions of few channels.
 
 They take what convolutions take: (N, C, H, W), channels last, or (N, C), in fp32 or bf16.
-`fits` says whether they take these tensors; where it says no, PyTorch has to do.
+`fits` says whether they take these tensors; where it says no, PyTorch does the work.
 """
 
 import ctypes
@@ -113,7 +113,7 @@ def pools(x, kernel):
 def max_pool(x, kernel, stride, pad, sizes):
     """The largest value of each window, (N, C, *sizes), and its place in it, int8.
 
-    The place is y kernel_w + x. Windows must not lie outside of the image as a whole.
+    The place is y kernel_w + x. No window may lie entirely outside the image.
     """
     y, places = images(x, sizes, x.dtype), images(x, sizes, torch.int8)
     _call(
@@ -204,7 +204,7 @@ def convolve_3x3(x, weight):
 
 
 def convolve_3x3_backward(dy, x, weight, mask):
-    """(dx, dweight) of `convolve_3x3`, as far as `mask` asks, None for the other."""
+    """(dx, dweight) of `convolve_3x3`; None for those that `mask` does not ask for."""
     dy = dy.to(x.dtype).contiguous(memory_format=torch.channels_last)
     dx, dweight = (
         torch.empty_like(t) if want else None for t, want in zip((x, weight), mask, strict=True)

@@ -1,6 +1,6 @@
-"""The GPU kernels on tensors, in Triton: what cpu.py has but for convolutions.
+"""The GPU kernels on tensors, in Triton: what cpu.py has, except convolutions.
 
-Each way of a normalization takes three launches: sums over parts of the rows, their reduction to
+A normalization takes three launches each way: sums over parts of the rows, their reduction to
 what each channel needs, one pass over the values.
 """
 
@@ -161,7 +161,7 @@ def pools(x, kernel):
 def max_pool(x, kernel, stride, pad, sizes):
     """The largest value of each window, (N, C, *sizes), and its place in it, int8.
 
-    The place is y kernel_w + x. Windows must not lie outside of the image as a whole.
+    The place is y kernel_w + x. No window may lie entirely outside the image.
     """
     y = images(x, sizes, x.dtype)
     places = images(x, sizes, torch.int8)
@@ -231,7 +231,7 @@ def update_sgd(
 ):
     """One step of SGD or Nesterov with L2 decay, on lists of tensors of equal layouts.
 
-    copies: for each weight a bf16 tensor to round it into, or None. The gradients are spoilt.
+    copies: for each weight a bf16 tensor to round it into, or None. The gradients are overwritten.
 
     PyTorch's own multi-tensor step computes v = momentum v + g / s + d w and w -= v with a rate
     of 1; with 1 / s and d multiplied by Caffe's rate, that is Caffe's rule.

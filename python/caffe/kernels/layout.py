@@ -1,4 +1,4 @@
-"""How tensors lie in memory: what the kernels for CPUs and for GPUs both ask and make."""
+"""How tensors lie in memory: checks and allocations that the CPU and GPU kernels share."""
 
 import torch
 

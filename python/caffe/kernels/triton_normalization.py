@@ -7,7 +7,7 @@ order, and with it the result, does not change from run to run.
 import triton
 import triton.language as tl
 
-FINISHED = 16  # channels that a program of the `finish` kernels sees to
+FINISHED = 16  # channels that a program of the `finish` kernels handles
 
 
 @triton.jit
@@ -149,7 +149,7 @@ def _diff(dy, second, at, inside, passed):
 
 @triton.jit
 def _kept(below, diff, at, inside):
-    """The diff, stored in `below` and as it is there; as it is if that is None."""
+    """The diff, stored in `below` and rounded to its precision; unchanged if `below` is None."""
     if below is not None:
         kept = diff.to(below.dtype.element_ty)
         tl.store(below + at, kept, mask=inside)
@@ -179,8 +179,8 @@ def sum_backward(
 ):
     """sums (2 or 4, parts, C): of the diff below the ReLU, and of it times (x - mean).
 
-    The diff is dy, or dy + second; the ReLU passed where top is positive, or what x became. What
-    is below it is stored in `below`, if that is not None. The same for the other flow, if any.
+    The diff is dy, or dy + second; the ReLU passed where top is positive, or what x became. The
+    diff below it is stored in `below`, if that is not None. The same for the other flow, if any.
     """
     columns, there = _columns(channels, COLUMNS)
     center = _channel(mean, 0, columns, there, channels)

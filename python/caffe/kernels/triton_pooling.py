@@ -10,7 +10,7 @@ import triton.language as tl
 
 @triton.jit
 def _place(total, channels, height, width, BLOCK: tl.constexpr):
-    """The program's values of images (N, height, width, C): where they are, n, y, x, c, whether."""
+    """The program's values of images (N, height, width, C): addresses, n, y, x, c, which exist."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     c, pixel = at % channels, at // channels
     x, row = pixel % width, pixel // width
@@ -34,7 +34,7 @@ def _pixel(
     PAD_H: tl.constexpr,
     PAD_W: tl.constexpr,
 ):
-    """Of the window at (y, x) the pixel (i, j): where it is in the images, and whether."""
+    """The pixel (i, j) of the window at (y, x): its address in the images, whether it exists."""
     row, column = y * STRIDE_H - PAD_H + i, x * STRIDE_W - PAD_W + j
     inside = there & (row >= 0) & (row < height) & (column >= 0) & (column < width)
     return ((n * height + row) * width + column) * channels + c, inside
@@ -131,7 +131,7 @@ def max_pool_backward(
     PAD_W: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Each pixel's sum of the diffs of the windows that it is the largest in."""
+    """For each pixel, the sum of the diffs of the windows in which it is the largest."""
     at, n, y, x, c, there = _place(total, channels, height, width, BLOCK)
     sum = tl.zeros((BLOCK,), tl.float32)
     for i in tl.static_range((KERNEL_H + STRIDE_H - 1) // STRIDE_H):
@@ -178,7 +178,7 @@ def average_pool(
     PAD_W: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Each window's average over its part of the image, which counts with its pad."""
+    """Each window's average over its part of the image, padding included."""
     at, n, y, x, c, there = _place(total, channels, top_height, top_width, BLOCK)
     sum = tl.zeros((BLOCK,), tl.float32)
     for i in tl.static_range(KERNEL_H):
@@ -228,7 +228,7 @@ def average_pool_backward(
     PAD_W: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Each pixel's sum of the diffs of its windows, each over the window's part of the image."""
+    """For each pixel, the sum of its windows' diffs, each over the window's area in the image."""
     at, n, y, x, c, there = _place(total, channels, height, width, BLOCK)
     sum = tl.zeros((BLOCK,), tl.float32)
     for i in tl.static_range((KERNEL_H + STRIDE_H - 1) // STRIDE_H):

@@ -6,7 +6,7 @@ from pathlib import Path
 from google.protobuf import descriptor_pb2
 
 from caffe_plain.errors import DataError, ParseError
-from caffe_plain.messages import export_file
+from caffe_plain.messages import make_messages
 from caffe_plain.proto_file import Field, kinds, parse
 
 from . import caffe_pb2, raw
@@ -20,9 +20,9 @@ def extend(path: str | os.PathLike) -> None:
         message GateParameter { optional float slope = 1 [default = 1]; }
         extend LayerParameter { optional GateParameter gate_param = 5000; }
 
-    The classes in caffe.proto.caffe_pb2 are made anew: call it before nets and messages are made.
-    Reading the same definitions again changes nothing. Raises ParseError for what cannot be read
-    or collides with another definition, DataError where the file cannot be read.
+    This replaces the classes in caffe.proto.caffe_pb2: call it before creating nets and messages.
+    Reading the same definitions again changes nothing. Raises ParseError for text that cannot be
+    parsed or collides with another definition, DataError if the file cannot be read.
     """
     try:
         text = Path(path).read_text()
@@ -38,7 +38,7 @@ def extend(path: str | os.PathLike) -> None:
     new += _merge(file.enum_type, added.enum_type, path, "enum")
     new += _add_fields(layer, _qualified_fields(added.extension), path)
     if new:
-        export_file(file, vars(caffe_pb2), path)
+        vars(caffe_pb2).update(make_messages(file, path))
         _sources.update(dict.fromkeys(new, path))
 
 

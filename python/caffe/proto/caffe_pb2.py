@@ -2,6 +2,6 @@
 
 from pathlib import Path
 
-from caffe_plain.messages import export
+from caffe_plain.messages import read_messages
 
-export(Path(__file__).with_name("caffe.proto"), globals())
+globals().update(read_messages(Path(__file__).with_name("caffe.proto")))

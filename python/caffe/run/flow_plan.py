@@ -1,10 +1,10 @@
 """Several backward flows planned as one sweep; see Net.backward_flows.
 
-Backward is linear in the diffs. So flows travel as carriers: a carrier brings the sum of the diffs
-of some flows through the layers of one of them. Flows that have the same layers left to go become
-one carrier. Where flow a passes through whatever is left to flow b, b's carrier takes a's diffs
-along, while a goes on alone: their common layers then get the gradient of their parameters from
-b's carrier in one go, and below b's lowest layer only a is left.
+Backward is linear in the diffs, so flows travel as carriers: a carrier takes the sum of the diffs
+of some flows through the layers of one of them. Flows with the same remaining layers become one
+carrier. If flow a passes through all the remaining layers of flow b, b's carrier also carries a's
+diffs, while a continues alone. Their common layers then get their parameter gradients from b's
+carrier in one pass, and below b's lowest layer only a remains.
 """
 
 from ..catalogue.utility import add_all
@@ -12,7 +12,7 @@ from . import running
 
 
 class FlowPlan:
-    """The steps of one sweep: for each node what joins before it, and the carriers through it."""
+    """The steps of one sweep: for each node, the moves before it and the carriers through it."""
 
     def __init__(self, units, flows):
         layers = [
@@ -65,7 +65,7 @@ class _Carriers:
         self.carried = {flow: {flow} for flow in range(len(layers))}  # those under way
 
     def descend(self, index):
-        """The Moves before layer `index`: what ends, what becomes one, what joins another."""
+        """The Moves before layer `index`: carriers that end, merge, or join another."""
         left = {
             flow: frozenset(i for i in self.layers[flow] if i <= index) for flow in self.carried
         }
@@ -79,7 +79,7 @@ class _Carriers:
         return moves
 
     def _merge(self, left):
-        """Drop flows that are through; make those with the same layers left one."""
+        """Drop flows that have ended; merge those with the same remaining layers."""
         moves, first = [], {}
         for flow in sorted(self.carried, key=lambda flow: -len(self.carried[flow])):
             into = first.setdefault(left[flow], flow)
@@ -90,7 +90,7 @@ class _Carriers:
         return moves
 
     def _hand_over(self, flow, into, left):
-        """Make one carrier of two; who takes along the one, takes along the other from here on."""
+        """Merge two carriers; whichever carries the one carries the other from here on."""
         own, theirs = self.carried.pop(flow), self.carried[into]
         if own <= theirs:
             return [_Move(flow, None)]
@@ -106,7 +106,7 @@ class _Carriers:
         return {blob for i in layers for blob in self.nodes[i].tops}
 
     def _joins(self, inner, outer, index):
-        """Whether all diffs that the outer flow will bring to the inner's layers are there."""
+        """Whether all diffs that the outer flow will bring to the inner's layers have arrived."""
         return (
             index in inner
             and inner < outer
@@ -116,7 +116,7 @@ class _Carriers:
         )
 
     def _may_carry(self, flow, other):
-        """Whether no flow will be carried twice into one layer: all sets nested or apart."""
+        """Whether no flow will be carried twice into one layer: all sets are nested or disjoint."""
         sets = [
             carried | self.carried[other] if each == flow else carried
             for each, carried in self.carried.items()
@@ -142,9 +142,9 @@ class _Carriers:
 
 
 class _Move:
-    """Diffs of one carrier that go over to another, or nowhere; only copies, if `blobs` are given.
+    """Diffs of one carrier that move to another, or are dropped; copied if `blobs` are given.
 
-    blobs: those that the other carrier has a use for.
+    blobs: those that the other carrier needs.
     """
 
     def __init__(self, source, into, blobs=None):
@@ -161,7 +161,7 @@ class _Move:
 def _nodes_for(units, layers):
     """[(index of the last layer, node)], and the fused Units that a flow cuts.
 
-    A unit runs as one where every flow takes in all of it or nothing.
+    A unit runs as one if every flow includes all of it or none.
     """
     found, cut = [], []
     for unit in units:

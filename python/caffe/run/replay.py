@@ -1,10 +1,10 @@
-"""Replay: passes that come again and again, as CUDA graphs.
+"""Replay: repeated passes, as CUDA graphs.
 
 A pass over the same layers and shapes launches the same kernels on the same memory. So its third
-run is recorded, and from then on one call launches them all: what Python does between two kernels
-costs nothing any more. Outside, nothing shows: before a replay, what others have put into blobs is
-moved to where the recorded kernels read it; afterwards every blob and layer holds what the pass
-would have left. What cannot be recorded runs as ever.
+run is recorded, and from then on one call launches them all: Python's work between two kernels no
+longer costs time. This is invisible from outside: before a replay, values that others have put into
+blobs are moved to where the recorded kernels read them; afterwards every blob and layer holds what
+the pass would have left. A pass that cannot be recorded runs normally.
 """
 
 import warnings
@@ -49,7 +49,7 @@ class Passes:
         self._forward = {}
 
     def forward(self, key, found, run):
-        """run(found), from its third time on replayed but for the layers that bring the batch.
+        """run(found), replayed from its third time on, except the layers that bring the batch.
 
         found: pairs that begin with a Unit.
         """
@@ -91,7 +91,7 @@ class _Pass:
         self.forget()
 
     def forget(self):
-        """Be as before the first run."""
+        """Return to the state before the first run."""
         self.times, self._recording = 0, None
 
     @property
@@ -121,7 +121,7 @@ class _Pass:
         ]
         try:
             self._recording = self.recorded(run)
-        except (RuntimeError, CaffeError):  # something that only works outside of a graph
+        except (RuntimeError, CaffeError):  # something that only works outside a graph
             for store, tensor in before:
                 store.put(tensor)
             self.times = float("-inf")
@@ -134,7 +134,7 @@ class _Pass:
         return Recording(run)
 
     def _can_replay(self):
-        """Whether all that the pass reads lies where it was; puts it there if need be."""
+        """Whether all that the pass reads is where it was; moves it there if needed."""
         if not self._recording.is_valid or not all(unit.can_replay() for unit in self._changeable):
             return False
         if not all(blob.store(what).settle(blob, tensor) for blob, what, tensor in self._reads):
@@ -159,7 +159,7 @@ class _Forward(_Pass):
         self.backward = {}
 
     def reads(self):
-        """What comes from outside, copied to be the pass's own, and the parameters."""
+        """What comes from outside, copied for the pass, and the parameters."""
         fed, made = {}, set()
         for node in self.nodes:
             fed.update((blob, None) for blob in node.bottoms if blob not in made)
@@ -198,7 +198,7 @@ class _Forward(_Pass):
         return recording
 
     def _drop_values(self):
-        """Free what the last run has left, before the recording takes memory for the same."""
+        """Free what the last run left, before the recording allocates memory for the same."""
         for node in self.nodes:
             node.inputs = None
         read = {blob.store(what) for blob, what, _ in self._reads}
@@ -213,7 +213,7 @@ class _Forward(_Pass):
         return same and super()._can_replay()
 
     def show(self, other_states):
-        """Let layers and blobs be what recording has made of them; what they were, is replaced.
+        """Put layers and blobs into the state that the recording left.
 
         other_states: whether another pass than this one was the last.
         """
@@ -230,7 +230,7 @@ class _Forward(_Pass):
 
 
 class _Backward(_Pass):
-    """A backward pass over what a recorded forward pass has left."""
+    """A backward pass over what a recorded forward pass left."""
 
     def __init__(self, forward, params):
         self._learnable = params
@@ -243,7 +243,7 @@ class _Backward(_Pass):
 
     @staticmethod
     def _without_consumer(nodes):
-        """The losses, and the blobs that no later layer takes: where diffs come from outside."""
+        """The losses, and the blobs that no later layer reads: their diffs come from outside."""
         losses, others = {}, {}
         for node in nodes:
             for blob in node.bottoms:

@@ -36,7 +36,7 @@ def weighted_loss(node):
         return loss
     for blob, weight in zip(node.tops, node.loss_weights, strict=True):
         if weight:
-            if not blob.diff_fits:  # the top has got another shape
+            if not blob.diff_fits:  # the top has a new shape
                 put_loss_weight(blob, weight)
             loss = loss + weight * blob.tensor.sum()
     return loss
@@ -53,7 +53,7 @@ def backward_node(node):
 
 
 def drop_diffs(node):
-    """Free the diffs that came to a node, but for losses' weights and what it handed on itself."""
+    """Free the diffs that came to a node, except losses' weights and those it passed on itself."""
     for blob, weight in zip(node.tops, node.loss_weights, strict=True):
         if not weight and blob not in node.bottoms:
             blob.clear_diff()
@@ -92,7 +92,7 @@ def backward_several(node, flows):
 
 
 def _run(node, what, function):
-    """What a call of the node's layer returns; what PyTorch raises there names the layer."""
+    """What a call of the node's layer returns; an error of PyTorch's gets the layer's name."""
     try:
         return function()
     except CaffeError:
@@ -108,7 +108,7 @@ def _values(node):
 
 
 def _refuse(node, wanted):
-    """Say so where backward must pass a gradient to labels and the like."""
+    """Raise if backward must pass a gradient to labels and the like."""
     for index in node.refused:
         if wanted[index]:
             raise node.layer.error(
@@ -118,7 +118,7 @@ def _refuse(node, wanted):
 
 
 def _named(error, node, what):
-    """What PyTorch says about a layer, as an error of this package that names the layer."""
+    """PyTorch's error as one of this package's that names the layer."""
     return ShapeError(
         f"layer {node.name!r} ({node.layer.type}) failed in {what} on bottoms "
         f"{[blob.shape for blob in node.bottoms]}: {error}"

@@ -8,12 +8,12 @@ from .replay import Passes
 
 
 class Sweep:
-    """Runs a net's nodes, as fused Units where a range takes in a whole unit.
+    """Runs a net's nodes, as fused Units where a range includes a whole unit.
 
-    `callbacks` are {"before_forward": [f(layer index), ...], ...}; while there are any, every
-    layer runs by itself. `on_gradients`: see Net.after_gradients. `keep_blobs`: see fusion.
-    `keep_diffs`: a blob's diff stays after backward, as in Caffe; without, it is freed as soon as
-    the layer that it came to has used it.
+    `callbacks` are {"before_forward": [f(layer index), ...], ...}; if there are any, every layer
+    runs by itself. `on_gradients`: see Net.after_gradients. `keep_blobs`: see fusion. `keep_diffs`:
+    blobs keep their diffs after backward, as in Caffe; otherwise each is freed as soon as the layer
+    that it came to has used it.
     """
 
     def __init__(self, nodes, callbacks, on_gradients, keep_blobs=True, keep_diffs=True):
@@ -89,7 +89,7 @@ class Sweep:
 
     @property
     def _alone(self):
-        """Whether every layer runs by itself, for somebody wants to hear of it."""
+        """Whether every layer runs by itself because there are callbacks."""
         return any(self.callbacks.values())
 
     @property

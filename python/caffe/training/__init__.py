@@ -1,1 +1,1 @@
-"""What solvers are made of: update rules, checks, nets, snapshots, several processes."""
+"""The parts of a solver: update rules, checks, nets, snapshots, several processes."""

@@ -14,7 +14,7 @@ _STEPSIZE = ("step", "sigmoid")
 def check(param, rule, more_policies=()):
     """Refuse a SolverParameter, or an update rule, that cannot train.
 
-    more_policies: the values of lr_policy beside Caffe's own.
+    more_policies: the values of lr_policy besides Caffe's own.
     """
     if rule not in RULES:
         raise CaffeError(f"solver: unknown type {rule!r}; " + nearest(rule, RULES))
@@ -74,7 +74,7 @@ def _check_rule(param, rule):
 
 
 def _check_prefix(param):
-    """Better now than after the first days of training."""
+    """Refuse an unwritable snapshot_prefix now, not after days of training."""
     if not param.snapshot:
         return
     folder = os.path.abspath(os.path.dirname(param.snapshot_prefix))

@@ -1,8 +1,8 @@
 """Which record and which random draw come next: PREFIX_iter_N.datastate, beside a solver's state.
 
-Caffe's solverstate lacks this, so a resumed run there starts its data anew (BVLC's issue 1059).
-The file is JSON: {"seed": ..., "random": {device: state}, "nets": [{layer: position}, ...],
-"plateau": {...}}; the train net comes first, the last is what the plateau policy remembers.
+Caffe's solverstate lacks this, so a resumed run there starts its data from the beginning (BVLC's
+issue 1059). The file is JSON: {"seed": ..., "random": {device: state}, "nets": [{layer: position},
+...], "plateau": {...}}; the train net comes first, the last is what the plateau policy remembers.
 Without it, as after a snapshot by BVLC Caffe, the data start from the beginning.
 """
 
@@ -22,7 +22,7 @@ def path_of(state_path):
 
 
 def write(state_path, nets, plateau):
-    """Write down where the data layers of `nets`, the random generators and the plateau are."""
+    """Write the positions of the data layers of `nets`, the random generators and the plateau."""
     content = json.dumps(
         {
             "seed": device.seed(),

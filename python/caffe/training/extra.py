@@ -46,7 +46,7 @@ class Extra:
             return options.min_lr + (base - options.min_lr) * (1 + math.cos(math.pi * share)) / 2
         try:
             return lr_policy.learning_rate(self.param, iteration)
-        except ValueError as error:  # that module stands alone
+        except ValueError as error:  # lr_policy raises builtins only
             raise CaffeError(str(error)) from None
 
     def observe(self, iteration, loss):
@@ -75,7 +75,7 @@ class Extra:
         return {"minimum": self.minimum, "last_event": self.last_event, "losses": list(self.losses)}
 
     def restore(self, iteration, step, state):
-        """Go on from a snapshot; without the `state` of one taken here, wait a whole window."""
+        """Continue from a snapshot; without the `state` of one taken here, wait a whole window."""
         self.drops = step
         self.minimum = state.get("minimum", math.inf)
         self.last_event = state.get("last_event", iteration)

@@ -1,4 +1,4 @@
-"""A solver's settings, and the nets that they name, each built for its state."""
+"""A solver's settings and the nets that they name, each built for its NetState."""
 
 import os
 

@@ -27,6 +27,8 @@ from ..blob import show
 
 _ACTIONS = (None, "snapshot", "stop")  # the later, the more it asks for
 _WAIT = datetime.timedelta(hours=6)  # for a script whose rank 0 tests while the others wait
+_LOOK = datetime.timedelta(seconds=0.5)  # between two looks at the signals
+_LOOKS = 20  # 10 s: how long what others take part in may last after the signal to end
 _BUCKET_BYTES = 4 << 20  # a message: small enough to start early, too large for its start to count
 
 
@@ -81,6 +83,7 @@ class NCCL:
 
     def __init__(self, solver, uid: str = ""):
         self.solver, self.net = solver, solver.net
+        self._signals = None
         if not dist.is_initialized():
             join_group(f"file://{uid}")
         if dist.get_world_size() != device.solver_count():
@@ -101,18 +104,20 @@ class NCCL:
     def bcast(self) -> None:
         """Give every process the weights of rank 0."""
         for param in self.net.learnable:
-            with _others():
-                dist.broadcast(_flat(param.blob.tensor), src=0)
+            tensor = _flat(param.blob.tensor)
+            self._wait(dist.broadcast(tensor, src=0, async_op=True), tensor)
             param.blob.show()
 
     def requested(self, signals: Signals) -> str | None:
         """What a signal to any of the processes asks for, in every one: "snapshot" or "stop".
 
         Every process must call it equally often. "stop" wins; `signals.status` becomes the same.
+        A launcher sends SIGTERM also when one process has ended: who waits for the others does so
+        for 10 s more from then on.
         """
+        self._signals = signals
         said = torch.tensor([_ACTIONS.index(signals.requested()), signals.status])
-        with _others():
-            dist.all_reduce(said, dist.ReduceOp.MAX)
+        self._wait(dist.all_reduce(said, dist.ReduceOp.MAX, async_op=True), said)
         action, status = said.tolist()
         if status:  # else a signal that has come meanwhile may have set it
             signals.status = status
@@ -141,8 +146,26 @@ class NCCL:
 
     def on_gradients_ready(self) -> None:
         """Sum what has not been summed yet, wait for all, and average."""
-        self._buckets.finish(device.solver_count())
+        self._buckets.finish(device.solver_count(), self._wait)
         self.on_start()
+
+    def _wait(self, work, tensor):
+        """Until `work` on `tensor` is done.
+
+        NOTE: a killed peer shows as an error in gloo's work, but now and then gloo misses it.
+        """
+        looks = 0
+        with _others():
+            while tensor.device.type == "cpu":
+                try:
+                    return work.wait(_LOOK)
+                except RuntimeError:
+                    looks += bool(self._signals and self._signals.status)
+                    if work.is_completed():  # only then is the error that of the work
+                        break
+                    if looks > _LOOKS:
+                        raise
+            work.wait()
 
 
 class _Buckets:
@@ -173,13 +196,12 @@ class _Buckets:
         while len(self._started) < len(self._buckets) and not self._missing[len(self._started)]:
             self._start()
 
-    def finish(self, count):
-        """Replace every gradient by its mean over `count` processes."""
+    def finish(self, count, wait):
+        """Replace every gradient by its mean over `count` processes; wait(work, tensor)."""
         while len(self._started) < len(self._buckets):
             self._start()
         for bucket, (total, work) in zip(self._buckets, self._started, strict=True):
-            with _others():
-                work.wait()
+            wait(work, total)
             diffs = [_flat(blob.diff_tensor) for blob in bucket]
             parts = total.div_(count).split([diff.numel() for diff in diffs])
             torch._foreach_copy_(diffs, parts)

@@ -1,4 +1,4 @@
-"""Snapshots: PREFIX_iter_N.caffemodel and .solverstate, binary or HDF5, and going on from them."""
+"""Snapshots: PREFIX_iter_N.caffemodel and .solverstate, binary or HDF5: written and restored."""
 
 import os
 
@@ -27,7 +27,7 @@ def snapshot(solver):
     solver.net.save(model, param.snapshot_diff)
     say("sgd_solver", f"Snapshotting solver state to {kind} file {state}")
     history = [kept.cpu().numpy() for kept_list in solver.history for kept in kept_list]
-    step = solver.extra.current_step(solver.iter - 1)  # as the last update had it
+    step = solver.extra.current_step(solver.iter - 1)  # as of the last update
     data_state.write(state, [solver.net, *solver.test_nets], solver.extra.state())
     weights.write_state(state, solver.iter, model, step, history)
     return state

@@ -82,15 +82,15 @@ def _divide_by_root(gradients, squares, rate, delta):
     torch._foreach_mul_(gradients, rate)
 
 
-# these rules remember nothing and change nothing where lr_mult is 0
+# these rules keep no state and change nothing if lr_mult is 0
 STILL = ("SGD", "Nesterov")
 
 
 def try_fused_step(rule, params, history, rate, solver_param, decay, keep_diffs):
-    """Do one whole step in one pass over memory, where a kernel can do it; returns whether it did.
+    """Do one whole step in one pass over memory, if a kernel can; returns whether it did.
 
     params: Blobs of one learning rate and decay. Averages over iter_size, adds the L2 decay,
-    remembers in `history`, subtracts.
+    updates `history`, subtracts.
     """
     if rule not in ("SGD", "Nesterov") or solver_param.regularization_type != "L2":
         return False

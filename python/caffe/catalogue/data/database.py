@@ -13,7 +13,7 @@ _open = weakref.WeakValueDictionary()
 
 
 def open_database(path):
-    """The Database at `path`, the one that is open already if there is one."""
+    """The Database at `path`; if it is already open, the same one."""
     key = os.path.realpath(path)
     if key not in _open:
         _open[key] = made = Database(path)
@@ -24,7 +24,7 @@ def open_database(path):
 class Database:
     """A read-only LMDB: a folder that holds data.mdb, or the file itself.
 
-    Closed when nobody holds it any more.
+    It closes when nothing refers to it.
     """
 
     def __init__(self, path):

@@ -40,7 +40,7 @@ class HDF5Data(PrefetchedSource):
 
 
 class _RowReader:
-    """Reads one file after the other into memory and picks its rows."""
+    """Reads one file after another into memory and picks its rows."""
 
     def __init__(self, layer, files):
         self.where = f"layer {layer.name!r} (HDF5Data)"
@@ -122,7 +122,7 @@ class HDF5Output(TensorLayer):
     """Writes its bottoms to the datasets "data" and "label" of an HDF5 file.
 
     bottoms: data (N, ...) and labels (N, ...), written as (N, C, H, W); every forward appends.
-    The file is made anew with the net. Options: hdf5_output_param. Caffe's HDF5OutputLayer.
+    The file is created with the net. Options: hdf5_output_param. Caffe's HDF5OutputLayer.
     """
 
     bottom_count = (2, 2)

@@ -47,8 +47,8 @@ class ImageData(PrefetchedSource):
     """The images of a list, resized to new_height x new_width if these are given.
 
     tops: data (batch_size, C, H, W), BGR or with is_color: false gray, and labels (batch_size,)
-    if there is a second one. Each line of `source` is a path (behind root_folder) and an
-    integer label; with `shuffle` their order is drawn anew for each epoch. Options:
+    if there is a second one. Each line of `source` is a path (appended to root_folder) and an
+    integer label; with `shuffle` their order is drawn again for each epoch. Options:
     image_data_param and transform_param (see DataTransformer). Caffe's ImageDataLayer.
     """
 

@@ -20,9 +20,8 @@ class Data(PrefetchedSource):
     """The records of an LMDB in the order of their keys, over and over.
 
     tops: data (batch_size, C, H, W), and labels (batch_size,) if there is a second one. Sizes are
-    those of the first record, or crop_size. Training with several processes, each takes its
-    share of the records. Options: data_param and transform_param (see DataTransformer). Caffe's
-    DataLayer.
+    those of the first record, or crop_size. When several processes train, each takes its share of
+    the records. Options: data_param and transform_param (see DataTransformer). Caffe's DataLayer.
     """
 
     top_count = (1, 2)

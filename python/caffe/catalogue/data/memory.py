@@ -1,4 +1,4 @@
-"""MemoryData: batches from arrays that the user hands over."""
+"""MemoryData: batches from arrays that the user passes in."""
 
 import warnings
 
@@ -66,7 +66,7 @@ class MemoryData(Source):
         self.next_item = (start + self.shape[0]) % count
         data, labels = (
             torch.from_numpy(array[start : start + self.shape[0]].copy()) for array in self.arrays
-        )  # what happens to the tops stays there
+        )  # copied: the tops may be changed
         data = device.upload(data).to(precision_of(data.shape))
         labels = device.upload(labels).to(device.master_dtype())
         return device.layout(data), labels.view(-1, 1, 1, 1)

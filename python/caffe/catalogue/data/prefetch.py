@@ -1,4 +1,4 @@
-"""Batches made by a thread of their own while the net computes."""
+"""Batches made by a separate thread while the net computes."""
 
 import queue
 import threading
@@ -14,7 +14,7 @@ class PrefetchedSource(Source):
 
     The reader has `shapes`, the shapes of the tops; `batches(position)`, which yields pairs of a
     batch and the position after it, in the thread; and `finish(batch)`, the tensors of the tops.
-    It must not know the layer, which could never be freed then.
+    It must not refer to the layer, which could then never be freed.
     """
 
     ahead = 4  # batches
@@ -25,8 +25,8 @@ class PrefetchedSource(Source):
     def position(self):
         """The number of the record that comes next, counted on over the epochs.
 
-        Set it (after the seed) to continue where another run was: with the same records, crops and
-        mirrors.
+        Set it (after the seed) to continue where another run stopped, with the same records, crops
+        and mirrors.
         """
         return self._position
 
@@ -43,7 +43,7 @@ class PrefetchedSource(Source):
 
     @property
     def share(self):
-        """(rank, count): training with several processes, each takes its share of the records."""
+        """(rank, count): when several processes train, each takes its share of the records."""
         return (device.solver_rank(), device.solver_count()) if self.training else (0, 1)
 
     def reshape(self, *shapes):
@@ -73,8 +73,8 @@ class PrefetchedSource(Source):
 class Prefetcher:
     """Runs a generator in a thread, `ahead` items ahead; what it raises surfaces in `get`.
 
-    Its thread ends with `close`, which also happens when nobody holds the Prefetcher any more
-    and when the interpreter exits.
+    `close` ends its thread. This also happens when nothing refers to the Prefetcher and when the
+    interpreter exits.
     """
 
     def __init__(self, items, ahead):
@@ -96,14 +96,14 @@ def _fill(items, filled, stop):
         for item in items:
             if not _put(item, filled, stop):
                 break
-    except Exception as error:  # whatever it is, the net's thread must hear of it
+    except Exception as error:  # whatever it is, the net's thread must be told
         _put(error, filled, stop)
     finally:
         items.close()
 
 
 def _put(item, filled, stop):
-    """Whether there came to be room for `item` before the Prefetcher was closed."""
+    """Put `item` once there is room; False if the Prefetcher was closed first."""
     while not stop.is_set():
         try:
             filled.put(item, timeout=0.1)

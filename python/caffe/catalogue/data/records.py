@@ -1,4 +1,4 @@
-"""From labelled images, one after the other, to batches: what Data and ImageData share."""
+"""Batches from a sequence of labelled images: what Data and ImageData share."""
 
 from contextlib import closing
 from itertools import islice
@@ -43,7 +43,7 @@ class RecordReader:
     def batches(self, position):
         with closing(self.records(position + self.rank, self.step)) as records:
             while True:
-                # each batch has draws of its own, so that any position can be continued from
+                # each batch has its own draws, so that a run can continue from any position
                 draws = np.random.default_rng([*self.seed, 0, position, self.rank])
                 position += self.batch_size * self.step
                 yield self._batch(list(islice(records, self.batch_size)), draws), position
@@ -85,7 +85,7 @@ def _stack(cuts, places):
 
 
 def _interleaved(cut, mirrored):
-    """`cut` (C, H, W) as (H, W, C), maybe mirrored; OpenCV does it many times faster than numpy."""
+    """`cut` (C, H, W) as (H, W, C), mirrored or not; OpenCV is many times faster than numpy."""
     if len(cut) > 4:  # no image
         pixels = cut.transpose(1, 2, 0)
         return pixels[:, ::-1] if mirrored else pixels

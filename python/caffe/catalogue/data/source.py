@@ -1,4 +1,5 @@
-"""Data layers without a file behind them: Input, DummyData. See data_*.py for the others.
+"""Data layers that read no file: Input, DummyData. The other modules of this folder have the
+others.
 
 Data layers have no bottoms and never back-propagate.
 """
@@ -12,7 +13,7 @@ from ...proto import caffe_pb2
 
 
 def precision_of(shape):
-    """The dtype of a top that comes from outside: that of activations for images.
+    """The dtype of a top that comes from outside; for images, that of activations.
 
     Labels, indices, weights and losses stay in full precision: bf16 has no 257.
     """
@@ -28,7 +29,7 @@ class Source(TensorLayer):
     differentiable = False
     replays = False
     makes_fresh_tops = False
-    given = False  # whether the tops have got the shapes that the prototxt gives
+    given = False  # whether the tops have the shapes that the prototxt gives
 
     def connect(self, bottoms, tops):
         self.tops = tops
@@ -68,7 +69,7 @@ class Input(Source):
 
 @register
 class DummyData(Source):
-    """Tops that fillers fill: once with a constant filler, anew in every forward with others.
+    """Tops that fillers fill: once with a constant filler, in every forward with others.
 
     tops: the shapes given by `shape`, or by num, channels, height and width; data_filler and
     each of them once for all tops or once each (no data_filler: zeros).

@@ -11,11 +11,11 @@ from .source import precision_of
 
 
 class DataTransformer:
-    """What a layer's transform_param asks for: y = (x - mean) * scale of a crop, maybe mirrored.
+    """What a layer's transform_param asks for: y = (x - mean) * scale of a crop, mirrored or not.
 
-    `cut` runs in the reader's thread and leaves pixels uint8; `finish` makes floats of a batch on
-    the net's device. A crop is random in the TRAIN phase and central in TEST; `mirror` mirrors
-    every other record, by chance, in both. The mean image is cut as the record is.
+    `cut` runs in the reader's thread and leaves pixels uint8; `finish` converts a batch to floats
+    on the net's device. A crop is random in the TRAIN phase and central in TEST; `mirror` mirrors
+    each record with probability 1/2 in both. The mean image is cut as the record is.
     """
 
     def __init__(self, layer, force_color=False):
@@ -86,7 +86,8 @@ class DataTransformer:
     def cut(self, pixels, draw):
         """The view of `pixels` (C, H, W) that `draw` (three numbers in [0, 1)) chooses.
 
-        Also returns its place in the mean: (mirrored, top, left). Who stacks it, mirrors it.
+        Also returns its place in the mean: (mirrored, top, left). The view is not mirrored yet; the
+        code that stacks the batch does that.
         """
         height, width = pixels.shape[1:]
         mirrored = self.mirror and draw[0] < 0.5
@@ -116,7 +117,7 @@ class DataTransformer:
         if self._placed is None or self._placed.device != device.current():
             self._placed = self._place_mean(*values.shape[1:]).to(device.current())
         if self._placed.dim() == 1:
-            # channels last: rows of w * C values, for C values a pixel take four times as long
+            # channels last: rows of w * C values, because C values a pixel take four times as long
             values.permute(0, 2, 3, 1).flatten(2).sub_(self._placed)
             return
         if not self.mirror and not self.random_crop:

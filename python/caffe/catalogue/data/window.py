@@ -27,15 +27,15 @@ class Window(NamedTuple):
 
 @register
 class WindowData(PrefetchedSource):
-    """Windows of images, drawn by chance: foreground and background in a fixed proportion.
+    """Windows of images, drawn at random: foreground and background in a fixed proportion.
 
     tops: data (batch_size, C, crop_size, crop_size), and labels (batch_size,) if there is a
     second one; first the background windows (label 0), then floor(batch_size fg_fraction)
     foreground ones. A window is foreground from an overlap of fg_threshold on, background below
-    bg_threshold. It is warped to crop_size, or with crop_mode "square" its tightest square, so
-    that context_pad pixels of what surrounds it are on each side; what lies outside of the image
-    is 0. Options: window_data_param, whose own scale counts, and of transform_param crop_size,
-    mirror, mean_file and mean_value. Caffe's WindowDataLayer.
+    bg_threshold. It is warped to crop_size, or with crop_mode "square" its tightest square, so that
+    context_pad pixels of its surroundings are on each side; outside the image the pixels are 0.
+    Options: window_data_param, whose own scale counts, and of transform_param crop_size, mirror,
+    mean_file and mean_value. Caffe's WindowDataLayer.
     """
 
     top_count = (1, 2)

@@ -44,7 +44,7 @@ _UPDATE = (_INT, *[_POINTER] * 5, *[_FLOAT] * 4, _BOOL, _BOOL, _INT)
 
 @cache
 def library():
-    """The loaded library, its functions typed; compiled first if need be. None: PyTorch works."""
+    """The loaded library, its functions typed; compiled first if needed. None: use PyTorch."""
     from .build import build_and_say
 
     path = library_path()
@@ -69,9 +69,9 @@ def _declare(loaded, name, arguments):
 
 
 def library_path() -> Path:
-    """Where the library for these sources and this processor lies, or is to lie.
+    """Where the library for these sources and this processor is, or will be.
 
-    Beside the sources; where these cannot be written to, in the user's cache folder.
+    It is beside the sources, or in the user's cache folder if those are not writable.
     """
     digest = hashlib.sha256(_processor().encode())
     for path in sorted(FOLDER.glob("*.h")) + SOURCES:

@@ -1,7 +1,7 @@
 """Compile the CPU kernels: python -m caffe.kernels.native.build
 
-This also happens at their first use, once for each kind of processor. Without a compiler, or where
-they cannot be built, PyTorch does the same work in more passes over memory.
+This also happens at their first use, once for each kind of processor. Without a compiler, or if the
+build fails, PyTorch does the same work in more passes over memory.
 """
 
 import fcntl
@@ -30,9 +30,9 @@ LINK = ["g++", "-shared"]  # NOTE: no -fopenmp: the calls must find PyTorch's Op
 
 
 def build() -> Path:
-    """Compile what is not there yet, one process at a time; returns the path of the library.
+    """Compile the library if it does not exist yet, one process at a time; returns its path.
 
-    Raises OSError or subprocess.CalledProcessError where it cannot be compiled.
+    Raises OSError or subprocess.CalledProcessError if it cannot be compiled.
     """
     path = library_path()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def _run(command):
 
 
 def build_and_say() -> bool:
-    """Compile the kernels and log what came of it; returns whether they are there."""
+    """Compile the kernels and log the outcome; returns whether they exist."""
     start = time.monotonic()
     try:
         path = build()

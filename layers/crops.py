@@ -1,9 +1,15 @@
-"""Which part of an image a draw chooses, and that part as pixels of the size of the crop.
+"""Choose the part of an image that a draw gives, and cut it to the size of the crop.
 
 A draw is five numbers in [0, 1): mirror, top, left, size, shape.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from . import images
 
@@ -16,7 +22,7 @@ class Cutter:
     out_size: (height, width) of what is cut.
     """
 
-    def __init__(self, options, training, out_size):
+    def __init__(self, options: Any, training: bool, out_size: tuple[int, int]) -> None:
         self.training, self.out_size = training, out_size
         self.whole = not options.crop_size
         self.mirror = training and options.mirror
@@ -27,7 +33,7 @@ class Cutter:
         self.scaled = bool(self.short_sides[0] or self.areas[0])
         self.reduced = options.reduced_decode and self.scaled
 
-    def window(self, height, width, draw):
+    def window(self, height: int, width: int, draw: Sequence[float]) -> tuple[int, int, int, int]:
         """The (top, left, height, width) that `draw` chooses in an image of `height` x `width`.
 
         With padding, top and left may be negative.
@@ -58,8 +64,8 @@ class Cutter:
             wide,
         )
 
-    def _of_area(self, height, width, draw):
-        """A window of a drawn share of the area and a drawn shape, made to fit."""
+    def _of_area(self, height: int, width: int, draw: Sequence[float]) -> tuple[int, int]:
+        """A window with a drawn share of the area and a drawn aspect ratio, made to fit."""
         low, high = self.areas
         area = height * width * (low + draw[SIZE] * (high - low))
         aspect = math.exp((2 * draw[SHAPE] - 1) * self.aspect)  # width / height
@@ -67,13 +73,15 @@ class Cutter:
         fit = min(1, height / tall, width / wide)
         return max(1, round(tall * fit)), max(1, round(wide * fit))
 
-    def _of_scale(self, short, draw):
-        """What becomes the crop when the shorter side is resized to a drawn number of pixels."""
+    def _of_scale(self, short: int, draw: Sequence[float]) -> tuple[int, ...]:
+        """The window that becomes the crop after resizing the shorter side to a drawn size."""
         low, high = self.short_sides
         target = low + int(draw[SIZE] * (high - low + 1))
         return tuple(min(short, max(1, round(side * short / target))) for side in self.out_size)
 
-    def encoded(self, data, color, draw, out):
+    def encoded(
+        self, data: bytes | memoryview, color: bool, draw: Sequence[float], out: np.ndarray
+    ) -> tuple[bool, int, int]:
         """Cut an encoded image into `out` (h, w, C); returns the place (mirrored, top, left)."""
         reduction = self._reduction(data, draw) if self.reduced and color else 1
         image = images.open_image(data, color, reduction)
@@ -89,7 +97,9 @@ class Cutter:
             self._fit(image.part(*window), mirrored, out)
         return (mirrored, *window[:2])
 
-    def planes(self, pixels, draw, out):
+    def planes(
+        self, pixels: np.ndarray, draw: Sequence[float], out: np.ndarray
+    ) -> tuple[bool, int, int]:
         """Cut raw pixels (C, H, W) into `out` (h, w, C); returns (mirrored, top, left)."""
         if len(pixels) != out.shape[2]:
             raise ValueError(f"it has {len(pixels)} channels, the first record {out.shape[2]}")
@@ -105,12 +115,19 @@ class Cutter:
                 self._fit(cut.transpose(1, 2, 0), mirrored, out)
         return mirrored, top, left
 
-    def _fit(self, cut, mirrored, out):
+    def _fit(self, cut: np.ndarray, mirrored: bool, out: np.ndarray) -> None:
         if cut.shape[:2] != self.out_size:
             cut = images.resize(cut, self.out_size)
         images.put(cut, mirrored, out)
 
-    def _padded(self, image, top, left, mirrored, out):
+    def _padded(
+        self,
+        image: images.Whole | images.Undecoded,
+        top: int,
+        left: int,
+        mirrored: bool,
+        out: np.ndarray,
+    ) -> None:
         """The window of an image with zeros around it."""
         height, width = self.out_size
         above, before = max(-top, 0), max(-left, 0)
@@ -123,7 +140,7 @@ class Cutter:
             before, cut = width - before - cut.shape[1], cut[:, ::-1]
         out[above : above + cut.shape[0], before : before + cut.shape[1]] = cut
 
-    def _reduction(self, data, draw):
+    def _reduction(self, data: bytes | memoryview, draw: Sequence[float]) -> int:
         """The largest reduction at which the window still has the pixels of the crop."""
         size = images.jpeg_size(data)
         if size is None:

@@ -1,4 +1,4 @@
-"""How much each loss weighs, and what a layer's gradient is multiplied by in the end."""
+"""The weight of each loss, and the final factor on each layer's gradient."""
 
 from .errors import RelayError
 from .relay_file import REFERENCES
@@ -41,7 +41,7 @@ def weigh(graph, flows, relay):
 
 
 def set_loss_weights(net, flows):
-    """Make a net's losses weigh what their flows say; Caffe keeps a loss's weight in its diff."""
+    """Set a net's loss weights to those of its flows; Caffe keeps a loss's weight in its diff."""
     for flow in flows:
         for name in flow.blobs:
             net.blobs[name].diff[...] = flow.weight
