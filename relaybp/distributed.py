@@ -45,9 +45,6 @@ class Alone:
         """The mean over the processes of each of some numbers."""
         return values
 
-    def close(self) -> None:
-        """Leave the group."""
-
 
 class Group(Alone):
     """The processes that torchrun started, joined by the engine's NCCL.
@@ -91,9 +88,6 @@ class Group(Alone):
 
     def average(self, values):
         return self._parallel.mean(values)
-
-    def close(self):
-        self._parallel.leave_group()
 
 
 def join(engine: Engine) -> Alone:

@@ -105,10 +105,7 @@ def main():
         engine = engines.load()
         device = engine.use_device(gpus[distributed.local_rank() % len(gpus)], args.precision)
         group = distributed.join(engine)
-        try:
-            status = train(engine, args, device, group)
-        finally:
-            group.close()
+        status = train(engine, args, device, group)
     except CaffeError as error:
         sys.exit(f"train: {error}")
     sys.exit(status)

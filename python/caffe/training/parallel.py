@@ -12,8 +12,11 @@ As in Caffe, every process sets solver count and rank, makes its solver, and the
 import atexit
 import contextlib
 import datetime
+import logging
 import os
+import sys
 import tempfile
+import threading
 from typing import Any
 
 import torch
@@ -30,6 +33,9 @@ _WAIT = datetime.timedelta(hours=6)  # for a script whose rank 0 tests while the
 _LOOK = datetime.timedelta(seconds=0.5)  # between two looks at the signals
 _LOOKS = 20  # 10 s: how long what others take part in may last after the signal to end
 _BUCKET_BYTES = 4 << 20  # a message: small enough to start early, too large for its start to count
+
+
+_lost = threading.Event()  # whether another process has ended
 
 
 def has_nccl() -> bool:
@@ -49,7 +55,7 @@ def join_group(init_method: str) -> None:
         rank=device.solver_rank(),
         world_size=device.solver_count(),
     )
-    atexit.register(leave_group)  # threads of a group that is still there end the process badly
+    atexit.register(_end)
 
 
 def leave_group() -> None:
@@ -72,6 +78,19 @@ def mean(values: list[float]) -> list[float]:
     with _others():
         dist.all_reduce(total)
     return (total / dist.get_world_size()).tolist()
+
+
+def _end():
+    """At the end of the process: the threads of a group that is still there end it badly.
+
+    To leave a group that has lost a process can take for ever; the end is a failure then.
+    """
+    if _lost.is_set():
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+    leave_group()
 
 
 class NCCL:
@@ -220,6 +239,7 @@ def _others():
     try:
         yield
     except RuntimeError as error:
+        _lost.set()
         raise LostProcessError(
             f"process {device.solver_rank()} of {device.solver_count()} lost another one, whose "
             f"own message says why it ended: {error}"
