@@ -112,8 +112,7 @@ class Solver:
             self.test_all()
             return
         for _ in range(sum(self.param.test_iter)):
-            self._serve_requests()
-            if self._stopped:
+            if not self._goes_on():
                 return
 
     def _due(self, interval):
