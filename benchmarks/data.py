@@ -28,7 +28,7 @@ import numpy as np
 
 from benchmarks.data_peers import PEERS
 from relaybp.data_prep.datum_db import DatumDB, encoded_datum, raw_datum
-from relaybp.layers import native
+from relaybp.layers.native.build import LIBRARIES
 
 ROOT = Path(__file__).resolve().parents[1]
 HEIGHT, WIDTH = 256, 341
@@ -189,8 +189,8 @@ def hardware():
     modules = {"torch": torch, "numpy": np, "OpenCV": cv2, "Pillow": PIL, "lmdb": lmdb}
     versions = [f"{name} {module.__version__}" for name, module in modules.items()]
     yield f"Python {platform.python_version()}, {', '.join(versions)}"
-    built = [name for name in native.LINKED if native.load(name)]
-    yield f"libraries of layers.native: {', '.join(built) or 'none'}"
+    for library in LIBRARIES:
+        yield f"{library.name}: {library.state()}"
 
 
 def main():

@@ -6,6 +6,7 @@ The same code runs on numpy arrays (an original Caffe) and on tensors (this engi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Callable
 
 import numpy as np
@@ -18,8 +19,13 @@ from .crops import Cutter
 from .errors import SceneError
 from .native.finish import open_finish
 
-_finish_images = open_finish()  # None where it has not been built
 COLOR_SEED = 0x636F6C6F72  # keeps the colour draws apart from those of the crops
+
+
+@cache
+def _finish_images() -> Callable | None:
+    """What does it in one pass in C, or None where its library cannot be had."""
+    return open_finish()
 
 
 class Finisher:
@@ -85,11 +91,12 @@ class Finisher:
         shift = None
         if self.color is not None:
             shift = np.tile(self.color_shift(positions), (1, self.width)).astype(np.float32)
-        hand_over = self.host() if _finish_images else None
-        if hand_over:
+        hand_over = self.host()
+        finish_images = _finish_images() if hand_over else None
+        if finish_images:
             means = (self._mean_at(self._mean, place) for place in places.tolist())
             rows = hand_over(
-                _finish_images(
+                finish_images(
                     pixels.reshape(len(pixels), self.height, -1), means, shift, self.options.scale
                 )
             )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 
 import numpy as np
 
-from .native.jpeg import open_decoder
+from .native.jpeg import PartialDecoder, open_decoder
 
 try:
     import cv2
@@ -16,9 +17,14 @@ except ImportError:  # as beside an original Caffe
     cv2 = None
     from PIL import Image, ImageOps
 
-_decoder = open_decoder()  # None where it has not been built
 REDUCTIONS = (8, 4, 2)  # of the scale at which a JPEG can be decoded for less
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers that state the size
+
+
+@cache
+def _decoder() -> PartialDecoder | None:
+    """The process's decoder of windows, or None where its library cannot be had."""
+    return open_decoder()
 
 
 class Whole:
@@ -39,7 +45,7 @@ class Undecoded:
 
     def part(self, *window: int) -> np.ndarray:
         """The pixels of (top, left, height, width), good until another image is opened."""
-        return _decoder.cut(window, self._channels)
+        return _decoder().cut(window, self._channels)
 
 
 def open_image(
@@ -47,7 +53,8 @@ def open_image(
 ) -> Whole | Undecoded:
     """The image file in the bytes `data`, as Whole or Undecoded; arguments as of `decode`."""
     _check_end(data)
-    size = _decoder.begin(data) if _decoder and reduction == 1 else None
+    decoder = _decoder() if reduction == 1 else None
+    size = decoder.begin(data) if decoder else None
     return Undecoded(size, 3 if color else 1) if size else Whole(decode(data, color, reduction))
 
 

@@ -19,8 +19,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import relaybp
+from caffe_plain.native import COMPILING
 
 from .errors import SceneError
+from .native import jpeg
 from .scene_worker import RESULT, TASK, Slots
 
 ITEMS = 16  # records a task: a few milliseconds, so that all workers share one batch
@@ -32,6 +34,7 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    COMPILING: "0",  # the pool has tried
 }
 _PATH = os.path.dirname(os.path.dirname(os.path.abspath(relaybp.__file__)))  # of the package
 
@@ -43,6 +46,7 @@ class Pool:
     """
 
     def __init__(self, workers: int, batch_size: int, settings: dict[str, Any], where: str) -> None:
+        jpeg.LIBRARY.load()  # compiled here if need be, once and not by every worker
         self.where, self._batch_size = where, batch_size
         layout = (settings["slots"], batch_size, settings["shape"])
         size = Slots(None, *layout).bytes

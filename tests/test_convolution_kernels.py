@@ -9,7 +9,7 @@ import caffe
 from caffe.kernels import cpu, native
 from caffe.proto import caffe_pb2
 
-pytestmark = pytest.mark.skipif(native.library() is None, reason="not built: make build")
+pytestmark = pytest.mark.skipif(native.library() is None, reason=native.LIBRARY.state())
 
 GEOMETRY = ((1, 1), (1, 1), (1, 1), False, (0, 0), 1)
 TOLERANCE = 3e-6  # of the largest value

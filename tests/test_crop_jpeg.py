@@ -13,9 +13,7 @@ from relaybp.layers.native import jpeg
 from relaybp.layers.scene_message import parse_options
 
 decoder = jpeg.open_decoder()
-needs_library = pytest.mark.skipif(
-    decoder is None, reason="needs python -m relaybp.layers.native.build"
-)
+needs_library = pytest.mark.skipif(decoder is None, reason=jpeg.LIBRARY.state())
 SUBSAMPLINGS = {"444": 0x111111, "422": 0x211111, "420": 0x221111, "440": 0x121111, "411": 0x411111}
 
 
@@ -145,7 +143,7 @@ def test_a_crop_is_the_same_with_it_and_without(options, monkeypatch):
         for color in (True, False):
             found, places = [], []
             for now in (jpeg.open_decoder(), None):
-                monkeypatch.setattr(images, "_decoder", now)
+                monkeypatch.setattr(images, "_decoder", lambda now=now: now)
                 found.append(np.empty((*cutter.out_size, 3 if color else 1), np.uint8))
                 places.append(cutter.encoded(data, color, draw, found[-1]))
             assert places[0] == places[1]

@@ -27,7 +27,7 @@ def kernels(request):
     """A module of kernels; new tensors are created on its device."""
     if request.param == "cpu":
         if native.library() is None:
-            pytest.skip("not built: make build")
+            pytest.skip(native.LIBRARY.state())
         yield cpu
         return
     if not (torch.cuda.is_available() or INTERPRETED):

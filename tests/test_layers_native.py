@@ -1,4 +1,4 @@
-"""Building the layers' C code; bytes to floats, against the steps that it replaces."""
+"""Compiling the layers' C code; bytes to floats, against the steps that it replaces."""
 
 import subprocess
 
@@ -8,80 +8,44 @@ import pytest
 import torch
 
 from caffe.io import array_to_blobproto
+from caffe_plain.native import NativeLibrary, NotCompiled
 from relaybp.layers import finish, native
 from relaybp.layers.crops import Cutter
 from relaybp.layers.native import build, jpeg
+from relaybp.layers.native import finish as native_finish
 from relaybp.layers.native.finish import open_finish
 from relaybp.layers.scene_message import parse_options
 
 needs_libraries = pytest.mark.skipif(
-    any(native.load(name) is None for name in native.LINKED),
-    reason="needs python -m relaybp.layers.native.build",
+    any(library.load() is None for library in build.LIBRARIES),
+    reason=str([library.state() for library in build.LIBRARIES]),
 )
 
 
-# building
+# compiling
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A folder to build in."""
-    monkeypatch.setattr(build, "library_path", lambda name: str(tmp_path / f"{name}-1.so"))
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    "command, message", [(["no-such-compiler"], "there is no C compiler (cc)"), (["false"], "")]
-)
-def test_where_they_cannot_be_built(folder, monkeypatch, capsys, command, message):
-    monkeypatch.setattr(build, "COMPILE", command)
-    build.main()
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == [
-        line
-        for name in native.LINKED
-        for line in (f"{name}: not built; OpenCV, numpy and PyTorch do its work", message)
-    ]
-    assert not list(folder.iterdir())
-
-
-@needs_libraries
-def test_building(folder, monkeypatch, capsys):
-    (folder / "finish-old.so").write_bytes(b"")
-    build.main()
-    assert capsys.readouterr().out == "crop_jpeg: crop_jpeg-1.so\nfinish: finish-1.so\n"
-    assert sorted(path.name for path in folder.iterdir()) == ["crop_jpeg-1.so", "finish-1.so"]
-    monkeypatch.setattr(build, "COMPILE", None)
-    assert build.build("finish") == str(folder / "finish-1.so")  # once
-
-
-@needs_libraries
-def test_another_decoders_pixels_are_refused(folder, monkeypatch, capsys):
+def test_another_decoders_pixels_are_refused(tmp_path, monkeypatch):
+    if jpeg.LIBRARY.load() is None:
+        pytest.skip(jpeg.LIBRARY.state())
     monkeypatch.setattr(cv2, "imdecode", lambda data, flags: np.zeros((121, 121, 3), np.uint8))
-    build.main()
-    assert "decodes to other pixels than OpenCV's" in capsys.readouterr().out
-    assert [path.name for path in folder.iterdir()] == ["finish-1.so"]
+    with pytest.raises(NotCompiled, match="decodes to other pixels than OpenCV's"):
+        jpeg._compile(jpeg.LIBRARY.sources, tmp_path / "x.so")
 
 
-def test_a_library_that_cannot_be_loaded_is_no_library(tmp_path, monkeypatch):
-    (tmp_path / "finish.so").write_bytes(b"no library")
-    monkeypatch.setattr(native, "library_path", lambda name: str(tmp_path / f"{name}.so"))
+def test_without_libraries_there_is_neither_decoder_nor_finish(monkeypatch):
+    missing = NativeLibrary("x", [native.FOLDER / "no_such.c"], native.compile_c, "numpy")
+    for module in (jpeg, native_finish):
+        monkeypatch.setattr(module, "LIBRARY", missing)
     assert open_finish() is None
     assert jpeg.open_decoder() is None
 
 
 @needs_libraries
-@pytest.mark.parametrize("name", native.LINKED)
-def test_the_sources_compile_without_a_warning(tmp_path, name):
-    command = [
-        *build.COMPILE,
-        "-Werror",
-        "-std=c99",
-        native.source_path(name),
-        "-o",
-        str(tmp_path / "x.so"),
-        *native.LINKED[name],
-    ]
+@pytest.mark.parametrize("library", build.LIBRARIES, ids=lambda library: library.name)
+def test_the_sources_compile_without_a_warning(tmp_path, library):
+    command = [*native.COMPILE, "-Werror", "-std=c99", *map(str, library.sources), "-o"]
+    command += [str(tmp_path / "x.so"), "-ljpeg"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

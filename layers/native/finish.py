@@ -1,4 +1,4 @@
-"""Bytes to floats with finish.c, once it has been built; see build.py."""
+"""Bytes to floats with finish.c, where that can be compiled."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from typing import Callable
 
 import numpy as np
 
-from . import load
+from caffe_plain.native import NativeLibrary
 
+from . import FOLDER, compile_c
+
+LIBRARY = NativeLibrary(
+    "finish", [FOLDER / "finish.c"], compile_c, "numpy and PyTorch do its work, slower"
+)
 _POINTER, _FLOAT, _LONG = ctypes.c_void_p, ctypes.c_float, ctypes.c_long
 
 
 def open_finish() -> Callable | None:
-    """finish_images with its library, or None where that has not been built."""
-    library = load("finish")
+    """finish_images with its library, or None where that cannot be had."""
+    library = LIBRARY.load()
     if library is None:
         return None
     library.finish.argtypes = [_POINTER, _POINTER, _LONG, _POINTER, _FLOAT, _POINTER, _LONG, _LONG]

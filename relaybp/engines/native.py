@@ -7,13 +7,14 @@ from typing import Any, Callable
 import torch
 
 from caffe.files import weights
-from caffe.kernels import native as own_kernels
+from caffe.kernels.native import LIBRARY
 
 from .. import backward
 from ..errors import RelayError
 from ..flows import Flow
 from ..graph import Graph
 from ..layers import register
+from ..layers.native.build import LIBRARIES
 from ..layers.split import Split
 from ..run_folder import read
 from .interface import Engine, Step, check_same
@@ -45,15 +46,12 @@ class Native(Engine):
             (f"GPU {index}", _gpu(torch.cuda.get_device_properties(index)))
             for index in range(self.gpu_count())
         ]
-        found = "not built (make build): PyTorch's own are used, and are slower"
-        if own_kernels.library():
-            found = own_kernels.library_path().name
         return [
             ("PyTorch", torch.__version__),
             ("CPU", f"{torch.get_num_threads()} threads, {capability}"),
             ("CUDA", f"{cuda}, cuDNN {torch.backends.cudnn.version() or 'none'}"),
             *(gpus or [("GPU", "none: nets run on the CPU")]),
-            ("kernels", found),
+            *((library.name, library.state()) for library in (LIBRARY, *LIBRARIES)),
             ("layers", f"{len(self.caffe.layer_type_list())} types"),
         ]
 

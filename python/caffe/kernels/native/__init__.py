@@ -1,14 +1,30 @@
-"""The engine's own CPU kernels, compiled by `make setup` or at first use; see build.py."""
+"""The engine's own CPU kernels, compiled by `make setup` or at first use.
+
+Once for each kind of processor. Without a compiler, or if it fails, PyTorch does the same work in
+more passes over memory.
+"""
 
 import ctypes
-import hashlib
-import os
 import platform
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-FOLDER = Path(__file__).parent
-SOURCES = sorted(FOLDER.glob("*.cpp"))
+from caffe_plain.native import NativeLibrary, run_compiler
+
+COMPILE = [
+    "g++",
+    "-O3",
+    "-march=native",
+    "-std=c++17",
+    "-fopenmp",
+    "-fPIC",
+    "-Wall",
+    "-Wextra",
+    "-Wno-psabi",
+    "-c",
+]
+LINK = ["g++", "-shared"]  # NOTE: no -fopenmp: the calls must find PyTorch's OpenMP, not a second
 
 _POINTER, _FLOAT, _INT, _LONG, _BOOL = (
     ctypes.c_void_p,
@@ -42,17 +58,36 @@ _CONVOLVE = (*[_POINTER] * 3, *[_LONG] * 3, *[_INT] * 3)
 _UPDATE = (_INT, *[_POINTER] * 5, *[_FLOAT] * 4, _BOOL, _BOOL, _INT)
 
 
-@cache
-def library():
-    """The loaded library, its functions typed; compiled first if needed. None: use PyTorch."""
-    from .build import build_and_say
+def _compile(sources: Sequence[Path], path: Path) -> None:
+    objects = [str(path.with_name(source.stem + ".o")) for source in sources]
+    for source, target in zip(sources, objects, strict=True):
+        run_compiler([*COMPILE, str(source), "-o", target])
+    run_compiler([*LINK, *objects, "-o", str(path)])
 
-    path = library_path()
-    if not path.exists() and not build_and_say():
-        return None
+
+def _processor() -> str:
+    """What -march=native depends on: another machine must not load this one's library."""
     try:
-        loaded = ctypes.CDLL(str(path))
-    except OSError:  # another OpenMP or C++ library than the one it was built with
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return "\n".join(sorted({line for line in lines if line.startswith(("flags", "Features"))}))
+
+
+LIBRARY = NativeLibrary(
+    "kernels",
+    sorted(Path(__file__).parent.glob("*.cpp")),
+    _compile,
+    "PyTorch does their work, in more passes over memory",
+    _processor(),
+)
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The loaded library, its functions typed; compiled first if needed. None: use PyTorch."""
+    loaded = LIBRARY.load()
+    if loaded is None:
         return None
     for name, arguments in _SIGNATURES.items():
         for kind in ("float32", "bfloat16"):
@@ -66,27 +101,3 @@ def library():
 def _declare(loaded, name, arguments):
     function = getattr(loaded, name)
     function.argtypes, function.restype = arguments, None
-
-
-def library_path() -> Path:
-    """Where the library for these sources and this processor is, or will be.
-
-    It is beside the sources, or in the user's cache folder if those are not writable.
-    """
-    digest = hashlib.sha256(_processor().encode())
-    for path in sorted(FOLDER.glob("*.h")) + SOURCES:
-        digest.update(path.read_bytes())
-    name = f"kernels-{digest.hexdigest()[:16]}.so"
-    if (FOLDER / name).exists() or os.access(FOLDER, os.W_OK):
-        return FOLDER / name
-    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache_home, "caffe", name)
-
-
-def _processor():
-    """What -march=native depends on: another machine must not load this one's library."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return "\n".join(sorted({line for line in lines if line.startswith(("flags", "Features"))}))
