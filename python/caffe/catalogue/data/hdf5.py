@@ -21,7 +21,7 @@ class HDF5Data(PrefetchedSource):
 
     tops: (batch_size, ...) with the sizes of the dataset's rows. `source` lists the files,
     separated by white space; with `shuffle` the order of the files and of the rows in each is drawn
-    anew for each epoch. Options: hdf5_data_param. Caffe's HDF5DataLayer.
+    again for each epoch. Options: hdf5_data_param. Caffe's HDF5DataLayer.
     """
 
     param_name = "hdf5_data_param"
