@@ -13,9 +13,11 @@ import pytest
 
 import caffe
 from caffe.proto import caffe_pb2
+from caffe_plain.native import COMPILING, NativeLibrary
 from relaybp.layers import images, scene_pool
 from relaybp.layers.errors import SceneError
 from relaybp.layers.images import jpeg_size
+from relaybp.layers.native import jpeg
 from scene_cases import encoded, forwards, label, layer, make_net, picture, raw, write_lmdb
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -186,6 +188,20 @@ def test_the_workers_end_with_their_net(tmp_path, source):
     assert len(children() - before) == 2
     del net
     assert children() == before
+
+
+def test_the_pool_compiles_once_and_its_workers_do_not(tmp_path, source, monkeypatch):
+    tried, before = [], children()
+    (tmp_path / "x.c").write_text("")
+    monkeypatch.delenv(COMPILING, raising=False)
+    library = NativeLibrary("x", [tmp_path / "x.c"], lambda *_: tried.append(1), "nothing does it")
+    monkeypatch.setattr(jpeg, "LIBRARY", library)
+    net = make_net(caffe, tmp_path, layer(source, "batch_size: 4 workers: 2"))
+    net.forward()
+    workers = children() - before
+    assert tried == [1] and len(workers) == 2
+    for pid in workers:
+        assert f"{COMPILING}=0" in Path(f"/proc/{pid}/environ").read_text().split("\0")
 
 
 def is_dead(pid):
