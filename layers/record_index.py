@@ -18,7 +18,7 @@ import lmdb
 import numpy as np
 
 from caffe_plain.database import data_file, open_database
-from caffe_plain.files import write_pieces
+from caffe_plain.files import user_cache, write_pieces
 
 from .datum import read_datum
 from .errors import SceneError
@@ -149,8 +149,7 @@ def _places(source: str | os.PathLike) -> tuple[str, str]:
     file = os.path.realpath(data_file(source))
     stat = os.stat(file)
     version = f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}".encode("utf-8", "surrogateescape")
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     beside = os.path.join(source, FILE) if os.path.isdir(source) else f"{source}.{FILE}"
     return beside, os.path.join(
-        cache, "caffe-relay", hashlib.sha256(version).hexdigest()[:32] + "." + FILE
+        user_cache(), "caffe-relay", hashlib.sha256(version).hexdigest()[:32] + "." + FILE
     )

@@ -39,6 +39,11 @@ def write_pieces(path: str | os.PathLike, pieces: Iterable[Buffer], needed_bytes
         raise DataError(_reason(path, error, needed_bytes)) from error
 
 
+def user_cache() -> str:
+    """The folder for what can be made again: $XDG_CACHE_HOME, by default ~/.cache."""
+    return os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+
+
 def _write_and_rename(target: str, pieces: Iterable[Buffer]) -> None:
     if os.path.isdir(target):
         raise IsADirectoryError(errno.EISDIR, "this is a folder")

@@ -21,6 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Callable
 
+from .files import user_cache
 from .glog import say
 
 COMPILING = "CAFFE_COMPILE"  # the environment variable that forbids compiling if it is 0
@@ -68,8 +69,7 @@ class NativeLibrary:
         name = f"{self.name}-{digest.hexdigest()[:16]}.so"
         if (folder / name).exists() or os.access(folder, os.W_OK):
             return folder / name
-        cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return Path(cache_home, "caffe", name)
+        return Path(user_cache(), "caffe", name)
 
     @cached_property
     def _outcome(self) -> tuple[ctypes.CDLL | None, str]:
