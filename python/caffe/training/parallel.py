@@ -34,7 +34,6 @@ _LOOK = datetime.timedelta(seconds=0.5)  # between two looks at the signals
 _LOOKS = 20  # 10 s: how long what others take part in may last after the signal to end
 _BUCKET_BYTES = 4 << 20  # a message: small enough to start early, too large for its start to count
 
-
 _lost = threading.Event()  # whether another process has ended
 
 
@@ -157,16 +156,21 @@ class NCCL:
         `on_gradients_ready`.
         """
         if self._early:
-            self._buckets.add(blobs)
+            self._buckets_of_iteration().add(blobs)
 
     def on_start(self) -> None:
         """Before an iteration: nothing has been summed."""
-        self._buckets = _Buckets([param.blob for param in self.net.learnable if param.lr_mult])
+        self._buckets = None
 
     def on_gradients_ready(self) -> None:
         """Sum what has not been summed yet, wait for all, and average."""
-        self._buckets.finish(device.solver_count(), self._wait)
-        self.on_start()
+        self._buckets_of_iteration().finish(device.solver_count(), self._wait)
+        self._buckets = None
+
+    def _buckets_of_iteration(self):
+        if self._buckets is None:
+            self._buckets = _Buckets([param.blob for param in self.net.learnable if param.lr_mult])
+        return self._buckets
 
     def _wait(self, work, tensor):
         """Until `work` on `tensor` is done.
