@@ -106,10 +106,22 @@ def test_an_unknown_top_is_both_an_attribute_and_a_key_error():
 
 
 def test_inputs_and_assigned_values_must_be_tops():
-    with pytest.raises(TypeError, match="Eltwise input 1 is not a Top .type is <class 'tuple'>"):
+    says = r"^Eltwise input 1 is not a Top \(type is <class 'tuple'>\)$"  # BVLC's, no word more
+    with pytest.raises(TypeError, match=says):
         L.Eltwise(data(), L.Slice(data(), ntop=2))
-    with pytest.raises(TypeError, match="NetSpec.halves must be what a layer returned"):
-        NetSpec().halves = L.Slice(data(), ntop=2)
+    for wrong in (3, None, (data(), 3)):
+        with pytest.raises(TypeError, match="NetSpec.halves must be what a layer returned"):
+            NetSpec().halves = wrong
+
+
+def test_several_tops_can_be_kept_until_each_has_its_name():
+    n = NetSpec()
+    n["pair"] = L.MemoryData(ntop=2, batch_size=1, channels=1, height=1, width=1)
+    assert isinstance(n.pair, tuple) and [top.n for top in n.pair] == [0, 1]
+    with pytest.raises(AttributeError, match="NetSpec.pair holds 2 tops: give each a name"):
+        n.to_proto()  # in BVLC Caffe: 'tuple' object has no attribute '_to_proto'
+    n.pair, n.label = n.pair
+    assert list(n.to_proto().layer[0].top) == ["pair", "label"]
 
 
 def test_assign_proto_names_the_message():

@@ -111,24 +111,24 @@ def test_crop_aligns_as_bvlc_does():
     [
         (
             lambda: pycaffe_cases.fcn(conv_pad=-9, deconv={"kernel_size": 7, "stride": 4}),
-            caffe.CaffeError,
+            AssertionError,
             "begins inside the second",
         ),
-        (lambda: pycaffe_cases.fcn(), caffe.CaffeError, "apart by parts of a pixel"),
+        (lambda: pycaffe_cases.fcn(), AssertionError, "apart by parts of a pixel"),
         (
             lambda: pycaffe_cases.fcn(deconv={"kernel_size": 4, "stride": 2}),
-            caffe.CaffeError,
+            AssertionError,
             "differ in scale",
         ),
-        (lambda: (L.Input(), L.Input()), caffe.CaffeError, "no way between"),
+        (lambda: (L.Input(), L.Input()), RuntimeError, "no way between"),
         (
             lambda: pycaffe_cases.fcn(extra=lambda up: L.InnerProduct(up)),
-            caffe.CaffeError,
+            RuntimeError,
             "no way between",
         ),
         (
             lambda: pycaffe_cases.fcn(extra=lambda up: L.Pooling(up, kernel_h=2)),
-            caffe.CaffeError,
+            AssertionError,
             "Pooling with kernel_h",
         ),
         (
@@ -140,8 +140,9 @@ def test_crop_aligns_as_bvlc_does():
 )
 def test_crop_says_what_does_not_fit(tops, error, message):
     data, score = tops()
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=message) as raised:
         coord_map.crop(score, data)
+    assert isinstance(raised.value, caffe.CaffeError)
 
 
 def test_drawn_labels_are_bvlcs():

@@ -44,12 +44,20 @@ class AxisMismatchException(CaffeError):
     """Maps of different axes, which cannot be composed."""
 
 
+class UnconnectedTopsError(CaffeError, RuntimeError):
+    """Tops without a common ancestor through layers that keep coordinates."""
+
+
+class CropError(CaffeError, AssertionError):
+    """Tops that no Crop layer can align, or a window that cannot be mapped."""
+
+
 def conv_params(fn):
     """(axis, stride, kernel size, pad) of a layer that slides a window, dilation included."""
     params = fn.params.get("convolution_param", fn.params)
     given = sorted(name for name in params if name.endswith(("_h", "_w")))
     if given:
-        raise CaffeError(
+        raise CropError(
             f"coord_map: {fn.type_name} with {', '.join(given)}: only equal sizes, "
             "such as kernel_size, stride and pad, can be mapped"
         )
@@ -108,7 +116,9 @@ def coord_map_from_to(top_from, top_to):
     for top, to_map in _walk(top_to):
         if top in ancestors:
             return compose(to_map, inverse(ancestors[top]))
-    raise CaffeError("coord_map: no way between the two tops through layers that keep coordinates")
+    raise UnconnectedTopsError(
+        "coord_map: no way between the two tops through layers that keep coordinates"
+    )
 
 
 def _walk(top):
@@ -131,10 +141,10 @@ def crop(top_from, top_to):
     """A Crop layer that cuts `top_from` to the place and size of `top_to`."""
     axis, a, b = coord_map_from_to(top_from, top_to)
     if (np.asarray(a) != 1).any():
-        raise CaffeError(f"crop: the tops differ in scale (a = {a})")
+        raise CropError(f"crop: the tops differ in scale (a = {a})")
     if (np.asarray(b) > 0).any():
-        raise CaffeError(f"crop: the first top begins inside the second (b = {b}); nothing to cut")
+        raise CropError(f"crop: the first top begins inside the second (b = {b}); nothing to cut")
     if (np.round(b) != b).any():
-        raise CaffeError(f"crop: the tops are apart by parts of a pixel (b = {b}); change a pad")
+        raise CropError(f"crop: the tops are apart by parts of a pixel (b = {b}); change a pad")
     offset = [int(value) for value in -np.round(np.atleast_1d(b))]
     return L.Crop(top_from, top_to, crop_param={"axis": axis + 1, "offset": offset})

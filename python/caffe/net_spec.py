@@ -36,6 +36,10 @@ class UnknownTopError(UnknownNameError, AttributeError):
     """A name that was never assigned in a NetSpec."""
 
 
+class SeveralTopsError(CaffeError, AttributeError):
+    """One name for the several tops of a layer, where each needs its own."""
+
+
 def param_name_dict() -> dict[str, str]:
     """From the stem of each parameter message to that of its field: {"ReLU": "relu", ...}."""
     fields = [
@@ -148,10 +152,7 @@ class Function:
     def __init__(self, type_name, inputs, params):
         for index, given in enumerate(inputs):
             if not isinstance(given, Top):
-                raise TypeError(
-                    f"{type_name} input {index} is not a Top (type is {type(given)}): give what "
-                    "a layer returned, and one of them where a layer returned several"
-                )
+                raise TypeError(f"{type_name} input {index} is not a Top (type is {type(given)})")
         self.type_name = type_name
         self.inputs = inputs
         self.params = params
@@ -213,17 +214,19 @@ class Function:
 
 
 class NetSpec:
-    """A net under construction: each attribute assigned to names a top and its layer."""
+    """A net under construction: each attribute assigned to names a top and its layer.
+
+    The tops of a layer with several may be kept together (`n.pair = L.Data(ntop=2)`) until each
+    is given its name (`n.data, n.label = n.pair`).
+    """
 
     def __init__(self):
         super().__setattr__("tops", {})
 
     def __setattr__(self, name, value):
-        if not isinstance(value, (Top, Function)):
-            raise TypeError(
-                f"NetSpec.{name} must be what a layer returned, not {type(value)}: "
-                "a layer with ntop=2 returns two tops, each with a name of its own"
-            )
+        tops = value if isinstance(value, tuple) else (value,)
+        if not all(isinstance(top, (Top, Function)) for top in tops):
+            raise TypeError(f"NetSpec.{name} must be what a layer returned, not {type(value)}")
         self.tops[name] = value
 
     def __getattr__(self, name):
@@ -237,7 +240,16 @@ class NetSpec:
     __getitem__ = __getattr__
 
     def to_proto(self) -> caffe_pb2.NetParameter:
-        """The NetParameter of all layers that are needed to compute the assigned tops."""
+        """The NetParameter of all layers that are needed to compute the assigned tops.
+
+        SeveralTopsError where a name still holds several tops.
+        """
+        for name, top in self.tops.items():
+            if isinstance(top, tuple):
+                raise SeveralTopsError(
+                    f"NetSpec.{name} holds {len(top)} tops: give each a name of its own, as in "
+                    f"n.{name}, n.label = n.{name}"
+                )
         return _net({top: name for name, top in self.tops.items()}, self.tops.values())
 
 
