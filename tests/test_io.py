@@ -1,5 +1,8 @@
 """caffe.io and caffe.files.datum against the original's caffe.io (tests/oracle/record_io.py)."""
 
+import sys
+import types
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -159,6 +162,44 @@ def _transformer():
 def test_errors_say_what_is_wrong(call, message):
     with pytest.raises((ValueError, DataError), match=message):
         call()
+
+
+def test_load_image_takes_file_objects(tmp_path):
+    path = tmp_path / "image.png"
+    cv2.imwrite(str(path), np.arange(60, dtype=np.uint8).reshape(4, 5, 3))
+    expected = io.load_image(path)
+    with open(path, "rb") as file:
+        np.testing.assert_array_equal(io.load_image(file), expected)
+        assert not file.closed
+    np.testing.assert_array_equal(io.load_image(BytesIO(path.read_bytes())), expected)
+    with open(path, encoding="latin-1") as file, pytest.raises(DataError, match="open it for byte"):
+        io.load_image(file)
+    with pytest.raises(DataError, match="is not an image"):
+        io.load_image(BytesIO(b"abc"))
+
+
+def test_packages_of_the_original_module_are_imported_when_asked_for(monkeypatch):
+    modules = {
+        name: types.ModuleType(name)
+        for name in ("skimage", "skimage.io", "skimage.transform", "scipy", "scipy.ndimage")
+    }
+    modules["skimage.transform"].resize = resize = object()
+    modules["scipy.ndimage"].zoom = zoom = object()
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    assert io.skimage is modules["skimage"]
+    assert io.resize is resize and io.zoom is zoom
+
+
+@pytest.mark.parametrize("name, cure", [("skimage", "scikit-image"), ("zoom", "scipy")])
+def test_a_package_that_is_missing_is_named(monkeypatch, name, cure):
+    for module in ("skimage", "skimage.io", "scipy", "scipy.ndimage"):
+        monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    assert not hasattr(io, name)
+    with pytest.raises(AttributeError, match=f"caffe.io.{name} .*pip install {cure}"):
+        getattr(io, name)
+    with pytest.raises(AttributeError, match="module 'caffe.io' has no attribute 'nothing'"):
+        io.nothing  # noqa: B018
 
 
 def test_load_image_errors(tmp_path):

@@ -8,6 +8,8 @@ import inspect
 import json
 import logging
 import multiprocessing
+import subprocess
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -89,6 +91,78 @@ def bare_signature(function):
     signature = inspect.signature(function)
     bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
     return str(signature.replace(parameters=bare, return_annotation=signature.empty))
+
+
+def test_the_binary_module_is_there_after_import_caffe():
+    script = "import caffe; print(caffe._caffe.Net is caffe.Net, caffe.pycaffe.Net is caffe.Net)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == ["True", "True"], done.stderr
+
+
+# BVLC Caffe's pycaffe.py: what it makes of Net, and under which name.
+NET_FUNCTIONS = {
+    f"_Net_{name.lstrip('_')}": name
+    for name in [
+        "blobs",
+        "blob_loss_weights",
+        "layer_dict",
+        "params",
+        "inputs",
+        "outputs",
+        "forward",
+        "backward",
+        "forward_all",
+        "forward_backward_all",
+        "set_input_arrays",
+        "_batch",
+    ]
+}
+
+
+def test_nets_methods_have_their_names_in_the_original_module():
+    found = {n for n in vars(caffe.pycaffe) if n.startswith("_Net_")} - {"_Net_get_id_name"}
+    assert found == set(NET_FUNCTIONS)
+    for function, method in NET_FUNCTIONS.items():
+        assert getattr(caffe.pycaffe, function) is getattr(caffe.Net, method)
+
+
+def test_a_script_may_put_its_own_forward_in_place(monkeypatch):
+    seen = []
+
+    def counted(net, *args, **kwargs):
+        seen.append(net)
+        return caffe.pycaffe._Net_forward(net, *args, **kwargs)
+
+    net = net_of(REGRESSION)
+    monkeypatch.setattr(caffe.Net, "forward", counted)
+    assert net.forward().keys() == {"loss"}
+    assert seen == [net]
+
+
+def test_names_by_layer_can_be_asked_for_as_the_original_does(monkeypatch):
+    tops = caffe.pycaffe._Net_get_id_name(caffe.Net._top_ids, "_my_tops")
+    monkeypatch.setattr(caffe.Net, "my_tops", tops, raising=False)
+    net = net_of(REGRESSION)
+    assert net.my_tops == net.top_names
+    assert net.my_tops is net.my_tops is net._my_tops
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda net: net.forward(start="no"),
+        lambda net: net.forward(end="no"),
+        lambda net: net.backward(start="no"),
+        lambda net: net.backward(end="no"),
+        lambda net: net.forward(blobs=["no"]),
+        lambda net: net.backward(diffs=["no"]),
+    ],
+)
+def test_an_unknown_name_is_what_scripts_catch(use):
+    """BVLC Caffe raises ValueError (list.index) for a layer's name, KeyError for a blob's."""
+    for kind in (KeyError, ValueError):
+        with pytest.raises(kind, match="no (layer|blob) 'no'"):
+            use(net_of(REGRESSION))
 
 
 # ---- helpers against BVLC Caffe ------------------------------------------------------------------

@@ -11,7 +11,7 @@ from caffe_plain.errors import (
 )
 from caffe_plain.glog import init_log, log
 
-from . import catalogue, classifier, detector, io, net_spec, proto, pycaffe
+from . import _caffe, catalogue, classifier, detector, io, net_spec, proto, pycaffe
 from .blob import Blob
 from .classifier import Classifier
 from .detector import Detector

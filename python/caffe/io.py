@@ -1,21 +1,53 @@
 """pycaffe's caffe.io: images in, blobs and datums to and from arrays, the Transformer.
 
 Names, signatures and semantics are the original's; the reference for `resize_image` is the original
-on scikit-image 0.18 (see the NOTE there). Needs numpy and OpenCV only.
+on scikit-image 0.18 (see the NOTE there). Needs numpy and OpenCV only; the original's `skimage`,
+`resize` and `zoom` are here too, for scripts that take them from here, once they are installed.
 """
 
+from __future__ import annotations
+
+import importlib
 import os
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 
-from caffe_plain.errors import DataError
+from caffe_plain.errors import CaffeError, DataError
 
+from . import resampling
 from .proto import caffe_pb2
-from .resampling import resize_in_unit_range, zoom
 
 # scikit-image's luma weights (ITU-R BT.709); OpenCV's own are BT.601.
 _GRAY_WEIGHTS = np.array([0.2125, 0.7154, 0.0721])
+
+# What the original's module took from other packages: name -> (module, its attribute).
+_FOREIGN = {
+    "skimage": ("skimage.io", None),
+    "resize": ("skimage.transform", "resize"),
+    "zoom": ("scipy.ndimage", "zoom"),
+}
+
+
+class MissingPackageError(CaffeError, AttributeError):
+    """A name that comes from a package that is not installed."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FOREIGN:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _FOREIGN[name]
+    package = module.partition(".")[0]
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        distribution = {"skimage": "scikit-image"}.get(package, package)
+        raise MissingPackageError(
+            f"caffe.io.{name} is {module}'s, which cannot be imported ({error}): pip install "
+            f"{distribution}; load_image and resize_image do without it"
+        ) from error
+    return getattr(found, attribute) if attribute else importlib.import_module(package)
 
 
 # Blobs and datums
@@ -214,17 +246,13 @@ class Transformer:
 # Images
 
 
-def load_image(filename, color=True):
-    """An image file as float32 in [0, 1]: (H, W, 3) in RGB, or (H, W, 1) if `color` is false.
+def load_image(filename: str | os.PathLike | BinaryIO, color: bool = True) -> np.ndarray:
+    """An image as float32 in [0, 1]: (H, W, 3) in RGB, or (H, W, 1) if `color` is false.
 
-    Gray files are repeated over the channels, alpha is dropped, EXIF rotation is not applied.
+    `filename` is a path, or a file object open for reading bytes. Gray images are repeated over
+    the channels, alpha is dropped, EXIF rotation is not applied.
     """
-    try:
-        encoded = np.fromfile(os.fspath(filename), dtype=np.uint8)
-    except OSError as error:
-        raise DataError(
-            f"load_image: {filename}: {error.strerror}; the current folder is {os.getcwd()}"
-        ) from error
+    encoded = _bytes_of(filename)
     image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
     if image is None:
         raise DataError(
@@ -243,6 +271,21 @@ def load_image(filename, color=True):
     return np.ascontiguousarray(image, dtype=np.float32)
 
 
+def _bytes_of(file):
+    """What a path or a file object holds, as uint8."""
+    if hasattr(file, "read"):
+        data = file.read()
+        if isinstance(data, str):
+            raise DataError(f"load_image: {file} gives text: open it for bytes, as in mode 'rb'")
+        return np.frombuffer(data, dtype=np.uint8)
+    try:
+        return np.fromfile(os.fspath(file), dtype=np.uint8)
+    except OSError as error:
+        raise DataError(
+            f"load_image: {file}: {error.strerror}; the current folder is {os.getcwd()}"
+        ) from error
+
+
 def resize_image(im, new_dims, interp_order=1):
     """An (H, W, K) array at new_dims = (height, width), float32.
 
@@ -254,11 +297,11 @@ def resize_image(im, new_dims, interp_order=1):
     """
     im = np.asarray(im)
     if im.shape[-1] not in (1, 3):
-        return zoom(im.astype(np.float64), new_dims, interp_order).astype(np.float32)
+        return resampling.zoom(im.astype(np.float64), new_dims, interp_order).astype(np.float32)
     low, high = float(im.min()), float(im.max())
     if high <= low:
         return np.full((*new_dims, im.shape[-1]), low, dtype=np.float32)
-    unit = resize_in_unit_range((im - im.min()) / (high - low), new_dims, interp_order)
+    unit = resampling.resize_in_unit_range((im - im.min()) / (high - low), new_dims, interp_order)
     return (unit * (high - low) + low).astype(np.float32)
 
 

@@ -36,8 +36,11 @@ class WeightsError(CaffeError, ValueError):
     """Weights or a solver state that do not fit the net."""
 
 
-class UnknownNameError(CaffeError, KeyError):
-    """A layer, blob, type or field that does not exist."""
+class UnknownNameError(CaffeError, KeyError, ValueError):
+    """A layer, blob, type or field that does not exist.
+
+    pycaffe looks some of them up in a dict and some in a list, so that scripts catch either.
+    """
 
     def __str__(self) -> str:  # KeyError would show the repr of the message
         return str(self.args[0]) if self.args else ""
