@@ -350,6 +350,23 @@ def test_errors_name_the_setting(tmp_path, settings, message):
         caffe.get_solver(str(path))
 
 
+def test_a_users_own_subclasses_leave_get_solver_as_it_is(tmp_path):
+    class Logged(caffe.Solver):
+        """No rule: it trains as the file says."""
+
+    class Renamed(caffe.Solver):
+        rule = "SGD"
+
+    (tmp_path / "net.prototxt").write_text(STAGED)
+    path = tmp_path / "solver.prototxt"
+    path.write_text(BASE + 'type: "Zzz"')
+    with pytest.raises(caffe.CaffeError, match="unknown type 'Zzz'; known are: AdaDelta, AdaGrad"):
+        caffe.get_solver(str(path))
+    path.write_text(BASE)
+    assert type(caffe.get_solver(str(path))) is caffe.SGDSolver
+    assert [cls(str(path)).type for cls in (Logged, Renamed)] == ["SGD", "SGD"]
+
+
 def test_state_of_another_solver_is_refused(tmp_path):
     solver_cases.save_half("SGD_BINARYPROTO", str(tmp_path))
     other = solver_cases.make_solver(solver_cases.CASES["Adam_fixed"], str(tmp_path))

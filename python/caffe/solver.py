@@ -2,7 +2,6 @@
 
 import torch
 
-from caffe_plain.errors import CaffeError, nearest
 from caffe_plain.glog import SolverLog, say, show_log
 from caffe_plain.means import mean_outputs
 
@@ -309,10 +308,8 @@ class AdamSolver(Solver):
     rule = "Adam"
 
 
-def get_solver(solver_file, extra=None):
-    """The solver that the file's `type` names."""
+def get_solver(solver_file, extra=None) -> Solver:
+    """The solver that the file's `type` names; CaffeError for a type that does not exist."""
     kind = nets.read(solver_file).type
-    solvers = {cls.rule: cls for cls in Solver.__subclasses__()}
-    if kind not in solvers:
-        raise CaffeError(f"solver: unknown type {kind!r}; " + nearest(kind, solvers))
-    return solvers[kind](solver_file, extra)
+    named = (cls for cls in Solver.__subclasses__() if cls.rule == kind)
+    return next(named, Solver)(solver_file, extra)  # Solver itself refuses an unknown type
