@@ -38,6 +38,7 @@ class Trainer:
         Raises LostProcessError, after a snapshot of the last update, where another of the
         processes that train together has ended.
         """
+        self.relay.log.solving(self.relay.engine.net_param(self.solver).name)
         with self.signals:
             try:
                 self._iterate_all()

@@ -417,49 +417,6 @@ def test_draw_net_writes_dot(folder, tmp_path):
     assert "rankdir=TB" in text and "lr mult: 1.0, 2.0" in text and "layer:test" not in text
 
 
-LOG = """I1231 23:59:58.500000  1 caffe.cpp:1] Use CPU.
-I1231 23:59:59.000000  1 solver.cpp:1] Solving net
-I1231 23:59:59.250000  1 solver.cpp:1] Iteration 0, Testing net (#0)
-I1231 23:59:59.500000  1 solver.cpp:1]     Test net output #0: accuracy = 0.1
-I1231 23:59:59.500000  1 solver.cpp:1]     Test net output #1: loss = 2.3 (* 1 = 2.3 loss)
-I0101 00:00:01.000000  1 solver.cpp:1] Iteration 0 (0 iter/s, 1s/20 iters), loss = 2.5
-I0101 00:00:01.000000  1 solver.cpp:1]     Train net output #0: loss = 2.5 (* 1 = 2.5 loss)
-I0101 00:00:01.000000  1 sgd_solver.cpp:1] Iteration 0, lr = 0.01
-I0101 00:00:03.000000  1 solver.cpp:1] Iteration 20 (1 iter/s, 2s/20 iters), loss = 1e-05
-I0101 00:00:03.000000  1 solver.cpp:1]     Train net output #0: loss = 1e-05 (* 1 = 1e-05 loss)
-I0101 00:00:03.000000  1 sgd_solver.cpp:1] Iteration 20, lr = 1e-3
-I0101 00:00:04.000000  1 solver.cpp:1] Iteration 30, Testing net (#0)
-I0101 00:00:04.000000  1 solver.cpp:1]     Test net output #0: accuracy = nan
-I0101 00:00:04.000000  1 solver.cpp:1]     Test net output #1: loss = 1 (* 1 = 1 loss)
-"""
-
-
-def test_parse_log_makes_two_tables(tmp_path, capsys):
-    (tmp_path / "a.log").write_text(LOG)
-    assert parse_log.main([str(tmp_path / "a.log"), str(tmp_path), "--verbose"]) == 0
-    train, test = (
-        list(csv.reader((tmp_path / f"a.log.{kind}").read_text().splitlines()))
-        for kind in ("train", "test")
-    )
-    assert train == [
-        ["NumIters", "Seconds", "LearningRate", "loss"],
-        ["0.0", "2.0", "0.01", "2.5"],
-        ["20.0", "4.0", "0.001", "1e-05"],
-    ]
-    assert test == [
-        ["NumIters", "Seconds", "LearningRate", "accuracy", "loss"],
-        ["0.0", "0.5", "0.01", "0.1", "2.3"],
-        ["30.0", "5.0", "0.001", "nan", "1.0"],
-    ]
-    assert "20.0,4.0,0.001,1e-05" in capsys.readouterr().out
-
-
-def test_parse_log_refuses_what_is_no_log(tmp_path, caplog):
-    (tmp_path / "list.txt").write_text("0.png 1\n")
-    assert parse_log.main([str(tmp_path / "list.txt"), str(tmp_path)]) == 1
-    assert "list.txt: no output of a train or test net in it" in caplog.text
-
-
 def test_parse_log_reads_this_commands_log(folder, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(folder)
     main.main(command_cases.COMMANDS["train"][1:])

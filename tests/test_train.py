@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
+import bvlc_source
 import caffe
+from caffe.command import parse_log
 from caffe.files.weights import read_weights
 from caffe.proto import caffe_pb2
 
@@ -181,6 +183,28 @@ def test_the_log_has_the_lines_that_caffe_parsers_read(whole_run):
     assert re.search(glog + r"    Train net output #\d: aux_loss = \S+ \(\* 0\.3 = ", log, re.M)
     assert re.search(glog + r"Iteration 10, Testing net \(#0\)$", log, re.M)
     assert re.search(glog + r"    Test net output #0: accuracy = ", log, re.M)
+
+
+def test_its_rows_have_the_seconds_since_the_training_began(whole_run):
+    with open(whole_run[1] / "train.log") as file:
+        rows, tests = parse_log.parse(file)
+    assert [row["NumIters"] for row in rows] == [0, 5, 10, 15]
+    assert [row["NumIters"] for row in tests] == [0, 10, 20]
+    seconds = [row["Seconds"] for row in rows]
+    assert seconds[0] >= 0 and seconds == sorted(seconds) and seconds[-1] < 300
+    assert all(row["aux_loss"] > 0 for row in rows)
+
+
+@bvlc_source.needed
+def test_bvlcs_own_parse_log_finds_the_same_rows(whole_run, tmp_path):
+    log = whole_run[1] / "train.log"
+    with open(log) as file:
+        ours = parse_log.parse(file)
+    for kind, theirs in zip(ours, bvlc_source.parse_log(log, tmp_path), strict=True):
+        assert [{**row, "LearningRate": 0} for row in kind] == [
+            {**row, "LearningRate": 0}
+            for row in theirs  # theirs is the one before
+        ]
 
 
 def test_a_resumed_run_ends_with_the_same_weights(folder, whole_run):

@@ -47,8 +47,7 @@ class Solver:
     def solve(self, resume_file=None):
         """Train up to max_iter, with the tests and snapshots that the settings ask for."""
         show_log()
-        say("solver", f"Solving {self.net.name}")
-        say("solver", f"Learning Rate Policy: {self.param.lr_policy}")
+        self._log.solving(self.net.name)
         if resume_file:
             say("solver", f"Restoring previous solver status from {resume_file}")
             self.restore(resume_file)

@@ -130,6 +130,12 @@ class SolverLog:
         self._losses: deque[float] = deque(maxlen=max(param.average_loss, 1))
         self._shown_at: tuple[int, float] | None = None  # (iteration, seconds)
 
+    def solving(self, name: str) -> None:
+        """A training of the net `name` begins: log readers count their seconds from here."""
+        if not self.quiet:
+            say("solver", f"Solving {name}")
+            say("solver", f"Learning Rate Policy: {self.param.lr_policy}")
+
     def begin(self, iteration: int) -> None:
         """Start a run of iterations, smoothed and timed by itself."""
         self._losses.clear()
