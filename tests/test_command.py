@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lmdb
 import numpy as np
 import pytest
 
@@ -387,6 +388,30 @@ def test_extract_features_says_what_is_wrong(folder, monkeypatch, capfd, changes
         words[index] = word
     assert extract_features.main(words[1:]) == 1
     assert message in capfd.readouterr().err
+
+
+def test_features_without_a_batch_axis_are_one_item_a_batch(tmp_path, monkeypatch):
+    """As BVLC Caffe's extract_features writes them: a loss, a sum."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.prototxt").write_text(SCALARS)
+    caffe.Net("net.prototxt", caffe.TEST).save("net.caffemodel")
+    words = ["net.caffemodel", "net.prototxt", "sum,loss", "sum_lmdb,loss_lmdb", "2", "lmdb"]
+    assert extract_features.main(words) == 0
+    for name, value in (("sum", 24), ("loss", 16)):
+        with lmdb.open(f"{name}_lmdb", readonly=True) as environment, environment.begin() as reader:
+            found = [(key, caffe_pb2.Datum.FromString(record)) for key, record in reader.cursor()]
+        assert [key for key, _ in found] == [b"0000000000", b"0000000001"]
+        datum = caffe_pb2.Datum(channels=1, height=1, width=1, float_data=[value])
+        assert [record for _, record in found] == [datum, datum]
+
+
+SCALARS = """
+layer { name: "data" type: "DummyData" top: "data" top: "target" dummy_data_param {
+        shape { dim: 3 dim: 8 } shape { dim: 3 dim: 8 }
+        data_filler { value: 1 } data_filler { value: 3 } } }
+layer { name: "sum" type: "Reduction" bottom: "data" top: "sum" reduction_param { axis: 0 } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "data" bottom: "target" top: "loss" }
+"""
 
 
 def test_classification_counts_the_labels(folder, monkeypatch, capfd):

@@ -10,6 +10,7 @@ import contextlib
 import os
 
 import lmdb
+import numpy as np
 
 from caffe_plain.errors import CaffeError, DataError
 from caffe_plain.glog import say
@@ -94,7 +95,8 @@ class _Writer:
         self.environment.close()
 
     def add(self, items):
-        """Append each of `items` (N, ...) as a Datum of up to three axes."""
+        """Append each of `items` (N, ...) as a Datum of up to three axes; a number is one item."""
+        items = np.atleast_1d(items)
         shape = (*items.shape[1:], 1, 1, 1)[:3]
         if items.ndim > 4:
             raise CaffeError(
