@@ -101,6 +101,34 @@ def test_commands_print_what_bvlcs_print(folder, monkeypatch, capfd, name):
     np.testing.assert_allclose(numbers, their_numbers, rtol=2e-5)
 
 
+def printed_nets(pairs):
+    """The nets that a log prints, as they are before Splits are inserted."""
+    nets, text = [], None
+    for source, message in [*pairs, ("end", "")]:
+        if source and text is not None:
+            nets.append(parse_text("\n".join(text), caffe_pb2.NetParameter()))
+            # the original also prints a stage "", where none is given, and no level of 0
+            nets[-1].state.CopyFrom(caffe_pb2.NetState(phase=nets[-1].state.phase))
+            text = None
+        if message.startswith("Initializing net from parameters:"):
+            text = []
+        elif text is not None:
+            text.append(message)
+    return nets
+
+
+@pytest.mark.parametrize("name", ["train", "test", "time_test"])
+def test_printed_nets_are_bvlcs(folder, monkeypatch, capfd, name):
+    monkeypatch.chdir(folder)
+    caffe.Net("net.prototxt", caffe.TEST).save("snap_iter_6.caffemodel")
+    assert main.main(command_cases.COMMANDS[name][1:]) == 0
+    log = capfd.readouterr().err
+    assert "_split" in log and "\n\n" not in log
+    mine = printed_nets(command_cases.plain(log))
+    assert mine == printed_nets(RECORDED[name])
+    assert len(mine) == (2 if name == "train" else 1)
+
+
 def test_extracted_features_are_bvlcs(folder):
     found = command_cases.features(str(folder))
     assert found.keys() == RECORDED["features"].keys()

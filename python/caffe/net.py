@@ -30,7 +30,8 @@ class Net:
         phase, level, stages, weights = _arguments(args, phase, level, stages, weights)
         source = read_net(network_file)
         state = state_of(source, phase, level, stages or ())
-        self.param = insert_splits(filter_net(source, state))
+        self.filtered_param = filter_net(source, state)
+        self.param = insert_splits(self.filtered_param)
         self.phase = phase
         self.name = self.param.name
         self._graph = build(self.param)

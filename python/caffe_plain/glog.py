@@ -115,8 +115,8 @@ def _file_name(folder: str, program: str) -> str:
 
 
 def say(source: str, text: str, level: int = logging.INFO) -> None:
-    """Log a line as from Caffe's `source`.cpp."""
-    logger.getChild(source).log(level, text, stacklevel=2)
+    """Log a line as from Caffe's `source`.cpp; a line break at its end adds no empty line."""
+    logger.getChild(source).log(level, text.rstrip("\n"), stacklevel=2)
 
 
 class SolverLog:

@@ -5,7 +5,7 @@ from caffe_plain.glog import say
 
 def describe(net):
     """Log a net's layers, shapes, memory and which layers back-propagate."""
-    say("net", f"Initializing net from parameters: \n{net.param}")
+    say("net", f"Initializing net from parameters: \n{net.filtered_param}")
     bytes_needed = 0
     for node in net.nodes:
         say("net", f"Creating Layer {node.name}")
