@@ -223,6 +223,21 @@ def test_drawn_labels_are_bvlcs():
     assert pycaffe_cases.labels(draw) == RECORDED["labels"]
 
 
+@pytest.mark.parametrize("name", ["v1_all_types", "v0_all_types", "input_v1"])
+def test_old_nets_are_drawn_as_bvlcs_upgrade_of_them(name):
+    old, new = (
+        parse_text((GOLDEN / "upgrade" / f"{name}.{form}.prototxt").read_text(), net)
+        for form, net in (("old", caffe_pb2.NetParameter()), ("new", caffe_pb2.NetParameter()))
+    )
+    assert old.layers and not old.layer
+    given = old.SerializeToString()
+    for phase in (None, caffe.TRAIN, caffe.TEST):
+        drawn = draw.get_dot_text(old, "LR", phase=phase)
+        assert drawn == draw.get_dot_text(new, "LR", phase=phase)
+        assert "layer:" in drawn
+    assert old.SerializeToString() == given
+
+
 def test_classifier_scores_are_bvlcs(arrays, tmp_path):
     for name, scores in pycaffe_cases.classify(str(tmp_path)).items():
         np.testing.assert_allclose(scores, arrays[f"classify/{name}"], rtol=2e-5)

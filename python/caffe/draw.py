@@ -1,5 +1,7 @@
 """Nets as graphs (pycaffe's caffe.draw): written as DOT text, rendered by Graphviz's `dot`."""
 
+from __future__ import annotations
+
 import shutil
 import subprocess
 
@@ -8,6 +10,7 @@ from caffe_plain.files import write_atomically
 from caffe_plain.geometry import given
 from caffe_plain.phases import layers_of, state_of
 
+from .files.upgrade import upgrade_net
 from .proto import caffe_pb2
 
 LAYER_STYLE_DEFAULT = {"shape": "record", "fillcolor": "#6495ED", "style": "filled"}
@@ -81,9 +84,20 @@ def choose_color_by_layertype(layertype):
     return _COLORS.get(layertype, LAYER_STYLE_DEFAULT["fillcolor"])
 
 
-def get_dot_text(caffe_net, rankdir, label_edges=True, phase=None, display_lrm=False):
-    """The graph of a NetParameter in the DOT language; `phase` None draws all layers."""
+def get_dot_text(
+    caffe_net: caffe_pb2.NetParameter,
+    rankdir: str,
+    label_edges: bool = True,
+    phase: int | None = None,
+    display_lrm: bool = False,
+) -> str:
+    """The graph of a NetParameter in the DOT language; `phase` None draws all layers.
+
+    A net of an old form (`layers { type: CONVOLUTION }`) is drawn as its current one.
+    """
     nodes, edges = {}, []
+    if caffe_net.layers:
+        caffe_net = upgrade_net(caffe_net)
     layers = caffe_net.layer
     if phase is not None:
         layers = layers_of(caffe_net, state_of(caffe_net, phase))
