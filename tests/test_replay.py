@@ -3,6 +3,8 @@
 On a GPU with CUDA graphs, elsewhere with recordings of PyTorch's operators instead.
 """
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -12,34 +14,24 @@ import caffe
 import recorded
 import relay_cases
 from caffe import device
-from caffe.kernels import native
 from caffe.proto import caffe_pb2
-from caffe.run import replay, sweep
 from relaybp import backward, flows
 
 pytestmark = pytest.mark.usefixtures("project_layers")
 
 
 @pytest.fixture
-def replays(monkeypatch):
-    """Switch between replaying, True, and running every time, False; counts the recordings."""
-    count = []
-    if device.ordinal < 0:
-        monkeypatch.setattr(native, "library", lambda: None)  # of which PyTorch knows nothing
-        monkeypatch.setattr(device, "is_recording", lambda: recorded.Recording.running)
-    made = replay.Recording if device.ordinal >= 0 else recorded.Recording
+def replays():
+    """Switch between replaying, True, and running every time, False; gives the recordings."""
+    with contextlib.ExitStack() as stack:
 
-    def make(run):
-        count.append(made(run))
-        return count[-1]
+        def switch(on):
+            stack.close()
+            return (
+                stack.enter_context(recorded.recording_from(2) if on else recorded.ordinary()) or []
+            )
 
-    def switch(on):
-        count.clear()
-        monkeypatch.setattr(replay, "Recording", make)
-        monkeypatch.setattr(sweep.Sweep, "_replays", property(lambda self: on and not self._alone))
-        return count
-
-    return switch
+        yield switch
 
 
 def relay_solver(folder, name="branched_relay"):

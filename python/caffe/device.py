@@ -147,6 +147,12 @@ def generator(kind="cpu"):
     return _generators[kind]
 
 
+def renew_generator(state):
+    """Give the GPU another generator, in that state: the present one may be of no more use."""
+    _generators["cuda"] = torch.Generator(device=_device)
+    _generators["cuda"].set_state(state)
+
+
 def seed():
     """The seed in force: what set_random_seed was given, else what the system gave."""
     return generator().initial_seed()

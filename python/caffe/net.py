@@ -233,6 +233,7 @@ class Net:
     @keep_blobs.setter
     def keep_blobs(self, keep):
         if bool(keep) != self.keep_blobs:
+            self._sweep.spread()
             self._sweep = Sweep(
                 self.nodes, self._callbacks, self._on_gradients, bool(keep), self.keep_diffs
             )
@@ -342,9 +343,9 @@ class Net:
     def after_gradients(self, callback: Callable[[list], None]) -> None:
         """Call `callback(blobs)` with a layer's parameters when backward is through with it.
 
-        That is after the last of the flows that pass the layer, and layers stay fused. A backward
-        pass over a part of the net does not call it: another part may come to the same layer;
-        neither does one that a GPU replays.
+        That is after the last of the flows that pass the layer, and layers stay fused; where a GPU
+        replays the pass, several layers' parameters come at a time. A backward pass over a part of
+        the net does not call it: another part may come to the same layer.
         """
         self._on_gradients.append(callback)
 

@@ -174,6 +174,10 @@ class SyncedMemory:
         source, version, kept = self._rounded
         return kept if source is tensor and version == tensor._version else None
 
+    def forget_copies(self):
+        """Drop copies in another precision or shape: they were never computed."""
+        self._rounded = self._reshaped = None
+
     # ---- the arrays' side --------------------------------------------------------------------
 
     def array(self, blob):

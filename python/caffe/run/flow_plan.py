@@ -31,7 +31,7 @@ class FlowPlan:
     def run(self, keep_diffs, on_gradients=None):
         """One sweep with the diffs that the losses' tops hold (their loss weights).
 
-        on_gradients(node): called after each node's backward for all carriers through it.
+        on_gradients(blobs): called with a node's parameters when all carriers are through with it.
         """
         for unit in self.cut:
             unit.spread()
@@ -54,7 +54,7 @@ class FlowPlan:
                         if keep_diffs:
                             blob.diff_tensor = diff
             if on_gradients:
-                on_gradients(node)
+                on_gradients(node.layer.blobs)
 
 
 class _Carriers:

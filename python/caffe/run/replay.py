@@ -4,10 +4,12 @@ A pass over the same layers and shapes launches the same kernels on the same mem
 run is recorded, and from then on one call launches them all: Python's work between two kernels no
 longer costs time. This is invisible from outside: before a replay, values that others have put into
 blobs are moved to where the recorded kernels read them; afterwards every blob and layer holds what
-the pass would have left. A pass that cannot be recorded runs normally.
+the pass would have left. A pass that cannot be recorded, or whose surroundings have changed, runs
+normally.
 """
 
-import warnings
+import weakref
+from functools import partial
 
 import torch
 
@@ -16,36 +18,18 @@ from caffe_plain.errors import CaffeError
 from .. import device
 from ..blob import show
 from ..layer import TensorLayer
+from .recording import Recording, WrongDeviceError
 
 _RUNS_BEFORE = 2  # the first compiles, the second looks for the fastest algorithms
-
-
-class Recording:
-    """The kernels that a function launches, to be launched again."""
-
-    def __init__(self, run):
-        self._generator = device.generator("cuda")
-        self._graph = torch.cuda.CUDAGraph()
-        self._graph.register_generator_state(self._generator)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The CUDA Graph is empty")
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-                self.result = run()
-
-    @property
-    def is_valid(self):
-        """Whether its random numbers are still those of the seed in force."""
-        return self._generator is device.generator("cuda")
-
-    def replay(self):
-        self._graph.replay()
+_BYTES_BETWEEN_CUTS = 4 << 20  # of gradients: what a message to other processes is worth
 
 
 class Passes:
-    """The passes over one net; `last` is the forward pass that its layers' states come from."""
+    """The passes over one net's `nodes`; `last` is what its layers' states come from, if known."""
 
-    def __init__(self):
+    def __init__(self, nodes):
         self.last = None
+        self._learning = {node for node in nodes if node.needs_backward}
         self._forward = {}
 
     def forward(self, key, found, run):
@@ -53,31 +37,71 @@ class Passes:
 
         found: pairs that begin with a Unit.
         """
+        self.last = None
         fed = next((i for i, (unit, *_) in enumerate(found) if unit.can_replay()), len(found))
         loss = run(found[:fed])
         if fed == len(found):
             return loss
-        key = (key, device.precision(), device.ordinal)
         if key not in self._forward:
-            units = [unit for unit, *_ in found]
-            self._forward[key] = _Forward(units[fed:], units[:fed])
-        forward, last, self.last = self._forward[key], self.last, None
-        loss = loss + forward(lambda: run(found[fed:]))
+            self._forward[key] = _Forward([unit for unit, *_ in found[fed:]], self._learning)
+        forward = self._forward[key]
+        loss = loss + forward(lambda _: run(found[fed:]))
         if forward.is_recorded:
-            forward.show(other_states=last is not forward)
+            forward.show()
         self.last = forward
         return loss
 
-    def backward(self, key, params, run):
-        """run(), which follows the last forward pass; `params`: blobs whose diffs it adds to."""
-        if self.last is None or not self.last.is_recorded or self.last.learns_before:
+    def backward(self, key, params, run, on_gradients=None):
+        """run(on_gradients), which follows the last forward pass.
+
+        params: blobs whose diffs it adds to. on_gradients(blobs): called, as the pass goes on, with
+        parameters whose diffs are final, if it is given.
+        """
+        if self.last is None or not self.last.is_followed():
             with device.searching(self.last is not None and self.last.times > 1):
-                run()
+                run(on_gradients)
             return
-        key = (key, tuple(blob.diff_is_zero for blob in params))
-        if key not in self.last.backward:
-            self.last.backward[key] = _Backward(self.last, params)
-        self.last.backward[key](run)
+
+        def in_parts(cut):
+            if cut is None or on_gradients is None:
+                run(on_gradients)
+            else:
+                gathering = _Gathering(cut, on_gradients)
+                run(gathering)
+                gathering.finish()
+
+        self.last.backward_pass((key, on_gradients is None), params)(in_parts)
+
+
+class _Gathering:
+    """Takes parameters whose diffs are final; tells of them a few MB at a time."""
+
+    def __init__(self, cut, tell):
+        self._cut, self._tell = cut, tell
+        self._blobs, self._bytes = [], 0
+
+    def __call__(self, blobs):
+        self._blobs += blobs
+        self._bytes += sum(blob.count * blob.dtype.itemsize for blob in blobs)
+        if self._bytes >= _BYTES_BETWEEN_CUTS:
+            self.finish()
+
+    def finish(self):
+        """Tell of those that are left."""
+        if self._blobs:
+            diffs = [(blob, "diff", blob.store("diff").peek()) for blob in self._blobs]
+            self._cut(partial(self._tell_of, diffs))
+            self._blobs, self._bytes = [], 0
+
+    def _tell_of(self, diffs):
+        _put(diffs)
+        self._tell([blob for blob, *_ in diffs])
+
+
+def _put(values):
+    """Let blobs hold tensors: (blob, "data" or "diff", tensor or None for zero)."""
+    for blob, what, tensor in values:
+        blob.store(what).put(tensor)
 
 
 class _Pass:
@@ -88,47 +112,66 @@ class _Pass:
         self.nodes = [node for unit in units for node in unit.all_nodes]
         self.layers = [node.layer for node in self.nodes]
         self.params = list(dict.fromkeys(blob for layer in self.layers for blob in layer.blobs))
+        self.blobs = list(
+            dict.fromkeys(blob for node in self.nodes for blob in [*node.bottoms, *node.tops])
+        )
         self.forget()
 
     def forget(self):
-        """Return to the state before the first run."""
+        """Return to the state before the first run, and free what the recording took."""
         self.times, self._recording = 0, None
+        self._reads = self._leaves = self._copies = self._changeable = ()
 
     @property
     def is_recorded(self):
         return self._recording is not None
 
     def __call__(self, run):
+        """run(cut), or what has been recorded of it; see Recording for `cut`."""
         if self.is_recorded and not self._can_replay():
             self.forget()
         if not self.is_recorded and not self._record(run):
             self.times += 1
             with device.searching(self.times > 1):
-                return run()
+                return run(None)
         self._recording.replay()
-        for store, tensor in self._leaves:
-            store.put(tensor)
+        _put(self._leaves)
         return self._recording.result
 
     def _record(self, run):
         """Whether the pass has now been recorded."""
         if self.times < _RUNS_BEFORE or not all(unit.can_replay() for unit in self.units):
             return False
-        before = [(store, store.peek()) for store in self.leaves()]
-        self._reads = [(blob, what, blob.store(what).get(blob)) for blob, what in self.reads()]
+        reads, leaves = self.reads(), self.leaves()
+        before = [(blob, what, blob.store(what).peek()) for blob, what in reads]
+        self._reads = [(blob, what, blob.store(what).get(blob)) for blob, what in reads]
         self._copies = [
             (blob, copy) for blob in self.params if (copy := blob.kept_copy()) is not None
         ]
+        self._free(leaves, reads)
         try:
             self._recording = self.recorded(run)
+        except WrongDeviceError:
+            raise
         except (RuntimeError, CaffeError):  # something that only works outside a graph
-            for store, tensor in before:
-                store.put(tensor)
+            self.forget()
+            self._free(leaves, reads)
+            _put(before)
+            for blob, what in [*reads, *leaves]:
+                blob.store(what).forget_copies()
             self.times = float("-inf")
             return False
-        self._leaves = [(store, store.peek()) for store in self.leaves()]
+        self._leaves = [(blob, what, blob.store(what).peek()) for blob, what in leaves]
         self._changeable = [unit for unit in self.units if unit.asks_each_time]
         return True
+
+    @staticmethod
+    def _free(leaves, reads):
+        """Drop what the last run left: a recording allocates memory for the same."""
+        kept = {blob.store(what) for blob, what in reads}
+        for blob, what in leaves:
+            if blob.store(what) not in kept:
+                blob.store(what).put(None)
 
     def recorded(self, run):
         return Recording(run)
@@ -147,16 +190,16 @@ class _Pass:
 class _Forward(_Pass):
     """A forward pass, with the backward passes that may follow it."""
 
-    def __init__(self, units, before):
-        self.tops = list(
-            dict.fromkeys(blob for unit in units for node in unit.all_nodes for blob in node.tops)
-        )
-        self.learns_before = any(node.needs_backward for unit in before for node in unit.nodes)
+    def __init__(self, units, learning):
         super().__init__(units)
+        self._losses = [node for node in self.nodes if any(node.loss_weights)]
+        self.tops = list(dict.fromkeys(blob for node in self.nodes for blob in node.tops))
+        self._has_all_that_learn = learning.issubset(self.nodes)
+        self._starts = _not_written(node for unit in units for node in unit.nodes)
 
     def forget(self):
         super().forget()
-        self.backward = {}
+        self.backward, self._states, self._stores = {}, (), ()
 
     def reads(self):
         """What comes from outside, copied for the pass, and the parameters."""
@@ -169,27 +212,22 @@ class _Forward(_Pass):
         return [(blob, "data") for blob in [*fed, *self.params]]
 
     def leaves(self):
-        return [blob.store("data") for blob in self.tops]
+        return [(blob, "data") for blob in self.tops]
 
     def recorded(self, run):
-        self._drop_values()
-        parts = [part for unit in self.units for part in unit.parts()]
-        before = [dict(vars(part)) for part in parts]
-        recording = super().recorded(run)
-        self._states = [
-            (
-                part,
-                {
-                    name: value
-                    for name, value in vars(part).items()
-                    if name not in state or value is not state[name]
-                },
-            )
-            for part, state in zip(parts, before, strict=True)
-        ]
-        self._shapes = [node.shapes for node in self.nodes]
-        self._hidden = [blob for blob in self.tops if blob.hidden]
-        self._fused = [unit for unit in self.units if unit.ran_fused]
+        for node in self.nodes:
+            node.inputs = None
+        attributes = _Attributes([part for unit in self.units for part in unit.parts()])
+        try:
+            recording = super().recorded(run)
+        except (RuntimeError, CaffeError):
+            attributes.restore()
+            raise
+        self._states = attributes.changed()
+        self._settings = self._now()
+        self._stores = [blob.store("data") for blob in self.tops]
+        self._hidden = [blob.hidden for blob in self.tops]
+        self._fused = [unit.ran_fused for unit in self.units]
         self._watching = [
             layer
             for layer in self.layers
@@ -197,67 +235,144 @@ class _Forward(_Pass):
         ]
         return recording
 
-    def _drop_values(self):
-        """Free what the last run left, before the recording allocates memory for the same."""
-        for node in self.nodes:
-            node.inputs = None
-        read = {blob.store(what) for blob, what, _ in self._reads}
-        for store in self.leaves():
-            if store not in read:
-                store.put(None)
+    def _now(self):
+        """What a recording holds for good: another one must be made when it changes."""
+        return (
+            device.precision(),
+            device.ordinal,
+            [node.shapes for node in self.nodes],
+            [blob.shape for blob in self.blobs],
+            [list(node.loss_weights) for node in self._losses],
+        )
 
     def _can_replay(self):
-        same = all(
-            node.shapes == shapes for node, shapes in zip(self.nodes, self._shapes, strict=True)
-        )
-        return same and super()._can_replay()
+        stores = [blob.store("data") for blob in self.tops]
+        return stores == self._stores and self._now() == self._settings and super()._can_replay()
 
-    def show(self, other_states):
-        """Put layers and blobs into the state that the recording left.
-
-        other_states: whether another pass than this one was the last.
-        """
-        if other_states:
-            for part, state in self._states:
-                vars(part).update(state)
-            for blob in self._hidden:
-                blob.hidden = True
-        for unit in self._fused:
-            unit.ran_fused = True
+    def show(self):
+        """Put layers and blobs into the state that the recording left."""
+        for part, state in self._states:
+            vars(part).update(state)
+        for blob, hidden in zip(self.tops, self._hidden, strict=True):
+            blob.hidden = hidden
+        for unit, fused in zip(self.units, self._fused, strict=True):
+            unit.ran_fused = fused
         show(self.params)  # the running statistics
         for layer in self._watching:
             layer.after_replay()
+
+    def is_followed(self):
+        """Whether a recorded backward can follow: all it needs is as this pass has left it."""
+        return (
+            self.is_recorded
+            and self._has_all_that_learn
+            and self._fused == [unit.ran_fused for unit in self.units]
+            and self._settings == self._now()
+            and all(
+                vars(part).get(name) is value
+                for part, state in self._states
+                for name, value in state.items()
+            )
+        )
+
+    def backward_pass(self, key, params):
+        """The backward pass of that key, for what now is zero and for what now is to be learnt."""
+        key = (
+            key,
+            tuple(blob.diff_is_zero for blob in [*self._starts, *params]),
+            tuple(tuple(layer.param_propagate_down) for layer in self.layers),
+            tuple(tuple(node.propagate_down) for node in self.nodes),
+        )
+        if key not in self.backward:
+            self.backward[key] = _Backward(self, self._starts, params)
+        return self.backward[key]
 
 
 class _Backward(_Pass):
     """A backward pass over what a recorded forward pass left."""
 
-    def __init__(self, forward, params):
-        self._learnable = params
-        self._values = [blob for blob in forward.tops if not blob.hidden]
-        self._blobs = dict.fromkeys(
-            blob for node in forward.nodes for blob in [*node.tops, *node.bottoms]
-        )
-        self._starts = self._without_consumer(forward.nodes)
+    def __init__(self, forward, starts, params):
         super().__init__(forward.units)
-
-    @staticmethod
-    def _without_consumer(nodes):
-        """The losses, and the blobs that no later layer reads: their diffs come from outside."""
-        losses, others = {}, {}
-        for node in nodes:
-            for blob in node.bottoms:
-                others.pop(blob, None)
-            for blob, weight in zip(node.tops, node.loss_weights, strict=True):
-                (losses if weight else others)[blob] = None
-        return [*losses, *others]
+        self._starts, self._learnable = starts, params
 
     def reads(self):
-        """Values and parameters; the diffs of losses, and the sums that parameters' diffs join."""
+        """Values and parameters; the diffs from outside, and the sums that parameters' join."""
         diffs = [blob for blob in [*self._starts, *self._learnable] if not blob.diff_is_zero]
-        return [(blob, "data") for blob in [*self._values, *self.params]] + [
-            (blob, "diff") for blob in diffs
-        ]
+        values = [blob for blob in [*self.blobs, *self.params] if not blob.hidden]
+        return [(blob, "data") for blob in values] + [(blob, "diff") for blob in diffs]
 
     def leaves(self):
-        return [blob.store("diff") for blob in [*self._blobs, *self._learnable]]
+        return [(blob, "diff") for blob in [*self.blobs, *self._learnable]]
+
+
+def _not_written(nodes):
+    """Tops whose diffs no layer above computes, the losses among them: they come from outside."""
+    tops = {}
+    for node in nodes:
+        for blob, propagate in zip(node.bottoms, node.propagate_down, strict=True):
+            if propagate and node.needs_backward:
+                tops.pop(blob, None)
+        tops.update(dict.fromkeys(node.tops))
+    return list(tops)
+
+
+class _Attributes:
+    """What the attributes of some objects were; it keeps no tensor alive."""
+
+    def __init__(self, parts):
+        self._marks = [
+            (part, {name: _mark(value) for name, value in vars(part).items()}) for part in parts
+        ]
+
+    def changed(self):
+        """[(object, {name: value} of the attributes that are others now)]"""
+        found = [
+            (
+                part,
+                {
+                    name: value
+                    for name, value in vars(part).items()
+                    if name not in marks or not _is(value, marks[name])
+                },
+            )
+            for part, marks in self._marks
+        ]
+        return [(part, state) for part, state in found if state]
+
+    def restore(self):
+        """Set them back."""
+        for part, marks in self._marks:
+            for name in set(vars(part)) - set(marks):
+                del vars(part)[name]
+            vars(part).update((name, _marked(mark)) for name, mark in marks.items())
+
+
+def _mark(value):
+    if isinstance(value, torch.Tensor):
+        return weakref.ref(value)
+    if type(value) in (tuple, list):
+        return type(value), [_mark(each) for each in value]
+    return value
+
+
+def _is(value, mark):
+    """Whether an attribute is still what was marked."""
+    if isinstance(value, torch.Tensor):
+        return isinstance(mark, weakref.ref) and mark() is value
+    if type(value) in (tuple, list):
+        return (
+            type(mark) is tuple
+            and mark[0] is type(value)
+            and len(mark[1]) == len(value)
+            and all(map(_is, value, mark[1]))
+        )
+    return value is mark
+
+
+def _marked(mark):
+    """What was marked; None in place of tensors that are gone."""
+    if isinstance(mark, weakref.ref):
+        return mark()
+    if type(mark) is tuple:
+        return mark[0](_marked(each) for each in mark[1])
+    return mark

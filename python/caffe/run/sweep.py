@@ -22,12 +22,16 @@ class Sweep:
         self.keep_blobs, self.keep_diffs = keep_blobs, keep_diffs
         self._last = len(nodes) - 1
         self._params = list(dict.fromkeys(blob for node in nodes for blob in node.layer.blobs))
-        self._plans, self._ranges, self._passes = {}, {}, Passes()
+        self._plans, self._ranges, self._passes = {}, {}, Passes(nodes)
 
     def forward(self, start, end):
         """Run layers `start` to `end`; return the weighted sum of their losses."""
         found = self._units(start, end)
-        if self._replays and end == self._last:
+        if (
+            self._replays
+            and end == self._last
+            and all(unit.is_whole(pairs) for unit, pairs in found)
+        ):
             return self._passes.forward((start, end), found, self._forward)
         self._passes.last = None
         return self._forward(found)
@@ -35,8 +39,11 @@ class Sweep:
     def _forward(self, found):
         loss, alone = 0.0, self._alone
         for unit, pairs in found:
-            unit.ran_fused = unit.fused is not None and unit.is_whole(pairs) and not alone
-            if unit.ran_fused:
+            fuses = unit.fused is not None and unit.is_whole(pairs) and not alone
+            if not fuses:
+                unit.spread()
+            unit.ran_fused = fuses
+            if fuses:
                 running.forward_node(unit.fused)
                 loss = loss + running.weighted_loss(unit.fused)
                 unit.finish()
@@ -53,9 +60,11 @@ class Sweep:
         found = self._units(start, end)
         whole = (start, end) == (0, self._last)
         if self._replays and whole:
-            self._passes.backward(self.keep_diffs, self._params, lambda: self._backward(found))
+            self._passes.backward(
+                self.keep_diffs, self._params, lambda told: self._backward(found, told), self._told
+            )
         else:
-            self._backward(found, self._tell_gradients if whole else None)
+            self._backward(found, self._told if whole else None)
 
     def _backward(self, found, on_gradients=None):
         alone = self._alone
@@ -68,7 +77,7 @@ class Sweep:
                     running.backward_node(node)
                     self._tell("after_backward", index)
                     if on_gradients:
-                        on_gradients(node)
+                        on_gradients(node.layer.blobs)
                     if not self.keep_diffs:
                         running.drop_diffs(node)
 
@@ -76,16 +85,22 @@ class Sweep:
         """Several flows in one sweep; see Net.backward_flows."""
         key = tuple(tuple(tuple(span) for span in ranges) for ranges in flows)
         if not all(unit.ran_fused for unit in self.units if unit.fused):
-            for unit in self.units:
-                unit.spread()
+            self.spread()
             key = (key, "one by one")
         if key not in self._plans:
             self._plans[key] = FlowPlan(self.units, flows)
         plan, keep_diffs = self._plans[key], self.keep_diffs
         if self._replays:
-            self._passes.backward((key, keep_diffs), self._params, lambda: plan.run(keep_diffs))
+            self._passes.backward(
+                (key, keep_diffs), self._params, lambda told: plan.run(keep_diffs, told), self._told
+            )
         else:
-            plan.run(keep_diffs, self._tell_gradients)
+            plan.run(keep_diffs, self._told)
+
+    def spread(self):
+        """Give each layer what it would have kept if nothing had run fused."""
+        for unit in self.units:
+            unit.spread()
 
     @property
     def _alone(self):
@@ -111,6 +126,11 @@ class Sweep:
         for callback in self.callbacks[event]:
             callback(index)
 
-    def _tell_gradients(self, node):
+    @property
+    def _told(self):
+        """Who wants to know of final gradients: f(blobs), or None."""
+        return self._tell_gradients if self.on_gradients else None
+
+    def _tell_gradients(self, blobs):
         for callback in self.on_gradients:
-            callback(node.layer.blobs)
+            callback(blobs)
