@@ -27,9 +27,7 @@ def replays():
 
         def switch(on):
             stack.close()
-            return (
-                stack.enter_context(recorded.recording_from(2) if on else recorded.ordinary()) or []
-            )
+            return stack.enter_context(recorded.recording_from(2) if on else recorded.ordinary())
 
         yield switch
 
