@@ -117,7 +117,11 @@ class Sequence:
             # half of the time an iteration: recordings are made of what repeats
             name = self.random.choice([*self.operations, *["do_train"] * len(self.operations)])
             self.done.append(name)
-            getattr(self, name)()
+            try:
+                getattr(self, name)()
+            except caffe.CaffeError:  # a part of the net that was not reshaped with the rest
+                self._show(-1)
+        self.net.reshape()
         self.do_train()
         self.do_look()
         return self.shown

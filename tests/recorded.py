@@ -31,6 +31,7 @@ class Graph(TorchDispatchMode):
 
     def __enter__(self):
         Graph.running = True
+        device.generator()  # so that it has a state
         self._random = device.random_state()
         return super().__enter__()
 

@@ -131,7 +131,8 @@ def set_random_seed(seed):
     """Seed every random draw: fillers, dropout, data shuffling and cropping."""
     global _seed
     _seed = int(seed)
-    _generators.clear()
+    for made in _generators.values():  # the same objects: recordings draw from them
+        made.manual_seed(_seed)
 
 
 def generator(kind="cpu"):

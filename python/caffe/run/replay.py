@@ -104,6 +104,21 @@ def _put(values):
         blob.store(what).put(tensor)
 
 
+def _with_owners(reads):
+    """(blob, what, tensor, whether no other blob's values lie in the tensor's memory) of each."""
+    stores = {}
+    for blob, what, tensor in reads:
+        stores.setdefault(_memory(tensor), set()).add(blob.store(what))
+    return [
+        (blob, what, tensor, not tensor.numel() or len(stores[_memory(tensor)]) == 1)
+        for blob, what, tensor in reads
+    ]
+
+
+def _memory(tensor):
+    return tensor.untyped_storage().data_ptr()
+
+
 class _Pass:
     """One pass; subclasses know what it reads and what it leaves."""
 
@@ -144,7 +159,9 @@ class _Pass:
             return False
         reads, leaves = self.reads(), self.leaves()
         before = [(blob, what, blob.store(what).peek()) for blob, what in reads]
-        self._reads = [(blob, what, blob.store(what).get(blob)) for blob, what in reads]
+        self._reads = _with_owners(
+            [(blob, what, blob.store(what).get(blob)) for blob, what in reads]
+        )
         self._copies = [
             (blob, copy) for blob in self.params if (copy := blob.kept_copy()) is not None
         ]
@@ -180,8 +197,10 @@ class _Pass:
         """Whether all that the pass reads is where it was; moves it there if needed."""
         if not self._recording.is_valid or not all(unit.can_replay() for unit in self._changeable):
             return False
-        if not all(blob.store(what).settle(blob, tensor) for blob, what, tensor in self._reads):
-            return False
+        for blob, what, tensor, alone in self._reads:
+            store = blob.store(what)
+            if not (store.settle(blob, tensor) if alone else store.get(blob) is tensor):
+                return False
         for blob, copy in self._copies:
             blob.settle_copy(copy)
         return True
@@ -225,7 +244,7 @@ class _Forward(_Pass):
             raise
         self._states = attributes.changed()
         self._settings = self._now()
-        self._stores = [blob.store("data") for blob in self.tops]
+        self._stores = self._values()
         self._hidden = [blob.hidden for blob in self.tops]
         self._fused = [unit.ran_fused for unit in self.units]
         self._watching = [
@@ -246,8 +265,15 @@ class _Forward(_Pass):
         )
 
     def _can_replay(self):
-        stores = [blob.store("data") for blob in self.tops]
-        return stores == self._stores and self._now() == self._settings and super()._can_replay()
+        return (
+            self._values() == self._stores
+            and self._now() == self._settings
+            and super()._can_replay()
+        )
+
+    def _values(self):
+        """Where the blobs' values are: which of them share it is the work of layers."""
+        return [blob.store("data") for blob in self.blobs]
 
     def show(self):
         """Put layers and blobs into the state that the recording left."""
