@@ -4,6 +4,9 @@ On a GPU with CUDA graphs, elsewhere with recordings of PyTorch's operators inst
 """
 
 import contextlib
+import warnings
+import weakref
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ import recorded
 import relay_cases
 from caffe import device
 from caffe.proto import caffe_pb2
+from caffe.run import recording, replay
 from relaybp import backward, flows
 
 pytestmark = pytest.mark.usefixtures("project_layers")
@@ -289,3 +293,243 @@ def test_labels_out_of_range_are_still_found(replays, tmp_path):
             solver.net.forward()
             if device.ordinal >= 0:
                 torch.cuda.synchronize()
+
+
+class Asks(caffe.TensorLayer):
+    """Doubles its bottom; asks for a value, which a recording does not have."""
+
+    type = "Asks"
+
+    def forward(self, x):
+        self.largest = x.max().item()
+        return 2 * x
+
+    def backward(self, diffs, bottoms, tops, wanted):
+        return [2 * diffs[0]]
+
+
+ASKS = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 4 dim: 3 } } }
+layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
+        inner_product_param { num_output: 2 weight_filler { type: "gaussian" } } }
+layer { name: "drop" type: "Dropout" bottom: "fc" top: "fc" }
+layer { name: "asks" type: "Asks" bottom: "fc" top: "asks" }
+layer { name: "loss" type: "Reduction" bottom: "asks" top: "loss" loss_weight: 1
+        reduction_param { operation: SUMSQ } }
+"""
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_layer_that_asks_for_a_value_goes_on(replays, precision):
+    caffe.register_layer(Asks)
+    device.set_precision(precision)
+
+    def train_a_while(on):
+        made = replays(on)
+        caffe.set_random_seed(3)
+        net = caffe.Net(text_format.Parse(ASKS, caffe_pb2.NetParameter()), caffe.TRAIN)
+        net.blobs["data"].data[...] = np.arange(12).reshape(4, 3)
+        found = []
+        for _ in range(6):
+            net.clear_param_diffs()
+            found.append(net._forward(0, 4))
+            net._backward(4, 0)
+            weights = net.params["fc"][0]
+            weights.tensor = weights.tensor - 1e-3 * weights.diff_tensor
+        assert not made
+        assert net.layers[3].largest == net.blobs["fc"].data.max()
+        return found
+
+    try:
+        np.testing.assert_allclose(train_a_while(True), train_a_while(False), rtol=1e-5)
+    finally:
+        device.set_precision("fp32")
+
+
+def test_nothing_lives_twice_while_a_pass_is_recorded(replays, tmp_path):
+    made = replays(True)
+    solver, run = relay_solver(tmp_path)
+    blobs, alive = solver.net.blobs, []
+
+    def train_once(watched):
+        """Counts those of the tensors of the last step that are alive when a recording begins."""
+        last, begin = [weakref.ref(tensor) for tensor in watched], recording.Recording._begin
+
+        def count_and_begin(self):
+            alive.append(sum(tensor() is not None for tensor in last))
+            begin(self)
+
+        with mock.patch.object(recording.Recording, "_begin", count_and_begin):
+            train(solver, run, 1)
+
+    train(solver, run, 2)
+    train_once(b.tensor for name, b in blobs.items() if not name.startswith(("data", "label")))
+    assert (len(made), alive) == (1, [0])  # of the values, before forward's recording
+    train(solver, run, 1)
+    written = [b for name, b in blobs.items() if "loss" not in name and not b.diff_is_zero]
+    assert len(written) > 10
+    train_once(b.diff_tensor for b in written)
+    assert (len(made), alive) == (2, [0, 0])  # of the diffs, before backward's
+
+
+def test_what_was_recorded_is_freed_when_it_is_of_no_more_use(replays, tmp_path):
+    replays(True)
+    solver, run = relay_solver(tmp_path)
+    train(solver, run, 5)
+    recordings = [weakref.ref(each) for each in replays(True)]
+    train(solver, run, 5)
+    shape = solver.net.blobs["data"].shape
+    solver.net.blobs["data"].reshape(2, *shape[1:])
+    solver.net.blobs["label"].reshape(2)
+    solver.net.forward()
+    assert all(each() is None for each in recordings)
+
+
+def test_gradients_are_told_as_a_replay_goes_on(replays, tmp_path):
+    """What a process sends to the others while backward runs, in the order of the layers."""
+
+    def make(told):
+        solver, run = relay_solver(tmp_path)
+        solver.net.after_gradients(
+            lambda blobs: told.extend((id(b), b.diff_tensor.clone()) for b in blobs)
+        )
+        return solver, run
+
+    with mock.patch.object(replay, "_BYTES_BETWEEN_CUTS", 1000):
+        results, tales = [], []
+        for on in (False, True):
+            made = replays(on)
+            tales.append([])
+            solver, run = make(tales[-1])
+            results.append(train(solver, run, 6))
+    assert len(made) == 2
+    assert_equal(*results)
+    assert len(tales[0]) == len(tales[1])
+    places = [{blob: i for i, blob in enumerate(dict.fromkeys(b for b, _ in t))} for t in tales]
+    for (blob, mine), (other, theirs) in zip(*tales, strict=True):
+        assert places[0][blob] == places[1][other]
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_a_seed_keeps_what_has_been_recorded(replays, tmp_path):
+    made = replays(True)
+    solver, run = relay_solver(tmp_path)
+    train(solver, run, 5)
+    assert len(made) == 2
+    caffe.set_random_seed(5)
+    train(solver, run, 3)
+    assert len(made) == 2
+
+
+def test_keep_blobs_may_change_between_forward_and_backward(tmp_path):
+    """On every device, with or without replay."""
+    gradients = []
+    for keep in (True, False):
+        solver, run = relay_solver(tmp_path)
+        net = solver.net
+        net.blobs["data"].data[...] = np.random.RandomState(0).randn(*net.blobs["data"].shape)
+        for before, after in ((keep, keep), (keep, not keep), (not keep, keep)):
+            net.keep_blobs = before
+            net.clear_param_diffs()
+            net.forward()
+            net.keep_blobs = after
+            run()
+            gradients.append([b.diff.copy() for blobs in net.params.values() for b in blobs])
+    for other in gradients[1:]:
+        for mine, theirs in zip(gradients[0], other, strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5)
+
+
+class FakeCuda:
+    """torch.cuda, as far as a recording uses it: notes the calls, and fails where it is told to."""
+
+    def __init__(self, monkeypatch, launches=True, fails=()):
+        self.calls, self.stream, cuda = [], "default", self
+
+        class CUDAGraph:
+            def register_generator_state(self, generator):
+                cuda.calls.append("register")
+
+            def replay(self):
+                cuda.calls.append("replay")
+
+        class Capture:
+            def __init__(self, graph, pool, capture_error_mode):
+                pass
+
+            def __enter__(self):
+                cuda.stream = "side"
+                if "begin" in fails:
+                    raise RuntimeError("cannot begin")
+                cuda.calls.append("begin")
+
+            def __exit__(self, *error):
+                if "end" in fails:
+                    raise RuntimeError("the capture was invalidated")
+                cuda.calls.append("end")
+                cuda.stream = "default"
+                if not launches:
+                    warnings.warn("The CUDA Graph is empty.", stacklevel=1)
+
+        for name, value in {
+            "CUDAGraph": CUDAGraph,
+            "graph": Capture,
+            "graph_pool_handle": lambda: "pool",
+            "current_stream": lambda: self.stream,
+            "set_stream": lambda stream: setattr(self, "stream", stream),
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, value)
+        monkeypatch.setattr(
+            torch._C,
+            "_cuda_endAllocateToPool",
+            lambda device, pool: self.calls.append(f"end {pool}"),
+            raising=False,
+        )
+
+
+@pytest.mark.skipif(device.ordinal >= 0, reason="there is no need to imitate a GPU")
+class TestRecordingOnAFakeGPU:
+    def test_parts_and_hooks_run_in_order(self, monkeypatch):
+        fake = FakeCuda(monkeypatch)
+
+        def run(cut):
+            torch.ones(2).mul_(2)
+            cut(lambda: fake.calls.append("hook"))
+            torch.ones(2).mul_(2)
+            return "result"
+
+        made = recording.Recording(run)
+        assert fake.calls == ["register", "begin", "end"] * 2
+        fake.calls.clear()
+        made.replay()
+        assert fake.calls == ["replay", "hook", "replay"] and made.result == "result"
+
+    @pytest.mark.parametrize("fails", [("end",), ("begin",)])
+    def test_a_capture_that_fails_leaves_nothing_behind(self, monkeypatch, fails):
+        fake = FakeCuda(monkeypatch, fails=fails)
+        generator = device.generator("cuda")
+        expected = torch.rand(3, generator=generator.clone_state())
+        with pytest.raises(RuntimeError, match="cannot begin|invalidated"):
+            recording.Recording(lambda cut: torch.ones(2) * 2)
+        assert fake.stream == "default" and "end pool" in fake.calls
+        renewed = device.generator("cuda")
+        assert renewed is not generator  # which may still believe that it is being recorded
+        assert torch.equal(torch.rand(3, generator=renewed), expected)
+
+    def test_an_error_in_the_pass_ends_the_capture(self, monkeypatch):
+        fake = FakeCuda(monkeypatch)
+        with pytest.raises(RuntimeError, match="needs values"):
+            recording.Recording(lambda cut: torch.ones(2).sum().item())
+        assert fake.calls == ["register", "begin", "end"] and fake.stream == "default"
+
+    def test_kernels_that_went_elsewhere_are_an_error(self, monkeypatch):
+        FakeCuda(monkeypatch, launches=False)
+        with pytest.raises(recording.WrongDeviceError, match="1 operators ran and none"):
+            recording.Recording(lambda cut: torch.empty(2).mul_(2))
+
+    def test_a_pass_without_a_kernel_is_recorded_as_nothing(self, monkeypatch):
+        fake = FakeCuda(monkeypatch, launches=False)
+        made = recording.Recording(lambda cut: torch.empty(2, 3).view(6))
+        fake.calls.clear()
+        made.replay()
+        assert fake.calls == []
