@@ -1,7 +1,7 @@
 """Settings of the test run.
 
---gpu N runs every net on that GPU; --arrays: see array_modes; --require-native refuses to skip the
-tests of compiled code.
+--gpu N runs every net on that GPU; --arrays: see array_modes; --replay records and replays every
+pass, the first included; --require-native refuses to skip the tests of compiled code.
 """
 
 import signal
@@ -12,6 +12,7 @@ import torch
 import array_modes
 import caffe
 import in_force
+import recorded
 from relaybp import layers
 
 # also fills every tensor from torch.empty with NaN, so that reading one before writing shows
@@ -21,6 +22,7 @@ torch.use_deterministic_algorithms(True)
 def pytest_addoption(parser):
     parser.addoption("--gpu", type=int, help="run the nets of the tests on this GPU")
     parser.addoption("--arrays", choices=array_modes.MODES, help="hold or read all arrays of nets")
+    parser.addoption("--replay", action="store_true", help="record and replay every pass of nets")
     parser.addoption(
         "--require-native", action="store_true", help="an error where kernels are not compiled"
     )
@@ -61,6 +63,17 @@ def arrays_looked_at(request):
     if mode and request.node.get_closest_marker("unlooked"):
         pytest.skip("about nets whose arrays nobody looks at")
     with array_modes.looking(mode):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def passes_replayed(request):
+    if not request.config.getoption("--replay"):
+        yield
+        return
+    if request.node.get_closest_marker("unlooked"):
+        pytest.skip("about nets whose passes run as ever")
+    with recorded.recording_from(0):
         yield
 
 

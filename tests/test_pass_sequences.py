@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 import recorded
+from caffe import device
 from pass_sequences import NETS, Sequence
+
+
+@pytest.fixture(params=["fp32", "bf16"], autouse=True)
+def precision(request):
+    device.set_precision(request.param)
+    yield request.param
+    device.set_precision("fp32")
 
 
 def compare(name, seed, length):
@@ -32,5 +40,5 @@ def test_some_sequences(name):
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", NETS)
 def test_many_sequences(name):
-    for seed in range(6, 200):
+    for seed in range(6, 100):
         compare(name, seed, 60)

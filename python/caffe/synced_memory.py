@@ -127,8 +127,9 @@ class SyncedMemory:
             if now.shape != tensor.shape or now.dtype != tensor.dtype:
                 return False
             tensor.copy_(now)
-            if now is self._tensor:
-                self.set(tensor)
+            if now is self._tensor:  # arrays show what they showed, as it was written
+                in_step = now._version == self._version
+                self._tensor, self._version = tensor, tensor._version if in_step else None
             else:
                 self._reshaped = (self._tensor, self._tensor._version, tensor)
         return True

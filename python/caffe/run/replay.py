@@ -227,7 +227,7 @@ class _Forward(_Pass):
             fed.update((blob, None) for blob in node.bottoms if blob not in made)
             made.update(node.tops)
         for blob in fed:
-            blob.tensor = blob.tensor.clone()
+            blob.store("data").settle(blob, blob.tensor.clone())
         return [(blob, "data") for blob in [*fed, *self.params]]
 
     def leaves(self):
