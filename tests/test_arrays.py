@@ -254,3 +254,36 @@ def test_who_looks_changes_nothing(case, mode):
         found = catalogue_cases.run(catalogue_judge.make_net(case), case, 0)
     for what, array in expected.items():
         np.testing.assert_allclose(found[what], array, rtol=1e-5, atol=1e-6, err_msg=what)
+
+
+def test_what_is_written_into_one_array_is_kept_when_the_engine_writes_the_other(tmp_path):
+    """Weights that are loaded leave the diff alone, and statistics that are measured, too."""
+    net = bn_net()
+    weights, stats = net.params["fc"][0], net.params["bn"][0]
+    path = str(tmp_path / "w.caffemodel")
+    net.save(path)
+    for blob in (weights, stats):
+        blob.diff_tensor = torch.zeros(blob.shape)
+    diffs = [weights.diff, stats.diff]
+    for diff in diffs:
+        diff[...] = 7
+    net.copy_from(path)
+    net.forward()
+    assert (diffs[0] == 7).all() and (diffs[1] == 7).all()
+    assert (weights.diff_tensor == 7).all() and (stats.diff_tensor == 7).all()
+
+
+def bn_net():
+    return caffe.Net(
+        text_format.Parse(
+            """
+            layer { name: "data" type: "Input" top: "data"
+                    input_param { shape { dim: 4 dim: 3 } } }
+            layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
+                    inner_product_param { num_output: 2 weight_filler { type: "xavier" } } }
+            layer { name: "bn" type: "BatchNorm" bottom: "fc" top: "bn" }
+            """,
+            caffe_pb2.NetParameter(),
+        ),
+        caffe.TRAIN,
+    )

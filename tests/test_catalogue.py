@@ -213,6 +213,7 @@ def test_backward_reads_only_what_it_declares(probe):
     probe.assert_same(probe.backward(probe.diffs, spoilt), expected)
 
 
+@pytest.mark.unlooked
 @probing([case for case in BACKWARD if make_net(case).nodes[-1].layer.can_replay()])
 def test_its_parts_hold_what_forward_leaves_for_backward(probe):
     """So that a pass can be replayed while another was run in between: see caffe.run.replay."""

@@ -138,10 +138,13 @@ class Blob:
         diff = self._diff.peek()
         return diff is not None and diff.numel() == self.count
 
-    def show(self):
-        """After the tensors were written into: let arrays that somebody holds show it."""
-        self._data.show()
-        self._diff.show()
+    def show(self, *what):
+        """After the tensor of "data", "diff" or both was written into: let arrays of it show that.
+
+        What somebody has written into an array meanwhile is lost: name no tensor without need.
+        """
+        for name in what:
+            self.store(name).show()
 
     def accumulate_diff(self, tensor):
         """Add to the gradient; the first addition after `clear_diff` keeps `tensor` itself."""
@@ -211,10 +214,10 @@ class Blob:
         return self._shape[axis] if axis < len(self._shape) else 1
 
 
-def show(blobs):
+def show(blobs, *what):
     """`Blob.show` for each: whoever writes into tensors that blobs hold calls this afterwards."""
     for blob in blobs:
-        blob.show()
+        blob.show(*what)
 
 
 class BlobVec(list):

@@ -163,7 +163,7 @@ class Solver:
         self._regularize(gradients, data, decay)
         updates.RULES[self.type](gradients, history, rate, self.param, self.iter)
         torch._foreach_sub_(data, gradients)
-        show(blobs)
+        show(blobs, "data", "diff")
 
     def _clip(self, learnable):
         """Scale all gradients so that their common norm is at most clip_gradients."""
@@ -174,7 +174,7 @@ class Solver:
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         factor = (limit / norm).clamp(max=1).nan_to_num()
         torch._foreach_mul_(gradients, factor)
-        show(p.blob for p in learnable)
+        show((p.blob for p in learnable), "diff")
         if self._root and norm > limit:
             say(
                 "sgd_solver",

@@ -116,7 +116,7 @@ class Native(Engine):
 
     def scale_diff(self, blob: Any, factor: float) -> None:
         blob.diff_tensor.mul_(factor)
-        blob.show()
+        blob.show("diff")
 
 
 class NativeStep(Step):

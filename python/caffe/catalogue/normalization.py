@@ -87,7 +87,7 @@ class BatchNorm(TensorLayer):
         found = kernels.measure(
             x, self.options.moving_average_fraction, *[blob.tensor for blob in self.blobs]
         )
-        show(self.blobs)
+        show(self.blobs, "data")
         return found
 
     def _remember(self, mean, variance, count):
@@ -96,7 +96,7 @@ class BatchNorm(TensorLayer):
         fraction = self.options.moving_average_fraction
         for blob, value in zip(self.blobs, (mean, variance, 1), strict=True):
             blob.tensor.mul_(fraction).add_(value)
-        show(self.blobs)
+        show(self.blobs, "data")
 
     def stored_statistics(self):
         """Mean and variance, (C,) each."""

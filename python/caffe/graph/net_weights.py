@@ -36,7 +36,7 @@ def copy_weights(nodes, learnable, path):
     for blob, array in found:
         tensor = torch.from_numpy(np.ascontiguousarray(array, np.float32).reshape(blob.shape))
         blob.tensor.copy_(tensor.to(device.current()))
-        blob.show()
+        blob.show("data")
 
 
 def _check(path, name, blobs, arrays, owned):

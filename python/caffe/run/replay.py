@@ -283,7 +283,7 @@ class _Forward(_Pass):
             blob.hidden = hidden
         for unit, fused in zip(self.units, self._fused, strict=True):
             unit.ran_fused = fused
-        show(self.params)  # the running statistics
+        show(self.params, "data")  # the running statistics
         for layer in self._watching:
             layer.after_replay()
 

@@ -124,7 +124,7 @@ class NCCL:
         for param in self.net.learnable:
             tensor = _flat(param.blob.tensor)
             self._wait(dist.broadcast(tensor, src=0, async_op=True), tensor)
-            param.blob.show()
+            param.blob.show("data")
 
     def requested(self, signals: Signals) -> str | None:
         """What a signal to any of the processes asks for, in every one: "snapshot" or "stop".
@@ -228,7 +228,7 @@ class _Buckets:
             diffs = [_flat(blob.diff_tensor) for blob in bucket]
             parts = total.div_(count).split([diff.numel() for diff in diffs])
             torch._foreach_copy_(diffs, parts)
-            show(bucket)
+            show(bucket, "diff")
 
     def _start(self):
         bucket = self._buckets[len(self._started)]

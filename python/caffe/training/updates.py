@@ -110,7 +110,7 @@ def try_fused_step(rule, params, history, rate, solver_param, decay, keep_diffs)
         nesterov=rule == "Nesterov",
         keep_diffs=keep_diffs,
     )
-    show(params)
+    show(params, "data", "diff")
     return True
 
 
