@@ -80,6 +80,11 @@ test-arrays: $(READY) ## run what compares with BVLC Caffe with all arrays held,
 	$(VENV)/bin/python -m pytest --arrays held $(ARRAY_TESTS) tests/test_replay.py
 	$(VENV)/bin/python -m pytest --arrays read $(ARRAY_TESTS)
 
+test-replay: $(READY) ## run what compares with BVLC Caffe with every pass recorded and replayed, as on a GPU
+	$(VENV)/bin/python -m pytest --replay $(addprefix tests/test_,$(addsuffix .py, arrays changing_shapes \
+	  pycaffe probe frozen_and_in_place keep_blobs catalogue random_cases backward flows flow_plan schedules \
+	  relay_golden solver scene_data optimisations python_layer odd_values))
+
 gpu-test: $(READY) ## run what compares with BVLC Caffe and autograd on a GPU (GPU=0)
 	$(VENV)/bin/python -m pytest --gpu $(patsubst auto,0,$(GPU)) $(addprefix tests/test_,$(addsuffix .py, \
 	  arrays kernels replay keep_blobs catalogue solver backward schedules flow_plan relay_golden training_curves \
@@ -103,5 +108,5 @@ oracle-test: $(READY) ## compare with a live BVLC Caffe: ORACLE_RUN="command pre
 clean: ## delete runs/ and caches, keep .venv and data/
 	rm -rf runs .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help setup build train evaluate table plot plan models demo prototxts test test-heavy test-arrays \
+.PHONY: help setup build train evaluate table plot plan models demo prototxts test test-heavy test-arrays test-replay \
   gpu-test wheel-test coverage lint oracle-test clean

@@ -1,6 +1,7 @@
 """Several processes that train together: the same weights as one, and one end for all."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -114,8 +115,8 @@ def start(run, *command):
     return process
 
 
-def caffe_train(run, count, path):
-    return start(run, str(ROOT / "tests" / "train_on_cpus.py"), str(count), path)
+def caffe_train(run, count, path, *how):
+    return start(run, str(ROOT / "tests" / "train_on_cpus.py"), str(count), path, *how)
 
 
 def weights_of(run, iteration):
@@ -152,6 +153,19 @@ def assert_command_trains_as_one(folder, tmp_path, count):
 
 def test_two_processes_of_the_command_train_as_one(folder, tmp_path):
     assert_command_trains_as_one(folder, tmp_path, 2)
+
+
+def test_two_processes_that_replay_their_passes_train_as_one(folder, tmp_path):
+    runs = tmp_path / "one", tmp_path / "several"
+    for run, processes, how in zip(runs, (1, 2), ([], ["replay"]), strict=True):
+        run.mkdir()
+        process = caffe_train(run, processes, solver(folder, run, processes), *how)
+        status, log = finish(process, run)
+        assert status == 0, log
+    # of forward and backward in training and of forward in tests; backward in several parts
+    recordings, steps = map(int, re.search(r"(\d+) recordings of (\d+) steps", log).groups())
+    assert recordings >= 2 and steps >= recordings + 4
+    assert_same_weights(*runs)
 
 
 @pytest.mark.heavy
