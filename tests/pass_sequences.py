@@ -104,18 +104,21 @@ class Sequence:
     def __init__(self, text, seed):
         caffe.set_random_seed(seed)
         self.net = caffe.Net(text_format.Parse(text, caffe_pb2.NetParameter()), caffe.TRAIN)
-        self.random = np.random.RandomState(seed)
+        self.seed, self.random = seed, np.random.RandomState(seed)
         self.shown, self.held, self.done = [], [], []
         self.last = len(self.net.layers) - 1
-        self.operations = sorted(name for name in vars(Sequence) if name.startswith("do_"))
 
     def run(self, length):
         """[(operation, array), ...] of `length` operations, and of all that there is then."""
+        # half of the time an iteration: recordings are made of what repeats
+        names = [*self.operations, *["do_train"] * len(self.operations)]
+        return self.follow(self.random.choice(names) for _ in range(length))
+
+    def follow(self, names):
+        """The same of these operations."""
         self.do_fill()
         self.do_train()
-        for _ in range(length):
-            # half of the time an iteration: recordings are made of what repeats
-            name = self.random.choice([*self.operations, *["do_train"] * len(self.operations)])
+        for name in names:
             self.done.append(name)
             try:
                 getattr(self, name)()
@@ -205,6 +208,14 @@ class Sequence:
             blob.data[...] *= 0.9
         self._backward()
 
+    def do_edit_all_between(self):
+        self.net._forward(0, self.last)
+        for blob in self.net.blobs.values():
+            if not blob.hidden:
+                blob.data[...] *= 0.9
+        self._backward()
+        self.do_look()
+
     def do_edit_a_diff_between(self):
         self.net._forward(0, self.last)
         self._blob().diff[...] = 0.1
@@ -281,3 +292,6 @@ class Sequence:
         self.net.after_forward(lambda index: None)
         self.do_train()
         self.net._callbacks["after_forward"].clear()
+
+
+Sequence.operations = sorted(name for name in vars(Sequence) if name.startswith("do_"))

@@ -8,16 +8,14 @@ the pass would have left. A pass that cannot be recorded, or whose surroundings 
 normally.
 """
 
-import weakref
 from functools import partial
-
-import torch
 
 from caffe_plain.errors import CaffeError
 
 from .. import device
 from ..blob import show
 from ..layer import TensorLayer
+from .attributes import Attributes
 from .recording import Recording, WrongDeviceError
 
 _RUNS_BEFORE = 2  # the first compiles, the second looks for the fastest algorithms
@@ -236,7 +234,7 @@ class _Forward(_Pass):
     def recorded(self, run):
         for node in self.nodes:
             node.inputs = None
-        attributes = _Attributes([part for unit in self.units for part in unit.parts()])
+        attributes = Attributes([part for unit in self.units for part in unit.parts()])
         try:
             recording = super().recorded(run)
         except (RuntimeError, CaffeError):
@@ -340,65 +338,3 @@ def _not_written(nodes):
                 tops.pop(blob, None)
         tops.update(dict.fromkeys(node.tops))
     return list(tops)
-
-
-class _Attributes:
-    """What the attributes of some objects were; it keeps no tensor alive."""
-
-    def __init__(self, parts):
-        self._marks = [
-            (part, {name: _mark(value) for name, value in vars(part).items()}) for part in parts
-        ]
-
-    def changed(self):
-        """[(object, {name: value} of the attributes that are others now)]"""
-        found = [
-            (
-                part,
-                {
-                    name: value
-                    for name, value in vars(part).items()
-                    if name not in marks or not _is(value, marks[name])
-                },
-            )
-            for part, marks in self._marks
-        ]
-        return [(part, state) for part, state in found if state]
-
-    def restore(self):
-        """Set them back."""
-        for part, marks in self._marks:
-            for name in set(vars(part)) - set(marks):
-                del vars(part)[name]
-            vars(part).update((name, _marked(mark)) for name, mark in marks.items())
-
-
-def _mark(value):
-    if isinstance(value, torch.Tensor):
-        return weakref.ref(value)
-    if type(value) in (tuple, list):
-        return type(value), [_mark(each) for each in value]
-    return value
-
-
-def _is(value, mark):
-    """Whether an attribute is still what was marked."""
-    if isinstance(value, torch.Tensor):
-        return isinstance(mark, weakref.ref) and mark() is value
-    if type(value) in (tuple, list):
-        return (
-            type(mark) is tuple
-            and mark[0] is type(value)
-            and len(mark[1]) == len(value)
-            and all(map(_is, value, mark[1]))
-        )
-    return value is mark
-
-
-def _marked(mark):
-    """What was marked; None in place of tensors that are gone."""
-    if isinstance(mark, weakref.ref):
-        return mark()
-    if type(mark) is tuple:
-        return mark[0](_marked(each) for each in mark[1])
-    return mark
