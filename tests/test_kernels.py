@@ -347,3 +347,33 @@ def test_max_pool(kernels, shape, kernel, stride, pad, ceil, dtype):
         dx,
         TOLERANCE[dtype],
     )
+
+
+@POOLS
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_max_pool_takes_numbers_only(kernels, shape, kernel, stride, pad, ceil, dtype):
+    """Against each window's largest number, or the lowest of the dtype where there is none."""
+    skip_unless_pools(kernels, shape)
+    x = images(shape, dtype, 0)
+    odd = torch.tensor(np.random.RandomState(2).rand(*shape))
+    x[odd < 0.6], x[odd < 0.1], x[odd < 0.02] = torch.nan, -torch.inf, torch.inf
+    x[0, 0], x[0, 1] = torch.nan, -torch.inf
+    lowest = torch.finfo(dtype).min
+    numbers = torch.where(x > lowest, x, lowest)
+    y, places = torch.nn.functional.max_pool2d(
+        numbers.double().cpu(), kernel, stride, pad, 1, ceil, True
+    )
+    found, own_places = kernels.max_pool(x, kernel, stride, pad, tuple(y.shape[2:]))
+    assert torch.equal(found.double().cpu(), y)
+    assert torch.equal(own_places.cpu() < 0, y == lowest)
+    assert (y == lowest).any(), "no window without a number"
+    dx = kernels.max_pool_backward(
+        torch.ones_like(found), own_places, kernel, stride, pad, shape[2:]
+    )
+    expected = (
+        torch.zeros(x.shape, dtype=torch.float64, device="cpu")
+        .flatten(2)
+        .scatter_add_(2, places.flatten(2), (y > lowest).double().flatten(2))
+        .view(x.shape)
+    )
+    assert torch.equal(dx.double().cpu(), expected)

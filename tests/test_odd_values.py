@@ -1,13 +1,53 @@
-"""Settings that are odd but legal, and what NaN and infinity do; each value is BVLC Caffe 1.0's."""
+"""Settings that are odd but legal, and what NaN and infinity do; each value is BVLC Caffe 1.0's.
+
+tests/golden/odd.json holds what tests/oracle/record_odd.py recorded with it.
+"""
+
+import json
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
 import caffe
+import odd_cases
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "odd.json").read_text())
 
 NAN, INF = np.nan, np.inf
 ODD = [1, -2, INF, -INF, NAN, 0]
+
+
+def assert_like(found, recorded, where=""):
+    """Assert that nested lists and dicts hold the same numbers, and NaN where the other has it."""
+    if isinstance(recorded, dict):
+        found = [found[key] for key in recorded]
+        where, recorded = f"{where} {list(recorded)}", list(recorded.values())
+    if isinstance(recorded, list) and any(isinstance(part, (list, dict)) for part in recorded):
+        for index, pair in enumerate(zip(found, recorded, strict=True)):
+            assert_like(*pair, f"{where} {index}")
+    else:
+        np.testing.assert_allclose(found, recorded, rtol=1e-5, atol=1e-6, err_msg=where)
+
+
+@pytest.mark.parametrize("name", odd_cases.CASES)
+def test_odd_cases_agree_with_bvlc_caffe(name):
+    assert_like(odd_cases.CASES[name](), GOLDEN[name])
+
+
+def test_max_pooling_in_the_engines_own_kernels_takes_nan_alike():
+    """They take 16 channels, but not the single one of the recording."""
+    assert_like(odd_cases.max_pooling(channels=16), GOLDEN["max_pooling"])
+
+
+def test_a_window_without_a_number_passes_nothing_down():
+    """BVLC Caffe writes outside its memory there."""
+    layer = 'type: "Pooling" pooling_param { kernel_size: 2 stride: 2 }'
+    for channels in (1, 16):
+        net = odd_cases.one_layer(layer, [[[[NAN, NAN], [NAN, NAN]]] * channels])
+        (diff,) = odd_cases.diffs(net)
+        assert not np.any(diff)
 
 
 def net_of(tmp_path, layer, *bottoms, phase=caffe.TEST):
@@ -157,7 +197,11 @@ def test_a_list_of_hdf5_files_is_split_at_any_white_space(tmp_path, between):
 @pytest.mark.parametrize("ratio", [1, 1.5, -0.5])
 def test_dropout_of_any_ratio_is_the_identity_in_a_test_net(tmp_path, ratio):
     layer = f'type: "Dropout" dropout_param {{ dropout_ratio: {ratio} }}'
-    net = net_of(tmp_path, layer, [3, 4])
-    assert net.forward()["y"].tolist() == [3, 4]
-    with pytest.raises(caffe.LayerError, match="dropout_ratio must be at least 0 and less than 1"):
+    assert net_of(tmp_path, layer, [3, 4]).forward()["y"].tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("ratio", [1.5, -0.5, "nan"])
+def test_dropout_cannot_train_with_a_ratio_outside_0_to_1(tmp_path, ratio):
+    layer = f'type: "Dropout" dropout_param {{ dropout_ratio: {ratio} }}'
+    with pytest.raises(caffe.LayerError, match="dropout_ratio must be at least 0 and at most 1"):
         net_of(tmp_path, layer, [3, 4], phase=caffe.TRAIN)

@@ -127,7 +127,8 @@ class TensorLayer(Layer):
       backward is in attributes of `parts()`.
 
     A blob's diff is overwritten, a parameter's diff accumulates. `bottoms` and `tops` are the
-    current values; a layer that runs in place gets the value its bottom had in forward.
+    current values, which somebody may have edited since forward; a layer that runs in place gets
+    the value its bottom had in forward.
     """
 
     bottom_count = (1, 1)  # fewest and most bottoms; None: no limit
@@ -219,13 +220,6 @@ class TensorLayer(Layer):
     def allows_backward(self, index: int) -> bool:
         """Whether a gradient to bottom `index` makes sense (not for labels)."""
         return self.differentiable
-
-    def top_changes(self) -> None:
-        """Called if a later layer changes a top in place: backward then reads the bottom, as in
-        Caffe.
-
-        Default: nothing. A layer that must read its top gets the changed one, as in Caffe.
-        """
 
     def add_param(self, shape: Shape, filler: caffe_pb2.FillerParameter | None = None) -> None:
         """Append a parameter blob, filled by a FillerParameter (zeros without one)."""

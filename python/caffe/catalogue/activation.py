@@ -12,6 +12,10 @@ from ..proto import caffe_pb2
 from .factor import scaled
 
 
+def _shifted(x, shift):
+    return x + shift if shift else x  # + 0 would make 0 of -0
+
+
 class _FromTop(TensorLayer):
     """An activation whose backward reads what forward gave, not what it read."""
 
@@ -19,19 +23,20 @@ class _FromTop(TensorLayer):
     reads_top = True
 
 
+def _runs_in_place(layer):
+    return layer.layer_param.bottom[:1] == layer.layer_param.top[:1]
+
+
 @register
-class ReLU(_FromTop):
+class ReLU(TensorLayer):
     """y = max(x, 0) + negative_slope min(x, 0)."""
 
     param_name = "relu_param"
 
     def setup(self, *shapes):
-        # with a negative slope the sign of y no longer tells that of x
-        self.reads_bottom = self.options.negative_slope < 0
-        self.reads_top = not self.reads_bottom
-
-    def top_changes(self):
-        self.reads_bottom, self.reads_top = True, False
+        # in place only the top is left, but a negative slope has turned its sign
+        self.reads_top = _runs_in_place(self) and self.options.negative_slope >= 0
+        self.reads_bottom = not self.reads_top
 
     def forward(self, x):
         slope = self.options.negative_slope
@@ -90,16 +95,15 @@ class PReLU(TensorLayer):
 
 
 @register
-class ELU(_FromTop):
+class ELU(TensorLayer):
     """y = x where x > 0, else alpha (exp(x) - 1). Clevert et al., 2015."""
 
     param_name = "elu_param"
+    reads_top = True
 
     def setup(self, *shapes):
-        self.reads_bottom = self.options.alpha < 0
-
-    def top_changes(self):
-        self.reads_bottom = True  # for the sign; the value comes from the top
+        # the sign of x: as in ReLU
+        self.reads_bottom = not _runs_in_place(self) or self.options.alpha < 0
 
     def forward(self, x):
         return torch.where(x > 0, x, self.options.alpha * torch.expm1(x.clamp(max=0)))
@@ -132,18 +136,18 @@ class TanH(_FromTop):
 
 
 @register
-class Swish(TensorLayer):
+class Swish(_FromTop):
     """y = x sigmoid(beta x). Ramachandran et al., 2017."""
 
     param_name = "swish_param"
 
     def forward(self, x):
-        return x * (x * self.options.beta).sigmoid()
+        self.gate = scaled(x, self.options.beta).sigmoid()
+        return x * self.gate
 
     def backward(self, diffs, bottoms, tops, wanted):
-        scaled = bottoms[0] * self.options.beta
-        gate = scaled.sigmoid()
-        return [diffs[0] * (gate * (1 + scaled * (1 - gate)))]
+        inner = tops[0] * self.options.beta
+        return [diffs[0] * (inner + self.gate * (1 - inner))]
 
 
 @register
@@ -194,21 +198,34 @@ class Threshold(TensorLayer):
 
 @register
 class Power(TensorLayer):
-    """y = (shift + scale x)^power."""
+    """y = (shift + scale x)^power.
+
+    Backward divides the top by what was raised, as Caffe does, unless the power is 1 or 2: where
+    that is 0 or infinite, so is NaN the gradient of any other power.
+    """
 
     param_name = "power_param"
 
+    def setup(self, *shapes):
+        self.factor = self.options.power * self.options.scale
+        self.reads_bottom = self.factor != 0 and self.options.power != 1
+        self.reads_top = self.reads_bottom and self.options.power != 2
+
     def forward(self, x):
-        return self._inner(x).pow(self.options.power)
+        inner, power = self._inner(x), self.options.power
+        if abs(power) == 0.5:  # as a number it would mean a root, which differs at -inf and -0
+            power = torch.full((), power, dtype=x.dtype, device=x.device)
+        return inner.pow(power)
 
     def backward(self, diffs, bottoms, tops, wanted):
-        power, factor = self.options.power, self.options.power * self.options.scale
-        if not factor:
-            return [torch.zeros_like(diffs[0])]
-        return [diffs[0] * (self._inner(bottoms[0]).pow(power - 1) * factor)]
+        if not self.reads_bottom:
+            return [scaled(diffs[0], self.factor)]
+        inner = self._inner(bottoms[0])
+        slope = tops[0] / inner if self.reads_top else inner
+        return [diffs[0] * (slope * self.factor)]
 
     def _inner(self, x):
-        return scaled(x, self.options.scale) + self.options.shift
+        return _shifted(scaled(x, self.options.scale), self.options.shift)
 
 
 class _WithBase(TensorLayer):
@@ -247,8 +264,11 @@ class Log(_WithBase):
             raise self.error("base 1 has no logarithm; give another base, or -1 for e")
 
     def forward(self, x):
-        return (scaled(x, self.options.scale) + self.options.shift).log() / self.log_base
+        return self._inner(x).log() / self.log_base
 
     def backward(self, diffs, bottoms, tops, wanted):
-        inner = scaled(bottoms[0], self.options.scale) + self.options.shift
-        return [scaled(diffs[0] / inner, self.options.scale / self.log_base)]
+        factor = self.options.scale / self.log_base
+        return [scaled(diffs[0] / self._inner(bottoms[0]), factor)]
+
+    def _inner(self, x):
+        return _shifted(scaled(x, self.options.scale), self.options.shift)

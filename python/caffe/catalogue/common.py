@@ -156,7 +156,8 @@ class Parameter(TensorLayer):
 class Dropout(TensorLayer):
     """While training, zeroes each value with probability dropout_ratio and scales the others up.
 
-    bottom, top: any shape. y = x mask / (1 - dropout_ratio); in the TEST phase y = x.
+    bottom, top: any shape. y = x mask / (1 - dropout_ratio), so that a ratio of 1 gives NaN, as in
+    Caffe; in the TEST phase y = x.
     Options: dropout_param. Hinton et al., 2012; Caffe's DropoutLayer.
     """
 
@@ -164,9 +165,9 @@ class Dropout(TensorLayer):
     reads_bottom = False
 
     def setup(self, *shapes):
-        if self.training and not 0 <= self.options.dropout_ratio < 1:
+        if self.training and not 0 <= self.options.dropout_ratio <= 1:
             raise self.error(
-                f"dropout_ratio must be at least 0 and less than 1; found "
+                f"dropout_ratio must be at least 0 and at most 1; found "
                 f"{self.options.dropout_ratio}"
             )
         self.makes_fresh_tops = self.training

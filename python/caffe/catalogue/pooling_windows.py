@@ -1,5 +1,7 @@
 """Pooling over windows: the maximum, the average, or a random pick of each."""
 
+import math
+
 import torch
 
 from caffe_plain.geometry import pooled
@@ -60,7 +62,8 @@ class MaxPool:
     """The first of the largest values; `places` says where they lie.
 
     They are places in the (padded) image, or in the window if one of the engine's kernels found
-    them.
+    them. As in Caffe, NaN does not count; a window without a number above -FLT_MAX gives that, and
+    its place is -1, so that it passes nothing down.
     """
 
     def __init__(self, windows):
@@ -73,9 +76,12 @@ class MaxPool:
         if self.kernels:
             y, self.places = self.kernels.max_pool(x, kernel, stride, pad, windows.sizes)
             return y
-        y, self.places = aten.max_pool2d_with_indices(
-            self.windows.padded(x, _lowest(x.dtype)), kernel, stride, pad, (1, 1), ceil
+        lowest = _lowest(x.dtype)
+        numbers = torch.nan_to_num(x, nan=lowest, posinf=math.inf, neginf=lowest)
+        y, places = aten.max_pool2d_with_indices(
+            windows.padded(numbers, lowest), kernel, stride, pad, (1, 1), ceil
         )
+        self.places = places.masked_fill_(y <= lowest, -1)
         return y
 
     def backward(self, dy, x):
@@ -92,14 +98,16 @@ class MaxPool:
 
     def mask(self):
         """The places in the image without padding, y W + x, as numbers."""
-        places, windows = self.places, self.windows
+        places, windows = self.places.long(), self.windows
+        found = places >= 0
         if self.kernels:
-            places = self._image_places(places.long())
+            places = self._image_places(places)
         elif not windows.native:
             left, right, top, _ = windows.margins
             width = windows.image[1] + left + right
             rows = torch.div(places, width, rounding_mode="floor") - top
             places = rows * windows.image[1] + places % width - left
+        places = torch.where(found, places, -1)
         return places.to(device.master_dtype())  # bf16 does not hold every integer beyond 256
 
     def _image_places(self, places):

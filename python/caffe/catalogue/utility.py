@@ -162,7 +162,7 @@ class Eltwise(TensorLayer):
     bottoms, top: any shape. SUM: y = sum of coeff_i x_i (coeff 1 unless given). PROD: with
     stable_prod_grad the diff of x_i is dy times the product of the others, else dy y / x_i.
     MAX: dy goes to the largest; of equal ones, bottom 1 wins over bottom 0, otherwise the earlier
-    one wins. Options: eltwise_param. Caffe's EltwiseLayer.
+    one wins. NaN counts only in bottom 1. Options: eltwise_param. Caffe's EltwiseLayer.
     """
 
     bottom_count = (2, None)
@@ -179,7 +179,7 @@ class Eltwise(TensorLayer):
             raise self.error("coeff is for operation SUM; delete it or use SUM")
         self.coeff = list(options.coeff) or [1.0] * len(shapes)
         self.adds = options.operation == _OPERATION.SUM
-        self.reads_bottom = options.operation != _OPERATION.SUM
+        self.reads_bottom = options.operation == _OPERATION.PROD
         self.reads_top = options.operation == _OPERATION.PROD and not options.stable_prod_grad
 
     def reshape(self, *shapes):
@@ -197,8 +197,7 @@ class Eltwise(TensorLayer):
             for x in bottoms[1:]:
                 y = y * x
         elif self.options.operation == _OPERATION.MAX:
-            for x in bottoms[1:]:
-                y = torch.maximum(y, x)
+            y = self._largest(bottoms)
         else:
             y = scaled(y, self.coeff[0])
             for x, coeff in zip(bottoms[1:], self.coeff[1:], strict=True):
@@ -216,7 +215,7 @@ class Eltwise(TensorLayer):
         if self.options.operation == _OPERATION.SUM:
             return scaled(dy, self.coeff[index])
         if self.options.operation == _OPERATION.MAX:
-            return dy * self._is_largest(index, bottoms)
+            return dy.masked_fill(self.winner != index, 0)
         if not self.options.stable_prod_grad:
             return dy * (tops[0] / bottoms[index])
         for other, x in enumerate(bottoms):
@@ -224,13 +223,16 @@ class Eltwise(TensorLayer):
                 dy = dy * x
         return dy
 
-    def _is_largest(self, index, bottoms):
-        """Where bottom `index` is the one that the maximum took."""
-        largest, winner = torch.maximum(*bottoms[:2]), (bottoms[1] >= bottoms[0]).long()
-        for i, x in enumerate(bottoms[2:], 2):
-            winner = torch.where(x > largest, i, winner)
-            largest = torch.maximum(largest, x)
-        return winner == index
+    def _largest(self, bottoms):
+        """The maximum; `winner` keeps from which bottom it was taken."""
+        first = bottoms[0] > bottoms[1]
+        y = torch.where(first, *bottoms[:2])
+        self.winner = torch.where(first, 0, 1).short()
+        for index, x in enumerate(bottoms[2:], 2):
+            larger = x > y
+            y = torch.where(larger, x, y)
+            self.winner.masked_fill_(larger, index)
+        return y
 
 
 class _NewShape(TensorLayer):

@@ -90,7 +90,6 @@ def build(param):
             for index, propagate in enumerate(node.propagate_down)
             if propagate and not node.layer.allows_backward(index)
         )
-    _tell_of_changed_tops(graph.nodes)
     _permit_overwriting(graph.nodes)
     return graph
 
@@ -304,17 +303,6 @@ def _force_backward(nodes):
             for index, propagate in enumerate(node.propagate_down)
         ]
         node.layer.param_propagate_down = [True] * len(node.layer.blobs)
-
-
-def _tell_of_changed_tops(nodes):
-    """Tell each layer whose top a later layer changes in place."""
-    makers = {}
-    for node in nodes:
-        for name in node.top_names:
-            if name in node.bottom_names and name in makers:
-                makers[name].layer.top_changes()
-            elif name not in node.bottom_names:
-                makers[name] = makers[node.bottom_names[0]] if node.layer.shares_data else node
 
 
 def _permit_overwriting(nodes):

@@ -1,7 +1,7 @@
 """Triton kernels of pooling, on images that lie as (N, H, W, C); see gpu.py.
 
 A window of max pooling remembers which of its pixels was the largest: y kernel_w + x within the
-window, a byte.
+window, a byte; -1 where none was larger than the lowest number, as if all are NaN.
 """
 
 import triton
@@ -95,9 +95,11 @@ def max_pool(
     PAD_W: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The first of the largest values of each window, and its place there; NaN is largest."""
+    """The first of the largest values of each window, and its place there; NaN does not count."""
     at, n, y, x, c, there = _place(total, channels, top_height, top_width, BLOCK)
-    best = tl.full((BLOCK,), float("-inf"), tl.float32)
+    # Caffe's -FLT_MAX, or the finite value that is nearest to it
+    is_half: tl.constexpr = image.dtype.element_ty == tl.bfloat16
+    best = tl.full((BLOCK,), -3.38953139e38 if is_half else -3.40282347e38, tl.float32)
     found = tl.full((BLOCK,), -1, tl.int32)
     for i in tl.static_range(KERNEL_H):
         for j in tl.static_range(KERNEL_W):
@@ -105,7 +107,7 @@ def max_pool(
                 n, y, x, c, there, i, j, channels, height, width, STRIDE_H, STRIDE_W, PAD_H, PAD_W
             )
             value = tl.load(image + pixel, mask=inside, other=float("-inf")).to(tl.float32)
-            larger = inside & ((value > best) | (value != value) | (found < 0))
+            larger = value > best
             best = tl.where(larger, value, best)
             found = tl.where(larger, i * KERNEL_W + j, found)
     tl.store(top + at, best.to(top.dtype.element_ty), mask=there)

@@ -1,7 +1,7 @@
 // Pooling over windows, on images that lie as (N, H, W, C), C a multiple of 16.
 //
 // A window of max pooling remembers which of its pixels was the largest: y kernel_w + x within the
-// window, a byte. Backward goes over the pixels and looks at the windows that reach them, so no two
+// window, a byte; -1 where none was larger than the lowest number, as if all are NaN. Backward goes over the pixels and looks at the windows that reach them, so no two
 // threads write to one place.
 
 #include <algorithm>
@@ -128,11 +128,11 @@ void for_pixels(const Geometry& g, int threads, Work work) {
 template <class T>
 void max_pool(const T* image, T* top, int8_t* places, const Geometry& g, int threads) {
     for_windows(g, threads, [=](const Parts& pixels, long at, int c) {
-        Floats best{};
+        Floats best = Floats{} + lowest(image);
         Ints found = Ints{} - 1;
         for (const Part& pixel : pixels) {
             Floats value = load(image + pixel.at + c);
-            Ints larger = (value > best) | (value != value) | (found < 0);
+            Ints larger = value > best;  // never true of NaN
             best = larger ? value : best;
             found = larger ? Ints{} + pixel.place : found;
         }

@@ -41,6 +41,10 @@ inline Floats load(const bfloat16* from) {
     return values;
 }
 
+// Caffe's -FLT_MAX, or the finite value that is nearest to it.
+inline float lowest(const float*) { return -3.40282347e38f; }
+inline float lowest(const bfloat16*) { return -3.38953139e38f; }
+
 inline void store(float* to, Floats values) { memcpy(to, &values, sizeof values); }
 
 // Rounds to nearest, ties to even; a NaN stays one. The processor's own instruction makes zeros of

@@ -1,0 +1,217 @@
+"""What NaN, infinity, odd settings and edits of blobs do, under either Caffe.
+
+Each function of CASES returns numbers in nested lists and dicts. Under an original BVLC Caffe
+(Python 3.9, numpy 1.19) tests/oracle/record_odd.py records them.
+"""
+
+import os
+import tempfile
+
+import numpy as np
+
+import caffe
+
+NAN, INF = np.nan, np.inf
+ODD = [-INF, INF, NAN, 0, -2, 4, 1]
+
+
+def net(text, phase=caffe.TEST):
+    """The net of a prototxt's text."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "net.prototxt")
+        with open(path, "w") as file:
+            file.write("force_backward: true " + text)
+        return caffe.Net(path, phase)
+
+
+def one_layer(layer, *bottoms, phase=caffe.TEST):
+    """A net whose layer "y" has bottoms "a", "b", ..., each the top of a layer that copies."""
+    names = "abcd"[: len(bottoms)]
+    text = "".join(
+        'input: "in_%s" input_shape { %s } '
+        % (name, " ".join("dim: %d" % size for size in np.shape(values)))
+        for name, values in zip(names, bottoms)
+    )
+    text += "".join(
+        'layer { name: "%s" type: "Power" bottom: "in_%s" top: "%s" } ' % (name, name, name)
+        for name in names
+    )
+    made = net(
+        text
+        + 'layer { name: "y" top: "y" %s %s }'
+        % (layer, " ".join('bottom: "%s"' % n for n in names)),
+        phase,
+    )
+    for name, values in zip(names, bottoms):
+        made.blobs["in_" + name].data[...] = values
+    made.forward()
+    return made
+
+
+def diffs(made, names="a"):
+    """The diffs of the bottoms for a diff of ones."""
+    made.blobs["y"].diff[...] = 1
+    made.backward(start="y")
+    return [made.blobs[name].diff.tolist() for name in names]
+
+
+IMAGES = [
+    [[NAN, 1, 2, NAN], [3, NAN, NAN, -1], [NAN, NAN, -INF, 0], [NAN, 1, NAN, -INF]],
+    [[INF, NAN, -INF, -INF], [NAN, INF, -INF, -5], [NAN, 7, 7, NAN], [7, NAN, NAN, 7]],
+]
+NO_NUMBER = [
+    [[NAN, NAN, -INF, NAN], [NAN, NAN, NAN, NAN], [NAN, -INF, 1, NAN], [-INF, -INF, NAN, -INF]],
+    [[NAN, NAN, 0, 1], [NAN, NAN, 2, 3], [-3.4028235e38, NAN, 4, 5], [NAN, NAN, 6, 7]],
+]
+POOLS = [
+    "kernel_size: 2 stride: 2",
+    "kernel_size: 3 stride: 2",
+    "kernel_size: 2 stride: 1",
+    "kernel_size: 3 stride: 1 pad: 1",
+    "kernel_size: 1 stride: 3",
+    "global_pooling: true",
+]
+
+
+def max_pooling(channels=1):
+    """Tops and places; diffs where each window has a number (else BVLC Caffe writes anywhere)."""
+    found = []
+    for image in IMAGES + NO_NUMBER:
+        for options in POOLS:
+            x = [[image] * channels]
+            layer = 'type: "Pooling" top: "places" pooling_param { %s }' % options
+            made = one_layer(layer, x)
+            found.append([made.blobs[name].data[:, :1].tolist() for name in ("y", "places")])
+            if np.min(made.blobs["places"].data) >= 0:
+                made = one_layer(layer.replace('top: "places"', ""), x)
+                found[-1].append(np.array(diffs(made))[:, :, :1].tolist())
+    return found
+
+
+def dropout():
+    """A ratio of 1, in both phases."""
+    found = []
+    for phase in (caffe.TRAIN, caffe.TEST):
+        made = one_layer('type: "Dropout" dropout_param { dropout_ratio: 1 }', ODD, phase=phase)
+        found.append([made.blobs["y"].data.tolist(), diffs(made)])
+    return found
+
+
+def power():
+    """{options: top and diff} of the layer Power."""
+    found = {}
+    for exponent in (0.5, -0.5, 1.5, 0, 1, 2, 3, -1, -2):
+        for scale, shift in ((1, 0), (-1, 0), (2, 1), (0, 0), (0, -1), (0, 2)):
+            options = "power: %g scale: %g shift: %g" % (exponent, scale, shift)
+            made = one_layer('type: "Power" power_param { %s }' % options, [*ODD, -0.0])
+            found[options] = [made.blobs["y"].data.tolist(), diffs(made)]
+    return found
+
+
+EDITED = [
+    '"ReLU"',
+    '"ReLU" relu_param { negative_slope: 0.5 }',
+    '"ReLU" relu_param { negative_slope: -0.5 }',
+    '"PReLU"',
+    '"ELU"',
+    '"ELU" elu_param { alpha: 0 }',
+    '"ELU" elu_param { alpha: -0.5 }',
+    '"Sigmoid"',
+    '"TanH"',
+    '"Swish"',
+    '"Swish" swish_param { beta: 0 }',
+    '"Swish" swish_param { beta: 2 }',
+    '"AbsVal"',
+    '"BNLL"',
+    '"Clip" clip_param { min: -1 max: 2 }',
+    '"Power"',
+    '"Power" power_param { power: 2 scale: 2 shift: 3 }',
+    '"Power" power_param { power: 3 }',
+    '"Power" power_param { power: 0.5 scale: 2 shift: 3 }',
+    '"Power" power_param { power: -1 }',
+    '"Exp"',
+    '"Exp" exp_param { base: 2 scale: 2 shift: 3 }',
+    '"Log" log_param { shift: 5 }',
+    '"Softmax"',
+    '"Scale" scale_param { filler { type: "constant" value: 2 } }',
+    '"Bias"',
+    '"Dropout"',
+]
+# those that BVLC Caffe cannot run in place read a bottom there that is gone
+EDITED_IN_PLACE = [
+    '"ReLU"',
+    '"ReLU" relu_param { negative_slope: 0.5 }',
+    '"PReLU"',
+    '"ELU"',
+    '"Sigmoid"',
+    '"TanH"',
+    '"Swish"',
+    '"Exp"',
+    '"Softmax"',
+    '"Scale" scale_param { filler { type: "constant" value: 2 } }',
+    '"Bias"',
+]
+
+
+def edits():
+    """{layer: diffs of bottom and parameters after an edit of the top, the bottom, both}."""
+    found = {}
+    for layer in EDITED:
+        found[layer] = []
+        for edited in ("y", "a", "ya"):
+            made = one_layer("type: " + layer, [[1, -2, 3]])
+            _edit(made, edited)
+            found[layer].append(diffs(made) + _parameter_diffs(made))
+    return found
+
+
+def edits_in_place():
+    """{layer: the same for the one blob of a layer that runs in place}."""
+    found = {}
+    for layer in EDITED_IN_PLACE:
+        made = net(
+            'input: "x" input_shape { dim: 1 dim: 3 } '
+            'layer { name: "a" type: "Power" bottom: "x" top: "y" } '
+            'layer { name: "y" type: %s bottom: "y" top: "y" }' % layer
+        )
+        made.blobs["x"].data[...] = [[1, -2, 3]]
+        made.forward()
+        _edit(made, "y")
+        found[layer] = diffs(made, "y") + _parameter_diffs(made)
+    return found
+
+
+def _edit(made, names):
+    for name, values in (("y", [[-0.25, 0.25, 2]]), ("a", [[0.5, 0.75, -0.5]])):
+        if name in names:
+            made.blobs[name].data[...] = values
+
+
+def _parameter_diffs(made):
+    return [blob.diff.tolist() for blobs in made.params.values() for blob in blobs]
+
+
+def eltwise():
+    """{options: top, and the diffs of the bottoms after an edit of nothing, all, the top}."""
+    bottoms = [[1, 2, NAN, INF, 3, 3], [3, -1, 2, NAN, 3, 2], [NAN, 0, 1, -INF, 3, 3]]
+    plain = [[1, 2, 3, -1], [3, -1, 2, 3], [0.5, 2, 1, 9]]
+    found = {}
+    for operation in ("SUM", "PROD", "MAX", "PROD stable_prod_grad: false"):
+        layer = 'type: "Eltwise" eltwise_param { operation: %s }' % operation
+        for count in (2, 3):
+            made = one_layer(layer, *bottoms[:count])
+            results = [made.blobs["y"].data.tolist(), diffs(made, "abc"[:count])]
+            for edited in ("abc"[:count], "y"):
+                made = one_layer(layer, *plain[:count])
+                for index, name in enumerate(edited):
+                    made.blobs[name].data[...] = [[9, 1, 2, 4], [1, 2, 4, 2], [11, 0.5, 8, 1]][
+                        index
+                    ]
+                results.append(diffs(made, "abc"[:count]))
+            found["%s of %d" % (operation, count)] = results
+    return found
+
+
+CASES = {
+    case.__name__: case for case in (max_pooling, dropout, power, edits, edits_in_place, eltwise)
+}
