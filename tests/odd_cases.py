@@ -15,12 +15,12 @@ NAN, INF = np.nan, np.inf
 ODD = [-INF, INF, NAN, 0, -2, 4, 1]
 
 
-def net(text, phase=caffe.TEST):
+def net(text, phase=caffe.TEST, force=True):
     """The net of a prototxt's text."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "net.prototxt")
         with open(path, "w") as file:
-            file.write("force_backward: true " + text)
+            file.write(("force_backward: true " if force else "") + text)
         return caffe.Net(path, phase)
 
 
@@ -212,6 +212,43 @@ def eltwise():
     return found
 
 
+FROZEN = """
+input: "x" input_shape { dim: 1 dim: 2 }
+layer { name: "label" type: "DummyData" top: "label"
+        dummy_data_param { shape { dim: 1 dim: 1 } } }
+layer { name: "frozen" type: "InnerProduct" bottom: "x" top: "f" param { lr_mult: 0 }
+        param { lr_mult: 0 } inner_product_param { num_output: 2 } }
+layer { name: "relu" type: "ReLU" bottom: "f" top: "f" }
+layer { name: "learns" type: "InnerProduct" bottom: "f" top: "y"
+        inner_product_param { num_output: 2 } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "y" bottom: "label" top: "loss" }
+layer { name: "sum" type: "Reduction" bottom: "f" top: "sum" }
+layer { name: "accuracy" type: "Accuracy" bottom: "y" bottom: "label" top: "accuracy" }
+"""
+
+
+def callbacks():
+    """[callback, layer] for whole passes and parts of them."""
+    return [
+        _events(lambda made: (made.forward(), made.backward())),
+        _events(lambda made: (made.forward(), made.backward(start="loss", end="learns"))),
+        _events(
+            lambda made: (made.forward(start="learns", end="loss"), made.backward(start="relu"))
+        ),
+    ]
+
+
+def _events(run):
+    made, events = net(FROZEN, caffe.TRAIN, force=False), []
+    for number, when in enumerate(
+        (made.before_forward, made.after_forward, made.before_backward, made.after_backward)
+    ):
+        when(lambda layer, number=number: events.append([number, layer]))
+    run(made)
+    return events
+
+
 CASES = {
-    case.__name__: case for case in (max_pooling, dropout, power, edits, edits_in_place, eltwise)
+    case.__name__: case
+    for case in (max_pooling, dropout, power, edits, edits_in_place, eltwise, callbacks)
 }

@@ -114,5 +114,5 @@ REFUSED = [
     ("InnerProduct", "inner_product_param { }", ["3x4"], "num_output is missing"),
     ("InnerProduct", "inner_product_param { num_output: 2 axis: 3 }", ["3x4"], "axis 3 is outside"),
     ("Embed", "embed_param { num_output: 2 }", ["3"], "input_dim .* must be given"),
-    ("Dropout", "dropout_param { dropout_ratio: 1 }", ["3"], "less than 1; found 1"),
+    ("Dropout", "dropout_param { dropout_ratio: 1.5 }", ["3"], "at most 1; found 1.5"),
 ]

@@ -25,8 +25,10 @@ class DebugInfo:
             )
 
     def backward(self, index):
-        """The means of the diffs of a layer's bottoms and parameters."""
+        """The means of the diffs of a layer's bottoms and parameters, if it runs backward."""
         node = self.nodes[index]
+        if not node.needs_backward:
+            return
         for name, blob, wanted in zip(
             node.bottom_names, node.bottoms, node.propagate_down, strict=True
         ):

@@ -72,10 +72,11 @@ class Sweep:
             if unit.ran_fused and (alone or not unit.is_whole(pairs)):
                 unit.spread()
             for index, node in [(unit.index, unit.fused)] if unit.ran_fused else reversed(pairs):
+                self._tell("before_backward", index)
                 if node.needs_backward:
-                    self._tell("before_backward", index)
                     running.backward_node(node)
-                    self._tell("after_backward", index)
+                self._tell("after_backward", index)  # as in Caffe, whatever the layer needs
+                if node.needs_backward:
                     if on_gradients:
                         on_gradients(node.layer.blobs)
                     if not self.keep_diffs:
