@@ -248,6 +248,44 @@ def _events(run):
     return events
 
 
+SPELLINGS = {
+    'layer { name: "p" type: "Power" bottom: "x" top: "p" power_param { shift: %s } }': (
+        "2 +2 +.5 -2 -.5 1_0 1_0.5 1.5_0 1.e3 1e3 1e+3 1e3_0 1e 1e+ .5 5. . 1.5f 1.5F 0f inf -inf "
+        "+inf nan Infinity 0x10 010 1u 1..5 1-1 1+1 -+1 +-1 --1 1e40 \\u0663 \\uff11 2\\u0663"
+    ),
+    'layer { name: "i" type: "InnerProduct" bottom: "x" top: "i" '
+    "inner_product_param { num_output: %s } }": (
+        "2 +2 1_0 0x2 0X2 0x_2 02 010 08 2. 2e0 -1 2u 0b10 0o2 \\uff12 0x0_2 [2] 2, 2;"
+    ),
+    'layer { name: "j" type: "Input" top: "j" input_param { shape { dim: %s } } }': (
+        "2 +2 1_0 0x2 02 [2,3] [+2] [2,+3] [1_0] [2,0x3] [2,]"
+    ),
+    'layer { name: "i" type: "InnerProduct" bottom: "x" top: "i" '
+    "inner_product_param { num_output: 2 bias_term: %s } }": (
+        "true True TRUE t false False f 1 0 01 00 0x1 +1 -1 +0 1_0 0_1 2 1.0 1f yes 0b1"
+    ),
+    'layer { name: "e" type: "Eltwise" bottom: "x" bottom: "x" top: "e" '
+    "eltwise_param { operation: %s } }": "SUM sum 1 01 0x1 +1 1_0 7 +SUM 0b1",
+    'layer { name: %s type: "ReLU" bottom: "x" top: "r" }': (
+        r""""a" 'a' "\\z" "\z" "\\\z" "\a\b\f\n\r\t\v\\\'\"\?" "\x41" "\X41" "\x" "\xg" "\8" """
+        r""""\9" "\12" "\400" "\u00e9" "\u41" "\U0001f600" "\ud83d\ude00" "\e" "\c" """
+        r""""\d" "\s" "\%" "\/" "\-" "\{" "+1_0" '+\z' +"a" a "+" "\u2028" """
+    ),
+    'layer { name: "r" type: "ReLU"%sbottom: "x" top: "r" }': (
+        "\\x20 \\t \\n \\r \\v \\f #+1_0\\n \\x1c \\x85 \\u00a0 \\u2028 \\u3000 ; , ;; + _"
+    ),
+}
+
+
+def spellings():
+    """Nets, each with a value in one of the spellings above."""
+    for layer, values in SPELLINGS.items():
+        for value in values.split():
+            if "name: %s" not in layer:
+                value = value.encode().decode("unicode_escape")
+            yield 'input: "x" input_shape { dim: 1 dim: 1 } ' + layer.replace("%s", value)
+
+
 CASES = {
     case.__name__: case
     for case in (max_pooling, dropout, power, edits, edits_in_place, eltwise, callbacks)

@@ -12,6 +12,7 @@ import pytest
 
 import caffe
 import odd_cases
+from caffe_plain.errors import ParseError
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "odd.json").read_text())
 
@@ -34,6 +35,17 @@ def assert_like(found, recorded, where=""):
 @pytest.mark.parametrize("name", odd_cases.CASES)
 def test_odd_cases_agree_with_bvlc_caffe(name):
     assert_like(odd_cases.CASES[name](), GOLDEN[name])
+
+
+@pytest.mark.parametrize(
+    "text, reads", list(zip(odd_cases.spellings(), GOLDEN["spellings"], strict=True)), ids=ascii
+)
+def test_text_is_read_or_refused_as_by_bvlc_caffe(text, reads):
+    if reads:
+        odd_cases.net(text, force=False)
+    else:
+        with pytest.raises(ParseError, match=r"net\.prototxt:\d+:\d+: "):
+            odd_cases.net(text, force=False)
 
 
 def test_max_pooling_in_the_engines_own_kernels_takes_nan_alike():
