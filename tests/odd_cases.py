@@ -248,6 +248,63 @@ def _events(run):
     return events
 
 
+PARAMETER = """
+layer { name: "p" type: "Parameter" top: "p" parameter_param { shape { dim: 1 dim: 3 } }
+        param { name: "shared" } }
+layer { name: "flat" type: "Flatten" bottom: "p" top: "flat" }
+layer { name: "y" type: "Power" bottom: "flat" top: "y" power_param { power: 2 } }
+layer { name: "loss" type: "Reduction" bottom: "y" top: "loss" loss_weight: 1 }
+"""
+SHARING = """
+layer { name: "q" type: "Parameter" top: "q" parameter_param { shape { dim: 1 dim: 3 } }
+        param { name: "shared" } }
+layer { name: "end" type: "Silence" bottom: "q" }
+"""
+
+
+def parameter():
+    """What is seen where after a write into the parameter and each blob that shares its memory."""
+    made = net(PARAMETER + SHARING, caffe.TRAIN, force=False)
+    other = net(PARAMETER + SHARING, caffe.TRAIN, force=False)
+    other.share_with(made)
+    blobs = [made.params["p"][0], made.params["q"][0]]
+    blobs += [made.blobs[name] for name in ("p", "q", "flat")]
+    found = []
+    for each in (made, other):
+        each.forward()
+    blobs.append(other.blobs["p"])
+    held = [blob.data for blob in blobs]
+    for number, blob in enumerate(blobs):
+        blob.data[...] = number + 1
+        found.append([array.tolist() for array in held])
+        made.forward()
+        found.append([made.blobs["loss"].data.tolist(), *(array.tolist() for array in held)])
+    return found
+
+
+def parameter_learns():
+    """The values of a parameter and its top over updates, with arrays held and one written into."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "solver.prototxt")
+        with open(os.path.join(folder, "net.prototxt"), "w") as file:
+            file.write(PARAMETER.replace("Flatten", "TanH"))
+        with open(path, "w") as file:
+            file.write(
+                'net: "%s/net.prototxt" base_lr: 0.125 momentum: 0.5 lr_policy: "fixed" '
+                "random_seed: 1" % folder
+            )
+        solver = caffe.SGDSolver(path)
+    made = solver.net
+    made.params["p"][0].data[...] = [[1, -2, 3]]
+    made.forward()
+    top, found = made.blobs["p"].data, []
+    for step in range(4):
+        solver.step(1)
+        found.append([top.tolist(), made.params["p"][0].data.tolist()])
+        top[0, step % 3] = 2
+    return found
+
+
 SPELLINGS = {
     'layer { name: "p" type: "Power" bottom: "x" top: "p" power_param { shift: %s } }': (
         "2 +2 +.5 -2 -.5 1_0 1_0.5 1.5_0 1.e3 1e3 1e+3 1e3_0 1e 1e+ .5 5. . 1.5f 1.5F 0f inf -inf "
@@ -288,5 +345,15 @@ def spellings():
 
 CASES = {
     case.__name__: case
-    for case in (max_pooling, dropout, power, edits, edits_in_place, eltwise, callbacks)
+    for case in (
+        max_pooling,
+        dropout,
+        power,
+        edits,
+        edits_in_place,
+        eltwise,
+        callbacks,
+        parameter,
+        parameter_learns,
+    )
 }

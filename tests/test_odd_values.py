@@ -62,6 +62,34 @@ def test_a_window_without_a_number_passes_nothing_down():
         assert not np.any(diff)
 
 
+def test_gradients_of_a_parameter_layer_add_up():
+    """In BVLC Caffe, where top and parameter share the diff, the last pass replaces the others."""
+    net = odd_cases.net(odd_cases.PARAMETER, caffe.TRAIN, force=False)
+    net.params["p"][0].data[...] = [1, -2, 3]
+    for passes in (1, 2):
+        net.forward()
+        net.backward()
+        np.testing.assert_array_equal(
+            net.params["p"][0].diff, [[2 * passes, -4 * passes, 6 * passes]]
+        )
+        np.testing.assert_array_equal(net.blobs["p"].diff, [[2, -4, 6]])
+
+
+def test_a_parameter_stays_precise_where_its_top_is_rounded():
+    net = odd_cases.net(odd_cases.PARAMETER, caffe.TRAIN, force=False)
+    parameter, top = net.params["p"][0], net.blobs["p"]
+    precise, rounded = [1 + 2**-20] * 3, [1] * 3
+    parameter.data[...] = precise
+    try:
+        for precision, values in (("fp32", precise), ("bf16", rounded), ("fp32", precise)):
+            caffe.set_precision(precision)
+            net.forward()
+            np.testing.assert_array_equal(top.data[0], np.float32(values))
+            np.testing.assert_array_equal(parameter.data[0], np.float32(precise))
+    finally:
+        caffe.set_precision("fp32")
+
+
 def net_of(tmp_path, layer, *bottoms, phase=caffe.TEST):
     """A net of one layer "y", forced backward, whose bottoms "a", "b", ... hold `bottoms`."""
     names = "abc"[: len(bottoms)]

@@ -440,6 +440,48 @@ def test_keep_blobs_may_change_between_forward_and_backward(tmp_path):
             np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5)
 
 
+PARAMETER = """
+layer { name: "p" type: "Parameter" top: "p" parameter_param { shape { dim: 3 } } }
+layer { name: "y" type: "Power" bottom: "p" top: "y" power_param { power: 2 shift: 1 } }
+layer { name: "z" type: "TanH" bottom: "p" top: "z" }
+layer { name: "sum" type: "Eltwise" bottom: "y" bottom: "z" top: "sum" }
+layer { name: "loss" type: "Reduction" bottom: "sum" top: "loss" loss_weight: 1 }
+"""
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("held", ["", "top", "parameter", "both"])
+def test_a_parameter_whose_top_is_held(replays, tmp_path, held, precision):
+    (tmp_path / "net.prototxt").write_text(PARAMETER)
+    (tmp_path / "solver.prototxt").write_text(
+        f'net: "{tmp_path}/net.prototxt" base_lr: 0.125 momentum: 0.5 lr_policy: "fixed"'
+    )
+    caffe.set_precision(precision)
+    try:
+        results = []
+        for on in (False, True):
+            count = replays(on)
+            solver = caffe.SGDSolver(str(tmp_path / "solver.prototxt"))
+            parameter, top = solver.net.params["p"][0], solver.net.blobs["p"]
+            parameter.data[...] = [1, -2, 3]
+            solver.net.forward()
+            arrays = [parameter.data] if held in ("parameter", "both") else []
+            arrays += [top.data] if held in ("top", "both") else []
+            results.append([])
+            for step in range(9):
+                solver.step(1)
+                if step == 6 and arrays:
+                    arrays[-1][1] = 0.5
+                found = [array.copy() for array in (*arrays, parameter.data)]
+                if precision == "fp32":  # else the top is rounded
+                    assert all(np.array_equal(array, found[-1]) for array in found)
+                results[-1] += found
+    finally:
+        caffe.set_precision("fp32")
+    assert len(count) >= 2
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-6)
+
+
 class FakeCuda:
     """torch.cuda, as far as a recording uses it: notes the calls, and fails where it is told to."""
 

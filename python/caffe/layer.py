@@ -173,7 +173,7 @@ class TensorLayer(Layer):
         return self.phase == caffe_pb2.TRAIN
 
     def connect(self, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> None:
-        """Get the blobs themselves; only a Python layer uses them."""
+        """Get the blobs themselves: for layers whose users or parameters meet them."""
 
     def setup(self, *shapes: Shape) -> None:
         """Make the parameters. Default: none."""

@@ -5,6 +5,7 @@ import math
 import torch
 
 from .. import device
+from ..blob import Blob
 from ..layer import TensorLayer, register
 
 
@@ -129,12 +130,19 @@ class Parameter(TensorLayer):
     """A learned blob as a top, so that other layers can compute with it.
 
     top: the shape in parameter_param, which is also the only parameter blob's. It starts at
-    zero. Caffe's ParameterLayer.
+    zero. From the first forward pass on, top and parameter share their values, unless the top is
+    rounded to bf16. Caffe's ParameterLayer.
+
+    NOTE: Caffe's also share the diff, so that each pass replaces the gradient; here it is added to
+    that of earlier passes (iter_size, several losses), as for all other parameters.
     """
 
     bottom_count = (0, 0)
     param_name = "parameter_param"
     makes_fresh_tops = False
+
+    def connect(self, bottoms, tops):
+        self.top = tops[0]
 
     def setup(self, *shapes):
         self.add_param(tuple(self.options.shape.dim))
@@ -143,7 +151,13 @@ class Parameter(TensorLayer):
         return [self.blobs[0].shape]
 
     def forward(self):
-        return self.blobs[0].tensor.to(device.dtype())
+        parameter = self.blobs[0]
+        values = parameter.tensor.to(device.dtype())
+        if values is parameter.tensor:
+            self.top.share_data(parameter)
+        elif self.top.store("data") is parameter.store("data"):  # the precision has changed
+            self.top.share_data(Blob(*parameter.shape))
+        return values
 
     def backward(self, diffs, bottoms, tops, wanted):
         return []
