@@ -165,6 +165,44 @@ def edits():
     return found
 
 
+IMAGE, OTHER_IMAGE = (np.arange(18).reshape(1, 2, 3, 3) * step % 7 - 3 for step in (5, 4))
+A, B = [[1, -2, 0.5], [0.25, 3, -1]], [[0, 1, 2], [-1, 0.5, 2]]
+FIRST = "propagate_down: true propagate_down: false"
+SAVING = {  # layer: bottoms, and what they are overwritten with
+    '"LRN"': ([IMAGE], [OTHER_IMAGE]),
+    '"LRN" lrn_param { local_size: 3 alpha: 2 }': ([IMAGE], [OTHER_IMAGE]),
+    '"LRN" lrn_param { norm_region: WITHIN_CHANNEL local_size: 3 }': ([IMAGE], [OTHER_IMAGE]),
+    '"MVN"': ([IMAGE], [OTHER_IMAGE]),
+    '"Pooling" pooling_param { kernel_size: 2 }': ([IMAGE], [OTHER_IMAGE]),
+    '"Pooling" pooling_param { pool: AVE kernel_size: 2 }': ([IMAGE], [OTHER_IMAGE]),
+    '"EuclideanLoss"': ([A, B], [B, A]),
+    '"SigmoidCrossEntropyLoss" ' + FIRST: ([A, [[0, 1, 1], [0, 0, 1]]], [B, [[1, 0, 1]] * 2]),
+    '"ContrastiveLoss" propagate_down: true ' + FIRST: ([A, B, [0, 1]], [B, A, [1, 0]]),
+    '"ContrastiveLoss" contrastive_loss_param { legacy_version: true margin: 20 } '
+    + "propagate_down: true "
+    + FIRST: ([A, B, [0, 1]], [B, A, [1, 0]]),
+    '"HingeLoss" ' + FIRST: ([A, [0, 2]], [B, [0, 2]]),
+    '"HingeLoss" hinge_loss_param { norm: L2 } ' + FIRST: ([A, [0, 2]], [B, [0, 2]]),
+    '"SoftmaxWithLoss" ' + FIRST: ([A, [0, 2]], [B, [0, 2]]),
+    '"Reduction" reduction_param { operation: ASUM }': ([A], [B]),
+    '"Reduction" reduction_param { operation: SUMSQ }': ([A], [B]),
+}
+
+
+def saved():
+    """{layer: diffs of the bottoms after an edit of the top, of each bottom, of all}."""
+    found = {}
+    for layer, (bottoms, others) in SAVING.items():
+        names = "abc"[: len(bottoms)]
+        found[layer] = []
+        for edited in ("y", *names, names + "y"):
+            made = one_layer("type: " + layer, *bottoms)
+            for name in edited:
+                made.blobs[name].data[...] = 2 if name == "y" else others[names.index(name)]
+            found[layer].append(diffs(made, names))
+    return found
+
+
 def edits_in_place():
     """{layer: the same for the one blob of a layer that runs in place}."""
     found = {}
@@ -350,6 +388,7 @@ CASES = {
         dropout,
         power,
         edits,
+        saved,
         edits_in_place,
         eltwise,
         callbacks,

@@ -177,23 +177,21 @@ class HingeLoss(_LabelLoss):
     """
 
     param_name = "hinge_loss_param"
+    reads_bottom = False
 
     def forward(self, scores, labels):
-        margins = self._margins(scores, self.labels.read(labels, self.rows(scores), 1)[0])
-        return (margins if self._is_l1 else margins.square()).sum() / len(scores)
+        rows = self.rows(scores)
+        index, _ = self.labels.read(labels, rows, 1)
+        self.signs = torch.ones_like(rows).scatter_(1, index, -1)  # -t
+        self.margins = (1 + rows * self.signs).clamp(min=0)
+        return (self.margins if self._is_l1 else self.margins.square()).sum() / len(scores)
 
     def backward(self, diffs, bottoms, tops, wanted):
         scores = bottoms[0]
-        margins = self._margins(scores, self.index)
-        slopes = margins.sign() if self._is_l1 else 2 * margins
+        slopes = self.margins.sign() if self._is_l1 else 2 * self.margins
         dx = slopes * self.signs * (diffs[0] / len(scores))
         return [dx.view(scores.shape).to(scores.dtype), None]
 
     @property
     def _is_l1(self):
         return self.options.norm == caffe_pb2.HingeLossParameter.L1
-
-    def _margins(self, scores, index):
-        rows, self.index = self.rows(scores), index
-        self.signs = torch.ones_like(rows).scatter_(1, index, -1)  # -t
-        return (1 + rows * self.signs).clamp(min=0)

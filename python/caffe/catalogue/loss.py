@@ -77,6 +77,8 @@ class EuclideanLoss(Loss):
     Caffe's EuclideanLossLayer.
     """
 
+    reads_bottom = False
+
     def reshape(self, *shapes):
         self.check_equal_counts(shapes)
         return super().reshape(*shapes)
@@ -85,12 +87,12 @@ class EuclideanLoss(Loss):
         return True
 
     def forward(self, a, b):
-        difference = a.to(at_least_single(a.dtype)) - b.reshape(a.shape)
-        return difference.square().sum() / (2 * len(a))
+        self.difference = a.to(at_least_single(a.dtype)) - b.reshape(a.shape)
+        return self.difference.square().sum() / (2 * len(a))
 
     def backward(self, diffs, bottoms, tops, wanted):
         a, b = bottoms
-        diff = (a.to(diffs[0].dtype) - b.reshape(a.shape)) * (diffs[0] / len(a))
+        diff = self.difference * (diffs[0] / len(a))
         return [
             diff.to(a.dtype) if wanted[0] else None,
             (-diff).reshape(b.shape).to(b.dtype) if wanted[1] else None,
@@ -118,18 +120,16 @@ class SigmoidCrossEntropyLoss(NormalizedLoss):
         if self.ignore_label is not None:
             keep = targets.reshape(x.shape).long() != self.ignore_label
         self.keep, self.divisor = keep, self.normalizer(len(x), x[0].numel(), keep)
-        x, targets = self._cast(x, targets)
+        x = x.to(at_least_single(x.dtype))
+        targets = targets.reshape(x.shape).to(x.dtype)
+        self.p = x.sigmoid()
         terms = torch.nn.functional.binary_cross_entropy_with_logits(x, targets, reduction="none")
         return (terms if keep is None else terms.where(keep, 0)).sum() / self.divisor
 
     def backward(self, diffs, bottoms, tops, wanted):
-        x, targets = self._cast(*bottoms)
-        dx = (x.sigmoid() - targets) * (diffs[0] / self.divisor)
-        return [(dx if self.keep is None else dx.where(self.keep, 0)).to(bottoms[0].dtype), None]
-
-    def _cast(self, x, targets):
-        x = x.to(at_least_single(x.dtype))
-        return x, targets.reshape(x.shape).to(x.dtype)
+        x, targets = bottoms
+        dx = (self.p - targets.reshape(x.shape).to(self.p.dtype)) * (diffs[0] / self.divisor)
+        return [(dx if self.keep is None else dx.where(self.keep, 0)).to(x.dtype), None]
 
 
 @register
@@ -158,31 +158,30 @@ class ContrastiveLoss(Loss):
         return index != 2
 
     def forward(self, a, b, alike):
-        _, square, alike = self._pairs(a, b, alike)
+        a = a.reshape(len(a), -1)
+        self.difference = a.to(at_least_single(a.dtype)) - b.reshape(a.shape)  # (N, C)
+        self.square = square = self.difference.square().sum(1, keepdim=True)  # (N, 1)
         margin = self.options.margin
         if self.options.legacy_version:
             unlike = (margin - square).clamp(min=0)
         else:
             unlike = (margin - square.sqrt()).clamp(min=0).square()
-        return torch.where(alike, square, unlike).sum() / (2 * len(a))
+        return torch.where(self._are(alike), square, unlike).sum() / (2 * len(a))
 
     def backward(self, diffs, bottoms, tops, wanted):
-        difference, square, alike = self._pairs(*bottoms)
-        margin = self.options.margin
+        difference, square, margin = self.difference, self.square, self.options.margin
         if self.options.legacy_version:
             push = (square < margin).to(square.dtype)
         else:
             distance = square.sqrt()
             push = (margin - distance).clamp(min=0) / (distance + 1e-4)  # Caffe's guard against 0
-        da = difference * torch.where(alike, 1, -push) * (diffs[0] / len(difference))
+        sign = torch.where(self._are(bottoms[2]), 1, -push)
+        da = difference * sign * (diffs[0] / len(difference))
         return [
             (sign * da).reshape(x.shape).to(x.dtype) if want else None
             for sign, x, want in zip((1, -1), bottoms, wanted, strict=False)
         ] + [None]
 
-    def _pairs(self, a, b, alike):
-        """a - b as (N, C), its square norm and whether the pair is alike, both (N, 1)."""
-        a = a.reshape(len(a), -1)
-        difference = a.to(at_least_single(a.dtype)) - b.reshape(a.shape)
-        alike = alike.reshape(-1, 1).long() != 0
-        return difference, difference.square().sum(1, keepdim=True), alike
+    def _are(self, alike):
+        """Whether each pair is alike, (N, 1)."""
+        return alike.reshape(-1, 1).long() != 0

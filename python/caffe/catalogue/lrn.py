@@ -23,7 +23,7 @@ class LRN(TensorLayer):
     def setup(self, *shapes):
         if self.options.local_size % 2 == 0:
             raise self.error(f"local_size must be odd; found {self.options.local_size}")
-        self.across = self.options.norm_region == _REGION.ACROSS_CHANNELS
+        self.across = self.reads_top = self.options.norm_region == _REGION.ACROSS_CHANNELS
 
     def reshape(self, *shapes):
         if len(shapes[0]) != 4:
@@ -37,10 +37,11 @@ class LRN(TensorLayer):
         return self.scale.pow(-options.beta).mul_(x).to(x.dtype)
 
     def backward(self, diffs, bottoms, tops, wanted):
-        """dx = dy s^-beta - 2 alpha beta x mean(dy x s^(-beta - 1)): the mean is self-adjoint."""
+        """dx = dy s^-beta - 2 alpha beta x mean(dy y / s): the mean is self-adjoint."""
         options, dy, x = self.options, diffs[0], bottoms[0]
         dx = self.scale.pow(-options.beta).mul_(dy)
-        neighbours = self._mean((dx * x).div_(self.scale))
+        product = dy * tops[0] if self.across else dx * x  # the same, but Caffe reads the top
+        neighbours = self._mean(product.to(dx.dtype).div_(self.scale))
         factor = -2 * options.alpha * options.beta
         return [dx.addcmul_(neighbours, x.to(dx.dtype), value=factor).to(x.dtype)]
 
