@@ -9,9 +9,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 
 import caffe
 import odd_cases
+from caffe import device
+from caffe.catalogue.pooling_windows import MaxPool, Windows
 from caffe_plain.errors import ParseError
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "odd.json").read_text())
@@ -51,6 +54,23 @@ def test_text_is_read_or_refused_as_by_bvlc_caffe(text, reads):
 def test_max_pooling_in_the_engines_own_kernels_takes_nan_alike():
     """They take 16 channels, but not the single one of the recording."""
     assert_like(odd_cases.max_pooling(channels=16), GOLDEN["max_pooling"])
+
+
+def test_max_pooling_in_pytorch_is_the_same_where_values_cannot_be_looked_at(monkeypatch):
+    """As on a GPU: NaN is then always taken out, not only where there is some."""
+    x = torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+    x[x > 0.5], x[x < -0.5] = torch.nan, -torch.inf
+    for pad, sizes in ((0, (4, 4)), (1, (5, 5)), (0, (6, 6))):  # the last ones lie outside
+        found = []
+        for recording in (False, True):
+            monkeypatch.setattr(device, "is_recording", lambda recording=recording: recording)
+            pool = MaxPool(Windows((2, 2), (2, 2), (pad, pad), (9, 9), sizes))
+            y = pool.forward(x)
+            found.append((y, pool.mask(), pool.backward(torch.ones_like(y), x)))
+        for one, other in zip(*found, strict=True):
+            assert torch.equal(one, other)
+        y, mask, dx = found[0]
+        assert (mask == -1).any() and dx.sum() == (mask >= 0).sum()
 
 
 def test_a_window_without_a_number_passes_nothing_down():

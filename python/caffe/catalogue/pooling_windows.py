@@ -71,18 +71,29 @@ class MaxPool:
 
     def forward(self, x):
         windows = self.windows
-        (kernel, stride, pad), ceil = windows.rule
+        (kernel, stride, pad), _ = windows.rule
         self.kernels = kernels.pooling(x, kernel) if windows.native else None
         if self.kernels:
             y, self.places = self.kernels.max_pool(x, kernel, stride, pad, windows.sizes)
             return y
-        lowest = _lowest(x.dtype)
-        numbers = torch.nan_to_num(x, nan=lowest, posinf=math.inf, neginf=lowest)
-        y, places = aten.max_pool2d_with_indices(
-            windows.padded(numbers, lowest), kernel, stride, pad, (1, 1), ceil
-        )
-        self.places = places.masked_fill_(y <= lowest, -1)
+        y, self.places = self._in_torch(x, _lowest(x.dtype))
         return y
+
+    def _in_torch(self, x, lowest):
+        """What PyTorch, to which NaN is the largest, makes of the numbers in x."""
+        waits = x.is_cuda or device.is_recording()  # and so must not look at a value
+        if not waits:
+            y, places = self._largest(x, lowest)
+            if y.numel() == 0 or y.amin() > lowest:  # which is false of NaN
+                return y, places
+        numbers = torch.nan_to_num(x, nan=lowest, posinf=math.inf, neginf=lowest)
+        y, places = self._largest(numbers, lowest)
+        return y, places.masked_fill_(y <= lowest, -1)
+
+    def _largest(self, x, lowest):
+        (kernel, stride, pad), ceil = self.windows.rule
+        padded = self.windows.padded(x, lowest)
+        return aten.max_pool2d_with_indices(padded, kernel, stride, pad, (1, 1), ceil)
 
     def backward(self, dy, x):
         (kernel, stride, pad), ceil = self.windows.rule
