@@ -56,6 +56,17 @@ def test_max_pooling_in_the_engines_own_kernels_takes_nan_alike():
     assert_like(odd_cases.max_pooling(channels=16), GOLDEN["max_pooling"])
 
 
+@pytest.mark.parametrize(
+    "layer",
+    ['"Swish"', '"Pooling" pooling_param { kernel_size: 1 }', '"Dropout"', '"EuclideanLoss"'],
+)
+def test_backward_without_forward_says_what_is_missing(tmp_path, layer):
+    bottoms = [np.zeros((1, 1, 2, 2))] * (1 + ("Loss" in layer))
+    net = net_of(tmp_path, "type: " + layer, *bottoms, phase=caffe.TRAIN)
+    with pytest.raises(caffe.LayerError, match="layer 'y' .*: backward found no .* forward first"):
+        net.backward()
+
+
 def test_max_pooling_in_pytorch_is_the_same_where_values_cannot_be_looked_at(monkeypatch):
     """As on a GPU: NaN is then always taken out, not only where there is some."""
     x = torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(0))

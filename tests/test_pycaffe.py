@@ -162,7 +162,9 @@ def test_an_unknown_name_is_what_scripts_catch(use):
     """BVLC Caffe raises ValueError (list.index) for a layer's name, KeyError for a blob's."""
     for kind in (KeyError, ValueError):
         with pytest.raises(kind, match="no (layer|blob) 'no'"):
-            use(net_of(REGRESSION))
+            net = net_of(REGRESSION)
+            net.forward()
+            use(net)
 
 
 # ---- helpers against BVLC Caffe ------------------------------------------------------------------

@@ -97,6 +97,12 @@ def _run(node, what, function):
         return function()
     except CaffeError:
         raise  # as it is, with its own cause
+    except AttributeError as error:
+        if what == "forward" or not any(error.obj is part for part in node.layer.parts()):
+            raise
+        raise node.layer.error(
+            f"backward found no {error.name!r}, which forward leaves: run the layer forward first"
+        ) from error
     except _FOREIGN as error:
         raise _named(error, node, what) from error
 
