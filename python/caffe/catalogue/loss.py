@@ -175,8 +175,8 @@ class ContrastiveLoss(Loss):
         else:
             distance = square.sqrt()
             push = (margin - distance).clamp(min=0) / (distance + 1e-4)  # Caffe's guard against 0
-        sign = torch.where(self._are(bottoms[2]), 1, -push)
-        da = difference * sign * (diffs[0] / len(difference))
+        slope = torch.where(self._are(bottoms[2]), 1, -push)
+        da = difference * slope * (diffs[0] / len(difference))
         return [
             (sign * da).reshape(x.shape).to(x.dtype) if want else None
             for sign, x, want in zip((1, -1), bottoms, wanted, strict=False)
