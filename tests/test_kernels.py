@@ -3,8 +3,6 @@
 Those for GPUs run on one, or on the CPU in Triton's interpreter: TRITON_INTERPRET=1.
 """
 
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -13,41 +11,11 @@ from google.protobuf import text_format
 import caffe
 from caffe.kernels import cpu, native
 from caffe.proto import caffe_pb2
-
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+from kernel_cases import INTERPRETED, images
 
 # (N, C, H, W) or (N, C): rows that are no multiple of a group of rows, several threads, one row
 SHAPES = [(3, 16, 5, 7), (2, 48, 9, 9), (8, 64, 31, 17), (1, 80, 1, 1), (300, 32), (40, 2048, 2, 2)]
-PLACE = "cuda" if torch.cuda.is_available() else "cpu"  # of the kernels under test, if for GPUs
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 8e-3}  # of the largest value: a last place or two
-
-
-@pytest.fixture(params=["cpu", "gpu"])
-def kernels(request):
-    """A module of kernels; new tensors are created on its device."""
-    if request.param == "cpu":
-        if native.library() is None:
-            pytest.skip(native.LIBRARY.state())
-        yield cpu
-        return
-    if not (torch.cuda.is_available() or INTERPRETED):
-        pytest.skip("needs a GPU, or TRITON_INTERPRET=1")
-    pytest.importorskip("triton")
-    from caffe.kernels import gpu
-
-    with torch.device(PLACE):
-        yield gpu
-
-
-def images(shape, dtype, seed):
-    """Random values with another mean and spread in each channel, channels last."""
-    random = np.random.RandomState(seed)
-    channel = (1, -1) + (1,) * (len(shape) - 2)
-    values = random.randn(*shape) * (0.5 + random.rand(shape[1]).reshape(channel)) + (
-        random.randn(shape[1]).reshape(channel)
-    )
-    tensor = torch.tensor(values).to(dtype)
-    return tensor.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else tensor
 
 
 def assert_close(found, expected, tolerance):

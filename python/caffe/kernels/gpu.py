@@ -148,6 +148,7 @@ def normalize_backward(flows, x, scale, mean, saved, *, own_statistics, top=None
             plan.rows,
             plan.channels,
             RECTIFIED=rectified,
+            OWN=own_statistics,
             **plan.tile,
         )
     return [(dx, *params[:2], below) for dx, params, below in zip(dxs, found, belows, strict=True)]
