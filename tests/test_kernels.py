@@ -3,6 +3,12 @@
 Those for GPUs run on one, or on the CPU in Triton's interpreter: TRITON_INTERPRET=1.
 """
 
+import functools
+import logging
+import subprocess
+import sys
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -226,6 +232,61 @@ def test_what_the_kernels_do_not_take(kernels):
     assert not kernels.can_update(
         weight, [weight[0].contiguous(memory_format=torch.channels_last)], weight, 0.9, False
     )
+
+
+class OnGpu:
+    """All that is asked of a tensor before there are kernels for it."""
+
+    is_cuda = True
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("Failed to find C compiler. Please specify via CC environment variable."),
+        subprocess.CalledProcessError(1, ["gcc", "main.c"]),
+        FileNotFoundError(2, "No such file or directory", "cc"),
+    ],
+    ids=["no compiler", "no headers", "a wrong CC"],
+)
+def test_pytorch_does_the_work_where_triton_cannot_compile(monkeypatch, caplog, error):
+    """Found out once, said in one line."""
+    tries = []
+
+    def try_out():
+        tries.append(1)
+        raise error
+
+    module = types.ModuleType("caffe.kernels.gpu")
+    module.try_out = try_out
+    monkeypatch.setitem(sys.modules, "caffe.kernels.gpu", module)
+    monkeypatch.setattr(caffe.kernels, "gpu", module, raising=False)
+    monkeypatch.setattr(caffe.kernels, "_gpu", functools.cache(caffe.kernels._gpu.__wrapped__))
+    caplog.set_level(logging.INFO, "caffe")
+    assert caffe.kernels.taking(OnGpu()) is None
+    assert caffe.kernels.pooling(OnGpu(), (3, 3)) is None
+    assert caffe.kernels.updating([OnGpu()], [], [], 0.9, False) is None
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(f"GPU kernels: none ({type(error).__name__}: ")
+    assert "PyTorch does their work" in line and "\n" not in line
+    assert tries == [1]
+
+
+def test_triton_is_tried_with_a_launch(monkeypatch):
+    if not (torch.cuda.is_available() or INTERPRETED):
+        pytest.skip("needs a GPU, or TRITON_INTERPRET=1")
+    pytest.importorskip("triton")
+    from caffe.kernels import gpu
+
+    made, zeros = [], torch.zeros
+
+    def remember(*shape, device):
+        made.append(zeros(*shape, device="cpu" if INTERPRETED else device))
+        return made[0]
+
+    monkeypatch.setattr(torch, "zeros", remember)
+    gpu.try_out()
+    assert made[0].tolist() == [1]
 
 
 BRANCHES = """

@@ -16,6 +16,16 @@ _PROGRAMS = 528  # four for each multiprocessor of an H200: more only make more 
 _BLOCK = 1024  # values that a program of the pooling kernels sees to
 
 
+@triton.jit
+def _store_one(x):
+    triton.language.store(x, 1)
+
+
+def try_out() -> None:
+    """Launch a kernel: Triton's first launch calls a C compiler, and raises if that fails."""
+    _store_one[(1,)](torch.zeros(1, device="cuda"))
+
+
 def fits(*tensors):
     """Whether the kernels take these tensors, of one shape and dtype."""
     return are_rows(*tensors)
