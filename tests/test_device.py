@@ -264,3 +264,21 @@ def test_processes_do_not_share_a_gpu(monkeypatch, flag, size, visible, expected
             relay_train.own_gpu(flag, visible)
     else:
         assert relay_train.own_gpu(flag, visible) == expected
+
+
+# ---- on a GPU: pytest --gpu N --------------------------------------------------------------------
+
+
+@pytest.mark.skipif("config.getoption('--gpu') is None", reason="needs --gpu")
+def test_no_other_gpu_is_touched():
+    others = [index for index in range(torch.cuda.device_count()) if index != device.ordinal]
+    before = [torch.cuda.memory_allocated(index) for index in others]
+    for index in others:
+        torch.cuda.reset_peak_memory_stats(index)
+    net = caffe.Net(text_format.Parse(NET, caffe_pb2.NetParameter()), caffe.TRAIN)
+    for _ in range(4):  # the third is recorded
+        net.forward()
+        net.backward()
+    assert torch.cuda.current_device() == device.ordinal
+    assert net.blobs["fc"].tensor.get_device() == device.ordinal
+    assert [torch.cuda.max_memory_allocated(index) for index in others] == before
