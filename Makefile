@@ -13,6 +13,9 @@ CAFFE_TOOLS := caffe classification compute_image_mean convert_imageset extract_
   upgrade_net_proto_binary upgrade_net_proto_text upgrade_solver_proto_text
 ARRAY_TESTS := $(patsubst %,tests/test_%.py,arrays backward catalogue changing_shapes \
   frozen_and_in_place keep_blobs pycaffe python_layer random_cases solver)
+GPU_TESTS := arrays backward catalogue changing_shapes device flow_plan frozen_and_in_place \
+  keep_blobs kernels not_finite optimisations probe pycaffe relay_golden replay scene_data schedules \
+  solver training_curves
 NEEDS := $(if $(CAFFE_ROOT),,$(READY))
 # Under CI no test of compiled code may be skipped.
 PYTEST := $(VENV)/bin/python -m pytest $(if $(CI),--require-native)
@@ -86,9 +89,11 @@ test-replay: $(READY) ## run what compares with BVLC Caffe with every pass recor
 	  relay_golden solver scene_data optimisations python_layer odd_values))
 
 gpu-test: $(READY) ## run what compares with BVLC Caffe and autograd on a GPU (GPU=0)
-	$(VENV)/bin/python -m pytest --gpu $(patsubst auto,0,$(GPU)) $(addprefix tests/test_,$(addsuffix .py, \
-	  arrays kernels replay keep_blobs catalogue solver backward schedules flow_plan relay_golden training_curves \
-	  scene_data optimisations))
+	$(VENV)/bin/python -m pytest --gpu $(patsubst auto,0,$(GPU)) $(GPU_TESTS:%=tests/test_%.py)
+
+gpu-check: $(READY) ## all that a GPU must show, in 15 minutes, into a file (GPU=none: try it on the CPU)
+	$(VENV)/bin/python benchmarks/gpu_check.py --gpu $(patsubst auto,0,$(GPU)) \
+	  --tests $(if $(filter none,$(GPU)),device not_finite,$(GPU_TESTS)) $(ARGS)
 
 wheel-test: $(READY) ## build the wheel, install it into an environment of its own, and use it
 	.ci/wheel
@@ -109,4 +114,4 @@ clean: ## delete runs/ and caches, keep .venv and data/
 	rm -rf runs .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: help setup build train evaluate table plot plan models demo prototxts test test-heavy test-arrays test-replay \
-  gpu-test wheel-test coverage lint oracle-test clean
+  gpu-test gpu-check wheel-test coverage lint oracle-test clean

@@ -49,6 +49,7 @@ def main():
     args = arguments()
     step, peak = train_step.make_step(args, "caffe", args.method)
     train_step.warm_up(args, step)
+    peak.reset()
     begun = time.perf_counter()
     for _ in range(args.steps):
         step()

@@ -6,7 +6,10 @@
 
 Every figure is the median of the steps of one process; the processes of all variants take turns,
 --rounds times, so that a slow minute of the machine affects all of them. Prints images/s (median
-and range over the rounds), the ratio to this project round by round, and peak memory.
+and range over the rounds), the ratio to this project round by round, and the peak memory after the
+warm-up. The peers: this project's `caffe`; PyTorch as it comes, `eager`; as a careful user sets it,
+with a search for the fastest algorithms and a fused update, `eager_tuned`; that and torch.compile
+with max-autotune, which on a GPU records CUDA graphs, `compile`; and `bvlc`.
 """
 
 import argparse
@@ -25,7 +28,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [ROOT, os.path.join(ROOT, "tests")]
 
 METHODS = {"standard": "", "multiloss": "_multiloss", "relay": "_relay"}
-PEERS = ("caffe", "eager", "eager_tuned", "compile", "bvlc")
+CLEAR_REFS = "/proc/self/clear_refs"  # Linux: resets the peak of a process
 
 
 def arguments():
@@ -37,7 +40,7 @@ def arguments():
     parser.add_argument("--gpu", default="none")
     parser.add_argument("--methods", default="standard,multiloss,relay")
     parser.add_argument("--peers", default="caffe,eager,eager_tuned")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--bvlc", help="runs a command under BVLC Caffe, for the peer bvlc")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -78,9 +81,10 @@ def result_of(command, environment, what):
 
 
 def child(args, peer, method):
-    """{"images_per_s": median over steps, "peak_bytes": ...} of one variant."""
+    """{"images_per_s": median over steps, "peak_bytes": during them} of one variant."""
     step, peak = make_step(args, peer, method)
     warm_up(args, step)
+    peak.reset()
     times = []
     for _ in range(args.steps):
         begun = time.perf_counter()
@@ -90,7 +94,7 @@ def child(args, peer, method):
 
 
 def make_step(args, peer, method):
-    """A step of a variant, and a function that tells its peak memory in bytes."""
+    """A step of a variant, and the Peak of its memory."""
     return (caffe_step if peer in ("caffe", "bvlc") else torch_step)(args, peer, method)
 
 
@@ -132,7 +136,7 @@ def caffe_step(args, peer, method):
         solver.apply_update()
         synchronize(device)
 
-    return step, peak_memory(device)
+    return step, Peak(device)
 
 
 def torch_step(args, peer, method):
@@ -143,8 +147,8 @@ def torch_step(args, peer, method):
     from peers import Peer, train_step
     from relaybp import engines, flows
 
-    caffe = engines.load().caffe
-    if peer == "eager_tuned":
+    caffe, tuned = engines.load().caffe, peer != "eager"
+    if tuned:
         caffe.keep_freed_memory()
         torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = (
@@ -157,6 +161,8 @@ def torch_step(args, peer, method):
     net = caffe.get_solver(path).net
     shapes = {name: blob.shape for name, blob in net.blobs.items()}
     place = "cpu" if args.gpu == "none" else f"cuda:{args.gpu}"
+    if place != "cpu":
+        torch.cuda.set_device(place)
     module = Peer(param, shapes, method == "standard").to(place, memory_format=torch.channels_last)
     ranges = None
     if relay is not None:
@@ -174,8 +180,10 @@ def torch_step(args, peer, method):
             for flow in planned
         ]
     del net
-    run = torch.compile(module) if peer == "compile" else module
-    optimizer = torch.optim.SGD(module.parameters(), 0.01, momentum=0.9, weight_decay=2e-4)
+    run = compiled(module, ranges) if peer == "compile" else module
+    optimizer = torch.optim.SGD(
+        module.parameters(), 0.01, momentum=0.9, weight_decay=2e-4, fused=tuned or None
+    )
     images = torch.randn(args.batch, 3, args.size, args.size, device=place).contiguous(
         memory_format=torch.channels_last
     )
@@ -185,7 +193,7 @@ def torch_step(args, peer, method):
         train_step(run, optimizer, images, labels, ranges, args.precision == "bf16")
         synchronize(place)
 
-    return step, peak_memory(place)
+    return step, Peak(place)
 
 
 def synchronize(device):
@@ -195,13 +203,47 @@ def synchronize(device):
         torch.cuda.synchronize()
 
 
-def peak_memory(device):
-    """A function that tells the peak so far: of the GPU, else of the process."""
-    if str(device) in ("cpu", "CPU"):
-        return lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def compiled(module, ranges):
+    """A function of images and labels: the module under torch.compile, as fast as that makes it."""
     import torch
+    from torch._functorch import config
 
-    return torch.cuda.max_memory_allocated
+    # a backward pass for each range keeps the graph, which donated buffers forbid
+    config.donated_buffer = ranges is None
+    run = torch.compile(module, mode="max-autotune")
+
+    def forward(images, labels):
+        torch.compiler.cudagraph_mark_step_begin()
+        return run(images, labels)
+
+    return forward
+
+
+class Peak:
+    """Call it for the peak memory in bytes since `reset`: of the GPU's tensors, or the process."""
+
+    def __init__(self, device):
+        self._on_gpu = str(device) not in ("cpu", "CPU")
+
+    def reset(self):
+        if self._on_gpu:
+            import torch
+
+            torch.cuda.reset_peak_memory_stats()
+        elif os.path.exists(CLEAR_REFS):
+            with open(CLEAR_REFS, "w") as file:
+                file.write("5")  # the peak resident set, see proc(5)
+
+    def __call__(self):
+        if self._on_gpu:
+            import torch
+
+            return torch.cuda.max_memory_allocated()
+        if not os.path.exists(CLEAR_REFS):
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        with open("/proc/self/status") as file:
+            peak = next(line for line in file if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) * 1024
 
 
 def report(args, results):

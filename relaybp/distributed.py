@@ -102,3 +102,8 @@ def join(engine: Engine) -> Alone:
 def local_rank() -> int:
     """The number of this process on its machine, from 0."""
     return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def local_size() -> int:
+    """How many processes train together on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))

@@ -12,7 +12,9 @@ import torch
 import array_modes
 import caffe
 import in_force
+import kernel_cases
 import recorded
+from caffe.kernels import cpu, native
 from relaybp import layers
 
 # also fills every tensor from torch.empty with NaN, so that reading one before writing shows
@@ -100,3 +102,20 @@ def project_layers():
     layers.register(caffe)
     yield
     caffe.register_layer(own)
+
+
+@pytest.fixture(params=["cpu", "gpu"])
+def kernels(request):
+    """A module of kernels; new tensors are created on its device."""
+    if request.param == "cpu":
+        if native.library() is None:
+            pytest.skip(native.LIBRARY.state())
+        yield cpu
+        return
+    if not (torch.cuda.is_available() or kernel_cases.INTERPRETED):
+        pytest.skip("needs a GPU, or TRITON_INTERPRET=1")
+    pytest.importorskip("triton")
+    from caffe.kernels import gpu
+
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        yield gpu

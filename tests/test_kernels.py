@@ -3,7 +3,11 @@
 Those for GPUs run on one, or on the CPU in Triton's interpreter: TRITON_INTERPRET=1.
 """
 
-import os
+import functools
+import logging
+import subprocess
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -13,41 +17,11 @@ from google.protobuf import text_format
 import caffe
 from caffe.kernels import cpu, native
 from caffe.proto import caffe_pb2
-
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+from kernel_cases import INTERPRETED, images
 
 # (N, C, H, W) or (N, C): rows that are no multiple of a group of rows, several threads, one row
 SHAPES = [(3, 16, 5, 7), (2, 48, 9, 9), (8, 64, 31, 17), (1, 80, 1, 1), (300, 32), (40, 2048, 2, 2)]
-PLACE = "cuda" if torch.cuda.is_available() else "cpu"  # of the kernels under test, if for GPUs
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 8e-3}  # of the largest value: a last place or two
-
-
-@pytest.fixture(params=["cpu", "gpu"])
-def kernels(request):
-    """A module of kernels; new tensors are created on its device."""
-    if request.param == "cpu":
-        if native.library() is None:
-            pytest.skip(native.LIBRARY.state())
-        yield cpu
-        return
-    if not (torch.cuda.is_available() or INTERPRETED):
-        pytest.skip("needs a GPU, or TRITON_INTERPRET=1")
-    pytest.importorskip("triton")
-    from caffe.kernels import gpu
-
-    with torch.device(PLACE):
-        yield gpu
-
-
-def images(shape, dtype, seed):
-    """Random values with another mean and spread in each channel, channels last."""
-    random = np.random.RandomState(seed)
-    channel = (1, -1) + (1,) * (len(shape) - 2)
-    values = random.randn(*shape) * (0.5 + random.rand(shape[1]).reshape(channel)) + (
-        random.randn(shape[1]).reshape(channel)
-    )
-    tensor = torch.tensor(values).to(dtype)
-    return tensor.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else tensor
 
 
 def assert_close(found, expected, tolerance):
@@ -258,6 +232,61 @@ def test_what_the_kernels_do_not_take(kernels):
     assert not kernels.can_update(
         weight, [weight[0].contiguous(memory_format=torch.channels_last)], weight, 0.9, False
     )
+
+
+class OnGpu:
+    """All that is asked of a tensor before there are kernels for it."""
+
+    is_cuda = True
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("Failed to find C compiler. Please specify via CC environment variable."),
+        subprocess.CalledProcessError(1, ["gcc", "main.c"]),
+        FileNotFoundError(2, "No such file or directory", "cc"),
+    ],
+    ids=["no compiler", "no headers", "a wrong CC"],
+)
+def test_pytorch_does_the_work_where_triton_cannot_compile(monkeypatch, caplog, error):
+    """Found out once, said in one line."""
+    tries = []
+
+    def try_out():
+        tries.append(1)
+        raise error
+
+    module = types.ModuleType("caffe.kernels.gpu")
+    module.try_out = try_out
+    monkeypatch.setitem(sys.modules, "caffe.kernels.gpu", module)
+    monkeypatch.setattr(caffe.kernels, "gpu", module, raising=False)
+    monkeypatch.setattr(caffe.kernels, "_gpu", functools.cache(caffe.kernels._gpu.__wrapped__))
+    caplog.set_level(logging.INFO, "caffe")
+    assert caffe.kernels.taking(OnGpu()) is None
+    assert caffe.kernels.pooling(OnGpu(), (3, 3)) is None
+    assert caffe.kernels.updating([OnGpu()], [], [], 0.9, False) is None
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(f"GPU kernels: none ({type(error).__name__}: ")
+    assert "PyTorch does their work" in line and "\n" not in line
+    assert tries == [1]
+
+
+def test_triton_is_tried_with_a_launch(monkeypatch):
+    if not (torch.cuda.is_available() or INTERPRETED):
+        pytest.skip("needs a GPU, or TRITON_INTERPRET=1")
+    pytest.importorskip("triton")
+    from caffe.kernels import gpu
+
+    made, zeros = [], torch.zeros
+
+    def remember(*shape, device):
+        made.append(zeros(*shape, device="cpu" if INTERPRETED else device))
+        return made[0]
+
+    monkeypatch.setattr(torch, "zeros", remember)
+    gpu.try_out()
+    assert made[0].tolist() == [1]
 
 
 BRANCHES = """

@@ -73,6 +73,21 @@ def test_floats_are_those_of_the_formula(count):
     np.testing.assert_array_equal(finish_images(pixels, [None] * 3, None, 1), pixels)
 
 
+@needs_libraries
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["mean", "shift", "scale"])
+def test_floats_that_are_not_finite_are_those_of_the_formula(where, value):
+    pixels = np.arange(40, dtype=np.uint8).reshape(1, 2, 20)
+    mean, shift, scale = np.ones((1, 2, 20), np.float32), np.ones((1, 20), np.float32), 0.5
+    if where == "scale":
+        scale = value
+    else:
+        {"mean": mean, "shift": shift}[where][..., 3::15] = value  # 16 values at once, and the rest
+    with np.errstate(invalid="ignore"):  # 0 * inf
+        expected = (pixels.astype(np.float32) - mean + shift[:, None]) * np.float32(scale)
+    np.testing.assert_array_equal(open_finish()(pixels, mean, shift, scale), expected)
+
+
 CROP = "crop_size: 10 mirror: true "
 MEANS = [
     "",

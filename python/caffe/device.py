@@ -21,40 +21,54 @@ ordinal = -1  # of the device in force, as tensors number it: -1 is the CPU, oth
 _device = torch.device("cpu")
 _gpu_index = 0
 _precision = "fp32"
-_generators = {}
+_generators: dict[torch.device, torch.Generator] = {}
 _seed = None
 _solver_count = 1
 _solver_rank = 0
 
 
-def set_mode_cpu():
+def set_mode_cpu() -> None:
     """Compute on the CPU (the default)."""
     global _device, ordinal
     _device, ordinal = torch.device("cpu"), -1
 
 
-def set_mode_gpu():
+def set_mode_gpu() -> None:
     """Compute on the GPU that `set_device` chose, by default GPU 0."""
-    global _device, ordinal
     if not torch.cuda.is_available():
         raise CaffeError(
             "set_mode_gpu: no CUDA device is visible to PyTorch "
             f"{torch.__version__}; install a CUDA build and a driver, or use set_mode_cpu()"
         )
-    set_device(_gpu_index)
-    _device, ordinal = torch.device("cuda", _gpu_index), _gpu_index
+    _enter_gpu(_gpu_index)
     set_precision(_precision)  # PyTorch's own fp32 convolutions are tf32
 
 
-def set_device(index):
-    """Choose the GPU that `set_mode_gpu` uses."""
-    global _gpu_index, _device, ordinal
+def set_device(index: int) -> None:
+    """Choose the GPU that `set_mode_gpu` uses; in GPU mode, compute on it from now on."""
+    global _gpu_index
     count = torch.cuda.device_count()
     if count and not 0 <= index < count:
         raise CaffeError(f"set_device({index}): {count} GPUs are visible, 0 to {count - 1}")
     _gpu_index = index
-    if _device.type == "cuda":
-        _device, ordinal = torch.device("cuda", index), index
+    if ordinal >= 0:
+        _enter_gpu(index)
+
+
+def _enter_gpu(index):
+    global _device, ordinal
+    torch.cuda.set_device(index)  # first: what is created before it lies on GPU 0
+    _device, ordinal = torch.device("cuda", index), index
+
+
+def make_current() -> None:
+    """Make the GPU in force that of the calling thread, for which CUDA has a choice of its own.
+
+    Triton's launches, streams, events, graphs and NCCL go to the thread's GPU, wherever their
+    tensors lie.
+    """
+    if ordinal >= 0 and torch.cuda.current_device() != ordinal:
+        torch.cuda.set_device(ordinal)
 
 
 def gpu_count():
@@ -127,7 +141,7 @@ def keep_freed_memory():
     mallopt(mmap_max, 0)
 
 
-def set_random_seed(seed):
+def set_random_seed(seed: int) -> None:
     """Seed every random draw: fillers, dropout, data shuffling and cropping."""
     global _seed
     _seed = int(seed)
@@ -135,39 +149,51 @@ def set_random_seed(seed):
         made.manual_seed(_seed)
 
 
-def generator(kind="cpu"):
-    """The random generator of a device type; draws on the CPU do not depend on the GPU's."""
-    if kind not in _generators:
-        place = _device if kind == "cuda" else torch.device("cpu")
+def generator(kind: str = "cpu") -> torch.Generator:
+    """The random generator of the CPU, or with "cuda" that of the GPU in force.
+
+    Draws on the CPU do not depend on the GPU's.
+    """
+    place = _place(kind)
+    if place not in _generators:
         made = torch.Generator(device=place)
         if _seed is None:
             made.seed()
         else:
             made.manual_seed(_seed)
-        _generators[kind] = made
-    return _generators[kind]
+        _generators[place] = made
+    return _generators[place]
 
 
-def renew_generator(state):
+def renew_generator(state: torch.Tensor) -> None:
     """Give the GPU another generator, in that state: the present one may be of no more use."""
-    _generators["cuda"] = torch.Generator(device=_device)
-    _generators["cuda"].set_state(state)
+    place = _place("cuda")
+    _generators[place] = torch.Generator(device=place)
+    _generators[place].set_state(state)
 
 
-def seed():
+def _place(kind):
+    return torch.device("cpu") if kind == "cpu" else _device
+
+
+def seed() -> int:
     """The seed in force: what set_random_seed was given, else what the system gave."""
     return generator().initial_seed()
 
 
-def random_state():
-    """The state of every generator in use, {device type: hexadecimal text}."""
-    return {kind: bytes(made.get_state().tolist()).hex() for kind, made in _generators.items()}
+def random_state() -> dict[str, str]:
+    """The state of the generators in use, {"cpu" or "cuda": hexadecimal text}."""
+    return {
+        place.type: bytes(_generators[place].get_state().tolist()).hex()
+        for place in (torch.device("cpu"), _device)
+        if place in _generators
+    }
 
 
-def set_random_state(state):
-    """Continue every generator where `random_state` was called."""
+def set_random_state(state: dict[str, str]) -> None:
+    """Continue every generator where `random_state` was called; on a CPU, only the CPU's."""
     for kind, text in state.items():
-        if kind == "cpu" or torch.cuda.is_available():
+        if kind in ("cpu", _device.type):
             generator(kind).set_state(torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8))
 
 
@@ -247,11 +273,17 @@ def multiplies_faster_in_fp32(rows):
     return rows.device.type == "cpu" and rows.dtype == torch.bfloat16 and len(rows) <= 32
 
 
-def staged(tensor):
-    """A CPU tensor in memory from which the device can copy while it computes."""
-    return tensor.pin_memory() if _device.type == "cuda" else tensor
+def staged(tensor: torch.Tensor) -> torch.Tensor:
+    """A CPU tensor in memory from which the device can copy while it computes.
+
+    In any thread: pinning memory makes the thread's GPU ready, whose memory that takes.
+    """
+    if ordinal < 0:
+        return tensor
+    make_current()
+    return tensor.pin_memory()
 
 
-def upload(tensor):
+def upload(tensor: torch.Tensor) -> torch.Tensor:
     """A staged tensor, on the device."""
     return tensor.to(_device, non_blocking=True)

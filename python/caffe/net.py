@@ -9,6 +9,7 @@ import numpy as np
 from caffe_plain.errors import CaffeError, ShapeError, UnknownNameError, nearest
 from caffe_plain.phases import state_of
 
+from . import device
 from .files.text import read_net
 from .graph.build import build, reshape
 from .graph.net_weights import copy_weights, save_hdf5, save_weights, share_weights
@@ -190,11 +191,13 @@ class Net:
     def _loss(self, start, end):
         """`_forward` without waiting for a GPU: the loss as a number or a tensor without axes."""
         self._check_range(start, end)
+        device.make_current()
         return self._sweep.forward(start, end)
 
     def _backward(self, start, end):
         """Caffe's BackwardFromTo: layers `start` down to `end` (indices, both included)."""
         self._check_range(end, start)
+        device.make_current()
         self._sweep.backward(end, start)
 
     def backward_flows(self, flows):
@@ -205,6 +208,7 @@ class Net:
         what came through the flow's own layers. The sum over the flows is added to the parameter
         diffs.
         """
+        device.make_current()
         self._sweep.backward_flows(flows)
 
     @property

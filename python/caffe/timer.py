@@ -35,4 +35,4 @@ class Timer:
 
 def _finish():
     if device.current().type == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device.current())

@@ -103,12 +103,29 @@ def main():
         )
     try:
         engine = engines.load()
-        device = engine.use_device(gpus[distributed.local_rank() % len(gpus)], args.precision)
+        device = engine.use_device(own_gpu(args.gpu, engine.gpu_count()), args.precision)
         group = distributed.join(engine)
         status = train(engine, args, device, group)
     except CaffeError as error:
         sys.exit(f"train: {error}")
     sys.exit(status)
+
+
+def own_gpu(flag: str, visible: int) -> str:
+    """This process's part of the --gpu flag: of several on a machine, each has a GPU of its own.
+
+    visible: how many GPUs this process sees; a cluster may show each process only one.
+    """
+    names = flag.split(",")
+    if flag == "auto" and visible:
+        names = [str(index) for index in range(visible)]
+    rank, size = distributed.local_rank(), distributed.local_size()
+    if flag != "none" and visible > 1 and len(names) < size:
+        raise RelayError(
+            f"--gpu {flag}: {size} processes on this machine need a GPU each; found {len(names)} "
+            "of them; start fewer processes or name more GPUs"
+        )
+    return names[rank % len(names)]
 
 
 def train(engine, args, device, group):

@@ -71,6 +71,8 @@ def use_gpus(flag):
             f"-gpu {flag}: expected all or numbers such as 0,1; {count} GPUs are visible"
         )
     gpus = [int(name) for name in names]
+    if len(set(gpus)) < len(gpus):
+        raise CaffeError(f"-gpu {flag}: each process needs a GPU of its own; name each GPU once")
     say("caffe", "Using GPUs " + ", ".join(map(str, gpus)))
     device.set_device(gpus[0])
     device.set_mode_gpu()

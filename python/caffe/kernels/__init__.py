@@ -4,7 +4,10 @@ Each function returns the module whose kernels take these tensors, `cpu` or `gpu
 PyTorch must do the work.
 """
 
+import logging
 from functools import cache
+
+from caffe_plain.glog import say
 
 from . import cpu
 
@@ -37,9 +40,20 @@ def _module(tensor):
 
 @cache
 def _gpu():
-    """None if Triton, which comes with PyTorch for CUDA, is missing."""
+    """None if Triton, which comes with PyTorch for CUDA, is missing or cannot compile here."""
     try:
         from . import gpu
     except ImportError:
+        return None
+    try:
+        gpu.try_out()
+    except Exception as error:  # whatever the compilers that Triton calls run into
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        say(
+            "kernels",
+            f"GPU kernels: none ({reason}): PyTorch does their work, in more passes over memory; "
+            "Triton needs a C compiler and Python's headers",
+            logging.WARNING,
+        )
         return None
     return gpu

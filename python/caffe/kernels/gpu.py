@@ -16,6 +16,16 @@ _PROGRAMS = 528  # four for each multiprocessor of an H200: more only make more 
 _BLOCK = 1024  # values that a program of the pooling kernels sees to
 
 
+@triton.jit
+def _store_one(x):
+    triton.language.store(x, 1)
+
+
+def try_out() -> None:
+    """Launch a kernel: Triton's first launch calls a C compiler, and raises if that fails."""
+    _store_one[(1,)](torch.zeros(1, device="cuda"))
+
+
 def fits(*tensors):
     """Whether the kernels take these tensors, of one shape and dtype."""
     return are_rows(*tensors)
@@ -148,6 +158,7 @@ def normalize_backward(flows, x, scale, mean, saved, *, own_statistics, top=None
             plan.rows,
             plan.channels,
             RECTIFIED=rectified,
+            OWN=own_statistics,
             **plan.tile,
         )
     return [(dx, *params[:2], below) for dx, params, below in zip(dxs, found, belows, strict=True)]

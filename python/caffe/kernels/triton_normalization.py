@@ -31,10 +31,23 @@ def _channel(values, row, columns, there, channels):
 
 
 @triton.jit
+def _origin(x, columns, there):
+    """What measure counts from: the first row; 0 where that is not finite, or sums would be NaN."""
+    first = tl.load(x + columns, mask=there, other=0).to(tl.float32)
+    return tl.where(first - first == 0, first, 0)
+
+
+@triton.jit
+def _rectified(value):
+    """max(value, 0), and NaN of NaN."""
+    return tl.maximum(value, 0, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
 def measure(x, sums, rows, channels, chunk, HEIGHT: tl.constexpr, COLUMNS: tl.constexpr):
-    """sums (2, parts, C): of x and its square, both less the first row, over each part."""
+    """sums (2, parts, C): of x less `_origin`, and of its square, over each part."""
     columns, there = _columns(channels, COLUMNS)
-    shift = tl.load(x + columns, mask=there, other=0).to(tl.float32)
+    shift = _origin(x, columns, there)
     total = tl.zeros((HEIGHT, COLUMNS), tl.float32)
     squares = tl.zeros((HEIGHT, COLUMNS), tl.float32)
     first = tl.program_id(0) * chunk
@@ -85,8 +98,8 @@ def finish_measure(
     there = columns < channels
     mean = _add_parts(sums, 0, parts, columns, there, channels, COLUMNS) / rows
     square = _add_parts(sums, parts, parts, columns, there, channels, COLUMNS) / rows
-    variance = tl.maximum(square - mean * mean, 0)
-    mean += tl.load(x + columns, mask=there, other=0).to(tl.float32)
+    variance = _rectified(square - mean * mean)
+    mean += _origin(x, columns, there)
     tl.store(found + columns, mean, mask=there)
     tl.store(found + channels + columns, variance, mask=there)
     mean += fraction * tl.load(means + columns, mask=there, other=0)
@@ -134,8 +147,14 @@ def normalize(
     if other is not None:
         value += tl.load(other + at, mask=inside, other=0).to(tl.float32)
     if RECTIFY:
-        value = tl.maximum(value, 0)
+        value = _rectified(value)
     tl.store(y + at, value.to(y.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _passed(value):
+    """Where a ReLU passes the diff of what it made of `value`: NaN, too, as in PyTorch."""
+    return (value > 0) | (value != value)
 
 
 @triton.jit
@@ -179,7 +198,7 @@ def sum_backward(
 ):
     """sums (2 or 4, parts, C): of the diff below the ReLU, and of it times (x - mean).
 
-    The diff is dy, or dy + second; the ReLU passed where top is positive, or what x became. The
+    The diff is dy, or dy + second; the ReLU passed where top says so, or what x became. The
     diff below it is stored in `below`, if that is not None. The same for the other flow, if any.
     """
     columns, there = _columns(channels, COLUMNS)
@@ -194,18 +213,19 @@ def sum_backward(
     for start in range(0, chunk, HEIGHT):
         at, inside = _tile(first + start, columns, there, rows, channels, HEIGHT)
         value = tl.load(x + at, mask=inside, other=0).to(tl.float32)
+        centred = tl.where(inside, value - center[None, :], 0)
         passed = inside
         if top is not None:
-            passed = tl.load(top + at, mask=inside, other=0) > 0
+            passed = _passed(tl.load(top + at, mask=inside, other=0).to(tl.float32))
         if RECTIFIED:
-            passed = value * factor[None, :] + shift[None, :] > 0
+            passed = _passed(value * factor[None, :] + shift[None, :])
         diff = _kept(below, _diff(dy, second, at, inside, passed), at, inside)
         total += diff
-        products += diff * (value - center[None, :])
+        products += diff * centred
         if other_dy is not None:
             diff = _kept(other_below, _diff(other_dy, other_second, at, inside, passed), at, inside)
             other_total += diff
-            other_products += diff * (value - center[None, :])
+            other_products += diff * centred
     _store_sums(sums, 0, total, products, columns, there, channels)
     if other_dy is not None:
         _store_sums(sums, 1, other_total, other_products, columns, there, channels)
@@ -223,7 +243,10 @@ def finish_backward(
     OWN: tl.constexpr,
     COLUMNS: tl.constexpr = FINISHED,
 ):
-    """found (flows, 5, C): the diffs of scale and bias; a, b, c of dx = a dy + b (x - mean) + c."""
+    """found (flows, 5, C): the diffs of scale and bias; a of dx = a dy + b (x - mean) + c.
+
+    With OWN statistics b and c, too; otherwise they are 0 and not stored.
+    """
     columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     there = columns < channels
     sums += tl.program_id(1) * 2 * parts * channels
@@ -239,24 +262,37 @@ def finish_backward(
     tl.store(found + channels + columns, dbias, mask=there)
     tl.store(found + 2 * channels + columns, a, mask=there)
     if OWN:
-        b, c = -a * inverse_std * dscale / rows, -a * dbias / rows
-    else:
-        b, c = a * 0, a * 0
-    tl.store(found + 3 * channels + columns, b, mask=there)
-    tl.store(found + 4 * channels + columns, c, mask=there)
+        tl.store(found + 3 * channels + columns, -a * inverse_std * dscale / rows, mask=there)
+        tl.store(found + 4 * channels + columns, -a * dbias / rows, mask=there)
 
 
 @triton.jit
-def _store_dx(dy, second, below, dx, value, passed, found, at, inside, columns, there, channels):
-    """dx = a diff + b value + c, the diff from `below` or what it was made of."""
+def _store_dx(
+    dy,
+    second,
+    below,
+    dx,
+    value,
+    passed,
+    found,
+    at,
+    inside,
+    columns,
+    there,
+    channels,
+    OWN: tl.constexpr,
+):
+    """dx = a diff, plus b value + c with OWN statistics; the diff of `below` or as it came."""
     a = _channel(found, 2, columns, there, channels)
-    b = _channel(found, 3, columns, there, channels)
-    c = _channel(found, 4, columns, there, channels)
     if below is not None:
         diff = tl.load(below + at, mask=inside, other=0).to(tl.float32)
     else:
         diff = _diff(dy, second, at, inside, passed)
-    diff = a[None, :] * diff + b[None, :] * value + c[None, :]
+    diff *= a[None, :]
+    if OWN:
+        b = _channel(found, 3, columns, there, channels)
+        c = _channel(found, 4, columns, there, channels)
+        diff = diff + b[None, :] * value + c[None, :]
     tl.store(dx + at, diff.to(dx.dtype.element_ty), mask=inside)
 
 
@@ -277,6 +313,7 @@ def normalize_backward(
     rows,
     channels,
     RECTIFIED: tl.constexpr,
+    OWN: tl.constexpr,
     HEIGHT: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -289,10 +326,12 @@ def normalize_backward(
     if RECTIFIED:
         factor = _channel(saved, 1, columns, there, channels)
         shift = _channel(saved, 2, columns, there, channels)
-        passed = value * factor[None, :] + shift[None, :] > 0
+        passed = _passed(value * factor[None, :] + shift[None, :])
     value -= center[None, :]
     if dx is not None:
-        _store_dx(dy, second, below, dx, value, passed, found, at, inside, columns, there, channels)
+        _store_dx(
+            dy, second, below, dx, value, passed, found, at, inside, columns, there, channels, OWN
+        )
     if other_dx is not None:
         _store_dx(
             other_dy,
@@ -307,4 +346,5 @@ def normalize_backward(
             columns,
             there,
             channels,
+            OWN,
         )

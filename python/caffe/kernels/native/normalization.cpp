@@ -68,7 +68,8 @@ void add_rows(Sums<COUNT>& sums, long begin, long end, int channels, Term term) 
     }
 }
 
-// The mean of some rows: what the values are measured from, so that squares do not cancel.
+// The mean of some rows: what the values are measured from, so that squares do not cancel. 0 where
+// it is not finite: a value less infinity would be NaN, and the mean is infinite.
 template <class T>
 std::vector<float> mean_of_rows(const T* x, long rows, int channels) {
     Sums<1> sums(channels);
@@ -76,7 +77,10 @@ std::vector<float> mean_of_rows(const T* x, long rows, int channels) {
         terms[0] = load(x + row * channels + c);
     });
     std::vector<float> mean(channels);
-    for (int c = 0; c < channels; ++c) mean[c] = sums.all[0][c] / rows;
+    for (int c = 0; c < channels; ++c) {
+        float value = sums.all[0][c] / rows;
+        mean[c] = std::isfinite(value) ? value : 0;
+    }
     return mean;
 }
 
@@ -162,7 +166,7 @@ struct Flow {
     float *dscale, *dbias;
 };
 
-// What of a row's diff goes into dx: slope diff + tilt (x - mean) + level.
+// What of a row's diff goes into dx: slope diff, and with own statistics tilt (x - mean) + level.
 struct Line {
     std::vector<float> slope, tilt, level;
 };
@@ -243,9 +247,10 @@ void backward_through(const Flow<T>* given, const T* x, long rows, int channels,
             if (!flows[i].dx) continue;
             Floats diff = flows[i].below ? load(flows[i].below + at)
                                          : below(flows[i], at, is_open(at, c, value));
-            store(flows[i].dx + at,
-                  diff * load(&lines[i].slope[c]) +
-                      (centred * load(&lines[i].tilt[c]) + load(&lines[i].level[c])));
+            Floats dx = diff * load(&lines[i].slope[c]);
+            if (own_statistics)
+                dx += centred * load(&lines[i].tilt[c]) + load(&lines[i].level[c]);
+            store(flows[i].dx + at, dx);
         }
     });
 }
@@ -260,9 +265,9 @@ void backward(const Flow<T>* flows, const T* x, const T* y, long rows, int chann
                                 own_statistics, threads, is_open);
     };
     if (y)
-        through([=](long at, int, Floats) { return load(y + at) > 0; });
+        through([=](long at, int, Floats) { return passes(load(y + at)); });
     else if (factor)  // as in forward: the same sum, the same sign
-        through([=](long, int c, Floats x) { return x * load(factor + c) + load(shift + c) > 0; });
+        through([=](long, int c, Floats x) { return passes(x * load(factor + c) + load(shift + c)); });
     else
         through([](long, int, Floats) { return Ints{} - 1; });
 }

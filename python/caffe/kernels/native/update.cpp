@@ -17,7 +17,8 @@ struct Rule {
 template <class Value>
 Value remember(Value gradient, Value weight, Value& velocity, const Rule& rule) {
     Value before = velocity;
-    gradient = gradient * rule.gradient_factor + weight * rule.decay;
+    gradient = rule.decay ? gradient * rule.gradient_factor + weight * rule.decay
+                          : gradient * rule.gradient_factor;  // a weight may be infinite
     velocity = before * rule.momentum + gradient * rule.rate;
     return rule.nesterov ? velocity * (1 + rule.momentum) - before * rule.momentum : velocity;
 }

@@ -63,7 +63,11 @@ inline void store(bfloat16* to, Floats values) {
     memcpy(to, &upper, sizeof upper);
 }
 
-inline Floats positive(Floats values) { return values > 0 ? values : values - values; }
+// max(values, 0), and NaN of NaN.
+inline Floats positive(Floats values) { return values <= 0 ? Floats{} : values; }
+
+// Where a ReLU passes the diff of what it made of `values`: NaN, too, as in PyTorch.
+inline Ints passes(Floats values) { return ~(values <= 0); }
 
 inline Ints load(const int8_t* from) {
     Bytes bytes;
