@@ -153,11 +153,12 @@ class Solver:
 
     def _step(self, blobs, history, rate, decay):
         """Update parameters of one learning rate and one decay."""
+        data, gradients = [b.tensor for b in blobs], [b.diff_tensor for b in blobs]
+        updates.follow(history, data)
         if updates.try_fused_step(
-            self.type, blobs, history, rate, self.param, decay, self.net.keep_diffs
+            self.type, blobs, data, gradients, history, rate, self.param, decay, self.net.keep_diffs
         ):
             return
-        data, gradients = [b.tensor for b in blobs], [b.diff_tensor for b in blobs]
         if self.param.iter_size > 1:
             torch._foreach_mul_(gradients, 1 / self.param.iter_size)
         self._regularize(gradients, data, decay)
