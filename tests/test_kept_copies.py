@@ -14,6 +14,7 @@ import torch.nn.functional as F
 import array_cases
 import caffe
 from caffe import device, kernels
+from caffe.training import parallel
 
 NET = """
 layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 dim: 4 dim: 4 } } }
@@ -250,6 +251,29 @@ def test_any_sequence_is_that_of_pytorch(tmp_path, rule, seed):
         getattr(sequence, action)()
     sequence.step()
     sequence.test()
+
+
+class Sent:
+    """A message of torch.distributed that has come: it counts no version of the tensor up."""
+
+    def __init__(self, tensor, **options):
+        tensor.numpy()[...] = 0.5
+
+    def wait(self, *limit):
+        return True
+
+
+def test_bf16_uses_the_weights_that_another_process_sends(tmp_path, monkeypatch):
+    caffe.set_precision("bf16")
+    net = Sequence(tmp_path, "SGD", 0).net
+    net.blobs["x"].data[...] = 1
+    net.forward()
+    nccl = object.__new__(caffe.NCCL)
+    nccl.net, nccl._signals = net, None
+    monkeypatch.setattr(parallel.dist, "broadcast", Sent)
+    nccl.bcast()
+    net.forward()
+    assert (net.blobs["conv"].data == 12 * 0.5).all()
 
 
 # ---- a change of precision -----------------------------------------------------------------------
