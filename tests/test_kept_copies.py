@@ -257,15 +257,15 @@ class Sent:
     """A message of torch.distributed that has come: it counts no version of the tensor up."""
 
     def __init__(self, tensor, **options):
-        tensor.numpy()[...] = 0.5
+        tensor.numpy()[...] = 0.25
 
     def wait(self, *limit):
         return True
 
 
-def test_bf16_uses_the_weights_that_another_process_sends(tmp_path, monkeypatch):
+def test_bf16_uses_the_weights_that_another_process_sends(monkeypatch):
     caffe.set_precision("bf16")
-    net = Sequence(tmp_path, "SGD", 0).net
+    net = array_cases.plain(array_cases.LEARNING)
     net.blobs["x"].data[...] = 1
     net.forward()
     nccl = object.__new__(caffe.NCCL)
@@ -273,7 +273,7 @@ def test_bf16_uses_the_weights_that_another_process_sends(tmp_path, monkeypatch)
     monkeypatch.setattr(parallel.dist, "broadcast", Sent)
     nccl.bcast()
     net.forward()
-    assert (net.blobs["conv"].data == 12 * 0.5).all()
+    assert (net.blobs["conv"].data == (18 + 1) * 0.25).all()
 
 
 # ---- a change of precision -----------------------------------------------------------------------
