@@ -255,3 +255,12 @@ def staged(tensor):
 def upload(tensor):
     """A staged tensor, on the device."""
     return tensor.to(_device, non_blocking=True)
+
+
+def mark() -> torch.cuda.Event | None:
+    """An event that passes when the GPU has done what it was given so far; None on the CPU."""
+    if _device.type != "cuda":
+        return None
+    event = torch.cuda.Event()
+    event.record()
+    return event
