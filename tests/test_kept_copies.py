@@ -14,6 +14,7 @@ import torch.nn.functional as F
 import array_cases
 import caffe
 from caffe import device, kernels
+from caffe.kernels import native
 from caffe.training import parallel
 
 NET = """
@@ -338,3 +339,31 @@ def test_an_array_held_over_a_change_of_precision_stays_live():
     assert (weight.tensor == 0.1).all()  # not rounded for the array's sake
     held[0] = 0.25
     assert (weight.tensor[0] == 0.25).all()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_momentum_goes_on_in_the_precision_in_force(tmp_path, rule):
+    sequence = Sequence(tmp_path, rule, 0)
+    history = [kept for kept_list in sequence.solver.history for kept in kept_list]
+    sequence.step()
+    caffe.set_precision("fp64")
+    sequence.reference.set_precision("fp64")
+    for _ in range(3):
+        sequence.step()
+    after = [kept for kept_list in sequence.solver.history for kept in kept_list]
+    assert all(one is other for one, other in zip(history, after, strict=True))
+    assert {kept.dtype for kept in after} == {torch.float64}
+
+
+@pytest.mark.skipif(native.library() is None, reason="needs the compiled kernels")
+def test_the_kernel_brings_the_kept_copy_up_to_date(tmp_path):
+    """So that the next pass need not round all weights again."""
+    caffe.set_precision("bf16")
+    sequence = Sequence(tmp_path, "SGD", 0)
+    sequence.tolerance = 0.03
+    blob = sequence.net.params["top"][0]
+    sequence.step()
+    copy = blob.kept_copy()
+    sequence.step()
+    assert copy is not None and blob.kept_copy() is copy
+    assert (copy == blob.tensor.bfloat16()).all()
