@@ -196,7 +196,7 @@ class Sequence:
     def scale_tensor(self):
         index, blob = self.any_param()
         blob.tensor.mul_(0.75)
-        blob.show()
+        blob.show("data")
         self.reference.weights[index] *= 0.75
 
     def snapshot(self):
@@ -334,7 +334,7 @@ def test_an_array_held_over_a_change_of_precision_stays_live():
     held = weight.data
     caffe.set_precision("fp64")
     weight.tensor.fill_(0.1)
-    weight.show()
+    weight.show("data")
     assert (held == np.float32(0.1)).all()
     assert (weight.tensor == 0.1).all()  # not rounded for the array's sake
     held[0] = 0.25
