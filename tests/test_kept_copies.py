@@ -309,6 +309,7 @@ def passes(built_in, run_in):
     return found
 
 
+@pytest.mark.unlooked  # an array that is held keeps its own precision
 @pytest.mark.parametrize("run_in", MASTER)
 @pytest.mark.parametrize("built_in", MASTER)
 def test_a_net_computes_in_the_precision_in_force(built_in, run_in):
@@ -318,6 +319,7 @@ def test_a_net_computes_in_the_precision_in_force(built_in, run_in):
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.unlooked
 def test_arrays_of_parameters_have_the_precision_in_force():
     net = array_cases.net(NORMALIZED)
     weight = net.params["conv"][0]
@@ -355,9 +357,10 @@ def test_momentum_goes_on_in_the_precision_in_force(tmp_path, rule):
     assert {kept.dtype for kept in after} == {torch.float64}
 
 
-@pytest.mark.skipif(native.library() is None, reason="needs the compiled kernels")
 def test_the_kernel_brings_the_kept_copy_up_to_date(tmp_path):
     """So that the next pass need not round all weights again."""
+    if native.library() is None:
+        pytest.skip("needs the compiled kernels")
     caffe.set_precision("bf16")
     sequence = Sequence(tmp_path, "SGD", 0)
     sequence.tolerance = 0.03

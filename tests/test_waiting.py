@@ -314,6 +314,7 @@ def test_a_slot_is_filled_again_only_when_its_event_has_passed(tmp_path, uploads
     assert sum(call[0] == "wait" for call in uploads) == 7  # the last two may still be fetched
 
 
+@pytest.mark.unlooked
 def test_labels_go_up_staged_and_nobody_reads_them(tmp_path, uploads, monkeypatch):
     raw_lmdb(caffe_pb2, tmp_path / "raw")
     net = make_net(caffe, tmp_path, layer(tmp_path / "raw", "workers: 1 batch_size: 4"))
