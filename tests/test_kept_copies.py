@@ -357,6 +357,7 @@ def test_momentum_goes_on_in_the_precision_in_force(tmp_path, rule):
     assert {kept.dtype for kept in after} == {torch.float64}
 
 
+@pytest.mark.unlooked
 def test_the_kernel_brings_the_kept_copy_up_to_date(tmp_path):
     """So that the next pass need not round all weights again."""
     if native.library() is None:
