@@ -32,7 +32,7 @@ class Arriving:
         return self.tolist() / self._divisor
 
 
-def number(value: "torch.Tensor | float", divisor: float = 1) -> "Arriving | float":
+def number(value: torch.Tensor | float, divisor: float = 1) -> Arriving | float:
     """`value` / `divisor` as a float, or as an Arriving where a GPU has yet to compute it."""
     if isinstance(value, torch.Tensor) and value.is_cuda:
         return Arriving(value, divisor)
