@@ -9,17 +9,14 @@ layer { name: "data" type: "Python" top: "data" top: "label"
 from __future__ import annotations
 
 import os
-import weakref
 import zlib
-from typing import Any, Callable
-
-import numpy as np
+from typing import Any
 
 import caffe
 from caffe.proto import caffe_pb2
 from caffe_plain.database import open_database
 
-from . import images
+from . import images, upload
 from .class_aware import ClassAware, KeyOrder, ShuffledOrder
 from .crops import Cutter
 from .datum import read_datum
@@ -31,12 +28,10 @@ from .scene_message import parse_options
 from .scene_pool import Pool
 from .scene_worker import pixels_of
 
-try:  # this repository's engine: tensors on any device
-    import torch
-
+try:  # this repository's engine, which has a seed in force
     from caffe import device
-except ImportError:  # an original Caffe: numpy arrays
-    torch = device = None
+except ImportError:  # an original Caffe
+    device = None
 
 
 class SceneData(caffe.Layer):
@@ -61,9 +56,7 @@ class SceneData(caffe.Layer):
         side = self.options.crop_size
         size = (side, side) if side else record_shape[1:]
         self.cutter = Cutter(self.options, self.training, size)
-        arrays = (
-            (_numpy_floats, np.asarray, _numpy_host) if device is None else (_floats, _place, _host)
-        )
+        arrays = (upload.floats, upload.place, upload.host)
         self.finisher = Finisher(self.options, self.cutter, record_shape, *arrays)
         self.shape = (*size, record_shape[0])
         self._order, self._position = None, 0
@@ -78,17 +71,15 @@ class SceneData(caffe.Layer):
         try:
             self._feeder = self._feeder or self._start()
             batch = self._feeder.next()
+            data = self.finisher(batch.pixels, batch.places, batch.positions)
+            self._feeder.free_after(upload.mark())
         except Exception:
             self.close()  # the next forward tries again, from the same record
             raise
         self._position = self._feeder.position
-        data = self.finisher(batch.pixels, batch.places, batch.positions)
-        if device is None:
-            top[0].data[...] = data.transpose(0, 3, 1, 2)
-        else:
-            top[0].tensor = data.permute(0, 3, 1, 2)  # (N, C, h, w), channels last
+        upload.fill_images(top[0], data)
         if len(top) == 2:
-            top[1].data[...] = batch.labels
+            upload.fill_labels(top[1], batch.labels)
 
     def backward(self, top: Any, propagate_down: Any, bottom: Any) -> None:
         pass
@@ -140,7 +131,7 @@ class SceneData(caffe.Layer):
         }
         workers = options.workers or max(1, _cores() // share[1])
         pool = Pool(workers, options.batch_size, settings, f"SceneData ({options.source})")
-        _pin(pool)
+        upload.pin(pool)
         return Feeder(pool, self._order, labels, seed, share, self._position)
 
     def _seed(self) -> int:
@@ -169,32 +160,3 @@ def _first_shape(source: str | os.PathLike) -> tuple[int, int, int]:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def _numpy_floats(pixels: np.ndarray) -> np.ndarray:
-    return pixels.astype(np.float32)
-
-
-def _numpy_host() -> Callable:
-    return np.asarray
-
-
-def _host() -> Callable | None:
-    return torch.from_numpy if device.current().type == "cpu" else None
-
-
-def _floats(pixels: np.ndarray) -> torch.Tensor:
-    return device.upload(torch.from_numpy(pixels)).to(torch.float32)
-
-
-def _place(array: np.ndarray) -> torch.Tensor:
-    return device.upload(device.staged(torch.from_numpy(array)))
-
-
-def _pin(pool: Pool) -> None:
-    """Let a GPU fetch batches from the workers' memory while it computes."""
-    if device is None or device.current().type != "cuda":
-        return
-    runtime, pixels = torch.cuda.cudart(), pool.slots.pixels
-    runtime.cudaHostRegister(pixels.ctypes.data, pixels.nbytes, 0)
-    weakref.finalize(pool, runtime.cudaHostUnregister, pixels.ctypes.data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,19 +47,30 @@ class Feeder:
         self._free, self._filling, self._held = deque(range(slots)), deque(), deque()
 
     def next(self) -> Batch:
-        """The next Batch; what it holds is good until two more have been handed out."""
+        """The next Batch; what it holds is good until two more have been handed out.
+
+        And until the event given to `free_after` has passed: this waits for that of two before.
+        """
         if len(self._held) == HELD:
-            self._free.append(self._held.popleft())
+            slot, event = self._held.popleft()
+            if event is not None:
+                event.synchronize()
+            self._free.append(slot)
         while self._free:
             self._submit(self._free.popleft())
         slot, positions = self._filling.popleft()
         self.pool.wait(slot)
-        self._held.append(slot)
+        self._held.append((slot, None))
         self.position += self._size * self._count
         slots = self.pool.slots
         return Batch(
             slots.pixels[slot], slots.places[slot], self._labels[slots.records[slot]], positions
         )
+
+    def free_after(self, event: Any) -> None:
+        """Keep the last Batch until a CUDA event has passed, too; None: there is none."""
+        slot, _ = self._held.pop()
+        self._held.append((slot, event))
 
     def _submit(self, slot: int) -> None:
         first = self._submitted + self._rank

@@ -83,12 +83,15 @@ class RelaySolver:
         """Run `iterations` iterations, with the tests, log lines and snapshots of the solver."""
         show_log()
         self.log.begin(self.iter)
-        for _ in range(iterations):
-            if self.root and self.test_due:
-                self.test_all()
-            self.iterate()
-            if self.root and self.snapshot_due:
-                self.snapshot()
+        try:
+            for _ in range(iterations):
+                if self.root and self.test_due:
+                    self.test_all()
+                self.iterate()
+                if self.root and self.snapshot_due:
+                    self.snapshot()
+        finally:
+            self.solver.finish_reports()
 
     def iterate(self) -> None:
         """One iteration by itself: forward, backward through each flow, update."""

@@ -53,9 +53,9 @@ class Schedule(ABC):
 
     @abstractmethod
     def iterate(
-        self, on_loss: Callable[[float], None], on_gradients: Callable[[], None] | None = None
+        self, on_loss: Callable[[Any], None], on_gradients: Callable[[], None] | None = None
     ) -> None:
-        """One iteration; `on_loss(loss)` is called before the weights change.
+        """One iteration; `on_loss(loss)`, a loss for float(), is called before the weights change.
 
         on_gradients: called before each update, when its gradients are ready.
         """
@@ -110,7 +110,7 @@ class OneStep(Schedule):
                 self.after_forward()
             self.group.backward(self.run_flows)
         self._finish()
-        return float(loss) / self.passes
+        return self.engine.number(loss, self.passes)
 
     def _finish(self):
         """Turn the summed gradients into what the update uses."""
@@ -183,7 +183,7 @@ class StepPerLoss(Schedule):
         """Called before the step of the second and every later loss."""
 
     def iterate(self, on_loss, on_gradients=None):
-        on_loss(float(self.engine.forward(self.net)))
+        on_loss(self.engine.number(self.engine.forward(self.net)))
         self.after_forward()
         for number, run in enumerate(self.backwards):
             if number:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from caffe_plain.errors import LostProcessError
+from caffe_plain.late import Late
 from caffe_plain.signals import CAFFE_EFFECTS, Signals
 
 from .report import NoReport, Report, clock
@@ -28,6 +29,7 @@ class Trainer:
         self.losses = [name for name, weight in net.blob_loss_weights.items() if weight]
         self.images = next(iter(net.blobs.values())).shape[0] * self.param.iter_size
         self.signals = Signals(CAFFE_EFFECTS, patient=self.group.size > 1)
+        self.late = Late()  # reports of iterations
         self.stopped = False
         self.last_test: dict[str, float] | None = None
         self.last_state: str | None = None
@@ -46,6 +48,8 @@ class Trainer:
             except LostProcessError:
                 self.snapshot()
                 raise
+            finally:
+                self._finish_reports()
         return self.last_test
 
     @property
@@ -67,6 +71,7 @@ class Trainer:
     def _goes_on(self):
         """Serve what signals ask for; whether to go on. All processes ask equally often."""
         while not self.stopped and (action := self.group.requested(self.signals)):
+            self._finish_reports()
             if action == "stop":
                 self.report.say("Interrupted at iteration %d" % self.relay.iter)
                 self.stopped = True
@@ -76,20 +81,32 @@ class Trainer:
 
     def _finish(self):
         """The snapshot and the test after the last iteration."""
+        self._finish_reports()
         if self.stopped or self.param.snapshot_after_train:
             self.snapshot()
         if not self.stopped and self.param.test_iter:
             self.test()
 
     def iterate(self) -> None:
-        """One iteration, reported."""
+        """One iteration; it is reported at the latest in the next one."""
         rate = self.solver.learning_rate()
         self.relay.iterate()
-        values = {name: float(self.relay.net.blobs[name].data) for name in self.losses}
-        self.report.iteration(self.relay.iter, self.images, values, rate)
+        done, blobs = self.relay.iter, self.relay.net.blobs
+        self.late.add(
+            [self.relay.engine.value(blobs[name]) for name in self.losses],
+            lambda *values: self.report.iteration(
+                done, self.images, dict(zip(self.losses, values)), rate
+            ),
+        )
+
+    def _finish_reports(self):
+        """Report all iterations that are over."""
+        self.late.finish()
+        self.solver.finish_reports()
 
     def test(self) -> None:
         """Test, and report the mean of each output."""
+        self._finish_reports()
         if not self.relay.root:
             all(self._goes_on() for _ in range(sum(self.param.test_iter)))
             return
@@ -119,6 +136,7 @@ class Trainer:
 
     def snapshot(self) -> None:
         """Write the weights and the state, in the first process and once an iteration."""
+        self._finish_reports()
         saved = (self.last_state or "").endswith(f"_iter_{self.relay.iter}.solverstate")
         if saved or not self.relay.root:
             return

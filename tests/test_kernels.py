@@ -174,6 +174,7 @@ def test_update(kernels, nesterov, keep_diffs):
     if not kernels.can_update(weights, gradients, velocities, 0.9, keep_diffs):
         assert kernels is not cpu and keep_diffs
         pytest.skip("left to PyTorch: the GPU's kernel keeps no diffs")
+    versions = [x._version for x in (*weights, *gradients)]
     kernels.update_sgd(
         weights,
         gradients,
@@ -193,6 +194,8 @@ def test_update(kernels, nesterov, keep_diffs):
     for weight, copy in zip(weights, copies, strict=True):
         if copy is not None:
             assert torch.equal(copy, weight.bfloat16())
+    written = (x._version for x in (*weights, *gradients))
+    assert all(now > before for now, before in zip(written, versions, strict=True))
 
 
 def test_rounding_to_bf16_is_that_of_pytorch(kernels):

@@ -44,17 +44,27 @@ def _same_order(one, other):
 class Blob:
     """Data and diff of one shape, as pycaffe's Blob; the engine works on the tensors.
 
-    A parameter blob (`master=True`) keeps full precision whatever the activations have.
+    A parameter (`is_param`) is in the master precision in force. Other blobs hold what layers
+    store; `master` says that their zeros have full precision, whatever the activations have.
     """
 
-    __slots__ = ("_shape", "capacity", "_data", "_diff", "master", "hidden", "__weakref__")
+    __slots__ = (
+        "_shape",
+        "capacity",
+        "_data",
+        "_diff",
+        "is_param",
+        "master",
+        "hidden",
+        "__weakref__",
+    )
 
-    def __init__(self, *shape, master=False):
+    def __init__(self, *shape: int, is_param: bool = False):
         self._shape = checked_shape(shape)
         self.capacity = self.count  # the most values that this memory has held
         self._data = SyncedMemory()
         self._diff = SyncedMemory()
-        self.master = master
+        self.is_param = self.master = is_param
         self.hidden = False  # True: the values were never made, as net.keep_blobs allows
 
     @property
@@ -93,15 +103,18 @@ class Blob:
         return tensor if tensor.dtype == dtype else self._data.rounded(tensor, dtype)
 
     def kept_copy(self):
-        """The bf16 copy that `rounded` keeps, if there is one: who changes the values in place
-        without PyTorch's knowledge has to change it, too."""
+        """The bf16 copy that `rounded` keeps, if it is still one of the values, else None."""
         copy = self._data.kept_copy(self.tensor)
         return copy if copy is not None and copy.dtype == torch.bfloat16 else None
 
     def settle_copy(self, copy):
         """Let `copy` hold the values in its precision, as `rounded` will give it from now on."""
         if self.kept_copy() is not copy:
-            self._data.round_into(self.tensor, copy)
+            self.keep_copy(copy.copy_(self.tensor))
+
+    def keep_copy(self, copy: torch.Tensor) -> None:
+        """Let `rounded` give `copy`, which holds the present values in its precision."""
+        self._data.keep(self.tensor, copy)
 
     def store(self, what):
         """Where the "data" or the "diff" is kept."""
@@ -224,5 +237,5 @@ class BlobVec(list):
     """A layer's parameter blobs; Python layers make theirs with `add_blob(*shape)`."""
 
     def add_blob(self, *shape):
-        self.append(Blob(*shape, master=True))
+        self.append(Blob(*shape, is_param=True))
         return self[-1]

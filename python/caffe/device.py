@@ -287,3 +287,12 @@ def staged(tensor: torch.Tensor) -> torch.Tensor:
 def upload(tensor: torch.Tensor) -> torch.Tensor:
     """A staged tensor, on the device."""
     return tensor.to(_device, non_blocking=True)
+
+
+def mark() -> torch.cuda.Event | None:
+    """An event that passes when the GPU has done what it was given so far; None on the CPU."""
+    if _device.type != "cuda":
+        return None
+    event = torch.cuda.Event()
+    event.record()
+    return event

@@ -226,7 +226,7 @@ class TensorLayer(Layer):
         from .fillers import fill
 
         try:
-            blob = Blob(*shape, master=True)
+            blob = Blob(*shape, is_param=True)
         except ShapeError as error:
             raise self.shape_error(f"parameter {len(self.blobs)}: {error}") from None
         blob.tensor = device.layout(fill(shape, filler, self.name))

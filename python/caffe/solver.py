@@ -3,9 +3,11 @@
 import torch
 
 from caffe_plain.glog import SolverLog, say, show_log
+from caffe_plain.late import Late
 from caffe_plain.means import mean_outputs
 
 from . import device
+from .arriving import number
 from .blob import show
 from .run.debug import log_norms
 from .training import nets, state, updates
@@ -41,6 +43,7 @@ class Solver:
         self._callbacks = []
         self._root = device.solver_rank() == 0  # the process that tests and logs
         self._log = SolverLog(param, quiet=not self._root)
+        self._late = Late()
 
     # ---- training ----------------------------------------------------------------------------
 
@@ -69,26 +72,36 @@ class Solver:
         self._log.begin(self.iter)
         self._stopped = False
         stop = self.iter + iterations
-        while self.iter < stop and not self._stopped:
-            if self._test_due():
-                self._test_together()
-                if self._stopped:
-                    return
-            for on_start, _ in self._callbacks:
-                on_start()
-            loss = self._forward_backward()
-            self.observe_loss(loss)
-            self._log.iteration(self, loss)
-            for _, on_gradients_ready in self._callbacks:
-                on_gradients_ready()
-            self.apply_update()
-            action = self.requested_action()
-            if self._root and (self._due(self.param.snapshot) or action == "snapshot"):
-                self.snapshot()
-            self._stopped = action == "stop"
+        try:
+            while self.iter < stop and not self._stopped:
+                if self._test_due():
+                    self._test_together()
+                    if self._stopped:
+                        return
+                self._iterate()
+        finally:
+            self.finish_reports()
+
+    def _iterate(self):
+        for on_start, _ in self._callbacks:
+            on_start()
+        loss = self._forward_backward()
+        self.observe_loss(loss)
+        self._log.iteration(self, loss)
+        for _, on_gradients_ready in self._callbacks:
+            on_gradients_ready()
+        self.apply_update()
+        action = self.requested_action()
+        if self._root and (self._due(self.param.snapshot) or action == "snapshot"):
+            self.snapshot()
+        self._stopped = action == "stop"
+
+    def finish_reports(self) -> None:
+        """Log what waits for a GPU; `step` and `snapshot` do, an external driver may."""
+        self._late.finish()
 
     def _forward_backward(self):
-        """iter_size forward and backward passes; their mean loss."""
+        """iter_size forward and backward passes; their mean loss, for float()."""
         net, last, loss = self.net, len(self.net.layers) - 1, 0.0
         net.clear_param_diffs()
         net.debug_info = self.param.debug_info and self._log.due(self.iter)
@@ -97,7 +110,7 @@ class Solver:
             net._backward(last, 0)
             if net.debug_info:
                 log_norms(net)
-        return float(loss) / self.param.iter_size
+        return number(loss, self.param.iter_size)
 
     def _test_due(self):
         return self._due(self.param.test_interval) and (
@@ -126,7 +139,7 @@ class Solver:
         return self.extra.rate(self.iter if iteration is None else iteration)
 
     def observe_loss(self, loss):
-        """Tell the plateau policy this iteration's loss; `step` does, an external driver must."""
+        """Tell the plateau policy this iteration's loss, for float(); an external driver must."""
         self.extra.observe(self.iter, loss)
 
     def apply_update(self) -> None:
@@ -153,11 +166,12 @@ class Solver:
 
     def _step(self, blobs, history, rate, decay):
         """Update parameters of one learning rate and one decay."""
+        data, gradients = [b.tensor for b in blobs], [b.diff_tensor for b in blobs]
+        updates.follow(history, data)
         if updates.try_fused_step(
-            self.type, blobs, history, rate, self.param, decay, self.net.keep_diffs
+            self.type, blobs, data, gradients, history, rate, self.param, decay, self.net.keep_diffs
         ):
             return
-        data, gradients = [b.tensor for b in blobs], [b.diff_tensor for b in blobs]
         if self.param.iter_size > 1:
             torch._foreach_mul_(gradients, 1 / self.param.iter_size)
         self._regularize(gradients, data, decay)
@@ -175,7 +189,12 @@ class Solver:
         factor = (limit / norm).clamp(max=1).nan_to_num()
         torch._foreach_mul_(gradients, factor)
         show((p.blob for p in learnable), "diff")
-        if self._root and norm > limit:
+        if self._root:
+            self._late.add([number(norm), number(factor)], self._say_clipped)
+
+    def _say_clipped(self, norm, factor):
+        limit = self.param.clip_gradients
+        if norm > limit:
             say(
                 "sgd_solver",
                 f"Gradient clipping: scaling down gradients (L2 norm {norm:.6g} > "
@@ -252,6 +271,7 @@ class Solver:
 
     def snapshot(self):
         """Write PREFIX_iter_N.caffemodel and .solverstate; return the path of the state."""
+        self.finish_reports()
         return state.snapshot(self)
 
     def restore(self, path):

@@ -13,6 +13,12 @@ arrays that are handed out look at. The rules are the same on every device:
   tensor (`set`), by `show` where it writes into the tensor that it has.
 - Several blobs may use one memory, each in its own shape: shared parameters, and the tops that
   share their bottom's memory.
+- Parameters (`Blob.is_param`) are in the master precision in force: who reads one after
+  `set_precision` finds it converted.
+- A copy of the values, in another precision or another shape, is kept with the tensor it was made
+  of and that tensor's version, and is good while both are the same. So whoever writes into a tensor
+  must count its version up, as PyTorch does; kernels that PyTorch knows nothing of call
+  `increment_version`. Who has brought a copy up to date as well says so by `keep`.
 """
 
 import math
@@ -40,7 +46,7 @@ class SyncedMemory:
     def __init__(self):
         self._tensor = None  # None: zeros that take no memory, unless there is a mirror
         self._rounded = None  # (the tensor, its version, a copy of it in another precision)
-        self._reshaped = None  # (the tensor, its version, the same values in another shape)
+        self._reshaped = None  # (the tensor, its version, a copy of another shape, its version)
         self._mirror = None  # a C-ordered tensor on the CPU
         self._base = None  # the mirror as an array, which all arrays handed out are views of
         self._seen = None  # what the mirror held when the two were last in step; None: unknown
@@ -57,7 +63,7 @@ class SyncedMemory:
     def get(self, blob):
         """The values as a tensor of the shape of `blob`, on the device in force."""
         tensor, shape = self._tensor, blob.shape
-        if self._open or tensor is None or tensor.get_device() != device.ordinal:
+        if self._open or tensor is None or not _is_in_force(tensor, blob):
             tensor = self.stored(blob)
         return tensor if tensor.shape == shape else self._in_shape(shape)
 
@@ -67,17 +73,23 @@ class SyncedMemory:
         `blob` says what zeros it would be.
         """
         tensor = self._tensor
-        if not self._open and tensor is not None and tensor.get_device() == device.ordinal:
+        if not self._open and tensor is not None and _is_in_force(tensor, blob):
             return tensor
         if self._open and not device.is_recording():
             self._take_over(blob)
         if self._tensor is None:
             zeros = torch.zeros(blob.shape, dtype=blob.dtype, device=device.current())
             self._tensor = device.layout(zeros)
-        elif self._tensor.device != device.current():
-            self._tensor = self._tensor.to(device.current())
-            self._version = self._tensor._version
+        elif not _is_in_force(self._tensor, blob):
+            self._bring_in_force(blob)
         return self._tensor
+
+    def _bring_in_force(self, blob):
+        dtype = blob.dtype if blob.is_param else self._tensor.dtype
+        if dtype != self._tensor.dtype and not self._is_alive():
+            self._forget_mirror()  # the next is of this precision
+        self._tensor = self._tensor.to(device.current(), dtype)
+        self._version = self._tensor._version
 
     def set(self, tensor):
         """Store `tensor`; it is kept, not copied."""
@@ -89,7 +101,8 @@ class SyncedMemory:
 
     def show(self):
         """After the tensor was written into: let the arrays that are alive have its values."""
-        self._reshaped = None
+        if self._reshaped:
+            self._settle_reshaped()
         if self._mirror is None or self._tensor is None or device.is_recording():
             return
         if self._is_alive() and self._tensor.numel() <= self._mirror.numel():
@@ -112,13 +125,12 @@ class SyncedMemory:
         return self._tensor
 
     def put(self, tensor):
-        """`set`, or `zero` for None, where that changes anything."""
-        if tensor is None:
-            if not self.is_zero:
-                self.zero()
-        elif self._tensor is not tensor or self._mirror is not None:
+        """Hold `tensor`, which may have other values than before; None: zero."""
+        if tensor is not None:
             self._tensor = tensor
             self.show()
+        elif not self.is_zero:
+            self.zero()
 
     def settle(self, blob, tensor):
         """Move the present values into `tensor`; whether they fit, as they do if it holds them."""
@@ -131,7 +143,7 @@ class SyncedMemory:
                 in_step = now._version == self._version
                 self._tensor, self._version = tensor, tensor._version if in_step else None
             else:
-                self._reshaped = (self._tensor, self._tensor._version, tensor)
+                self._keep_reshaped(tensor)
         return True
 
     def change_count(self, blob):
@@ -143,15 +155,31 @@ class SyncedMemory:
 
     def _in_shape(self, shape):
         """The values in another shape: as many as there are, then zeros."""
-        tensor, kept = self._tensor, self._reshaped
-        if kept and kept[0] is tensor and kept[1] == tensor._version and kept[2].shape == shape:
-            return kept[2]
+        tensor = self._tensor
+        if self._reshaped:
+            source, version, values, _ = self._reshaped
+            if source is tensor and version == tensor._version and values.shape == shape:
+                return values
         count, values = math.prod(shape), tensor.reshape(-1)
         if count > values.numel():
             values = torch.cat([values, values.new_zeros(count - values.numel())])
         values = device.layout(values[:count].view(shape))
-        self._reshaped = (tensor, tensor._version, values)
+        self._keep_reshaped(values)
         return values
+
+    def _keep_reshaped(self, values):
+        self._reshaped = (self._tensor, self._tensor._version, values, values._version)
+
+    def _settle_reshaped(self):
+        """Drop the copy of another shape; where it was written into, it becomes the tensor."""
+        (tensor, _, values, version), self._reshaped = self._reshaped, None
+        if (
+            tensor is self._tensor
+            and values._version != version
+            and values.numel() == tensor.numel()
+            and values.data_ptr() != tensor.data_ptr()
+        ):
+            self._tensor = values
 
     # ---- copies in another precision ---------------------------------------------------------
 
@@ -160,12 +188,11 @@ class SyncedMemory:
         kept = self.kept_copy(tensor)
         if kept is None or kept.dtype != dtype:
             kept = tensor.to(dtype)
-            self._rounded = (tensor, tensor._version, kept)
+            self.keep(tensor, kept)
         return kept
 
-    def round_into(self, tensor, copy):
-        """Make `copy` what `rounded` has kept."""
-        copy.copy_(tensor)
+    def keep(self, tensor, copy):
+        """Let `copy`, which holds the present values of `tensor`, be what `rounded` gives."""
         self._rounded = (tensor, tensor._version, copy)
 
     def kept_copy(self, tensor):
@@ -183,6 +210,8 @@ class SyncedMemory:
 
     def array(self, blob):
         """A new array object, of the shape of `blob`, over the mirror of the current values."""
+        if self._tensor is not None and not _is_in_force(self._tensor, blob):
+            self.stored(blob)
         base, tensor, shape = self._base, self._tensor, blob.shape
         if base is None or (tensor is not None and tensor._version != self._version):
             base = self._current_base(blob)
@@ -248,6 +277,13 @@ class SyncedMemory:
     def _forget_mirror(self):
         self._mirror = self._base = self._seen = None
         self._open = False
+
+
+def _is_in_force(tensor, blob):
+    """Whether a tensor is on the device in force and, a parameter's, in the master precision."""
+    return tensor.get_device() == device.ordinal and (
+        not blob.is_param or tensor.dtype is device.master_dtype()
+    )
 
 
 def _same_bits(one, other):

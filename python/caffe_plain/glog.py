@@ -127,7 +127,7 @@ class SolverLog:
 
     def __init__(self, param: Any, quiet: bool = False):
         self.param, self.quiet = param, quiet
-        self._losses: deque[float] = deque(maxlen=max(param.average_loss, 1))
+        self._losses: deque[Any] = deque(maxlen=max(param.average_loss, 1))
         self._shown_at: tuple[int, float] | None = None  # (iteration, seconds)
 
     def solving(self, name: str) -> None:
@@ -144,10 +144,16 @@ class SolverLog:
     @property
     def smoothed_loss(self) -> float:
         """The mean of the last `average_loss` losses."""
-        return float(sum(self._losses) / len(self._losses))
+        return sum(map(float, self._losses)) / len(self._losses)
 
-    def iteration(self, solver: Any, loss: float) -> None:
-        """Log all that Caffe prints, every `display` iterations, after a backward pass."""
+    def iteration(self, solver: Any, loss: Any) -> None:
+        """Log all that Caffe prints, every `display` iterations, after a backward pass.
+
+        loss: for float(), which is called when it is shown or when the next one comes, because it
+        may wait for a GPU.
+        """
+        if self._losses:
+            self._losses[-1] = float(self._losses[-1])
         self._losses.append(loss)
         due, param = self.due(solver.iter), self.param
         if due:
@@ -159,7 +165,7 @@ class SolverLog:
             say("sgd_solver", f"Iteration {solver.iter}, lr = {solver.learning_rate():.6g}")
 
     def _show(self, solver: Any) -> None:
-        now = time.monotonic()
+        loss, now = self.smoothed_loss, time.monotonic()
         before, since = self._shown_at or (solver.iter, now)
         passed = now - since
         speed = (solver.iter - before) / (passed or 1)
@@ -167,7 +173,7 @@ class SolverLog:
         say(
             "solver",
             f"Iteration {solver.iter} ({speed:.6g} iter/s, {passed:.6g}s/"
-            f"{self.param.display} iters), loss = {self.smoothed_loss:.6g}",
+            f"{self.param.display} iters), loss = {loss:.6g}",
         )
         self._outputs(
             "Train", solver.net, {name: solver.net.blobs[name].data for name in solver.net.outputs}

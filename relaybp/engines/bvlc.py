@@ -90,6 +90,12 @@ class Bvlc(Engine):
     def forward(self, net: Any) -> float:
         return net._forward(0, len(net.layers) - 1)
 
+    def number(self, loss: float, divisor: float = 1) -> float:
+        return loss / divisor
+
+    def value(self, blob: Any) -> float:
+        return float(blob.data)
+
     def backward(self, net: Any, flows: list | None, fused: bool = True) -> Callable[[], None]:
         if flows is None:
             return backward.Whole(net)
@@ -174,6 +180,9 @@ class BvlcSolver:
 
     def observe_loss(self, loss: float) -> None:
         """Nothing to do: no policy of an original Caffe uses the loss."""
+
+    def finish_reports(self) -> None:
+        """Nothing to do: an original Caffe reports at once."""
 
     def snapshot(self) -> str:
         """Write PREFIX_iter_N.caffemodel and .solverstate; return the path of the state."""

@@ -35,7 +35,8 @@ class Engine(ABC):
     """One Caffe. `caffe` is its pycaffe module, `pb` its messages.
 
     A solver is one of `make_solver` or `wrap`; it has net, test_nets, param, iter,
-    learning_rate(), apply_update(), observe_loss(loss), snapshot() and restore(path).
+    learning_rate(), apply_update(), observe_loss(loss), finish_reports(), snapshot() and
+    restore(path).
     """
 
     trains_together: bool  # whether several processes can
@@ -119,7 +120,16 @@ class Engine(ABC):
 
     @abstractmethod
     def forward(self, net: Any) -> Any:
-        """Run a forward pass; return its loss for float(), which alone may wait for a GPU."""
+        """Run a forward pass; return its loss for `number`."""
+
+    @abstractmethod
+    def number(self, loss: Any, divisor: float = 1) -> Any:
+        """A loss of `forward`, or a sum of them, over `divisor`: for float(), which may wait for
+        a GPU where `is_here` is not True; a float otherwise."""
+
+    @abstractmethod
+    def value(self, blob: Any) -> Any:
+        """The one value that a blob holds, as `number` gives a loss."""
 
     @abstractmethod
     def backward(self, net: Any, flows: list | None, fused: bool = True) -> Callable[[], None]:

@@ -6,6 +6,7 @@ from typing import Any, Callable
 
 import torch
 
+from caffe.arriving import number
 from caffe.files import weights
 from caffe.kernels.native import LIBRARY
 
@@ -80,6 +81,12 @@ class Native(Engine):
 
     def forward(self, net: Any) -> Any:
         return net._loss(0, len(net.layers) - 1)
+
+    def number(self, loss: Any, divisor: float = 1) -> Any:
+        return number(loss, divisor)
+
+    def value(self, blob: Any) -> Any:
+        return number(blob.tensor)
 
     def backward(self, net: Any, flows: list | None, fused: bool = True) -> Callable[[], None]:
         if flows is None:

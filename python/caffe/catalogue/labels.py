@@ -6,6 +6,7 @@ from collections import deque
 import torch
 
 from .. import device
+from ..arriving import Arriving
 
 
 class Labels:
@@ -13,7 +14,7 @@ class Labels:
 
     def __init__(self, layer, ignored=None):
         self.layer, self.ignored = layer, ignored
-        self._pending = deque()  # (smallest and largest label, event of their arrival, classes)
+        self._pending = deque()  # (smallest and largest label, classes)
 
     def check_count(self, shapes, axis):
         """There must be one label for every vector of scores."""
@@ -41,13 +42,9 @@ class Labels:
     def watch(self):
         """Raise if a label was out of range: at once on the CPU, on a GPU once it is copied."""
         extremes, classes = self._extremes
-        arrival = torch.cuda.Event() if extremes.is_cuda else None
-        extremes = extremes.to("cpu", non_blocking=True)
-        if arrival is not None:
-            arrival.record()
-        self._pending.append((extremes, arrival, classes))
-        while self._pending and (self._pending[0][1] is None or self._pending[0][1].query()):
-            extremes, _, classes = self._pending.popleft()
+        self._pending.append((Arriving(extremes), classes))
+        while self._pending and self._pending[0][0].is_here:
+            extremes, classes = self._pending.popleft()
             self._check(*extremes.tolist(), classes)
 
     def _check(self, low, high, classes):

@@ -24,7 +24,7 @@ class BatchNorm(TensorLayer):
     def setup(self, *shapes):
         channels = shapes[0][1] if len(shapes[0]) > 1 else 1
         for size in (channels, channels, 1):
-            self.blobs.append(Blob(size, master=True))
+            self.blobs.append(Blob(size, is_param=True))
         for spec in self.layer_param.param:
             if spec.lr_mult != 0:
                 raise self.error(

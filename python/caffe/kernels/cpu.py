@@ -8,6 +8,7 @@ They take what convolutions take: (N, C, H, W), channels last, or (N, C), in fp3
 import ctypes
 
 import torch
+from torch.autograd.graph import increment_version
 
 from . import native
 from .layout import MOST_PLACES, are_alike, are_rows, images, is_rows
@@ -263,6 +264,7 @@ def update_sgd(
         keep_diffs,
         torch.get_num_threads(),
     )
+    increment_version([*weights, *gradients])
 
 
 def can_update(weights, gradients, velocities, momentum, keep_diffs):

@@ -6,6 +6,7 @@ what each channel needs, one pass over the values.
 
 import torch
 import triton
+from torch.autograd.graph import increment_version
 
 from . import triton_normalization as kernels
 from . import triton_pooling as pooling
@@ -250,21 +251,21 @@ def update_sgd(
     scale = torch.full(
         (), 1 / (rate * gradient_factor) if rate else torch.inf, device=weights[0].device
     )
-    with torch.autograd._unsafe_preserve_version_counter(tuple(weights)):
-        torch._fused_sgd_(
-            weights,
-            gradients,
-            velocities,
-            weight_decay=decay * rate,
-            momentum=momentum,
-            lr=1.0,
-            dampening=0.0,
-            nesterov=nesterov,
-            maximize=False,
-            is_first_step=False,
-            grad_scale=scale,
-            found_inf=None,
-        )
+    torch._fused_sgd_(
+        weights,
+        gradients,
+        velocities,
+        weight_decay=decay * rate,
+        momentum=momentum,
+        lr=1.0,
+        dampening=0.0,
+        nesterov=nesterov,
+        maximize=False,
+        is_first_step=False,
+        grad_scale=scale,
+        found_inf=None,
+    )
+    increment_version([*weights, *gradients])  # in torch 2 the fused step does not
     kept = [(copy, w) for copy, w in zip(copies, weights, strict=True) if copy is not None]
     if kept:
         torch._foreach_copy_(*map(list, zip(*kept, strict=True)))

@@ -53,7 +53,7 @@ class Extra:
         """Take in the training loss of an iteration, before its update."""
         if self.param.lr_policy != "plateau":
             return
-        self.losses.append(loss)
+        self.losses.append(float(loss))  # waits for a GPU: the next rate depends on it
         smoothed = sum(self.losses) / len(self.losses)
         if smoothed < self.minimum:
             self.minimum, self.last_event = smoothed, iteration

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.autograd.graph import increment_version
 
 from caffe_plain.errors import CaffeError, LostProcessError
 from caffe_plain.signals import Signals
@@ -124,6 +125,7 @@ class NCCL:
         for param in self.net.learnable:
             tensor = _flat(param.blob.tensor)
             self._wait(dist.broadcast(tensor, src=0, async_op=True), tensor)
+            increment_version((tensor,))  # torch.distributed does not
             param.blob.show("data")
 
     def requested(self, signals: Signals) -> str | None:

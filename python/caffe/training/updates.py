@@ -6,6 +6,7 @@ rate. `gradients` become what is subtracted from the parameters; `history` is a 
 """
 
 import math
+from typing import Any
 
 import torch
 
@@ -82,27 +83,48 @@ def _divide_by_root(gradients, squares, rate, delta):
     torch._foreach_mul_(gradients, rate)
 
 
+def follow(history: list, weights: list) -> None:
+    """Move what a rule remembers to the device and into the precision that the weights have now.
+
+    The tensors remain the same objects, because lists of several drivers may hold them.
+    """
+    for kept_list in history:
+        for kept, weight in zip(kept_list, weights, strict=True):
+            if kept.dtype is not weight.dtype or kept.get_device() != weight.get_device():
+                kept.data = kept.data.to(weight)
+
+
 # these rules keep no state and change nothing if lr_mult is 0
 STILL = ("SGD", "Nesterov")
 
 
-def try_fused_step(rule, params, history, rate, solver_param, decay, keep_diffs):
+def try_fused_step(
+    rule: str,
+    params: list,
+    weights: list,
+    gradients: list,
+    history: list,
+    rate: float,
+    solver_param: Any,
+    decay: float,
+    keep_diffs: bool,
+) -> bool:
     """Do one whole step in one pass over memory, if a kernel can; returns whether it did.
 
-    params: Blobs of one learning rate and decay. Averages over iter_size, adds the L2 decay,
-    updates `history`, subtracts.
+    params: Blobs of one learning rate and decay, `weights` and `gradients` their tensors. Averages
+    over iter_size, adds the L2 decay, updates `history`, subtracts.
     """
     if rule not in ("SGD", "Nesterov") or solver_param.regularization_type != "L2":
         return False
-    weights, gradients = [b.tensor for b in params], [b.diff_tensor for b in params]
     module = kernels.updating(weights, gradients, history[0], solver_param.momentum, keep_diffs)
     if module is None:
         return False
+    copies = [blob.kept_copy() for blob in params]
     module.update_sgd(
         weights,
         gradients,
         history[0],
-        [blob.kept_copy() for blob in params],
+        copies,
         rate=rate,
         momentum=solver_param.momentum,
         decay=decay,
@@ -110,6 +132,9 @@ def try_fused_step(rule, params, history, rate, solver_param, decay, keep_diffs)
         nesterov=rule == "Nesterov",
         keep_diffs=keep_diffs,
     )
+    for blob, copy in zip(params, copies, strict=True):
+        if copy is not None:
+            blob.keep_copy(copy)
     show(params, "data", "diff")
     return True
 
