@@ -575,3 +575,22 @@ class TestRecordingOnAFakeGPU:
         fake.calls.clear()
         made.replay()
         assert fake.calls == []
+
+
+def test_a_value_read_in_another_shape_is_that_of_the_last_replay(replays):
+    """A Flatten's top shares its bottom's memory; what was made of it for one pass is of that."""
+    replays(True)
+    net = caffe.Net(text_format.Parse(FLAT, caffe_pb2.NetParameter()), caffe.TRAIN)
+    for step in range(6):
+        net.blobs["data"].data[...] = step
+        net._forward(0, len(net.layers) - 1)
+        assert (net.blobs["flat"].tensor == 2 * step).all(), step
+
+
+FLAT = """
+layer { name: "data" type: "Input" top: "data"
+        input_param { shape { dim: 2 dim: 3 dim: 4 dim: 4 } } }
+layer { name: "twice" type: "Power" bottom: "data" top: "twice" power_param { scale: 2 } }
+layer { name: "flat" type: "Flatten" bottom: "twice" top: "flat" }
+layer { name: "loss" type: "Reduction" bottom: "twice" top: "loss" loss_weight: 1 }
+"""
