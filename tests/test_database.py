@@ -139,7 +139,7 @@ def test_what_is_no_database_is_said(tmp_path):
     (tmp_path / "level" / "CURRENT").write_text("MANIFEST-000001\n")
     assert "MANIFEST-000001: cannot be read: No such file" in complaint(tmp_path / "level")
     (tmp_path / "level" / "CURRENT").rename(tmp_path / "level" / "a.jpg")
-    assert "the folder holds ['a.jpg'], neither data.mdb nor CURRENT" in complaint(tmp_path / "level")
+    assert "holds ['a.jpg'], neither data.mdb nor CURRENT" in complaint(tmp_path / "level")
     (tmp_path / "file").write_bytes(b"no database" * 1000)
     assert "not a readable LMDB" in complaint(tmp_path / "file")
     with lmdb.open(str(tmp_path / "empty"), map_size=1 << 20):

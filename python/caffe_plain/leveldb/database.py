@@ -136,7 +136,7 @@ class Cursor:
 
     def value(self) -> Bytes:
         """The current record's value."""
-        return self._current[1] if self._buffers else bytes(self._current[1])
+        return (memoryview if self._buffers else bytes)(self._current[1])
 
 
 def _runs(tables: list[TableFile]) -> list[list[TableFile]]:

@@ -77,7 +77,7 @@ def reporting(path: str, at: int, expected: str) -> Iterator[None]:
     """Turn errors of parsing what stands at byte `at` of a file into one about damage."""
     try:
         yield
-    except (IndexError, ValueError, struct.error) as error:
+    except (LookupError, ValueError, struct.error) as error:
         raise damage(path, at, f"expected {expected}, found damage ({error})") from error
 
 
