@@ -96,8 +96,11 @@ def _write_lmdb(folder: str | os.PathLike) -> Iterator[Callable[[bytes, bytes], 
                 commit()
 
         def commit() -> None:
-            with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
-                cursor.putmulti(records)
+            try:
+                with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
+                    cursor.putmulti(records)
+            except lmdb.Error as error:
+                raise DataError(f"{folder}: a record cannot be written: {error}") from error
             records.clear()
 
         yield put
