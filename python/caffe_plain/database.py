@@ -9,6 +9,7 @@ from typing import Callable, Union
 
 import lmdb
 
+from . import leveldb
 from .errors import DataError
 from .files import complete_folder
 from .leveldb import LevelDB, write_leveldb
@@ -16,6 +17,7 @@ from .leveldb import LevelDB, write_leveldb
 _MAP_BYTES = 1 << 40  # address space only; an LMDB takes what its records need
 _COMMIT_EVERY = 1000  # records, as the original
 Environment = Union[lmdb.Environment, LevelDB]
+Cursor = Union[lmdb.Cursor, leveldb.Cursor]
 
 
 def open_database(path: str | os.PathLike, readahead: bool = True) -> Environment:
