@@ -9,7 +9,7 @@ import pytest
 
 from caffe_plain.database import new_database, open_database
 from caffe_plain.errors import DataError
-from caffe_plain.leveldb import LevelDB
+from caffe_plain.leveldb import LevelDB, snappy
 from caffe_plain.leveldb.crc32c import crc32c
 from caffe_plain.leveldb.log import append_record, read_log
 from caffe_plain.leveldb.snappy import decompress
@@ -246,7 +246,12 @@ def test_the_checksum_is_that_of_the_definition():
         (b"\x04\x08abc", None),  # too short
     ],
 )
-def test_snappy_by_hand(compressed, expected):
+@pytest.mark.parametrize("by", ["python", "cramjam"])
+def test_snappy_by_hand(compressed, expected, by, monkeypatch):
+    if by == "python":
+        monkeypatch.setattr(snappy, "cramjam", None)
+    elif snappy.cramjam is None:
+        pytest.skip("cramjam is not installed")
     if expected is None:
         with pytest.raises(ValueError):
             decompress(compressed)

@@ -1,4 +1,4 @@
-"""Snappy, the compression of LevelDB's blocks, undone in plain Python.
+"""Snappy, the compression of LevelDB's blocks, undone in plain Python, or by cramjam if installed.
 
 Blocks of images are seldom compressed: LevelDB keeps what does not shrink by an eighth as it is.
 """
@@ -7,12 +7,26 @@ from __future__ import annotations
 
 from .format import Bytes, varint
 
+try:
+    import cramjam  # for speed alone
+except ImportError:
+    cramjam = None
+
 _LITERAL, _COPY_1, _COPY_2 = 0, 1, 2
 
 
 def decompress(data: Bytes) -> bytes:
     """The bytes that were compressed to `data`; ValueError if it is damaged."""
-    data, out = bytes(data), bytearray()
+    if cramjam is None:
+        return _decompress(bytes(data))
+    try:
+        return bytes(cramjam.snappy.decompress_raw(data))
+    except cramjam.DecompressionError as error:
+        raise ValueError(str(error)) from error
+
+
+def _decompress(data: bytes) -> bytes:
+    out = bytearray()
     try:
         size, at = varint(data, 0)
         while at < len(data):
