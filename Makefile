@@ -6,11 +6,14 @@ READY  := $(VENV)/.built
 SOURCES := $(wildcard python/caffe/kernels/native/* layers/native/*)
 MODEL  ?= resnet50_relay
 GPU    ?= auto
+BUILD  ?= build
 
 # With CAFFE_ROOT (an original BVLC Caffe) the driver runs under that Caffe's own Python.
 PY := PYTHONPATH=python:. $(if $(CAFFE_ROOT),$(PYTHON),$(VENV)/bin/python)
-CAFFE_TOOLS := caffe classification compute_image_mean convert_imageset extract_features \
-  upgrade_net_proto_binary upgrade_net_proto_text upgrade_solver_proto_text
+PROGRAMS := $(addprefix tools/,caffe classification compute_image_mean convert_imageset \
+  convert_leveldb extract_features upgrade_net_proto_binary upgrade_net_proto_text \
+  upgrade_solver_proto_text) $(addprefix examples/,cifar10/convert_cifar_data \
+  cpp_classification/classification mnist/convert_mnist_data siamese/convert_mnist_siamese_data)
 ARRAY_TESTS := $(patsubst %,tests/test_%.py,arrays backward catalogue changing_shapes \
   frozen_and_in_place keep_blobs pycaffe python_layer random_cases solver)
 GPU_TESTS := arrays backward catalogue changing_shapes device flow_plan frozen_and_in_place \
@@ -33,9 +36,14 @@ $(VENV)/.ready: requirements.txt requirements-dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-	@mkdir -p build/tools  # where scripts written for Caffe look for its programs
-	@for tool in $(CAFFE_TOOLS); do ln -sf ../../$(VENV)/bin/$$tool build/tools/$$tool; done
+	@$(MAKE) --silent programs
 	@touch $@
+
+programs: ## put Caffe's programs where its shell scripts look for them (BUILD=/path/to/caffe/build)
+	@mkdir -p $(sort $(dir $(PROGRAMS:%=$(BUILD)/%)))
+	@for program in $(PROGRAMS); do for link in $(BUILD)/$$program.bin $(BUILD)/$$program; do \
+	  if [ -L $$link ]; then rm $$link; fi; \
+	  ln -s $(abspath $(VENV))/bin/$${program##*/} $$link || exit; done; done
 
 # Kernels are for speed alone: where they cannot be compiled, PyTorch and OpenCV do the same work.
 $(READY): $(VENV)/.ready $(filter %.c %.cpp %.h %.py,$(SOURCES))
@@ -113,5 +121,5 @@ oracle-test: $(READY) ## compare with a live BVLC Caffe: ORACLE_RUN="command pre
 clean: ## delete runs/ and caches, keep .venv and data/
 	rm -rf runs .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help setup build train evaluate table plot plan models demo prototxts test test-heavy test-arrays test-replay \
-  gpu-test gpu-check wheel-test coverage lint oracle-test clean
+.PHONY: help setup programs build train evaluate table plot plan models demo prototxts test test-heavy test-arrays \
+  test-replay gpu-test gpu-check wheel-test coverage lint oracle-test clean

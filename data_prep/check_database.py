@@ -22,7 +22,7 @@ from typing import Callable, NamedTuple
 import lmdb
 import numpy as np
 
-from caffe_plain.database import open_database
+from caffe_plain.database import Environment, open_database
 from caffe_plain.flags import FlagParser
 from relaybp.data_prep.check_records import Checked, check_run
 from relaybp.data_prep.datum_db import CHECKSUMS
@@ -122,7 +122,7 @@ def check(
         raise PrepError(f"{db} cannot be read: {error}") from error
 
 
-def _runs(environment: lmdb.Environment) -> Iterator[tuple[bytes, int]]:
+def _runs(environment: Environment) -> Iterator[tuple[bytes, int]]:
     """Yield (first key, number of records) of runs that cover the database."""
     with environment.begin() as transaction, transaction.cursor() as cursor:
         for number, key in enumerate(cursor.iternext(values=False)):

@@ -6,9 +6,7 @@ import zlib
 from functools import lru_cache
 from typing import NamedTuple
 
-import lmdb
-
-from caffe_plain.database import open_database
+from caffe_plain.database import Environment, open_database
 from relaybp.data_prep.images import check_image
 from relaybp.layers.datum import Datum, raw_shape, read_datum
 from relaybp.layers.images import open_image
@@ -79,5 +77,5 @@ def _refused(data: bytes | memoryview) -> str | None:
 
 
 @lru_cache(1)
-def _environment(source: str) -> lmdb.Environment:
+def _environment(source: str) -> Environment:
     return open_database(source, readahead=False)

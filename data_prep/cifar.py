@@ -83,14 +83,14 @@ def _versions(labels: str) -> list[Version]:
             ["test_batch.bin"],
             "batches.meta.txt",
             _names_in_text,
-            partial(_read_binary, 1, 0),
+            partial(read_binary, 1, 0),
         ),
         Version(
             ["train.bin"],
             ["test.bin"],
             f"{labels}_label_names.txt",
             _names_in_text,
-            partial(_read_binary, 2, ("coarse", "fine").index(labels)),
+            partial(read_binary, 2, ("coarse", "fine").index(labels)),
         ),
         Version(
             batches,
@@ -147,8 +147,11 @@ def _names_in_text(path: Path) -> list[str]:
     return path.read_text().split()
 
 
-def _read_binary(label_bytes: int, label: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of `label_bytes` labels, of which number `label` counts, and the pixels."""
+def read_binary(label_bytes: int, label: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels (N, 3072) and labels (N,) of a binary file.
+
+    A row has `label_bytes` labels, of which number `label` counts, and the pixels.
+    """
     data, size = np.fromfile(path, np.uint8), label_bytes + PIXELS
     if data.size == 0 or data.size % size:
         raise PrepError(

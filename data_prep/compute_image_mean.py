@@ -20,7 +20,7 @@ import numpy as np
 
 from caffe.files.datum import decode_datum
 from caffe.proto import caffe_pb2
-from caffe_plain.database import open_database
+from caffe_plain.database import is_leveldb, open_database
 from caffe_plain.files import write_atomically
 from caffe_plain.flags import FlagParser
 from relaybp.data_prep.errors import PrepError, run
@@ -31,7 +31,7 @@ def parser() -> FlagParser:
     flags = FlagParser(__doc__)
     flags.add_argument("db", metavar="INPUT_DB")
     flags.add_argument("output", metavar="OUTPUT_FILE", nargs="?")
-    flags.flag("backend", "lmdb", "only lmdb: leveldb is not read by this engine")
+    flags.flag("backend", "", "lmdb or leveldb (default: what INPUT_DB is)")
     flags.flag(
         "center_crop",
         0,
@@ -73,7 +73,7 @@ def write_mean(path: str | Path, mean: np.ndarray) -> None:
 
 
 def read_records(db: str | Path) -> Iterator[tuple[bytes, bytes]]:
-    """Yield each (key, record) of an LMDB."""
+    """Yield each (key, record) of a database."""
     try:
         with closing(open_database(db)) as environment, environment.begin() as transaction:
             yield from transaction.cursor()
@@ -117,10 +117,9 @@ def _size_problem(
 
 def main(args: list[str] | None = None) -> None:
     options = parser().parse_args(args)
-    if options.backend != "lmdb":
-        raise PrepError(
-            f"-backend={options.backend}: expected lmdb, the one format that the engine reads"
-        )
+    found = "leveldb" if is_leveldb(options.db) else "lmdb"
+    if options.backend not in ("", found):
+        raise PrepError(f"-backend={options.backend}: {options.db} is of backend {found}")
     mean, count = mean_of(
         options.db,
         options.center_crop,

@@ -42,7 +42,7 @@ def parser() -> FlagParser:
     flags.add_argument("db", metavar="DB_NAME", help="folder to make")
     flags.flag("gray", False, "store one channel")
     flags.flag("shuffle", False, "shuffle the list (see -seed)")
-    flags.flag("backend", "lmdb", "only lmdb: leveldb is not read by this engine")
+    flags.flag("backend", "lmdb", "only lmdb, which Data layers read with backend: LMDB")
     flags.flag("resize_width", 0, "resize to this width; needs -resize_height")
     flags.flag("resize_height", 0, "resize to this height; needs -resize_width")
     flags.flag("check_size", False, "every image must have the size of the first")
@@ -275,7 +275,7 @@ def main(args: list[str] | None = None) -> None:
     root, list_file, db = options.pop("root"), options.pop("list"), options.pop("db")
     backend = options.pop("backend")
     if backend != "lmdb":
-        raise PrepError(f"-backend={backend}: expected lmdb, the one format that the engine reads")
+        raise PrepError(f"-backend={backend}: expected lmdb; let the Data layer say backend: LMDB")
     written, skipped, made = convert(
         root, list_file, db, **options, say=lambda line: print(line, file=sys.stderr, flush=True)
     )

@@ -16,10 +16,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from caffe_plain.files import complete_folder
 from caffe_plain.flags import FlagParser
 from relaybp.data_prep.brushes import SIZE
 from relaybp.data_prep.errors import PrepError, run
-from relaybp.data_prep.folders import complete_folder
 from relaybp.data_prep.scenes import KINDS, draw
 from relaybp.data_prep.workers import default_workers, process_map
 

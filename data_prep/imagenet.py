@@ -20,11 +20,10 @@ import sys
 from pathlib import Path
 from typing import Callable, NamedTuple
 
-from caffe_plain.files import write_atomically
+from caffe_plain.files import complete_folder, write_atomically
 from caffe_plain.flags import FlagParser
 from relaybp.data_prep.archives import extract, is_archive, members
 from relaybp.data_prep.errors import PrepError, run, some
-from relaybp.data_prep.folders import complete_folder
 from relaybp.data_prep.imagenet_labels import Truth, read_truth
 from relaybp.data_prep.make_list import images_below
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from caffe_plain.files import complete_folder
 from caffe_plain.flags import FlagParser
 from relaybp.data_prep.errors import PrepError, run, some
-from relaybp.data_prep.folders import complete_folder
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 SPLITS = {"train", "training", "val", "valid", "validation", "test"}

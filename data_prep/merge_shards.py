@@ -19,7 +19,7 @@ import lmdb
 import numpy as np
 
 from caffe.files.datum import decode_datum
-from caffe_plain.database import open_database
+from caffe_plain.database import Cursor, open_database
 from caffe_plain.flags import FlagParser
 from relaybp.data_prep.datum_db import DatumDB, read_skips
 from relaybp.data_prep.errors import PrepError, run
@@ -89,7 +89,7 @@ def _check_sizes(parts: list[Path]) -> None:
 
 
 @contextmanager
-def _reading(part: Path) -> Iterator[lmdb.Cursor]:
+def _reading(part: Path) -> Iterator[Cursor]:
     """A cursor over the records of a part."""
     try:
         with (

@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from caffe_plain.files import complete_folder
 from caffe_plain.flags import FlagParser
 from relaybp.data_prep.errors import PrepError, run, some
-from relaybp.data_prep.folders import complete_folder
 from relaybp.data_prep.image_list import ImageList
 
 _LETTER = re.compile("^/?[a-z]/")  # of the folder in which the class's folder lies

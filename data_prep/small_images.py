@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from caffe_plain.files import complete_folder
 from relaybp.data_prep.compute_image_mean import mean_of, write_mean
 from relaybp.data_prep.datum_db import DatumDB, raw_datum
-from relaybp.data_prep.folders import complete_folder
 
 Arrays = Iterable[tuple[np.ndarray, np.ndarray]]  # pixels (N, 3, H, W) in RGB order, labels (N,)
 

@@ -1,6 +1,6 @@
-"""The class index of an LMDB of Datums: the label of every record and a way to its key.
+"""The class index of a database of Datums: the label of every record and a way to its key.
 
-The index is record_index.npy beside data.mdb; the data tools write it while they convert. For a
+The index is record_index.npy in its folder; the data tools write it while they convert. For a
 database made by other tools it is built on first use, which reads every record's label once. If the
 folder is not writable, the index goes to the user's cache.
 """
@@ -14,10 +14,9 @@ import os
 import sys
 import time
 
-import lmdb
 import numpy as np
 
-from caffe_plain.database import data_file, open_database
+from caffe_plain.database import Environment, data_file, open_database
 from caffe_plain.files import user_cache, write_pieces
 
 from .datum import read_datum
@@ -50,7 +49,7 @@ class RecordIndex:
 
 
 def read_index(source: str | os.PathLike) -> RecordIndex:
-    """The RecordIndex of the LMDB at `source`, built and kept if there is none."""
+    """The RecordIndex of the database at `source`, built and kept if there is none."""
     with contextlib.closing(open_database(source, readahead=False)) as environment:
         for path in _places(source):
             rows = _read(path)
@@ -64,8 +63,8 @@ def read_index(source: str | os.PathLike) -> RecordIndex:
     return RecordIndex(rows)
 
 
-def build_rows(environment: lmdb.Environment, source: str | os.PathLike) -> np.ndarray:
-    """The rows of the index of an LMDB, from its records."""
+def build_rows(environment: Environment, source: str | os.PathLike) -> np.ndarray:
+    """The rows of the index of a database, from its records."""
     chunks, keys, labels, before = [], [], [], b""
     total, said = environment.stat()["entries"], time.monotonic()
     with environment.begin(buffers=True) as transaction:
@@ -99,7 +98,7 @@ def key_beginning(key: bytes, before: bytes) -> bytes:
     if key[size - 1] == 0:
         raise SceneError(
             f"key {key!r} ends with a zero byte, which the index cannot keep; read "
-            "this LMDB with a Data layer, or convert it again"
+            "this database with a Data layer, or convert it again"
         )
     return key[:size]
 
@@ -129,7 +128,7 @@ def _read(path: str) -> np.ndarray | None:
     return rows if rows.dtype.names == ("key", "label") and rows.ndim == 1 else None
 
 
-def _fits(rows: np.ndarray, environment: lmdb.Environment) -> bool:
+def _fits(rows: np.ndarray, environment: Environment) -> bool:
     """Whether the index belongs to this database: compares the count and some records."""
     count = environment.stat()["entries"]
     if len(rows) != count:

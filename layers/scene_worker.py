@@ -20,10 +20,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import lmdb
 import numpy as np
 
-from caffe_plain.database import open_database
+from caffe_plain.database import Cursor, open_database
 from caffe_plain.errors import CaffeError
 
 from .crops import COLUMNS, Cutter
@@ -68,7 +67,7 @@ class Slots:
 
 
 class Reader:
-    """Cuts the records of an LMDB into a slot."""
+    """Cuts the records of a database into a slot."""
 
     def __init__(self, source: str, cutter: Cutter, skip_damaged: bool) -> None:
         self.source, self.cutter, self.skip_damaged = source, cutter, skip_damaged
@@ -106,7 +105,7 @@ class Reader:
             yield from numbers[labels[numbers] == labels[record]].tolist()
 
     def _cut(
-        self, cursor: lmdb.Cursor, record: int, draw: Sequence[float], out: np.ndarray
+        self, cursor: Cursor, record: int, draw: Sequence[float], out: np.ndarray
     ) -> tuple[bool, int, int]:
         if not cursor.set_range(self.index.key(record)):
             raise ValueError("it is not there; the index is out of date: delete record_index.npy")
@@ -124,7 +123,7 @@ class Reader:
             raise ValueError(f"damaged image: {complaint}")
         return place
 
-    def _name(self, cursor: lmdb.Cursor, record: int) -> str:
+    def _name(self, cursor: Cursor, record: int) -> str:
         if not cursor.set_range(self.index.key(record)):
             return str(record)
         return bytes(cursor.key()).decode("utf-8", "replace")

@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from caffe_plain.database import open_database
+from caffe_plain.database import data_file, open_database
 from caffe_plain.files import write_atomically
 from caffe_plain.phases import TEST, layers_of, state_of
 from caffe_plain.settings import apply_setting
@@ -78,7 +78,7 @@ def point_at(net, data):
     """Make every `data/...` path of the Data layers a path below `data`."""
     for layer in data_layers(net):
         source = os.path.join(data, os.path.basename(layer.data_param.source))
-        if not os.path.exists(os.path.join(source, "data.mdb")):
+        if not os.path.exists(data_file(source)):
             raise RelayError(
                 f"DATA={data}: layer {layer.name!r} needs the database {source}; "
                 "make it with data_prep/convert_imageset.py"

@@ -191,7 +191,7 @@ def test_what_is_no_database(tmp_path):
     with pytest.raises(DataError, match="db: data.mdb has .*it was copied incompletely"):
         check_database.check(db)
     shutil.move(db, tmp_path / "db.partial")
-    with pytest.raises(DataError, match="db: no LMDB; its conversion has not finished"):
+    with pytest.raises(DataError, match="db: no LMDB or LevelDB; its conversion has not finished"):
         check_database.check(db)
 
 

@@ -33,6 +33,7 @@ from caffe.command import train as train_command
 from caffe.files.text import parse_text, read_net
 from caffe.proto import caffe_pb2
 from caffe_plain import glog
+from caffe_plain.database import is_leveldb, open_database
 from caffe_plain.signals import CAFFE_EFFECTS, Signals
 from caffe_plain.version import VERSION
 
@@ -404,9 +405,9 @@ def test_solvers_are_upgraded_without_more(tmp_path):
     ("changes", "message"),
     [
         ({4: "pool_lmdb"}, "2 blobs for 1 databases"),
-        ({6: "leveldb"}, "'leveldb': expected lmdb"),
+        ({6: "rocksdb"}, "unknown backend 'rocksdb'; expected lmdb or leveldb"),
         ({3: "pol,fc"}, "no blob 'pol'; did you mean 'pool'"),
-        ({4: ".,x"}, "is already there"),
+        ({4: ".,x"}, "exists already"),
     ],
 )
 def test_extract_features_says_what_is_wrong(folder, monkeypatch, capfd, changes, message):
@@ -440,6 +441,20 @@ layer { name: "data" type: "DummyData" top: "data" top: "target" dummy_data_para
 layer { name: "sum" type: "Reduction" bottom: "data" top: "sum" reduction_param { axis: 0 } }
 layer { name: "loss" type: "EuclideanLoss" bottom: "data" bottom: "target" top: "loss" }
 """
+
+
+def test_extract_features_writes_either_backend(folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(folder)
+    found = []
+    for backend in ("lmdb", "leveldb"):
+        words = list(command_cases.COMMANDS["extract_features"])[1:]
+        words[3], words[5] = f"{tmp_path}/pool_{backend},{tmp_path}/fc_{backend}", backend
+        assert extract_features.main(words) == 0
+        with open_database(tmp_path / f"fc_{backend}").begin() as transaction:
+            found.append(list(transaction.cursor()))
+    assert found[0] == found[1]
+    assert len(found[0]) == 6
+    assert is_leveldb(str(tmp_path / "fc_leveldb"))
 
 
 def test_classification_counts_the_labels(folder, monkeypatch, capfd):

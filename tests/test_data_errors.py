@@ -22,8 +22,14 @@ def make_net(folder, text, phase="TRAIN"):
 
 
 REFUSED = [
-    (data_cases.data("missing"), "no LMDB; there is nothing at that path; the current folder is"),
-    (data_cases.data("raw").replace("LMDB", "LEVELDB"), "make an LMDB with convert_imageset"),
+    (
+        data_cases.data("missing"),
+        "no LMDB or LevelDB; there is nothing at that path; the current folder is",
+    ),
+    (
+        data_cases.data("raw").replace("LMDB", "LEVELDB"),
+        r"raw is of backend LMDB, but the prototxt says LEVELDB .*write backend: LMDB",
+    ),
     (data_cases.data("raw", 'mean_file: "nothing.binaryproto"'), "mean_file: .*compute_image_mean"),
     (
         data_cases.data("raw", 'mean_file: "FOLDER/large_mean.binaryproto"'),
@@ -128,7 +134,7 @@ def test_an_empty_lmdb_is_refused(tmp_path):
 def test_a_leveldb_is_recognised(tmp_path):
     (tmp_path / "db").mkdir()
     (tmp_path / "db" / "CURRENT").touch()
-    with pytest.raises(caffe.DataError, match="holds a LevelDB"):
+    with pytest.raises(caffe.LayerError, match="db is of backend LEVELDB.*write backend: LEVELDB"):
         make_net(str(tmp_path), data_cases.data("db"))
 
 

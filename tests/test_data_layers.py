@@ -18,6 +18,7 @@ import data_cases
 from caffe import device
 from caffe.catalogue.data import prefetch
 from caffe.proto import caffe_pb2
+from caffe_plain.database import new_database, open_database
 from data_cases import MEAN, forwards
 
 GOLDEN = Path(__file__).parent / "golden" / "data_layers.npz"
@@ -173,6 +174,34 @@ def test_position_continues_with_the_very_next_record(folder, name):
     assert_equal(forwards(resumed, 4), expected)
     resumed.layers[0].position = position  # back, with batches under way
     assert_equal(forwards(resumed, 4), expected)
+
+
+LEVELDB = AUGMENTED.replace("/color", "/level").replace("LMDB", "LEVELDB")
+
+
+@pytest.fixture(scope="module")
+def leveldb_folder(folder):
+    """`folder` with a LevelDB of the records in color."""
+    with (
+        open_database(f"{folder}/color").begin() as transaction,
+        new_database(f"{folder}/level", "leveldb") as put,
+    ):
+        for record in transaction.cursor():
+            put(*record)
+    return folder
+
+
+@pytest.mark.parametrize("position", [0, 1, 9, 10, 25])
+def test_a_leveldb_gives_the_batches_of_an_lmdb(leveldb_folder, position):
+    nets = [make_net(leveldb_folder, text) for text in (AUGMENTED, LEVELDB)]
+    for net in nets:
+        net.layers[0].position = position
+    assert_equal(forwards(nets[1], 7), forwards(nets[0], 7))
+
+
+def test_leveldb_is_the_default_of_backend(leveldb_folder):
+    net = make_net(leveldb_folder, LEVELDB.replace("backend: LEVELDB", ""))
+    assert_equal(forwards(net, 3), forwards(make_net(leveldb_folder, LEVELDB), 3))
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from caffe.files.datum import decode_datum, parse_datum
 from caffe.io import blobproto_to_array
 from caffe.proto import caffe_pb2
 from caffe_plain.errors import DataError
+from caffe_plain.files import complete_folder
 from relaybp.data_prep import color_pca, compute_image_mean, demo_scenes, make_list
 from relaybp.data_prep.datum_db import DatumDB, encoded_datum, raw_datum
 from relaybp.data_prep.errors import PrepError
-from relaybp.data_prep.folders import complete_folder
 from relaybp.layers import finish
 from tests.data_images import convert, golden, records, write_images
 from tests.oracle import record_data_prep as cases
@@ -204,7 +204,7 @@ def test_demo_scenes_are_made_once(tmp_path, capsys):
 
 def test_a_folder_that_cannot_be_finished_leaves_nothing(tmp_path):
     with (
-        pytest.raises(PrepError, match="cannot make .*out .* MB free.*: full; nothing is left"),
+        pytest.raises(DataError, match="cannot make .*out .* MB free.*: full; nothing is left"),
         complete_folder(tmp_path / "out"),
     ):
         raise OSError("full")
@@ -213,5 +213,5 @@ def test_a_folder_that_cannot_be_finished_leaves_nothing(tmp_path):
         raise KeyError
     assert not list(tmp_path.iterdir())
     (tmp_path / "out").mkdir()
-    with pytest.raises(PrepError, match="out exists already"), complete_folder(tmp_path / "out"):
+    with pytest.raises(DataError, match="out exists already"), complete_folder(tmp_path / "out"):
         pass

@@ -11,7 +11,7 @@ import pytest
 
 import caffe
 from caffe.proto import caffe_pb2
-from caffe_plain.database import open_database
+from caffe_plain.database import new_database, open_database
 from caffe_plain.errors import DataError
 
 RECORDS = 300
@@ -86,10 +86,10 @@ backend: LMDB batch_size: 50 }} }}'
 }
 
 
-def run(reader, source):
+def run(reader, source, backend="LMDB"):
     """Run a reader in a process of its own, which may die of a signal."""
     code = "import sys\nsource = sys.argv[1]\n" + "\n".join(
-        line[8:] for line in READERS[reader].splitlines()
+        line[8:] for line in READERS[reader].replace("LMDB", backend).splitlines()
     )
     return subprocess.run(
         [sys.executable, "-c", code, str(source)], capture_output=True, text=True, timeout=120
@@ -101,6 +101,22 @@ def test_a_whole_database_is_read(whole, tmp_path, reader):
     source = shutil.copytree(whole, tmp_path / "db.shard-00000-of-00001")
     done = run(reader, source)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("reader", [name for name in READERS if name != "merge_shards"])
+def test_a_leveldb_gives_every_reader_the_same(whole, tmp_path, reader):
+    found = []
+    for backend in ("lmdb", "leveldb"):
+        with (
+            open_database(whole).begin() as transaction,
+            new_database(tmp_path / backend, backend) as put,
+        ):
+            for record in transaction.cursor():
+                put(*record)
+        done = run(reader, tmp_path / backend, backend.upper())
+        assert done.returncode == 0, done.stderr
+        found.append(done.stdout.replace(str(tmp_path / backend), "db"))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -137,9 +153,9 @@ def test_what_is_no_database_is_said(tmp_path):
     assert "its conversion has not finished" in complaint(tmp_path / "db")
     (tmp_path / "level").mkdir()
     (tmp_path / "level" / "CURRENT").write_text("MANIFEST-000001\n")
-    assert "LevelDB" in complaint(tmp_path / "level")
+    assert "MANIFEST-000001: cannot be read: No such file" in complaint(tmp_path / "level")
     (tmp_path / "level" / "CURRENT").rename(tmp_path / "level" / "a.jpg")
-    assert "the folder holds ['a.jpg'], not data.mdb" in complaint(tmp_path / "level")
+    assert "holds ['a.jpg'], neither data.mdb nor CURRENT" in complaint(tmp_path / "level")
     (tmp_path / "file").write_bytes(b"no database" * 1000)
     assert "not a readable LMDB" in complaint(tmp_path / "file")
     with lmdb.open(str(tmp_path / "empty"), map_size=1 << 20):

@@ -1,30 +1,44 @@
-"""LMDBs, opened for reading so that a damaged one is an error."""
+"""LMDBs and LevelDBs, Caffe's databases: opened for reading, and made."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Callable, Union
 
 import lmdb
 
+from . import leveldb
 from .errors import DataError
+from .files import complete_folder
+from .leveldb import LevelDB, write_leveldb
+
+_MAP_BYTES = 1 << 40  # address space only; an LMDB takes what its records need
+_COMMIT_EVERY = 1000  # records, as the original
+Environment = Union[lmdb.Environment, LevelDB]
+Cursor = Union[lmdb.Cursor, leveldb.Cursor]
 
 
-def open_database(path: str | os.PathLike, readahead: bool = True) -> lmdb.Environment:
-    """The read-only LMDB at `path`: a folder that holds data.mdb, or the file itself.
+def open_database(path: str | os.PathLike, readahead: bool = True) -> Environment:
+    """The read-only database at `path`: a folder of an LMDB or LevelDB, or data.mdb.
 
     readahead: let the system read further than it is asked to; good for records in key order, bad
-    for random access. Several processes may read one LMDB; in one process it can be open only once.
-    Raises DataError where there is no LMDB, where the file ends before the last page that its
-    header promises, or where it holds no record.
+    for random access. Several processes may read one database; in one process an LMDB can be open
+    only once. Raises DataError where there is no database, where a file ends before what is
+    promised of it, or where there is no record.
 
     NOTE: LMDB reads through a memory map, and a process that reads past the end of a file dies of
     SIGBUS. The size is checked here; nothing protects against a file that shrinks while it is open.
     """
     path = os.fspath(path)
+    if is_leveldb(path):
+        return _open_leveldb(path)
     file = data_file(path)
     if not os.path.isfile(file):
         raise DataError(
-            f"{path}: no LMDB; {_what_is_there(path)}; the current folder is {os.getcwd()}"
+            f"{path}: no LMDB or LevelDB; {_what_is_there(path)}; "
+            f"the current folder is {os.getcwd()}"
         )
     try:
         environment = lmdb.open(file, subdir=False, readonly=True, lock=False, readahead=readahead)
@@ -40,9 +54,62 @@ def open_database(path: str | os.PathLike, readahead: bool = True) -> lmdb.Envir
     return environment
 
 
+@contextmanager
+def new_database(
+    path: str | os.PathLike, backend: str = "lmdb"
+) -> Iterator[Callable[[bytes, bytes], object]]:
+    """Make the database `path`, whole or not at all; yields put(key, value).
+
+    backend: "lmdb" or "leveldb". Raises DataError if `path` is there or cannot be made.
+    """
+    if backend not in _WRITERS:
+        raise DataError(f"{path}: unknown backend {backend!r}; expected lmdb or leveldb")
+    with complete_folder(path) as partial, _WRITERS[backend](partial) as put:
+        yield put
+
+
+def is_leveldb(path: str) -> bool:
+    """Whether `path` is the folder of a LevelDB."""
+    return os.path.isfile(os.path.join(path, "CURRENT"))
+
+
 def data_file(path: str) -> str:
-    """The file of the LMDB at `path`, which is a folder that holds it, or the file itself."""
+    """The file that a database at `path` is read from, or first: `path` is its folder, or it."""
+    if is_leveldb(path):
+        return os.path.join(path, "CURRENT")
     return os.path.join(path, "data.mdb") if os.path.isdir(path) else path
+
+
+def _open_leveldb(path: str) -> LevelDB:
+    database = LevelDB(path)
+    if next(database.records(), None) is None:
+        raise DataError(f"{path}: the LevelDB is empty; make it again")
+    return database
+
+
+@contextmanager
+def _write_lmdb(folder: str | os.PathLike) -> Iterator[Callable[[bytes, bytes], object]]:
+    with lmdb.open(os.fspath(folder), map_size=_MAP_BYTES) as environment:
+        records: list[tuple[bytes, bytes]] = []
+
+        def put(key: bytes, value: bytes) -> None:
+            records.append((key, value))
+            if len(records) == _COMMIT_EVERY:
+                commit()
+
+        def commit() -> None:
+            try:
+                with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
+                    cursor.putmulti(records)
+            except lmdb.Error as error:
+                raise DataError(f"{folder}: a record cannot be written: {error}") from error
+            records.clear()
+
+        yield put
+        commit()
+
+
+_WRITERS = {"lmdb": _write_lmdb, "leveldb": write_leveldb}
 
 
 def _problem(environment: lmdb.Environment, file: str) -> str:
@@ -64,9 +131,4 @@ def _what_is_there(path: str) -> str:
     if not os.path.isdir(path):
         return "what is there is neither a folder nor a file"
     found = sorted(os.listdir(path))
-    if "CURRENT" in found:
-        return (
-            "the folder holds a LevelDB: write it again as an LMDB (convert_imageset --backend "
-            "lmdb)"
-        )
-    return f"the folder holds {found[:5]}, not data.mdb"
+    return f"the folder holds {found[:5]}, neither data.mdb nor CURRENT"

@@ -7,7 +7,9 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Union
 
 from .errors import DataError
@@ -37,6 +39,33 @@ def write_pieces(path: str | os.PathLike, pieces: Iterable[Buffer], needed_bytes
             _write_and_rename(os.path.realpath(path), pieces)  # a symbolic link stays a link
     except OSError as error:
         raise DataError(_reason(path, error, needed_bytes)) from error
+
+
+@contextmanager
+def complete_folder(folder: str | os.PathLike) -> Iterator[Path]:
+    """Yield FOLDER.partial to fill; it becomes `folder` if no error ends the block.
+
+    What a killed run left in FOLDER.partial is removed first. Raises DataError if `folder` is there
+    or cannot be made.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise DataError(f"{folder} exists already: delete it or choose another name")
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        os.rename(partial, folder)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError) and not isinstance(error, DataError):
+            free = shutil.disk_usage(folder.parent).free // 10**6
+            raise DataError(
+                f"cannot make {folder} ({free} MB free on that disk): {error}; nothing "
+                "is left of it"
+            ) from error
+        raise
 
 
 def user_cache() -> str:

@@ -10,7 +10,7 @@ import importlib, pkgutil, sys
 import caffe
 sys.path.append("python")  # caffe is found before it
 import caffe_plain
-for module in pkgutil.iter_modules(caffe_plain.__path__, "caffe_plain."):
+for module in pkgutil.walk_packages(caffe_plain.__path__, "caffe_plain."):
     importlib.import_module(module.name)
     print(module.name)
 from relaybp.layers.scene_message import parse_options
@@ -25,7 +25,8 @@ print(caffe.proto.caffe_pb2.__file__)
 @pytest.mark.oracle
 def test_every_module_is_imported_beside_bvlc_caffe(oracle):
     *modules, relay, ahead, caffe_pb2 = oracle(ROOT, "python3", "-c", SCRIPT).splitlines()
-    expected = {path.stem for path in (ROOT / "python/caffe_plain").glob("*.py")} - {"__init__"}
-    assert {name.split(".")[1] for name in modules} == expected
+    files = (path.relative_to(ROOT / "python") for path in ROOT.glob("python/caffe_plain/**/*.py"))
+    expected = {".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files}
+    assert set(modules) == expected - {"caffe_plain"}
     assert (relay, ahead) == ("RELAY conv1 0", "3")
     assert not Path(caffe_pb2).is_relative_to(ROOT)

@@ -15,7 +15,8 @@ caffe --version | tee versions.txt
 grep -q 'caffe version 1.0.0, project version [0-9]' versions.txt
 relay --version
 relay --help | awk 'length > 80 { print "longer than 80 columns: " $0; exit 1 } { print }'
-for command in caffe convert_imageset compute_image_mean classification draw_net extract_features \
+for command in caffe convert_imageset convert_leveldb convert_mnist_data convert_mnist_siamese_data \
+    convert_cifar_data compute_image_mean classification draw_net extract_features \
     parse_log summarize upgrade_net_proto_binary upgrade_net_proto_text upgrade_solver_proto_text; do
   "$command" --help > help.txt 2>&1 || { echo "$command --help failed"; cat help.txt; exit 1; }
 done

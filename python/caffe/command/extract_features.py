@@ -1,4 +1,4 @@
-"""extract_features: a net's blobs over batches of its data, into an LMDB for each blob.
+"""extract_features: a net's blobs over batches of its data, into a database for each blob.
 
     extract_features weights.caffemodel net.prototxt fc6,fc7 fc6_lmdb,fc7_lmdb 10 lmdb [GPU [0]]
 
@@ -7,21 +7,17 @@ its features in float_data.
 """
 
 import contextlib
-import os
 
-import lmdb
 import numpy as np
 
-from caffe_plain.errors import CaffeError, DataError
+from caffe_plain.database import new_database
+from caffe_plain.errors import CaffeError
 from caffe_plain.glog import say
 
 from .. import device
 from ..net import Net
 from ..proto import caffe_pb2
 from .flags import program, run, use_gpus
-
-_MAP_BYTES = 1 << 40  # address space only; an LMDB takes what its records need
-_COMMIT_EVERY = 1000  # records, as the original
 
 
 def main(args=None):
@@ -48,8 +44,6 @@ def _extract(options):
             f"extract_features: {len(blobs)} blobs for {len(databases)} databases; "
             "give one database for each blob"
         )
-    if options.db_type != "lmdb":
-        raise CaffeError(f"extract_features: db_type {options.db_type!r}: expected lmdb")
     if options.mode == "GPU":
         use_gpus(options.device_id.rpartition("=")[2])
     else:
@@ -60,7 +54,7 @@ def _extract(options):
         net._blob(name)
     with contextlib.ExitStack() as stack:
         writers = [
-            (name, stack.enter_context(_Writer(path)))
+            (name, _Writer(path, stack.enter_context(new_database(path, options.db_type))))
             for name, path in zip(blobs, databases, strict=True)
         ]
         say("extract_features", "Extracting Features")
@@ -77,22 +71,11 @@ def _extract(options):
 
 
 class _Writer:
-    """A new LMDB that takes one record for each item of a blob."""
+    """Puts one record for each item of a blob into a new database."""
 
-    def __init__(self, path):
+    def __init__(self, path, put):
         say("extract_features", f"Opening dataset {path}")
-        if os.path.exists(path):
-            raise DataError(f"{path}: is already there; name a new database or delete this one")
-        self.path, self.count = path, 0
-
-    def __enter__(self):
-        self.environment = lmdb.open(self.path, map_size=_MAP_BYTES)
-        self.transaction = self.environment.begin(write=True)
-        return self
-
-    def __exit__(self, kind, *_):
-        (self.transaction.commit if kind is None else self.transaction.abort)()
-        self.environment.close()
+        self.path, self.put, self.count = path, put, 0
 
     def add(self, items):
         """Append each of `items` (N, ...) as a Datum of up to three axes; a number is one item."""
@@ -106,8 +89,5 @@ class _Writer:
         for item in items:
             datum = caffe_pb2.Datum(channels=shape[0], height=shape[1], width=shape[2])
             datum.float_data.extend(item.ravel())
-            self.transaction.put(b"%010d" % self.count, datum.SerializeToString())
+            self.put(b"%010d" % self.count, datum.SerializeToString())
             self.count += 1
-            if self.count % _COMMIT_EVERY == 0:
-                self.transaction.commit()
-                self.transaction = self.environment.begin(write=True)

@@ -1,3 +1,3 @@
 """Data layers: they have no bottoms and never back-propagate."""
 
-from . import hdf5, image, lmdb, memory, source, window
+from . import datums, hdf5, image, memory, source, window

@@ -1,7 +1,8 @@
-"""LMDBs of Datums, read in the order of their keys."""
+"""Databases of Datums, read in the order of their keys."""
 
 import os
 import weakref
+from functools import cached_property
 
 import lmdb
 
@@ -22,7 +23,7 @@ def open_database(path):
 
 
 class Database:
-    """A read-only LMDB: a folder that holds data.mdb, or the file itself.
+    """A read-only LMDB or LevelDB.
 
     It closes when nothing refers to it.
     """
@@ -31,7 +32,11 @@ class Database:
         self.path = path
         self._environment = caffe_plain.database.open_database(path)
         weakref.finalize(self, self._environment.close)
-        self.size = self._environment.stat()["entries"]
+
+    @cached_property
+    def size(self):
+        """How many records there are; a LevelDB has to be read to know."""
+        return self._environment.stat()["entries"]
 
     def records(self, start=0, step=1):
         """(key, value) of record number `start` and every `step`-th after it, over and over.
@@ -43,7 +48,7 @@ class Database:
                 self._environment.begin(buffers=True) as transaction,
                 transaction.cursor() as cursor,
             ):
-                _advance(cursor, start % self.size + 1)
+                _advance(cursor, start % self.size + 1 if start else 1)
                 while True:
                     yield bytes(cursor.key()), cursor.value()
                     _advance(cursor, step)

@@ -1,9 +1,11 @@
-"""Data: batches from an LMDB of Datums."""
+"""Data: batches from an LMDB or LevelDB of Datums."""
 
+import os
 from contextlib import closing
 
 import numpy as np
 
+from caffe_plain.database import data_file, is_leveldb
 from caffe_plain.errors import DataError
 
 from ...files.datum import decode_datum, parse_datum
@@ -17,7 +19,7 @@ from .transform import DataTransformer
 
 @register
 class Data(PrefetchedSource):
-    """The records of an LMDB in the order of their keys, over and over.
+    """The records of an LMDB or LevelDB in the order of their keys, over and over.
 
     tops: data (batch_size, C, H, W), and labels (batch_size,) if there is a second one. Sizes are
     those of the first record, or crop_size. When several processes train, each takes its share of
@@ -30,21 +32,28 @@ class Data(PrefetchedSource):
     def setup(self, *shapes):
         options = self.options
         if not options.source or options.batch_size < 1:
-            raise self.error("source (the LMDB's folder) and batch_size must be given")
-        if options.backend != caffe_pb2.DataParameter.LMDB:
-            raise self.error(
-                "backend LEVELDB (the default) cannot be read; make an LMDB with "
-                "convert_imageset --backend lmdb and say backend: LMDB"
-            )
+            raise self.error("source (the database's folder) and batch_size must be given")
         self.ahead = options.prefetch
         self.reader = _DatumReader(self)
         if options.rand_skip:
             self.position = int(np.random.default_rng(self.seed).integers(options.rand_skip))
 
 
+def _check_backend(layer, source):
+    """Raise an error if the prototxt says LMDB of a LevelDB, or the other way round."""
+    found = "LEVELDB" if is_leveldb(source) else "LMDB"
+    said = caffe_pb2.DataParameter.DB.Name(layer.options.backend)
+    if found != said and os.path.exists(data_file(source)):
+        raise layer.error(
+            f"source {source} is of backend {found}, but the prototxt says {said} (the default is "
+            f"LEVELDB); write backend: {found}"
+        )
+
+
 class _DatumReader(RecordReader):
     def __init__(self, layer):
         options = layer.options
+        _check_backend(layer, options.source)
         super().__init__(
             layer, options.batch_size, DataTransformer(layer, options.force_encoded_color)
         )
