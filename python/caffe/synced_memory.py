@@ -104,7 +104,7 @@ class SyncedMemory:
         if self._is_alive():
             self._mirror.zero_()
             self._seen = None
-        else:
+        elif self._mirror is not None:
             self._forget_mirror()
 
     def peek(self):

@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch.nn.functional import linear
 
 from .. import device
 from ..blob import Blob
@@ -45,14 +46,14 @@ class InnerProduct(TensorLayer):
 
     def forward(self, x):
         rows = self._rows(x, self.inputs)
-        bias = self.blobs[1].rounded(rows.dtype) if len(self.blobs) > 1 else None
-        y = torch.nn.functional.linear(rows, self._weight(), bias)  # (M, num_output)
+        weight, *bias = [blob.rounded(rows.dtype) for blob in self.blobs]
+        y = linear(rows, weight.T if self.transpose else weight, *bias)  # (M, num_output)
         return y if self.axis == 1 else y.view(x.shape[: self.axis] + y.shape[1:])
 
     def backward(self, diffs, bottoms, tops, wanted):
         x = bottoms[0]
         dx = self._rows(diffs[0], self.outputs) @ self._weight()  # (M, K)
-        return [device.layout(dx.to(x.dtype).view(x.shape))]
+        return [device.layout(device.in_shape(device.cast(dx, x.dtype), x.shape))]
 
     def backward_params(self, diffs, bottoms, tops):
         dy = self._rows(diffs[0], self.outputs)
@@ -72,7 +73,7 @@ class InnerProduct(TensorLayer):
     def _rows(self, values, columns):
         """`values` as (M, columns); what comes from outside may have another precision."""
         rows = values if values.dim() == 2 and self.axis == 1 else values.reshape(-1, columns)
-        return rows.to(device.dtype())
+        return device.cast(rows, device.dtype())
 
 
 @register
