@@ -46,13 +46,14 @@ class InnerProduct(TensorLayer):
 
     def forward(self, x):
         rows = self._rows(x, self.inputs)
-        weight, *bias = [blob.rounded(rows.dtype) for blob in self.blobs]
-        y = linear(rows, weight.T if self.transpose else weight, *bias)  # (M, num_output)
+        bias = self.blobs[1].rounded(rows.dtype) if len(self.blobs) > 1 else None
+        y = linear(rows, self._weight(rows.dtype), bias)  # (M, num_output)
         return y if self.axis == 1 else y.view(x.shape[: self.axis] + y.shape[1:])
 
     def backward(self, diffs, bottoms, tops, wanted):
         x = bottoms[0]
-        dx = self._rows(diffs[0], self.outputs) @ self._weight()  # (M, K)
+        dy = self._rows(diffs[0], self.outputs)
+        dx = dy @ self._weight(dy.dtype)  # (M, K)
         return [device.layout(device.in_shape(device.cast(dx, x.dtype), x.shape))]
 
     def backward_params(self, diffs, bottoms, tops):
@@ -65,9 +66,9 @@ class InnerProduct(TensorLayer):
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
             self.blobs[1].accumulate_diff(dy.sum(0))
 
-    def _weight(self):
-        """The weights as (num_output, K), in the precision of the activations."""
-        weight = self.blobs[0].rounded(device.dtype())
+    def _weight(self, dtype):
+        """The weights as (num_output, K)."""
+        weight = self.blobs[0].rounded(dtype)
         return weight.T if self.transpose else weight
 
     def _rows(self, values, columns):

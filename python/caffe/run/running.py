@@ -12,14 +12,16 @@ _FOREIGN = (RuntimeError, IndexError, MemoryError)  # what PyTorch raises
 
 def forward_node(node):
     """Run the layer on its bottoms' values and store what it makes."""
-    layer = node.layer
-    if node.shapes != [blob.shape for blob in node.bottoms]:
+    layer, shapes, bottoms = node.layer, [], []
+    for blob in node.bottoms:
+        shapes.append(blob.shape)
+        bottoms.append(blob.tensor)
+    if node.shapes != shapes:
         reshape(node)
     if layer.shares_data:
         for blob in node.tops:
             blob.share_data(node.bottoms[0])
         return
-    bottoms = [blob.tensor for blob in node.bottoms]
     tops = _run(node, "forward", layer.forward, *bottoms)
     if node.in_place and layer.reads_bottom:
         node.inputs = bottoms
