@@ -41,7 +41,7 @@ class Sweep:
         for unit, pairs in found:
             if unit.fused is not None and unit.is_whole(pairs) and not alone:
                 unit.ran_fused, pairs = True, [(unit.index, unit.fused)]
-            else:
+            elif unit.ran_fused:
                 unit.spread()
             for index, node in pairs:
                 if alone:
