@@ -3,13 +3,19 @@
 The files are ordinary Caffe files: `caffe train -solver RUN/solver.prototxt` runs the same net.
 """
 
+from __future__ import annotations
+
+import glob
 import os
+import re
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
 from google.protobuf import text_format
 
 from caffe_plain.database import data_file, open_database
+from caffe_plain.errors import nearest
 from caffe_plain.files import write_atomically
 from caffe_plain.phases import TEST, layers_of, state_of
 from caffe_plain.settings import apply_setting
@@ -19,8 +25,17 @@ from .errors import RelayError
 STANDARD_STAGE = "standard"  # the stage that drops the auxiliary branches
 
 
-def prepare(pb, model, method, run, data=None, settings=(), batch=None, crop=None):
-    """Write RUN/solver.prototxt and RUN/train_val.prototxt; return the solver's path.
+def compose(
+    pb: Any,
+    model: str,
+    method: str,
+    run: str,
+    data: str | None = None,
+    settings: Sequence[str] = (),
+    batch: int | None = None,
+    crop: int | None = None,
+) -> tuple[Any, Any]:
+    """The SolverParameter and NetParameter of a run in folder `run`; nothing is written.
 
     pb: caffe_pb2; model: folder with solver and train_val; data: folder with train_lmdb, val_lmdb,
     mean.binaryproto and classes.txt that replaces the net's `data/`; settings: "field=value" for
@@ -37,15 +52,36 @@ def prepare(pb, model, method, run, data=None, settings=(), batch=None, crop=Non
     if method == "STANDARD":
         for state in [solver.train_state, *(solver.test_state.add() for _ in solver.test_iter)]:
             state.stage.append(STANDARD_STAGE)
-    os.makedirs(run, exist_ok=True)
     solver.net = os.path.join(run, "train_val.prototxt")
     solver.snapshot_prefix = os.path.join(run, os.path.basename(solver.snapshot_prefix) or "model")
     for setting in settings:
         apply_setting(solver, setting, "--set")
+    return solver, net
+
+
+def save(run: str, solver: Any, net: Any, relay: Any = None) -> str:
+    """Write the solver, net and relay file of a run; return the solver's path."""
+    os.makedirs(run, exist_ok=True)
     write(solver.net, net)
+    if relay is not None:
+        write(os.path.join(run, "relay.prototxt"), relay)
     path = os.path.join(run, "solver.prototxt")
     write(path, solver)
     return path
+
+
+def newest_state(prefix: str) -> str | None:
+    """The solverstate of the highest iteration whose weights are there too; None without one.
+
+    prefix: the solver's snapshot_prefix.
+    """
+    found = {}
+    for path in glob.glob(glob.escape(prefix) + "_iter_*.solverstate*"):
+        match = re.fullmatch(r"_iter_(\d+)\.solverstate(\.h5)?", path[len(prefix) :])
+        stem = path[: path.rindex(".solverstate")]
+        if match and any(os.path.exists(stem + end) for end in (".caffemodel", ".caffemodel.h5")):
+            found[int(match[1])] = path
+    return found[max(found)] if found else None
 
 
 def read(path, message):
@@ -56,7 +92,16 @@ def read(path, message):
         with open(path, encoding="utf-8") as file:
             return text_format.Merge(file.read(), message)
     except text_format.ParseError as error:
-        raise RelayError(f"{path}: {error}") from None
+        raise RelayError(f"{path}: {error}{_hint(message, str(error))}") from None
+
+
+def _hint(message: Any, error: str) -> str:
+    """The nearest names where the error is an unknown field."""
+    found = re.search(r'type "([\w.]+)" has no field named "(\w+)"', error)
+    if not found:
+        return ""
+    kind = message.DESCRIPTOR.file.pool.FindMessageTypeByName(found[1])
+    return " " + nearest(found[2], kind.fields_by_name)
 
 
 def write(path, message):
