@@ -60,7 +60,6 @@ def of_run(
     train = layers_of(net, state_of(net, TRAIN, stages=solver.train_state.stage))
     stages = solver.test_state[0].stage if solver.test_state else ()
     val = layers_of(net, state_of(net, TEST, stages=stages))
-    batches = [int(size) for layer in train for size in BATCH.findall(str(layer))]
     method = schedule_name(relay) if relay is not None else "JOINT"
     return {
         "data": {"train": of_data(train), "val": of_data(val)},
@@ -72,13 +71,20 @@ def of_run(
         "settings": {**_settings(solver), "precision": precision},
         "seed": solver.random_seed if solver.HasField("random_seed") else None,
         "batch": {
-            "images": sum(batches[:1]) * solver.iter_size * processes,
-            "per_pass": sum(batches[:1]),
+            "images": of_batch(solver, net) * processes,
+            "per_pass": of_batch(solver, net) // solver.iter_size,
             "processes": processes,
         },
         "start": [of_file(path) for path in start or []],
         "code": {"version": VERSION},
     }
+
+
+def of_batch(solver: Any, net: Any) -> int:
+    """The images of one update of one process, 0 where no data layer tells."""
+    layers = layers_of(net, state_of(net, TRAIN, stages=solver.train_state.stage))
+    sizes = [int(size) for layer in layers for size in BATCH.findall(str(layer))]
+    return sum(sizes[:1]) * solver.iter_size
 
 
 # ---- data ----------------------------------------------------------------------------------------
