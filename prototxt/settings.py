@@ -1,5 +1,9 @@
 """Settings that several models share: fields of SolverParameter, and what their readmes say."""
 
+MEAN_VALUE = [104.0, 117.0, 123.0]  # ImageNet's blue, green, red, as in Caffe's own models
+# fields of SceneDataParameter in training
+SHUFFLED = {"shuffle": True}
+CLASS_AWARE = {"class_aware": True}
 RELAY_PAPER = {
     "test_interval": 5000,
     "test_initialization": False,

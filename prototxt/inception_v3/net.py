@@ -168,5 +168,6 @@ MODEL = Model(
     flows={"loss": "inception4a", "aux_loss": "conv1"},
     crop_size=299,
     batch_size=32,
+    scene={**settings.SHUFFLED, "area_min": 0.08},
     solver=settings.IMAGENET,
 )

@@ -62,5 +62,6 @@ MODEL = Model(
     flows=FLOWS,
     crop_size=224,
     batch_size=32,
+    scene=settings.SHUFFLED,
     solver=settings.IMAGENET,
 )

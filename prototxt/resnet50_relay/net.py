@@ -52,5 +52,6 @@ MODEL = Model(
     flows={"loss": "res4a", "aux_loss": "conv1"},
     crop_size=224,
     batch_size=32,
+    scene={**settings.SHUFFLED, "short_side_min": 256, "short_side_max": 480},
     solver=settings.IMAGENET,
 )

@@ -19,6 +19,7 @@ import time
 from caffe_plain.errors import CaffeError
 
 from .. import distributed, engines, models, relay_file, run_folder
+from ..data_layers import TYPES
 from ..errors import RelayError
 from ..probe import Probe
 from ..relay_solver import attach
@@ -50,12 +51,30 @@ def arguments():
         "--relay",
         help="a relay.prototxt for --solver; with --model MODEL_relay, in place of the model's own",
     )
-    parser.add_argument("--data", help="folder with train_lmdb, val_lmdb, mean.binaryproto")
+    parser.add_argument(
+        "--data", help="folder with train_lmdb, val_lmdb, mean.binaryproto, color.txt"
+    )
+    parser.add_argument(
+        "--feed",
+        choices=tuple(TYPES),
+        help="data: Caffe's own Data layer, without class-aware sampling and colour shift",
+    )
+    parser.add_argument(
+        "--scene",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="another value for a field of the SceneData layers: class_aware=false, color_file=",
+    )
     parser.add_argument(
         "--profile", choices=("short", "full"), help="short without --data, else full"
     )
     parser.add_argument("--batch", type=int, help="images per forward pass")
-    parser.add_argument("--crop", type=int, help="pixels a side of the crop")
+    parser.add_argument(
+        "--crop",
+        type=int,
+        help="pixels a side of the crop; a mean image of another size gives its channels' means",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -222,7 +241,9 @@ def prepare(pb, args, run, group):
         note = short_note(settings, batch, crop, args.data)
     if group.rank == 0:
         data = args.data or make_demo()
-        run_folder.prepare(pb, folder, method, run, data, settings, batch, crop)
+        run_folder.prepare(
+            pb, folder, method, run, data, settings, batch, crop, args.feed, args.scene
+        )
         if relay:
             run_folder.write(os.path.join(run, "relay.prototxt"), relay)
     group.first(None)
@@ -241,7 +262,7 @@ def short_note(settings, batch, crop, data):
 
 def make_demo():
     """Draw the demo scenes unless they exist."""
-    if not os.path.exists(os.path.join(DEMO, "mean.binaryproto")):
+    if not os.path.exists(os.path.join(DEMO, "color.txt")):
         print(f"Drawing the demo scenes into {DEMO}", flush=True)
         subprocess.run([sys.executable, "-m", "relaybp.data_prep.demo_scenes", DEMO], check=True)
     return DEMO
