@@ -13,6 +13,7 @@ from typing import Any
 from google.protobuf import text_format
 
 from caffe_plain.database import data_file, open_database
+from caffe_plain.extra import POLICIES, ExtraParameter
 from caffe_plain.files import write_atomically
 from caffe_plain.phases import TEST, layers_of, state_of
 from caffe_plain.settings import apply_setting
@@ -22,6 +23,7 @@ from .errors import RelayError
 from .layers.mean_file import channel_means, read_mean
 
 STANDARD_STAGE = "standard"  # the stage that drops the auxiliary branches
+EXTRA = "extra.prototxt"
 OR_WITHOUT = ", or leave the colour shift out with --scene color_file="
 
 
@@ -37,14 +39,16 @@ def prepare(
     feed: str | None = None,
     scene: Sequence[str] = (),
 ) -> str:
-    """Write RUN/solver.prototxt and RUN/train_val.prototxt; return the solver's path.
+    """Write RUN/solver.prototxt, train_val.prototxt and perhaps extra.prototxt; return the first.
 
-    pb: caffe_pb2; model: folder with solver and train_val; method: STANDARD, JOINT or RELAY; data:
+    pb: caffe_pb2; model: folder with such files; method: STANDARD, JOINT or RELAY; data:
     folder that replaces the net's `data/`, as data_prep/README.md describes it; settings:
     "field=value" for the solver; batch, crop: see `resize`; feed: see `choose_feed`; scene:
-    "field=value" for the SceneData layers.
+    "field=value" for the SceneData layers. A plateau that does not say what it observes observes
+    the top-1 error of the test net, as the papers' "when the error plateaus" is read here.
     """
     solver = read(os.path.join(model, "solver.prototxt"), pb.SolverParameter())
+    extra = read_extra(extra_of(model))
     net = read(os.path.join(model, "train_val.prototxt"), pb.NetParameter())
     choose_feed(net, feed)
     set_scene(net, scene)
@@ -63,8 +67,12 @@ def prepare(
     solver.net = os.path.join(run, "train_val.prototxt")
     solver.snapshot_prefix = os.path.join(run, os.path.basename(solver.snapshot_prefix) or "model")
     for setting in settings:
-        apply_setting(solver, setting, "--set")
+        set_solver(solver, extra, setting)
+    if extra.lr_policy == "plateau" and not extra.plateau_output:
+        extra.plateau_output = error_output(net)
     write(solver.net, net)
+    if extra.ListFields():
+        write(os.path.join(run, EXTRA), extra)
     path = os.path.join(run, "solver.prototxt")
     write(path, solver)
     return path
@@ -89,6 +97,36 @@ def write(path, message):
 def test_data_layers(net: Any) -> list[Any]:
     """The Data and SceneData layers of a NetParameter's TEST net, as LayerParameters."""
     return [layer for layer in layers_of(net, state_of(net, TEST)) if feed_of(layer)]
+
+
+def extra_of(folder: str) -> str | None:
+    """The path of a folder's extra.prototxt, if it has one."""
+    path = os.path.join(folder, EXTRA)
+    return path if os.path.exists(path) else None
+
+
+def read_extra(path: str | None) -> Any:
+    """The ExtraParameter of a file; None: an empty one."""
+    return read(path, ExtraParameter()) if path else ExtraParameter()
+
+
+def set_solver(solver: Any, extra: Any, setting: str) -> None:
+    """Set "field=value" in the SolverParameter, or in what an ExtraParameter adds to it."""
+    field, _, value = setting.partition("=")
+    first, second = solver, extra
+    if field == "lr_policy":
+        extra.ClearField(field)
+        if value in POLICIES:
+            first, second = extra, solver
+    apply_setting(first, setting, "--set", second)
+
+
+def error_output(net: Any) -> str:
+    """The top of the TEST net's last Accuracy with the least top_k; "" if there is none."""
+    found = [layer for layer in layers_of(net, state_of(net, TEST)) if layer.type == "Accuracy"]
+    return (
+        min(reversed(found), key=lambda layer: layer.accuracy_param.top_k).top[0] if found else ""
+    )
 
 
 def set_scene(net: Any, settings: Sequence[str]) -> None:

@@ -52,6 +52,9 @@ def arguments():
         help="a relay.prototxt for --solver; with --model MODEL_relay, in place of the model's own",
     )
     parser.add_argument(
+        "--extra", help="an extra.prototxt for --solver: plateau, cosine, warm-up, label smoothing"
+    )
+    parser.add_argument(
         "--data", help="folder with train_lmdb, val_lmdb, mean.binaryproto, color.txt"
     )
     parser.add_argument(
@@ -80,7 +83,7 @@ def arguments():
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="another value for a solver field",
+        help="another value for a field of the solver, or of extra.prototxt: lr_policy=plateau",
     )
     parser.add_argument("--weights", help="start from these .caffemodel files (comma-separated)")
     parser.add_argument("--snapshot", help="continue from this .solverstate")
@@ -181,7 +184,8 @@ def set_up(engine, args, device, group, name, run):
     if not args.default_allocator:
         engine.keep_freed_memory()
     path, relay_path, note = prepare(engine.pb, args, run, group)
-    solver = engine.make_solver(path)
+    extra = args.extra if args.solver else run_folder.extra_of(run)
+    solver = engine.make_solver(path, extra)
     for weights in args.weights.split(",") if args.weights else []:
         solver.net.copy_from(weights)
     group.adopt(solver)
