@@ -124,9 +124,8 @@ def set_solver(solver: Any, extra: Any, setting: str) -> None:
 def error_output(net: Any) -> str:
     """The top of the TEST net's last Accuracy with the least top_k; "" if there is none."""
     found = [layer for layer in layers_of(net, state_of(net, TEST)) if layer.type == "Accuracy"]
-    return (
-        min(reversed(found), key=lambda layer: layer.accuracy_param.top_k).top[0] if found else ""
-    )
+    found.sort(key=lambda layer: -layer.accuracy_param.top_k)  # stable
+    return found[-1].top[0] if found else ""
 
 
 def set_scene(net: Any, settings: Sequence[str]) -> None:

@@ -38,7 +38,6 @@ Choices made here:
   pass; 8 passes make the mini-batch of 256.
 """
     + settings.LEARNING
-    + settings.LMDBS
 )
 
 EXPECTED = """
