@@ -50,8 +50,8 @@ SCENES = """\
 ## Data
 
 The nets look for `train_lmdb`, `val_lmdb`, `mean.binaryproto` and `color.txt` in `data/`, or in the
-folder that `DATA=` names: images whose shorter side is {short_side}, the mean image of their central
-{crop}x{crop}, and the components of their colours.
+folder that `DATA=` names: images whose shorter side is {short_side}, the mean image of their
+central {crop}x{crop}, and the components of their colours.
 [data_prep/](../../data_prep/README.md#imagenet) makes them.
 
 In training a `SceneData` layer
@@ -64,8 +64,8 @@ In training a `SceneData` layer
 
 The TEST phase takes the images in their order and their central {crop}x{crop}.
 
-With `FEED=data` Caffe's own `Data` layer reads: in the order of the database, a random {crop}x{crop}
-and mirrors. It takes a mean image only of the size of its records, and therefore subtracts the mean
+With `FEED=data` Caffe's own `Data` layer reads, in the order of the database: random crops and
+mirrors. It takes a mean image only of the size of its records, and therefore subtracts the mean
 of each channel."""
 
 SCHEDULES = {
