@@ -29,6 +29,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: MODEL=resnet50_relay DATA=/path/to/lmdbs GPU=auto|none|0 PROFILE=short|full"
 	@echo "           WEIGHTS=a.caffemodel RESUME=b.solverstate RUN=folder SET='base_lr=0.1' CAFFE_ROOT=/opt/caffe"
+	@echo "           FEED=scene|data SCENE='class_aware=false color_file='"
 
 setup: $(READY) ## make .venv with the pinned packages, and compile the kernels
 
@@ -54,9 +55,10 @@ $(READY): $(VENV)/.ready $(filter %.c %.cpp %.h %.py,$(SOURCES))
 build: $(NEEDS) ## compile what is not yet; say which devices and libraries the engine sees
 	$(PY) tools/build_info.py
 
-train: $(NEEDS) ## train MODEL (DATA=, GPU=, PROFILE=, WEIGHTS=, RESUME=, RUN=, SET=)
+train: $(NEEDS) ## train MODEL (DATA=, FEED=, SCENE=, GPU=, PROFILE=, WEIGHTS=, RESUME=, RUN=, SET=)
 	$(PY) tools/train.py --model $(MODEL) --gpu $(GPU) \
 	  $(if $(DATA),--data "$(DATA)") $(if $(PROFILE),--profile $(PROFILE)) \
+	  $(if $(FEED),--feed $(FEED)) $(foreach field,$(SCENE),--scene $(field)) \
 	  $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(RESUME),--snapshot "$(RESUME)") \
 	  $(if $(RUN),--out "$(RUN)") $(foreach setting,$(SET),--set $(setting)) $(ARGS)
 

@@ -2,9 +2,9 @@
 
     python data_prep/demo_scenes.py [FLAGS] OUT
 
-Makes the folder OUT with train_lmdb (1600 images), val_lmdb (400), mean.binaryproto, classes.txt
-and samples.png, a page of examples. Images are 128 x 128, raw BGR. The same seed gives the same
-set. If OUT exists, nothing is done.
+Makes the folder OUT with train_lmdb (1600 images), val_lmdb (400), mean.binaryproto, color.txt,
+classes.txt and samples.png, a page of examples. Images are 128 x 128, raw BGR. The same seed gives
+the same set. If OUT exists, nothing is done.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def make_demo(
     out: str | Path, train: int = 1600, val: int = 400, seed: int = 0, workers: int = 1
 ) -> dict[str, list[int]]:
     """Make the set; returns the number of images of each kind as {split: [...]}."""
+    from relaybp.data_prep.color_pca import color_pca, write_color
     from relaybp.data_prep.compute_image_mean import (  # here: workers need no caffe
         mean_of,
         write_mean,
@@ -59,6 +60,7 @@ def make_demo(
             first_seed = seed * 1_000_000 + FIRST_SEED[split]
             _write_split(partial_out / f"{split}_lmdb", numbers, first_seed, workers)
         write_mean(partial_out / "mean.binaryproto", mean_of(partial_out / "train_lmdb")[0])
+        write_color(partial_out / "color.txt", *color_pca(partial_out / "train_lmdb")[:2])
         samples = cv2.imencode(".png", _samples(seed * 1_000_000))[1]
         (partial_out / "samples.png").write_bytes(samples)
     return counts
@@ -108,7 +110,7 @@ def _samples(first_seed: int, columns: int = 10) -> np.ndarray:
 def main(args: list[str] | None = None) -> None:
     options = vars(parser().parse_args(args))
     out = options["out"]
-    if (Path(out) / "mean.binaryproto").is_file():
+    if (Path(out) / "color.txt").is_file():
         print(f"{out} stands already")
         return
     counts = make_demo(**options)

@@ -46,6 +46,7 @@ def of_run(
     solver: Any,
     net: Any,
     relay: Any = None,
+    extra: Any = None,
     *,
     processes: int = 1,
     precision: str = "fp32",
@@ -53,9 +54,9 @@ def of_run(
 ) -> dict[str, Any]:
     """The identity of the run that these messages describe.
 
-    solver: SolverParameter; net: NetParameter; relay: RelayParameter or None; processes: how many
-    train together; start: the files of weights or state that it starts from. Raises CaffeError
-    where data that the net names is missing.
+    solver: SolverParameter; net: NetParameter; relay: RelayParameter or None; extra:
+    ExtraParameter or None; processes: how many train together; start: the files of weights or state
+    that it starts from. Raises CaffeError where data that the net names is missing.
     """
     train = layers_of(net, state_of(net, TRAIN, stages=solver.train_state.stage))
     stages = solver.test_state[0].stage if solver.test_state else ()
@@ -68,7 +69,7 @@ def of_run(
             "schedule": "STANDARD" if "standard" in solver.train_state.stage else method,
             "relay": _digest(str(relay)) if relay is not None else None,
         },
-        "settings": {**_settings(solver), "precision": precision},
+        "settings": {**_settings(solver), **_settings(extra), "precision": precision},
         "seed": solver.random_seed if solver.HasField("random_seed") else None,
         "batch": {
             "images": of_batch(solver, net) * processes,
@@ -156,10 +157,10 @@ def _without_places(net: Any) -> str:
     return BATCH.sub("batch_size", PATH.sub(r"\1", str(net)))
 
 
-def _settings(solver: Any) -> dict[str, str]:
-    """{field: value as text} of what decides about the training."""
+def _settings(message: Any) -> dict[str, str]:
+    """{field: value as text} of what decides about the training; None has none."""
     found = {}
-    for field, value in solver.ListFields():
+    for field, value in message.ListFields() if message is not None else ():
         if field.name in PLACES or field.name in UNTOLD:
             continue
         many = hasattr(value, "__len__") and not isinstance(value, str)

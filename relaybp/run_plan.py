@@ -33,17 +33,19 @@ DEMO_SIZE = 128
 class Plan:
     """A run before it starts; nothing of it is written yet.
 
-    name: for people; run: its folder; solver, net, relay: messages, relay may be None; path,
-    relay_path: the files that will hold them; of_model: whether `save` has to write these files;
-    note: a line to print.
+    name: for people; run: its folder; solver, net, extra, relay: messages, relay may be None; path,
+    extra_path, relay_path: the files that will hold them; of_model: whether `save` has to write
+    these files; note: a line to print.
     """
 
     name: str
     run: str
     solver: Any
     net: Any
+    extra: Any
     relay: Any
     path: str
+    extra_path: str | None
     relay_path: str | None
     of_model: bool
     note: str = ""
@@ -52,7 +54,7 @@ class Plan:
         """Make the run's folder, with the files of a model."""
         os.makedirs(self.run, exist_ok=True)
         if self.of_model:
-            run_folder.save(self.run, self.solver, self.net, self.relay)
+            run_folder.save(self.run, self.solver, self.net, self.extra, self.relay)
 
     def identity(self, args: argparse.Namespace, processes: int = 1) -> dict[str, Any]:
         """What the run is; args: those of `relay train` that the plan was made from."""
@@ -66,6 +68,7 @@ class Plan:
             self.solver,
             self.net,
             self.relay,
+            self.extra,
             processes=processes,
             precision=args.precision,
             start=start,
@@ -93,7 +96,10 @@ def _of_solver(pb: Any, args: argparse.Namespace, name: str, run: str, draws: bo
     solver = run_folder.read(args.solver, pb.SolverParameter())
     net = run_folder.read(solver.net or solver.train_net, pb.NetParameter())
     relay = relay_file.read_relay(args.relay) if args.relay else None
-    return Plan(name, run, solver, net, relay, args.solver, args.relay, of_model=False)
+    extra = run_folder.read_extra(args.extra)
+    return Plan(
+        name, run, solver, net, extra, relay, args.solver, args.extra, args.relay, of_model=False
+    )
 
 
 def _of_model(pb: Any, args: argparse.Namespace, name: str, run: str, draws: bool) -> Plan:
@@ -111,9 +117,12 @@ def _of_model(pb: Any, args: argparse.Namespace, name: str, run: str, draws: boo
         batch, crop = batch or SHORT_BATCH, crop or _short_crop(folder, args)
         note = _short_note(settings, batch, crop, args.data)
     data = args.data or _demo(draws)
-    solver, net = run_folder.compose(pb, folder, method, run, data, settings, batch, crop)
+    solver, net, extra = run_folder.compose(
+        pb, folder, method, run, data, settings, batch, crop, args.feed, args.scene
+    )
     path = os.path.join(run, "solver.prototxt")
-    return Plan(name, run, solver, net, relay, path, relay_path, of_model=True, note=note)
+    extra_path = os.path.join(run, run_folder.EXTRA) if extra.ListFields() else None
+    return Plan(name, run, solver, net, extra, relay, path, extra_path, relay_path, True, note)
 
 
 def _short_crop(folder: str, args: argparse.Namespace) -> int:
@@ -138,7 +147,7 @@ def _short_note(settings: list[str], batch: int, crop: int, data: str | None) ->
 
 def _demo(draws: bool) -> str:
     """The folder of the demo scenes, drawn unless they exist."""
-    if draws and not os.path.exists(os.path.join(DEMO, "mean.binaryproto")):
+    if draws and not os.path.exists(os.path.join(DEMO, "color.txt")):
         print(f"Drawing the demo scenes into {DEMO}", flush=True)
         subprocess.run([sys.executable, "-m", "relaybp.data_prep.demo_scenes", DEMO], check=True)
     return DEMO

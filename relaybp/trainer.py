@@ -109,11 +109,15 @@ class Trainer:
     def test(self) -> None:
         """Test, and report the mean of each output."""
         self._finish_reports()
-        if not self.relay.root:
+        if self.relay.root:
+            found = self.relay.test_all(self._goes_on)
+        else:
+            found = []
             all(self._goes_on() for _ in range(sum(self.param.test_iter)))
-            return
-        found = self.relay.test_all(self._goes_on)
         if self.stopped:
+            return
+        self.relay.observe_test(found)
+        if not self.relay.root:
             return
         self.last_test = {
             name: float(mean.mean()) for means in found for name, mean in means.items()

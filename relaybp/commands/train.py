@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from caffe_plain.errors import CaffeError
 
 from .. import distributed, engines, identity, run_folder
+from ..data_layers import TYPES
 from ..distributed import Alone
 from ..engines import Engine
 from ..errors import RelayError
@@ -43,18 +44,39 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         "--relay",
         help="a relay.prototxt for --solver; with --model MODEL_relay, in place of the model's own",
     )
-    parser.add_argument("--data", help="folder with train_lmdb, val_lmdb, mean.binaryproto")
+    parser.add_argument(
+        "--extra", help="an extra.prototxt for --solver: plateau, cosine, warm-up, label smoothing"
+    )
+    parser.add_argument(
+        "--data", help="folder with train_lmdb, val_lmdb, mean.binaryproto, color.txt"
+    )
+    parser.add_argument(
+        "--feed",
+        choices=tuple(TYPES),
+        help="data: Caffe's own Data layer, without class-aware sampling and colour shift",
+    )
+    parser.add_argument(
+        "--scene",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="another value for a field of the SceneData layers: class_aware=false, color_file=",
+    )
     parser.add_argument(
         "--profile", choices=("short", "full"), help="short without --data, else full"
     )
     parser.add_argument("--batch", type=int, help="images per forward pass")
-    parser.add_argument("--crop", type=int, help="pixels a side of the crop")
+    parser.add_argument(
+        "--crop",
+        type=int,
+        help="pixels a side of the crop; a mean image of another size gives its channels' means",
+    )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="another value for a solver field",
+        help="another value for a field of the solver, or of extra.prototxt: lr_policy=plateau",
     )
     parser.add_argument("--weights", help="start from these .caffemodel files (comma-separated)")
     parser.add_argument("--snapshot", help="continue from this .solverstate")
@@ -185,7 +207,7 @@ def set_up(
     if group.rank == 0:
         plan.save()
     group.first(None)
-    solver = engine.make_solver(plan.path)
+    solver = engine.make_solver(plan.path, plan.extra_path)
     for weights in args.weights.split(",") if args.weights else []:
         solver.net.copy_from(weights)
     group.adopt(solver)

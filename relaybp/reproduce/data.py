@@ -113,7 +113,7 @@ def _records(path: str) -> int:
 
 
 def _title(title: str, kind: Kind, train: int, val: int) -> str:
-    """The name of the data set, with its numbers of images where they are not the published ones."""
+    """The name of the data set, with its numbers of images where they are unusual."""
     parts = []
     if train not in kind.train:
         whole = " or ".join(f"{count:,}" for count in sorted(kind.train))
