@@ -65,8 +65,8 @@ train: $(NEEDS) ## train MODEL (DATA=, FEED=, SCENE=, GPU=, PROFILE=, WEIGHTS=, 
 evaluate: $(NEEDS) ## test RUN's newest snapshot (ARGS='--scales 224,256,320' for more than a crop)
 	$(PY) tools/evaluate.py $(RUN) --gpu $(GPU) $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
 
-table: ## print what runs were measured to reach: TITLE="..." ROWS="label=runs/... ..."
-	@$(PY) tools/tabulate.py "$(TITLE)" $(ROWS)
+smoke: $(READY) ## run every script of tools/tables/ on drawn scenes (OUT=runs/smoke), in minutes
+	@for script in tools/tables/*.sh; do SCALE=smoke OUT=$(or $(OUT),runs/smoke) bash $$script || exit 1; done
 
 plot: $(READY) ## plot the curves and probes of RUN="runs/... [runs/...]"
 	$(VENV)/bin/python tools/plot.py $(RUN) $(ARGS)
@@ -123,5 +123,5 @@ oracle-test: $(READY) ## compare with a live BVLC Caffe: ORACLE_RUN="command pre
 clean: ## delete runs/ and caches, keep .venv and data/
 	rm -rf runs .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help setup programs build train evaluate table plot plan models demo prototxts test test-heavy test-arrays \
+.PHONY: help setup programs build train evaluate smoke plot plan models demo prototxts test test-heavy test-arrays \
   test-replay gpu-test gpu-check wheel-test coverage lint oracle-test clean

@@ -22,6 +22,7 @@ from .spec import Training
 
 SMOKE_WORDS = ("--batch", "8")
 SMOKE_EPOCHS = 0.1
+SHORT = 100  # iterations, in which nothing is tested or saved before the end
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU)
 FINISHED, NEW = "finished", "to train"
 
@@ -73,7 +74,7 @@ class Runs:
         epochs = self.options.epochs or (SMOKE_EPOCHS if self.options.scale == SMOKE else None)
         if epochs:
             records = self.data[training.data].train
-            words += shortened(plan.solver, epochs, records / batch_of(plan))
+            words += shortened(plan, epochs, records / batch_of(plan))
             plan = self._plan(words)
             iterations = plan.solver.max_iter
         folder, wanted = self.folder(training, seed), plan.identity(train.arguments(words))
@@ -143,17 +144,24 @@ def batch_of(plan: run_plan.Plan) -> int:
     return identity.of_batch(plan.solver, plan.net)
 
 
-def shortened(solver: Any, epochs: float, iterations_per_epoch: float) -> list[str]:
+def shortened(plan: run_plan.Plan, epochs: float, iterations_per_epoch: float) -> list[str]:
     """The --set arguments that shorten (or lengthen) a schedule proportionally to some epochs."""
+    solver, extra = plan.solver, plan.extra
     length = max(1, round(epochs * iterations_per_epoch))
     share = length / solver.max_iter
-    found = {"max_iter": length}
-    if solver.stepvalue:
-        found["stepvalue"] = ",".join(str(max(1, round(step * share))) for step in solver.stepvalue)
-    if solver.stepsize:
-        found["stepsize"] = max(1, round(solver.stepsize * share))
+    found: dict[str, Any] = {"max_iter": length}
+    for message, name in (
+        (solver, "stepvalue"),
+        (solver, "stepsize"),
+        (extra, "plateau_winsize"),
+        (extra, "rampup_interval"),
+    ):
+        value = getattr(message, name)
+        steps = [value] if isinstance(value, int) else value
+        if any(steps):
+            found[name] = ",".join(str(max(1, round(step * share))) for step in steps)
     for name in ("test_interval", "snapshot"):
-        found[name] = max(1, min(getattr(solver, name), round(length / 4)))
+        found[name] = min(getattr(solver, name), length if length < SHORT else length // 4)
     found["display"] = max(1, min(solver.display, length))
     return [word for name, value in found.items() for word in ("--set", f"{name}={value}")]
 
