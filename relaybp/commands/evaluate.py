@@ -18,7 +18,7 @@ import csv
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from caffe_plain.errors import CaffeError
@@ -31,7 +31,12 @@ from ..evaluation.protocol import CROP, DENSE, Protocol, explain
 from ..evaluation.results import Member, Result, ensemble, measure
 from ..evaluation.validation_set import feed_of
 
-CSV_HEADER = ("test", "k", "error", "images", "weights")
+HEADER = ("test", "k", "error", "images", "weights")  # of errors.csv
+CLASS_HEADER = ("class", "images", "top5_error")
+IDS_HELP = (
+    "the challenge's number of each class, one a line, in the order of classes.txt; default: the "
+    "label plus one"
+)
 
 
 def arguments() -> argparse.Namespace:
@@ -41,42 +46,37 @@ def arguments() -> argparse.Namespace:
         epilog=f"protocols, and what papers call them:\n{explain()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "run", nargs="+", metavar="RUN[@PROTOCOL]", help="folders that training runs made"
-    )
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--protocol", default=CROP, help="of runs without their own (default: crop)")
-    how.add_argument(
-        "--scales", metavar="224,256,...", help="dense, at these shorter sides, in pixels"
-    )
-    parser.add_argument(
-        "--step", type=int, default=1, help="of dense positions, on the net's last map"
-    )
-    parser.add_argument("--limit", type=int, help="test the first images only")
-    parser.add_argument("--loss", help="the output to test, by its loss layer; default: the last")
-    parser.add_argument("--weights", help="a .caffemodel; default: the run's newest")
-    parser.add_argument("--gpu", default="auto", help="auto, none, or a GPU index")
-    parser.add_argument(
-        "--out", help="folder of an ensemble's result; default: its runs' names, joined by +"
-    )
-    parser.add_argument(
-        "--images", help="images without labels: a folder, a list of files, or an LMDB"
-    )
-    parser.add_argument("--submission", metavar="FILE", help="write five labels for each of them")
-    parser.add_argument(
-        "--ids", metavar="FILE", help="the challenge's number of each class, one a line, in the "
-        "order of classes.txt; default: the label plus one"
-    )  # fmt: skip
+    add = parser.add_argument
+    add("run", nargs="+", metavar="RUN[@PROTOCOL]", help="folders that training runs made")
+    add("--weights", help="a .caffemodel; default: the run's newest")
+    add("--loss", help="the output to test, by its loss layer; default: the last")
+    add("--protocol", help="of runs without their own; default: crop")
+    add("--scales", metavar="224,256,...", help="short for --protocol dense:224,256,...")
+    add("--step", type=int, default=1, help="of dense positions, on the net's last map")
+    add("--limit", type=int, help="test the first images only")
+    add("--gpu", default="auto", help="auto, none, or a GPU index")
+    add("--out", help="folder of an ensemble's result; default: its runs' names, joined by +")
+    add("--images", help="images without labels: a folder, a list of files, or an LMDB")
+    add("--submission", metavar="FILE", help="where to write five labels for each of them")
+    add("--ids", metavar="FILE", help=IDS_HELP)
     args = parser.parse_args()
-    if args.weights and len(args.run) > 1:
-        parser.error("--weights goes with one run")
-    if args.out and len(args.run) == 1:
-        parser.error("--out is an ensemble's folder, and needs several runs")
-    if bool(args.images) != bool(args.submission) or (args.ids and not args.submission):
-        parser.error("--images and --submission go together, and --ids with them")
-    if args.submission and args.limit:
-        parser.error("--limit: a submission is of all images")
+    problem = next((message for message, found in problems(args) if found), None)
+    if problem:
+        parser.error(problem)
     return args
+
+
+def problems(args: argparse.Namespace) -> Iterator[tuple[str, bool]]:
+    """(complaint, whether there is reason for it) of arguments that do not go together."""
+    yield "--weights goes with one run", bool(args.weights) and len(args.run) > 1
+    yield (
+        "--out is an ensemble's folder, and needs several runs",
+        bool(args.out) and len(args.run) == 1,
+    )
+    yield "--scales is itself a protocol: give no other", None not in (args.scales, args.protocol)
+    yield "--images and --submission go together", bool(args.images) != bool(args.submission)
+    yield "--ids goes with --submission", bool(args.ids) and not args.submission
+    yield "--limit: a submission is of all images", bool(args.submission and args.limit)
 
 
 def main() -> None:
@@ -108,7 +108,9 @@ def member_of(word: str, args: argparse.Namespace) -> Member:
     """The run, its protocol and weights that an argument RUN[@PROTOCOL] names."""
     run, at, text = word.rpartition("@")
     if not at or os.path.isdir(word):
-        run, text = word, f"{DENSE}:{args.scales}" if args.scales is not None else args.protocol
+        run, text = word, args.protocol or CROP
+        if args.scales is not None:
+            text = f"{DENSE}:{args.scales}"
     return Member(run, Protocol.parse(text, args.step, args.limit, args.loss), args.weights)
 
 
@@ -141,21 +143,18 @@ def ensemble_folder(runs: Sequence[str]) -> str:
 
 def write_tables(folder: str, result: Result) -> None:
     """Bring errors.csv and per_class_PROTOCOL.csv of a folder up to date."""
-    rows = [
+    name, weights = result.protocol, result.weights.get("file", "")
+    classes = [
         (result.class_name(label), images, f"{error:.2f}")
         for label, images, error in result.class_errors()
     ]
-    name = result.protocol
-    write_csv(
-        os.path.join(folder, f"per_class_{name}.csv"), ("class", "images", "top5_error"), rows
-    )
+    write_csv(os.path.join(folder, f"per_class_{name}.csv"), CLASS_HEADER, classes)
     path, kept = os.path.join(folder, "errors.csv"), []
     if os.path.exists(path):
         with open(path, newline="", encoding="utf-8") as file:
             kept = [tuple(row.values()) for row in csv.DictReader(file) if row["test"] != name]
-    weights = result.weights.get("file", "")
     rows = [(name, k, f"{error:.2f}", result.images, weights) for k, error in result.errors.items()]
-    write_csv(path, CSV_HEADER, kept + rows)
+    write_csv(path, HEADER, [*kept, *rows])
 
 
 def write_csv(path: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -26,7 +26,8 @@ def centre(image: np.ndarray, side: int) -> list[np.ndarray]:
 
 def ten(image: np.ndarray, side: int) -> list[np.ndarray]:
     """Of the central square: the corners and the centre, then their mirror images."""
-    return _mirrored(_corners_and_centre(*centre(image, min(_size(image, side))), side))
+    (square,) = centre(image, min(_size(image, side)))
+    return _mirrored(_corners_and_centre(square, side))
 
 
 def central(image: np.ndarray, side: int) -> list[np.ndarray]:

@@ -49,6 +49,7 @@ class Dense:
         self.window = tuple(self.lower.blobs[self.cut].shape)[1:]
         upper = [*layers[at:], softmax_of(caffe.proto.caffe_pb2, scores)]
         self.upper = net_of(caffe, upper, self.cut, (1, *self.window), weights)
+        self.classes = self.upper.blobs[PROB].data.size
 
     def scores(self, images: np.ndarray) -> np.ndarray:
         """The mean of the softmax over all positions: images (N, C, H, W) to (N, classes)."""
@@ -59,21 +60,28 @@ class Dense:
             )
         maps = run(self.lower, self.data, images, self.cut)  # (N, C, H, W)
         places = windows(maps, self.window[1:], self.step)  # (N, rows, columns, C, h, w)
-        positions, total = places.shape[1] * places.shape[2], 0
+        positions = places.shape[1] * places.shape[2]
+        total = np.zeros((len(images), self.classes))
         for first in range(0, len(images) * positions, WINDOWS):
             numbers = np.arange(first, min(first + WINDOWS, len(images) * positions))
             at = np.unravel_index(numbers, places.shape[:3])
-            scores = run(self.upper, self.cut, places[at], PROB).astype(np.float64)
-            scores = scores.reshape(len(scores), -1)
-            total = np.zeros((len(images), scores.shape[1])) if first == 0 else total
-            np.add.at(total, at[0], scores)
+            scores = run(self.upper, self.cut, places[at], PROB)
+            np.add.at(total, at[0], scores.reshape(len(scores), -1))
         return total / positions
 
 
 def windows(maps: np.ndarray, size: tuple[int, int], step: int) -> np.ndarray:
     """Every `size` window of maps (N, C, H, W), `step` apart: (N, rows, columns, C, h, w)."""
-    views = np.lib.stride_tricks.sliding_window_view(maps, size, (2, 3))
-    return views[:, :, ::step, ::step].transpose(0, 2, 3, 1, 4, 5)
+    images, channels, height, width = maps.shape
+    across = (images, height - size[0] + 1, width - size[1] + 1)
+    of_image, of_channel, of_row, of_column = maps.strides
+    views = np.lib.stride_tricks.as_strided(
+        maps,
+        (*across, channels, *size),
+        (of_image, of_row, of_column, of_channel, of_row, of_column),
+        writeable=False,
+    )
+    return views[:, ::step, ::step]
 
 
 def prediction_layers(pb: Any, net_param: Any, loss: str | None = None) -> tuple[list[Any], str]:

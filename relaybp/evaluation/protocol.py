@@ -18,10 +18,10 @@ KINDS = {
 }
 # a name for what a paper does: (protocol, what it is)
 PAPERS = {
-    "vgg": ("dense:224,256,320,384,448", "dense, as Relay BP tests a single model"),
-    "resnet": ("dense:224,256,384,480,640", "dense, as ResNet's paper tests"),
-    "inception": (CENTRAL, "central, as Inception's authors test a single crop"),
-    "inception-multi": (CROPS_144, "144-crop, as Inception-v3's paper reports a single model"),
+    "vgg": ("dense:224,256,320,384,448", "as Relay BP tests a single model"),
+    "resnet": ("dense:224,256,384,480,640", "as ResNet's paper tests for best results"),
+    "inception": (CENTRAL, "as Inception's authors test a single crop"),
+    "inception-multi": (CROPS_144, "as Inception-v3's paper reports a single model"),
 }
 _SHORT_SIDES = re.compile(r"[0-9]+(,[0-9]+)*")
 
@@ -114,5 +114,5 @@ class Protocol:
 
 def explain() -> str:
     """The protocols and the papers' names for them, a line each, for --help."""
-    named = {**KINDS, **{name: f"{text}: {what}" for name, (text, what) in PAPERS.items()}}
+    named = {**KINDS, **{name: f"= {text}, {what}" for name, (text, what) in PAPERS.items()}}
     return "\n".join(f"  {name:<16} {what}" for name, what in named.items())

@@ -65,7 +65,7 @@ class Result:
         """The arrays of the .npz: scores, labels, ranks and names."""
         path = self.path[: -len(".json")] + ".npz"
         try:
-            with np.load(path) as saved:
+            with open(path, "rb") as file, np.load(file) as saved:
                 return {name: saved[name] for name in saved.files}
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise RelayError(f"{path}: {error}; delete {self.path} and test again") from error
@@ -149,7 +149,9 @@ def ensemble(engine: Any, members: Sequence[Member], out: str, gpu: str = "auto"
     path = os.path.join(out, FOLDER, file_name(identity))
     if os.path.exists(path):
         return Result(path)
-    scores = sum(result.scores.astype(np.float64) for result in results) / len(results)
+    scores = np.zeros(first.scores.shape)
+    for result in results:
+        scores += result.scores / len(results)
     return _store(out, identity, scores, first.labels, first.names, first.class_names, out)
 
 

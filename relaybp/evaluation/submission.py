@@ -43,7 +43,7 @@ def write(
     prepared as the records of the run's validation database were. ids: see `read_ids`.
     """
     engine.use_device(gpu)
-    mean = sum(_scores(engine, member, images) for member in members) / len(members)
+    mean = np.mean([_scores(engine, member, images) for member in members], 0)
     if not np.isfinite(mean).all():
         raise RelayError(f"{', '.join(m.run for m in members)}: scores that are not finite")
     numbers = read_ids(ids, mean.shape[1])
