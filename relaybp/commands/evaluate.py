@@ -25,7 +25,6 @@ from caffe_plain.errors import CaffeError
 from caffe_plain.files import write_atomically
 
 from .. import engines
-from ..evaluation import submission
 from ..evaluation.identity import net_of_run
 from ..evaluation.protocol import CROP, DENSE, Protocol, explain
 from ..evaluation.results import Member, Result, ensemble, measure
@@ -34,8 +33,8 @@ from ..evaluation.validation_set import feed_of
 HEADER = ("test", "k", "error", "images", "weights")  # of errors.csv
 CLASS_HEADER = ("class", "images", "top5_error")
 IDS_HELP = (
-    "the challenge's number of each class, one a line, in the order of classes.txt; default: the "
-    "label plus one"
+    "the challenge's number of each class: ImageNet's development kit, or a file of one a line; "
+    "default: the label plus one"
 )
 
 
@@ -91,6 +90,8 @@ def evaluate(engine: Any, args: argparse.Namespace) -> None:
     """Test what the command line names and print what was found."""
     members = [member_of(word, args) for word in args.run]
     if args.submission:
+        from ..evaluation import submission  # needs OpenCV, which the TEST phase may do without
+
         print(submission.write(engine, members, args.images, args.submission, args.ids, args.gpu))
         return
     for member in members:
