@@ -1,6 +1,7 @@
 """What is kept of tests: when a test runs again, what a limit leaves out, ensembles."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -248,3 +249,75 @@ def test_members_must_have_tested_the_same_images(run, tmp_path):
         ensemble(ENGINE, [first, member("fewer", IMAGES[:9])], out)
     with pytest.raises(RelayError, match="an ensemble of 1: expected two"):
         ensemble(ENGINE, [first], out)
+
+
+# ---- runs fed by SceneData ---------------------------------------------------------------------
+
+DATA_LAYER = re.compile(
+    r'layer \{ name: "data" type: "Data"[^}]*phase: TEST.*?LMDB \} \}', re.DOTALL
+)
+
+
+def scene_data(data, mean="mean_value: 100"):
+    """An edit of a net: its TEST phase reads the same through SceneData."""
+    layer = (
+        'layer { name: "data" type: "Python" top: "data" top: "label" include { phase: TEST } '
+        'python_param { module: "relaybp.layers.scene_data" layer: "SceneData" param_str: '
+        f"'source: \"{data}/val_lmdb\" batch_size: 4 crop_size: 13 scale: 0.02 {mean}' }} }}"
+    )
+    return lambda text: DATA_LAYER.sub(layer, text)
+
+
+@pytest.mark.parametrize("text", ["crop", "14,18", "10-crop", "central"])
+def test_scene_data_is_tested_as_a_data_layer_is(run, data, tmp_path, text):
+    protocol = Protocol.parse(text)
+    scenes = make_run(tmp_path / "scenes", data, edit=scene_data(data))
+    assert "SceneData" in (scenes / "train_val.prototxt").read_text()
+    found, expected = measure(ENGINE, str(scenes), protocol), measure(ENGINE, str(run), protocol)
+    assert found.images == 10 and found.labels.tolist() == expected.labels.tolist()
+    assert found.data == expected.data
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
+    both = ensemble(ENGINE, [Member(str(scenes), protocol), Member(str(run), protocol)], str(run))
+    np.testing.assert_allclose(both.scores, expected.scores, rtol=1e-5)
+
+
+def test_the_mean_of_the_crops_pixels_is_subtracted_from_crops(data, tmp_path):
+    """Dense positions have no mean of their own: there its average per channel is."""
+    mean = np.random.RandomState(2).uniform(60, 140, (3, CROP, CROP)).astype(np.float32)
+    blob = caffe_pb2.BlobProto(num=1, channels=3, height=CROP, width=CROP, data=mean.ravel())
+    (data / "mean.binaryproto").write_bytes(blob.SerializeToString())
+    edit = scene_data(data, f'mean_file: "{data}/mean.binaryproto"')
+    run = make_run(tmp_path / "scenes", data, edit=edit)
+    param = text_format.Parse((run / "train_val.prototxt").read_text(), caffe_pb2.NetParameter())
+    layers, _ = dense.prediction_layers(caffe_pb2, param)
+    layers.append(dense.softmax_of(caffe_pb2, "fc"))
+    weights = str(run / "a_iter_7.caffemodel")
+    net = dense.net_of(caffe, layers, "data", (1, 3, CROP, CROP), weights)
+
+    def scores(crop, mean):
+        values = (crop.transpose(2, 0, 1).astype(np.float32) - mean) * np.float32(0.02)
+        return dense.run(net, "data", values[None], "prob")[0]
+
+    crops = [image[1:14, 3:16] for image in IMAGES]
+    found = measure(ENGINE, str(run), CROP_TEST).scores
+    np.testing.assert_allclose(found, [scores(crop, mean) for crop in crops], rtol=1e-5)
+    corners = [(0, 2), (0, 5), (3, 2), (3, 5), (1, 3)]  # in the central square, columns 2 to 17
+    ten = [
+        np.mean(
+            [
+                scores(image[top : top + 13, left : left + 13][:, ::way], mean)
+                for top, left in corners
+                for way in (1, -1)
+            ],
+            0,
+        )
+        for image in IMAGES
+    ]
+    found = measure(ENGINE, str(run), Protocol.parse("10-crop")).scores
+    np.testing.assert_allclose(found, ten, rtol=1e-5)
+    by_channel = mean.mean((1, 2)).reshape(3, 1, 1)
+    square = [validation_set.resized(image, 13)[:, :13] for image in IMAGES]
+    found = measure(ENGINE, str(run), Protocol.parse("13")).scores  # 13 x 16: two positions
+    first = [scores(crop, by_channel) for crop in square]
+    second = [scores(validation_set.resized(image, 13)[:, 2:15], by_channel) for image in IMAGES]
+    np.testing.assert_allclose(found, np.mean([first, second], 0), rtol=1e-5)
