@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,14 @@ from caffe.proto import caffe_pb2
 from evaluation_cases import CLASSES, CROP, draw_images, make_data, make_run, write_database
 from relaybp import engines
 from relaybp.errors import RelayError
-from relaybp.evaluation import dense, validation_set
+from relaybp.evaluation import dense, progress, scoring, validation_set
 from relaybp.evaluation.protocol import Protocol
-from relaybp.evaluation.results import Member, Result, ensemble, measure
+from relaybp.evaluation.progress import Progress
+from relaybp.evaluation.results import Member, Result
+from relaybp.evaluation.results import ensemble as ensemble_on
+from relaybp.evaluation.results import measure as measure_on
 
+measure, ensemble = partial(measure_on, gpu="none"), partial(ensemble_on, gpu="none")
 ENGINE = engines.of(caffe)
 CROP_TEST, DENSE_TEST = Protocol(), Protocol.parse("14,18")
 IMAGES = draw_images(10)
@@ -66,10 +71,13 @@ def test_the_crops_scores_are_those_of_the_test_phase(run):
     assert result.class_name(3) == "class 3" and result.class_name(7) == "7"
 
 
-@pytest.mark.parametrize("images_at_a_time", [1, 4, 100])
+@pytest.mark.parametrize(
+    "images_at_a_time, waiting_bytes", [(1, 1), (4, 1), (4, 1 << 28), (99, 8000)]
+)
 def test_dense_scores_are_the_mean_of_each_scale_whatever_the_batch(
-    tmp_path, data, images_at_a_time
+    tmp_path, data, monkeypatch, images_at_a_time, waiting_bytes
 ):
+    monkeypatch.setattr(scoring, "PENDING_BYTES", waiting_bytes)
     shutil.rmtree(data / "val_lmdb")  # of several sizes, so that batches are of some images
     mixed = [image[: 16 - 2 * (k % 2), : 20 - k % 3] for k, image in enumerate(IMAGES)]
     write_database(data / "val_lmdb", mixed)
@@ -194,6 +202,31 @@ def test_a_label_without_a_score_is_an_error(run, data):
         RelayError, match=r"'0007' has the label 7, the net scores the classes 0 to 6"
     ):
         measure(ENGINE, str(run), CROP_TEST)
+
+
+def test_a_branch_that_the_run_left_out_has_no_scores(run, data):
+    """The stage of a standard run drops the auxiliary loss, whose layers have no weights."""
+    net = run / "train_val.prototxt"
+    text = net.read_text().replace("phase: TRAIN\n  }\n}", 'not_stage: "standard"\n  }\n}')
+    assert 'not_stage: "standard"' in text
+    net.write_text(text)
+    assert measure(ENGINE, str(run), Protocol(loss="aux_loss")).images == 10
+    with open(run / "solver.prototxt", "a") as file:
+        file.write(' test_state { stage: "standard" }')
+    assert measure(ENGINE, str(run), CROP_TEST).images == 10
+    with pytest.raises(RelayError, match="no SoftmaxWithLoss layer aux_loss"):
+        measure(ENGINE, str(run), Protocol(loss="aux_loss"))
+
+
+def test_progress_says_how_fast_and_how_long(monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    shown = Progress("a run", 1000)
+    for _ in range(3):
+        now[0] += progress.EVERY_S / 2
+        shown.count(60)
+    shown.close()
+    assert capsys.readouterr().err == "a run  120/1000  4.0 images/s  0:03:40 left\n"
 
 
 # ---- ensembles ---------------------------------------------------------------------------------

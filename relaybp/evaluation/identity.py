@@ -52,9 +52,12 @@ def newest_snapshot(run: str) -> str:
 
 
 def net_of_run(pb: Any, run: str) -> Any:
-    """The NetParameter that a run's solver names."""
+    """The NetParameter that a run's solver names, with the stages of the solver's tests."""
     solver = run_folder.read(os.path.join(run, "solver.prototxt"), pb.SolverParameter())
-    return run_folder.read(solver.net, pb.NetParameter())
+    net_param = run_folder.read(solver.net, pb.NetParameter())
+    if solver.test_state:
+        net_param.state.stage.extend(solver.test_state[0].stage)
+    return net_param
 
 
 def class_names(feed: Feed) -> list[str]:
