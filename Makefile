@@ -60,7 +60,7 @@ train: $(NEEDS) ## train MODEL (DATA=, GPU=, PROFILE=, WEIGHTS=, RESUME=, RUN=, 
 	  $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(RESUME),--snapshot "$(RESUME)") \
 	  $(if $(RUN),--out "$(RUN)") $(foreach setting,$(SET),--set $(setting)) $(ARGS)
 
-evaluate: $(NEEDS) ## test RUN's newest snapshot (ARGS='--scales 224,256,320' for more than a crop)
+evaluate: $(NEEDS) ## test RUN's newest snapshot (ARGS='--protocol vgg' for more than a crop; RUN="a@vgg b": ensembles)
 	$(PY) tools/evaluate.py $(RUN) --gpu $(GPU) $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
 
 table: ## print what runs were measured to reach: TITLE="..." ROWS="label=runs/... ..."

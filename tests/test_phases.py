@@ -106,7 +106,7 @@ DATA = """
 
 @pytest.mark.parametrize("rule", ["phase: TEST", 'phase: TRAIN } include { not_stage: "more"', ""])
 def test_the_data_of_a_test_are_found(rule):
-    assert validation_set.feed_of(parse(DATA % rule)).layer.name == "one"
+    assert validation_set.test_feed(parse(DATA % rule)).layer.name == "one"
     assert names(run_folder.test_data_layers(parse(DATA % rule))) == ["one"]
 
 

@@ -16,8 +16,8 @@ from evaluation_cases import CLASSES, CROP, draw_images, make_data, make_run, wr
 from relaybp import engines
 from relaybp.errors import RelayError
 from relaybp.evaluation import dense, progress, scoring, validation_set
-from relaybp.evaluation.protocol import Protocol
 from relaybp.evaluation.progress import Progress
+from relaybp.evaluation.protocol import Protocol
 from relaybp.evaluation.results import Member, Result
 from relaybp.evaluation.results import ensemble as ensemble_on
 from relaybp.evaluation.results import measure as measure_on

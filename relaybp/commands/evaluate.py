@@ -28,7 +28,7 @@ from .. import engines
 from ..evaluation.identity import net_of_run
 from ..evaluation.protocol import CROP, DENSE, Protocol, explain
 from ..evaluation.results import Member, Result, ensemble, measure
-from ..evaluation.validation_set import feed_of
+from ..evaluation.validation_set import test_feed
 
 HEADER = ("test", "k", "error", "images", "weights")  # of errors.csv
 CLASS_HEADER = ("class", "images", "top5_error")
@@ -130,7 +130,7 @@ def describe(title: str, result: Result) -> str:
 
 def notes(pb: Any, member: Member) -> list[str]:
     """What a reader of the errors should know about the way they were measured."""
-    mean = feed_of(net_of_run(pb, member.run)).mean_file
+    mean = test_feed(net_of_run(pb, member.run)).mean_file
     if member.protocol.kind == DENSE and mean:
         return [f"mean      {mean}, averaged to one value per channel for other sizes"]
     return []

@@ -14,14 +14,14 @@ from caffe_plain.phases import TEST, layers_of, state_of
 from .. import run_folder
 from ..errors import RelayError
 from .protocol import Protocol
-from .validation_set import Feed, contents, feed_of
+from .validation_set import Feed, contents, test_feed
 
 VERSION = 1  # of how results are measured and kept
 
 
 def identify(pb: Any, net_param: Any, weights: str, protocol: Protocol) -> dict[str, Any]:
     """What a result depends on: protocol, weights, net, data."""
-    feed = feed_of(net_param)
+    feed = test_feed(net_param)
     found = contents(feed.source)
     records = len(found.names)
     protocol = protocol.of(records)
@@ -83,7 +83,7 @@ def checksum(path: str) -> str:
 
 def _net_checksum(net_param: Any) -> str:
     """Of the layers of the TEST phase; of the data layer only what it does to the images."""
-    feed, digest = feed_of(net_param), hashlib.sha256()
+    feed, digest = test_feed(net_param), hashlib.sha256()
     for layer in layers_of(net_param, state_of(net_param, TEST)):
         normalised = repr((feed.crop, feed.mean_values, feed.scale))
         digest.update((normalised if layer == feed.layer else str(layer)).encode())

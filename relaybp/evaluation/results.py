@@ -23,7 +23,7 @@ from . import measures
 from .identity import class_names, file_name, identify, net_of_run, newest_snapshot
 from .protocol import Protocol
 from .scoring import score_database
-from .validation_set import contents, feed_of
+from .validation_set import contents, test_feed
 
 FOLDER = "results"
 _OF_A_MEMBER = ("protocol", "weights", "net", "data", "images")  # what an ensemble keeps
@@ -119,7 +119,7 @@ def measure(
     scores, labels = score_database(
         engine.caffe, net_param, weights, protocol, identity["images"], what
     )
-    feed = feed_of(net_param)
+    feed = test_feed(net_param)
     names = contents(feed.source).names[: len(labels)]
     return _store(run, identity, scores, labels, names, class_names(feed), f"{run}, {weights}")
 

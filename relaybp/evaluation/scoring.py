@@ -13,7 +13,7 @@ from .crops import CUTS
 from .dense import PROB, Dense, build, net_of, prediction_layers, run, softmax_of
 from .progress import Progress
 from .protocol import CROP, DENSE, Protocol
-from .validation_set import Feed, Normaliser, Record, feed_of, read, resized
+from .validation_set import Feed, Normaliser, Record, read, resized, test_feed
 
 PENDING_BYTES = 1 << 28  # of parts of images that wait for others of their size
 
@@ -47,7 +47,7 @@ def score_database(
     """
     if protocol.kind == CROP:
         return _test_phase(caffe, net_param, weights, protocol, images, what)
-    records = islice(read(caffe, feed_of(net_param).source), images)
+    records = islice(read(caffe, test_feed(net_param).source), images)
     return score_images(caffe, net_param, weights, protocol, records, images, what)
 
 
@@ -61,7 +61,7 @@ def score_images(
     what: str,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(scores (N, classes), labels (N,)) of N = `images` records that are as the database's."""
-    feed, records = feed_of(net_param), iter(records)
+    feed, records = test_feed(net_param), iter(records)
     first = next(records)
     shape = _crop_shape(feed, first.image)
     if protocol.kind == DENSE:
@@ -146,7 +146,7 @@ def _test_phase(
     caffe: Any, net_param: Any, weights: str, protocol: Protocol, images: int, what: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """As score_database, through the data layer itself."""
-    feed = feed_of(net_param)
+    feed = test_feed(net_param)
     layers, scores = prediction_layers(caffe.proto.caffe_pb2, net_param, protocol.loss)
     data = caffe.proto.caffe_pb2.LayerParameter()
     data.CopyFrom(feed.layer)

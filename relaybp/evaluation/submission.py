@@ -25,7 +25,7 @@ from ..errors import RelayError
 from .identity import class_names, net_of_run, newest_snapshot
 from .results import Member
 from .scoring import score_images
-from .validation_set import Record, count, decode, feed_of, read
+from .validation_set import Record, count, decode, read, test_feed
 
 ANSWERS = 5  # an image
 SYNSET = re.compile(r"n[0-9]{8}\b")
@@ -50,7 +50,7 @@ def write(
     mean = np.mean([_scores(engine, member, images) for member in members], 0)
     if not np.isfinite(mean).all():
         raise RelayError(f"{', '.join(m.run for m in members)}: scores that are not finite")
-    feed = feed_of(net_of_run(engine.pb, members[0].run))
+    feed = test_feed(net_of_run(engine.pb, members[0].run))
     numbers = numbers_of(class_names(feed), mean.shape[1], ids)
     best = np.argsort(-mean, axis=1, kind="stable")[:, :ANSWERS]
     lines = [" ".join(str(numbers[label]) for label in row) for row in best.tolist()]
@@ -99,7 +99,7 @@ def _scores(engine: Any, member: Member, images: str) -> np.ndarray:
         number, records = count(images), read(engine.caffe, images)
     else:
         files = list_images(images)
-        number, records = len(files), _read_files(files, feed_of(net_param).source)
+        number, records = len(files), _read_files(files, test_feed(net_param).source)
     weights = weights or newest_snapshot(run)
     what = f"{os.path.basename(os.path.normpath(run))} {protocol.name}"
     return score_images(engine.caffe, net_param, weights, protocol, records, number, what)[0]

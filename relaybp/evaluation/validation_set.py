@@ -51,7 +51,7 @@ class Contents(NamedTuple):
     names: tuple[str, ...]
 
 
-def feed_of(net_param: Any) -> Feed:
+def test_feed(net_param: Any) -> Feed:
     """The Feed of a net's TEST phase: from its one Data layer, or from its one SceneData."""
     found = [
         layer
