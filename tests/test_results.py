@@ -15,7 +15,7 @@ from caffe.proto import caffe_pb2
 from evaluation_cases import CLASSES, CROP, draw_images, make_data, make_run, write_database
 from relaybp import engines
 from relaybp.errors import RelayError
-from relaybp.evaluation import dense, progress, scoring, validation_set
+from relaybp.evaluation import dense, nets, progress, scoring, validation_set
 from relaybp.evaluation.progress import Progress
 from relaybp.evaluation.protocol import Protocol
 from relaybp.evaluation.results import Member, Result
@@ -229,6 +229,26 @@ def test_progress_says_how_fast_and_how_long(monkeypatch, capsys):
     assert capsys.readouterr().err == "a run  120/1000  4.0 images/s  0:03:40 left\n"
 
 
+@pytest.mark.parametrize("hdf5", [False, True])
+def test_weights_of_another_net_are_an_error(run, data, tmp_path, hdf5):
+    """Caffe initialises what a file has no weights of: its errors would be those of chance."""
+    other = make_run(
+        tmp_path / "other",
+        data,
+        "fully connected",
+        edit=lambda text: text.replace('name: "fc"', 'name: "score"'),
+    )
+    weights = str(other / "a_iter_7.caffemodel")
+    if hdf5:
+        net = caffe.Net(str(other / "train_val.prototxt"), caffe.TEST, weights=weights)
+        weights = str(other / "a_iter_8.caffemodel.h5")
+        net.save_hdf5(weights)
+        assert measure(ENGINE, str(other), CROP_TEST).weights["file"] == "a_iter_8.caffemodel.h5"
+    for protocol in (CROP_TEST, DENSE_TEST):
+        with pytest.raises(RelayError, match=r"no weights of fc, fc6 \(2 of the .*another net"):
+            measure(ENGINE, str(run), protocol, weights)
+
+
 # ---- ensembles ---------------------------------------------------------------------------------
 
 
@@ -322,14 +342,14 @@ def test_the_mean_of_the_crops_pixels_is_subtracted_from_crops(data, tmp_path):
     edit = scene_data(data, f'mean_file: "{data}/mean.binaryproto"')
     run = make_run(tmp_path / "scenes", data, edit=edit)
     param = text_format.Parse((run / "train_val.prototxt").read_text(), caffe_pb2.NetParameter())
-    layers, _ = dense.prediction_layers(caffe_pb2, param)
-    layers.append(dense.softmax_of(caffe_pb2, "fc"))
+    layers, _ = nets.prediction_layers(caffe_pb2, param)
+    layers.append(nets.softmax_of(caffe_pb2, "fc"))
     weights = str(run / "a_iter_7.caffemodel")
-    net = dense.net_of(caffe, layers, "data", (1, 3, CROP, CROP), weights)
+    net = nets.net_of(caffe, layers, "data", (1, 3, CROP, CROP), weights)
 
     def scores(crop, mean):
         values = (crop.transpose(2, 0, 1).astype(np.float32) - mean) * np.float32(0.02)
-        return dense.run(net, "data", values[None], "prob")[0]
+        return nets.run(net, "data", values[None], "prob")[0]
 
     crops = [image[1:14, 3:16] for image in IMAGES]
     found = measure(ENGINE, str(run), CROP_TEST).scores

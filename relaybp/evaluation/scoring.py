@@ -10,7 +10,8 @@ import numpy as np
 
 from ..errors import RelayError
 from .crops import CUTS
-from .dense import PROB, Dense, build, net_of, prediction_layers, run, softmax_of
+from .dense import Dense
+from .nets import PROB, build, net_of, prediction_layers, run, softmax_of
 from .progress import Progress
 from .protocol import CROP, DENSE, Protocol
 from .validation_set import Feed, Normaliser, Record, read, resized, test_feed
