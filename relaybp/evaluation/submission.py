@@ -24,7 +24,7 @@ from ..data_prep.images import Options, read_image
 from ..errors import RelayError
 from .identity import class_names, net_of_run, newest_snapshot
 from .results import Member
-from .scoring import score_images
+from .scoring import Tester
 from .validation_set import Record, count, decode, read, test_feed
 
 ANSWERS = 5  # an image
@@ -101,8 +101,9 @@ def _scores(engine: Any, member: Member, images: str) -> np.ndarray:
         files = list_images(images)
         number, records = len(files), _read_files(files, test_feed(net_param).source)
     weights = weights or newest_snapshot(run)
-    what = f"{os.path.basename(os.path.normpath(run))} {protocol.name}"
-    return score_images(engine.caffe, net_param, weights, protocol, records, number, what)[0]
+    title = f"{os.path.basename(os.path.normpath(run))} {protocol.name}"
+    tester = Tester(engine.caffe, net_param, weights, protocol, title)
+    return tester.score(records, number)[0]
 
 
 def list_images(images: str) -> list[str]:
