@@ -12,32 +12,18 @@ from caffe.proto import caffe_pb2, extra_pb2
 from caffe_plain.errors import CaffeError
 from relaybp import models, run_folder
 from relaybp.data_layers import DataLayer, choose_feed, data_layers
-from relaybp.data_prep.compute_image_mean import write_mean
 from relaybp.layers.scene_message import parse_options
 from relaybp.prototxt import generate
 from tests import scene_cases
+from tests.data_folders import MEANS, SIZES, write_folder
 
 SCENES = [name for name in generate.folders() if generate.load(name).scene is not None]
 PLACES2 = ("model_a", "model_b", "vgg22", "vgg25")
-MEANS = [104.5, 117.25, 123.125]
 
 
 @pytest.fixture
 def data(tmp_path):
-    """A data folder with one record of each class, of several sizes, and a mean of 224 x 224."""
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    sizes = ((256, 300), (310, 256), (256, 256))
-    records = [
-        scene_cases.raw(caffe_pb2, scene_cases.picture(k, *size), k) for k, size in enumerate(sizes)
-    ]
-    for name in ("train_lmdb", "val_lmdb"):
-        scene_cases.write_lmdb(folder / name, records)
-    rows = np.linspace(-1, 1, 224)[:, None]  # around 0
-    write_mean(folder / "mean.binaryproto", np.reshape(MEANS, (3, 1, 1)) + 0 * rows.T + rows)
-    (folder / "color.txt").write_text("0.2 1 0 0\n0.1 0 1 0\n0.05 0 0 1\n")
-    (folder / "classes.txt").write_text("one\ntwo\nthree\n")
-    return folder
+    return write_folder(tmp_path / "folder")
 
 
 def prepare(tmp_path, model, data=None, **given):
@@ -97,7 +83,7 @@ def test_their_layers_cut_crops_out_of_records_of_several_sizes(tmp_path, data, 
     )[0]
     test = caffe.Net(str(tmp_path / "data.prototxt"), caffe.TEST)
     test.forward()
-    for k, size in enumerate(((256, 300), (310, 256), (256, 256))):
+    for k, size in enumerate(SIZES):
         top, left = ((side - 224) // 2 for side in size)
         crop = scene_cases.picture(k, *size)[:, top : top + 224, left : left + 224]
         np.testing.assert_allclose(test.blobs["data"].data[k], (crop - mean) * scale, rtol=1e-4)
