@@ -233,17 +233,20 @@ plateau_winsize: 1 plateau_winsize: 1 plateau_winsize: 1
 """
 
 
-@pytest.mark.parametrize("extra", ["", PLATEAU], ids=["multistep", "plateau"])
+OF_THE_LOSS = PLATEAU.replace('plateau_output: "accuracy"', "")
+
+
+@pytest.mark.parametrize("extra", ["", PLATEAU, OF_THE_LOSS], ids=["multistep", "test", "loss"])
 def test_two_processes_take_the_steps_of_one_with_twice_the_batch(folder, extra):
-    """With plateau all of them learn what the first has tested: the rate drops in all at once."""
-    solver = SOLVER.replace("max_iter: 20", "max_iter: 6").replace("random_seed: 3", "") + (
+    """With plateau, all observe what the first has tested, or the mean loss: one rate for all."""
+    solver = SOLVER.replace("max_iter: 20", "max_iter: 14").replace("random_seed: 3", "") + (
         'weights: "start.caffemodel" '
     )
     if extra:
         solver = solver.replace("test_interval: 10", "test_interval: 1")
     (folder / "extra.prototxt").write_text(extra)
     more = ("--relay", "relay.prototxt", *(("--extra", "extra.prototxt") if extra else ()))
-    one, two = (f"{name}{'_plateau' if extra else ''}" for name in ("one", "two"))
+    one, two = (f"{name}{len(extra) or ''}" for name in ("one", "two"))
     net = NET.replace("mirror: true", "").replace("crop_size: 14", "")
     for name, net_file in ((two, "plain.prototxt"), (one, "double.prototxt")):
         (folder / f"{name}.prototxt").write_text(
@@ -256,10 +259,10 @@ def test_two_processes_take_the_steps_of_one_with_twice_the_batch(folder, extra)
     caffe.Net(param, caffe.TRAIN).save(str(folder / "start.caffemodel"))
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     printed = train(folder, "--solver", f"{two}.prototxt", *more, "--out", two, launcher=launcher)
-    assert (float(re.search(r"6/6 .* lr (\S+)", printed)[1]) < 0.05) == bool(extra)
+    assert (float(re.search(r"14/14 .* lr (\S+)", printed)[1]) < 0.05) == bool(extra)
     train(folder, "--solver", f"{one}.prototxt", *more, "--out", one)
-    found = dict(read_weights(str(folder / two / f"{two}_iter_6.caffemodel")))
-    for name, arrays in read_weights(str(folder / one / f"{one}_iter_6.caffemodel")):
+    found = dict(read_weights(str(folder / two / f"{two}_iter_14.caffemodel")))
+    for name, arrays in read_weights(str(folder / one / f"{one}_iter_14.caffemodel")):
         for mine, theirs in zip(found[name], arrays, strict=True):
             np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6)
 
