@@ -65,7 +65,9 @@ class Production:
                 f"{run.images:,} images{about}"
             )
         used = (f"  {key}: {found.title} in {found.path}" for key, found in self.data.items())
-        return "\n".join([f"{self.table.title}", "data:", *used, "runs:", *lines])
+        if not self.runs:
+            return f"{self.table.title}: nothing to train"
+        return "\n".join([self.table.title, "data:", *used, "runs:", *lines])
 
     def train(self) -> None:
         """Train what is not finished, one run after another."""
@@ -87,7 +89,7 @@ class Production:
 
     def _fill(self, block: Block) -> Filled:
         found = {
-            row.label: self._measure(row.test)
+            row.label: self.measure(row.test)
             for row in block.rows
             if row.test and block.data in self.data
         }
@@ -95,7 +97,8 @@ class Production:
         title = self.data[block.data].title if block.data in self.data else ""
         return Filled(block, title, found, facts, self.options.scale != SMOKE)
 
-    def _measure(self, test: Test) -> Measured:
+    def measure(self, test: Test) -> Measured:
+        """The Result of each seed; what was tested before is not tested again."""
         results, folders = [], []
         for seed in self.options.seeds:
             members = [
@@ -145,6 +148,7 @@ class Production:
 
     def write(self, page: Page) -> list[str]:
         """Write OUT/NAME.md, .tex and .csv; return their paths."""
+        os.makedirs(self.options.out, exist_ok=True)
         paths = []
         for ending, form in writers.FORMATS.items():
             paths.append(os.path.join(self.options.out, f"{self.name}.{ending}"))
