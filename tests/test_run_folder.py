@@ -30,7 +30,8 @@ def prepare(tmp_path, model, data=None, **given):
     """(SolverParameter, NetParameter, ExtraParameter or None) of the run folder of a model."""
     folder, method = models.find(model)
     run = tmp_path / "run"
-    path = run_folder.prepare(caffe_pb2, folder, method, str(run), data and str(data), **given)
+    made = run_folder.compose(caffe_pb2, folder, method, str(run), data and str(data), **given)
+    path = run_folder.save(str(run), *made)
     solver = read_text(path, caffe_pb2.SolverParameter())
     extra = run / "extra.prototxt"
     return (
