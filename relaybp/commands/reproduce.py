@@ -82,6 +82,10 @@ def needs(name: str) -> str:
         except RelayError as error:
             lines.append(f"  SCALE={scale}: not possible: {error}")
             continue
+        if table.listed:
+            models = ", ".join(model for model, _ in table.listed)
+            lines.append(f"  SCALE={scale}: nothing; the layers of {models}")
+            continue
         variables = " ".join(f"{data.KINDS[key].variable}=" for key in _kinds(table)) or "no data"
         models = ", ".join(dict.fromkeys(training.model for training in table.trainings()))
         count = len(table.trainings())
@@ -103,6 +107,8 @@ def choose_scale(name: str, environment: Mapping[str, str]) -> str:
             continue
         if any(environment.get(data.KINDS[key].variable) for key in keys):
             return scale
+    if TABLES[name](PAPER).listed:
+        return PAPER
     given = [variable for variable in data.VARIABLES if environment.get(variable)]
     if given:
         raise RelayError(
