@@ -5,12 +5,14 @@
     python benchmarks/pycaffe_calls.py --beside "bash ../shared/oracle/run.sh python3"
 
 Prints the microseconds of each call: the least over repeated runs, on one thread. A small net of
-5 layers shows what a call costs besides its arithmetic; CaffeNet's first convolution, what moving
-large arrays in and out costs. `--beside` names a command that runs a script so that `import caffe`
-is another Caffe; both are then measured in turns and the ratio is printed.
+5 layers shows what a call costs besides its arithmetic, and the net's operators called directly
+what no call of that net can go below; CaffeNet's first convolution shows what moving large arrays
+in and out costs. `--beside` names a command that runs a script so that `import caffe` is another
+Caffe; both are then measured in turns and the ratio is printed.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -28,12 +30,33 @@ layer { name: "fc2" type: "InnerProduct" bottom: "fc1" top: "fc2"
         inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
 layer { name: "prob" type: "Softmax" bottom: "fc2" top: "prob" }
 """
+LOSS = """
+input: "label" input_shape { dim: 1 }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc2" bottom: "label" top: "loss" }
+"""
+SOLVER = """
+net: "%s" type: "SGD" base_lr: 1e-6 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.0005
+max_iter: 1000000000 display: 0 snapshot_prefix: "unused"
+"""
 LARGE = """
 input: "data" input_shape { dim: 10 dim: 3 dim: 227 dim: 227 }
 layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
         convolution_param { num_output: 96 kernel_size: 11 stride: 4
                             weight_filler { type: "gaussian" std: 0.01 } } }
 """
+CALLS = (
+    "net.forward()",
+    "net._forward(0, 4)",
+    "net.forward(x=x)",
+    "net.forward()['prob'][0, 1]",
+    "net.blobs",
+    "net.blobs['x'].data",
+    "net.blobs['x'].diff",
+    "net.params['fc1'][0].data",
+    "train.forward()",
+    "train.backward()",
+    "solver.step(1)",
+)
 ROUNDS = 3  # of the two Caffes in turn
 
 
@@ -71,7 +94,7 @@ def report(mine, theirs=None):
     lines = ["%-42s %10s" % ("call", "us") + ("%10s %6s" % ("other", "ratio") if theirs else "")]
     for call, us in mine.items():
         line = "%-42s %10.2f" % (call, us)
-        if theirs:
+        if theirs and call in theirs:
             line += "%10.2f %6.1f" % (theirs[call], us / theirs[call])
         lines.append(line)
     return "\n".join(lines)
@@ -84,22 +107,64 @@ def measure():
 
     import caffe
 
-    small, large = load(caffe, SMALL), load(caffe, LARGE)
+    solver = trainer(caffe)
+    large = load(caffe, LARGE)
     images = np.random.rand(*large.blobs["data"].data.shape).astype(np.float32)
-    names = {"net": small, "large": large, "images": images}
-    calls = [
-        ("net.forward()", "net.forward()"),
-        ("net._forward(0, 4)", "net._forward(0, 4)"),
-        ("net.blobs", "net.blobs"),
-        ("net.blobs['x'].data", "net.blobs['x'].data"),
-        ("net.blobs['x'].diff", "net.blobs['x'].diff"),
-        ("net.params['fc1'][0].data", "net.params['fc1'][0].data"),
-    ]
-    found = {call: per_call(statement, names) for call, statement in calls}
+    x = np.random.rand(1, 4).astype(np.float32)
+    solver.net.blobs["x"].data[...] = x
+    names = {"net": load(caffe, SMALL), "x": x, "train": solver.net, "solver": solver}
+    names.update(large=large, images=images)
+    found = {call: per_call(call, names) for call in CALLS}
     fill, read = "large.blobs['data'].data[...] = images", "large.blobs['conv1'].data.copy()"
     found["fill an input of 10 x 3 x 227 x 227"] = after_forward(fill, names)
     found["copy a top of 10 x 96 x 55 x 55"] = after_forward(read, names)
+    with contextlib.suppress(ImportError):  # another Caffe comes without PyTorch
+        found.update(floors(names["net"]))
     return found
+
+
+def floors(net):
+    """What the small net's operators take without a Caffe, in PyTorch and in numpy."""
+    import numpy as np
+    import torch
+    from torch.nn.functional import linear
+
+    arrays = [net.blobs["x"].data, *(b.data for name in ("fc1", "fc2") for b in net.params[name])]
+    x, w1, b1, w2, b2 = (torch.from_numpy(array.copy()) for array in arrays)
+
+    def in_torch():
+        return torch.softmax(linear(linear(x, w1, b1).relu_(), w2, b2), 1)
+
+    nx, nw1, nb1, nw2, nb2 = (array.copy() for array in arrays)
+
+    def in_numpy():
+        y = nx @ nw1.T
+        y += nb1
+        z = np.maximum(y, 0, out=y) @ nw2.T
+        z += nb2
+        z -= z.max(1, keepdims=True)
+        np.exp(z, out=z)
+        z /= z.sum(1, keepdims=True)
+        return z
+
+    np.testing.assert_allclose(in_torch().numpy(), in_numpy(), rtol=1e-5)
+    names = {"in_torch": in_torch, "in_numpy": in_numpy}
+    return {
+        "the net's four operators in PyTorch": per_call("in_torch()", names),
+        "the same in numpy": per_call("in_numpy()", names),
+    }
+
+
+def trainer(caffe):
+    """An SGD solver of the small net with a loss, which has made a step."""
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        paths = [os.path.join(folder, name) for name in ("net.prototxt", "solver.prototxt")]
+        for path, text in zip(paths, (SMALL + LOSS, SOLVER % paths[0])):
+            with open(path, "w") as file:
+                file.write(text)
+        solver = caffe.SGDSolver(paths[1])
+    solver.step(1)
+    return solver
 
 
 def load(caffe, prototxt):
@@ -114,9 +179,8 @@ def load(caffe, prototxt):
 
 def per_call(statement, names):
     """Microseconds of a call that is repeated."""
-    timer = timeit.Timer(statement, globals=names)
-    number, _ = timer.autorange()
-    return 1e6 * min(timer.repeat(5, max(1, number // 2))) / max(1, number // 2)
+    timer, number = timeit.Timer(statement, globals=names), 200
+    return 1e6 * min(timer.repeat(100, number)) / number
 
 
 def after_forward(statement, names):

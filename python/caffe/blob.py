@@ -99,7 +99,7 @@ class Blob:
 
     def rounded(self, dtype):
         """The values in another precision, rounded once for as long as they stay the same."""
-        tensor = self.tensor
+        tensor = self._data.get(self)
         return tensor if tensor.dtype == dtype else self._data.rounded(tensor, dtype)
 
     def kept_copy(self):
@@ -163,17 +163,16 @@ class Blob:
         """Add to the gradient; the first addition after `clear_diff` keeps `tensor` itself."""
         if not self._diff.is_zero:
             diff = self._diff.stored(self)
-            diff.add_(tensor.reshape(diff.shape))
+            diff.add_(device.in_shape(tensor, diff.shape))
             self._diff.show()
             return
         data = self._data.stored(self)
-        tensor = tensor.reshape(data.shape)
+        tensor = device.in_shape(tensor, data.shape)
         if tensor.dtype != data.dtype or not _same_order(tensor, data):
-            self._diff.set(torch.empty_like(data).copy_(tensor))
+            tensor = torch.empty_like(data).copy_(tensor)
         elif tensor.stride() != data.stride():
-            self._diff.set(tensor.as_strided(data.shape, data.stride()))
-        else:
-            self._diff.set(tensor)
+            tensor = tensor.as_strided(data.shape, data.stride())
+        self._diff.set(tensor)
 
     def share_data(self, other):
         """Use the values of `other`: one memory for both; the counts must agree."""

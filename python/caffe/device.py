@@ -228,6 +228,16 @@ def solver_rank():
     return _solver_rank
 
 
+def cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """`tensor.to(dtype)`, for nothing where it has that dtype: a call costs a microsecond."""
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
+
+
+def in_shape(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """`tensor.reshape(shape)`, for nothing where it has that shape."""
+    return tensor if tensor.shape == shape else tensor.reshape(shape)
+
+
 def layout(tensor):
     """`tensor` in the layout that convolutions want: channels last for (N, C, H, W)."""
     if tensor.dim() == 4:
@@ -237,7 +247,7 @@ def layout(tensor):
 
 def takes_pixels_first(images):
     """Whether a 1 x 1 convolution copies the pixels that its stride takes before it begins."""
-    return images.device.type == "cpu"
+    return images.is_cpu
 
 
 def multiplies_faster(images):
@@ -246,7 +256,7 @@ def multiplies_faster(images):
     Measured with oneDNN: in fp32 if there are few pixels, otherwise always.
     """
     pixels = images.numel() // images.shape[1]
-    return images.device.type == "cpu" and (images.dtype != torch.float32 or pixels <= 2048)
+    return images.is_cpu and (images.dtype != torch.float32 or pixels <= 2048)
 
 
 def multiplies_weights_faster(images, weight):
@@ -261,7 +271,7 @@ def multiplies_weights_faster(images, weight):
         most = 196 if channels >= 256 else 100
     else:
         most = 64
-    return images.device.type == "cpu" and channels >= 128 and pixels <= most
+    return images.is_cpu and channels >= 128 and pixels <= most
 
 
 def multiplies_faster_in_fp32(rows):
@@ -270,7 +280,7 @@ def multiplies_faster_in_fp32(rows):
     Measured by benchmarks/kernels.py, the product stored in fp32: 2.1 to 3.0 times up to 16 rows,
     1.4 to 2.5 at 32, 0.85 at 64.
     """
-    return rows.device.type == "cpu" and rows.dtype == torch.bfloat16 and len(rows) <= 32
+    return rows.is_cpu and rows.dtype == torch.bfloat16 and len(rows) <= 32
 
 
 def staged(tensor: torch.Tensor) -> torch.Tensor:

@@ -142,11 +142,11 @@ class Net:
         """
         first = self._index(start) if start is not None else 0
         last = self._index(end) if end is not None else len(self.nodes) - 1
-        outputs = self.nodes[last].top_names if end is not None else self.outputs
+        outputs = self.nodes[last].top_names if end is not None else self._graph.outputs
         if kwargs:
-            self._fill(kwargs, self.inputs, "data")
+            self._fill(kwargs, self._graph.inputs, "data")
         self._forward(first, last)
-        return {name: self._blob(name).data for name in dict.fromkeys([*outputs, *(blobs or ())])}
+        return {name: self._blob(name).data for name in [*outputs, *(blobs or ())]}
 
     def backward(self, diffs=None, start=None, end=None, **kwargs):
         """Run backward from layer `start` down to `end` and return {input name: diff array}.
@@ -155,11 +155,11 @@ class Net:
         """
         first = self._index(start) if start is not None else len(self.nodes) - 1
         last = self._index(end) if end is not None else 0
-        outputs = self.nodes[last].bottom_names if end is not None else self.inputs
+        outputs = self.nodes[last].bottom_names if end is not None else self._graph.inputs
         if kwargs:
-            self._fill(kwargs, self.outputs, "diff")
+            self._fill(kwargs, self._graph.outputs, "diff")
         self._backward(first, last)
-        return {name: self._blob(name).diff for name in dict.fromkeys([*outputs, *(diffs or ())])}
+        return {name: self._blob(name).diff for name in [*outputs, *(diffs or ())]}
 
     def forward_all(self, blobs=None, **kwargs):
         """`forward` for inputs of any number of items, in batches: {output name: array}."""

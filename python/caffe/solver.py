@@ -63,7 +63,7 @@ class Solver:
             say("solver", "Optimization stopped early.")
             return
         if self._log.due(self.iter):
-            self._log.last(self.iter, self.net._forward(0, len(self.net.layers) - 1))
+            self._log.last(self.iter, self.net._forward(0, len(self.net.nodes) - 1))
         if self._due(self.param.test_interval):
             self._test_together()
         say("solver", "Optimization Done.")
@@ -104,7 +104,7 @@ class Solver:
 
     def _forward_backward(self):
         """iter_size forward and backward passes; their mean loss, for float()."""
-        net, last, loss = self.net, len(self.net.layers) - 1, 0.0
+        net, last, loss = self.net, len(self.net.nodes) - 1, 0.0
         net.clear_param_diffs()
         net.debug_info = self.param.debug_info and self._log.due(self.iter)
         for _ in range(self.param.iter_size):

@@ -24,6 +24,7 @@ arrays that are handed out look at. The rules are the same on every device:
 import math
 import sys
 
+import numpy as np
 import torch
 
 from . import device
@@ -47,8 +48,8 @@ class SyncedMemory:
         self._tensor = None  # None: zeros that take no memory, unless there is a mirror
         self._rounded = None  # (the tensor, its version, a copy of it in another precision)
         self._reshaped = None  # (the tensor, its version, a copy of another shape, its version)
-        self._mirror = None  # a C-ordered tensor on the CPU
-        self._base = None  # the mirror as an array, which all arrays handed out are views of
+        self._mirror = None  # a C-ordered tensor on the CPU: the engine's view of `_base`
+        self._base = None  # its memory, as the array that all arrays handed out are views of
         self._seen = None  # what the mirror held when the two were last in step; None: unknown
         self._open = False  # whether the mirror may hold what the tensor does not yet
         self._version = None  # of the tensor, when the two were last in step
@@ -62,10 +63,10 @@ class SyncedMemory:
 
     def get(self, blob):
         """The values as a tensor of the shape of `blob`, on the device in force."""
-        tensor, shape = self._tensor, blob.shape
+        tensor = self._tensor
         if self._open or tensor is None or not _is_in_force(tensor, blob):
             tensor = self.stored(blob)
-        return tensor if tensor.shape == shape else self._in_shape(shape)
+        return tensor if tensor.shape == blob.shape else self._in_shape(blob.shape)
 
     def stored(self, blob):
         """The tensor itself, in the shape in which it was stored; who writes into it calls `show`.
@@ -117,7 +118,7 @@ class SyncedMemory:
         if self._is_alive():
             self._mirror.zero_()
             self._seen = None
-        else:
+        elif self._mirror is not None:
             self._forget_mirror()
 
     def peek(self):
@@ -233,19 +234,18 @@ class SyncedMemory:
         """Room for all that the memory of `blob` has ever held, with the present values."""
         tensor = self._tensor
         dtype = blob.dtype if tensor is None else tensor.dtype
-        kind = torch.float64 if dtype == torch.float64 else torch.float32
+        kind = np.float64 if dtype == torch.float64 else np.float32
         fits = blob.capacity == blob.count
-        shape = blob.shape if fits else (blob.capacity,)
-        self._mirror, self._seen = torch.zeros(shape, dtype=kind), None
-        self._base = self._mirror.numpy()
+        self._base = np.zeros(blob.shape if fits else blob.capacity, kind)
+        self._mirror, self._seen = torch.from_numpy(self._base), None
         if tensor is not None:
             values = tensor if tensor.numel() == blob.count else self.get(blob)
             self._part(values.shape).copy_(values)
             self._version = tensor._version
 
     def _is_alive(self):
-        # the two that are not an array's: this object's own, and the argument
-        return self._base is not None and sys.getrefcount(self._base) > 2
+        # the three that are not an array's: this object's own, the mirror's, and the argument
+        return self._base is not None and sys.getrefcount(self._base) > 3
 
     def _is_behind(self):
         """Whether the engine has written into the tensor since it and the mirror were in step."""

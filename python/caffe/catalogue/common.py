@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch.nn.functional import linear
 
 from .. import device
 from ..blob import Blob
@@ -46,13 +47,14 @@ class InnerProduct(TensorLayer):
     def forward(self, x):
         rows = self._rows(x, self.inputs)
         bias = self.blobs[1].rounded(rows.dtype) if len(self.blobs) > 1 else None
-        y = torch.nn.functional.linear(rows, self._weight(), bias)  # (M, num_output)
+        y = linear(rows, self._weight(rows.dtype), bias)  # (M, num_output)
         return y if self.axis == 1 else y.view(x.shape[: self.axis] + y.shape[1:])
 
     def backward(self, diffs, bottoms, tops, wanted):
         x = bottoms[0]
-        dx = self._rows(diffs[0], self.outputs) @ self._weight()  # (M, K)
-        return [device.layout(dx.to(x.dtype).view(x.shape))]
+        dy = self._rows(diffs[0], self.outputs)
+        dx = dy @ self._weight(dy.dtype)  # (M, K)
+        return [device.layout(device.in_shape(device.cast(dx, x.dtype), x.shape))]
 
     def backward_params(self, diffs, bottoms, tops):
         dy = self._rows(diffs[0], self.outputs)
@@ -64,15 +66,15 @@ class InnerProduct(TensorLayer):
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
             self.blobs[1].accumulate_diff(dy.sum(0))
 
-    def _weight(self):
-        """The weights as (num_output, K), in the precision of the activations."""
-        weight = self.blobs[0].rounded(device.dtype())
+    def _weight(self, dtype):
+        """The weights as (num_output, K)."""
+        weight = self.blobs[0].rounded(dtype)
         return weight.T if self.transpose else weight
 
     def _rows(self, values, columns):
         """`values` as (M, columns); what comes from outside may have another precision."""
         rows = values if values.dim() == 2 and self.axis == 1 else values.reshape(-1, columns)
-        return rows.to(device.dtype())
+        return device.cast(rows, device.dtype())
 
 
 @register

@@ -4,6 +4,7 @@ import torch
 
 from caffe_plain.errors import CaffeError, ShapeError
 
+from ..catalogue.factor import scaled
 from ..graph.build import put_loss_weight, reshape
 
 _FOREIGN = (RuntimeError, IndexError, MemoryError)  # what PyTorch raises
@@ -11,15 +12,17 @@ _FOREIGN = (RuntimeError, IndexError, MemoryError)  # what PyTorch raises
 
 def forward_node(node):
     """Run the layer on its bottoms' values and store what it makes."""
-    layer = node.layer
-    if node.shapes != [blob.shape for blob in node.bottoms]:
+    layer, shapes, bottoms = node.layer, [], []
+    for blob in node.bottoms:
+        shapes.append(blob.shape)
+        bottoms.append(blob.tensor)
+    if node.shapes != shapes:
         reshape(node)
     if layer.shares_data:
         for blob in node.tops:
             blob.share_data(node.bottoms[0])
         return
-    bottoms = [blob.tensor for blob in node.bottoms]
-    tops = _run(node, "forward", lambda: layer.forward(*bottoms))
+    tops = _run(node, "forward", layer.forward, *bottoms)
     if node.in_place and layer.reads_bottom:
         node.inputs = bottoms
     if isinstance(tops, torch.Tensor):
@@ -29,17 +32,15 @@ def forward_node(node):
             blob.tensor = tensor
 
 
-def weighted_loss(node):
-    """The sum of the node's tops by their loss weights."""
-    loss = 0.0
-    if not any(node.loss_weights):
-        return loss
+def weighted_losses(node):
+    """The sums of the node's tops that have loss weights, each times its weight."""
+    losses = []
     for blob, weight in zip(node.tops, node.loss_weights, strict=True):
         if weight:
             if not blob.diff_fits:  # the top has a new shape
                 put_loss_weight(blob, weight)
-            loss = loss + weight * blob.tensor.sum()
-    return loss
+            losses.append(scaled(blob.tensor.sum(), weight))
+    return losses
 
 
 def backward_node(node):
@@ -69,12 +70,12 @@ def backward_both(node, diffs, wanted):
         return backward_data(node, diffs, wanted)
     if node.refused:
         _refuse(node, wanted)
-    return _run(node, "backward", lambda: layer.backward_both(diffs, *_values(node), wanted))
+    return _run(node, "backward", layer.backward_both, diffs, *_values(node), wanted)
 
 
 def backward_params(node, diffs):
     """Add to the parameters' diffs."""
-    _run(node, "backward", lambda: node.layer.backward_params(diffs, *_values(node)))
+    _run(node, "backward", node.layer.backward_params, diffs, *_values(node))
 
 
 def backward_data(node, diffs, wanted):
@@ -83,18 +84,18 @@ def backward_data(node, diffs, wanted):
         return [None] * len(node.bottoms)
     if node.refused:
         _refuse(node, wanted)
-    return _run(node, "backward", lambda: node.layer.backward(diffs, *_values(node), wanted))
+    return _run(node, "backward", node.layer.backward, diffs, *_values(node), wanted)
 
 
 def backward_several(node, flows):
     """The diffs of the bottoms for each of the flows (diffs, wanted, counts); see TensorLayer."""
-    return _run(node, "backward", lambda: node.layer.backward_several(flows, *_values(node)))
+    return _run(node, "backward", node.layer.backward_several, flows, *_values(node))
 
 
-def _run(node, what, function):
-    """What a call of the node's layer returns; an error of PyTorch's gets the layer's name."""
+def _run(node, what, method, *arguments):
+    """What a method of the node's layer returns; an error of PyTorch's gets the layer's name."""
     try:
-        return function()
+        return method(*arguments)
     except CaffeError:
         raise  # as it is, with its own cause
     except AttributeError as error:

@@ -37,23 +37,23 @@ class Sweep:
         return self._forward(found)
 
     def _forward(self, found):
-        loss, alone = 0.0, self._alone
+        losses, alone = [], self._alone
         for unit, pairs in found:
-            fuses = unit.fused is not None and unit.is_whole(pairs) and not alone
-            if not fuses:
+            if unit.fused is not None and unit.is_whole(pairs) and not alone:
+                unit.ran_fused, pairs = True, [(unit.index, unit.fused)]
+            elif unit.ran_fused:
                 unit.spread()
-            unit.ran_fused = fuses
-            if fuses:
-                running.forward_node(unit.fused)
-                loss = loss + running.weighted_loss(unit.fused)
-                unit.finish()
-                continue
             for index, node in pairs:
-                self._tell("before_forward", index)
+                if alone:
+                    self._tell("before_forward", index)
                 running.forward_node(node)
-                loss = loss + running.weighted_loss(node)
-                self._tell("after_forward", index)
-        return loss
+                if any(node.loss_weights):
+                    losses += running.weighted_losses(node)
+                if alone:
+                    self._tell("after_forward", index)
+            if unit.ran_fused:
+                unit.finish()
+        return sum(losses[1:], losses[0]) if losses else 0.0
 
     def backward(self, start, end):
         """Run layers `end` down to `start` backward (Caffe's BackwardFromTo)."""
@@ -72,10 +72,12 @@ class Sweep:
             if unit.ran_fused and (alone or not unit.is_whole(pairs)):
                 unit.spread()
             for index, node in [(unit.index, unit.fused)] if unit.ran_fused else reversed(pairs):
-                self._tell("before_backward", index)
+                if alone:
+                    self._tell("before_backward", index)
                 if node.needs_backward:
                     running.backward_node(node)
-                self._tell("after_backward", index)  # as in Caffe, whatever the layer needs
+                if alone:  # as in Caffe, whatever the layer needs
+                    self._tell("after_backward", index)
                 if node.needs_backward:
                     if on_gradients:
                         on_gradients(node.layer.blobs)

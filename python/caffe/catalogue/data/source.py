@@ -64,7 +64,9 @@ class Input(Source):
         )
 
     def forward(self):
-        return tuple(device.layout(blob.tensor.to(precision_of(blob.shape))) for blob in self.tops)
+        return [
+            device.layout(device.cast(blob.tensor, precision_of(blob.shape))) for blob in self.tops
+        ]
 
 
 @register
