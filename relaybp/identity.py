@@ -169,7 +169,7 @@ def _settings(message: Any) -> dict[str, str]:
 
 
 def _plain(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).strip()
+    return f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
 def _digest(text: str) -> str:

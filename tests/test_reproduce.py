@@ -314,6 +314,7 @@ def test_there_is_no_class_aware_sampling_of_cifar():
         (["--seeds", "one"], "different whole numbers"),
         (["--epochs", "0"], "EPOCHS=0: expected a number above 0"),
         (["--epochs", "nan"], "EPOCHS=nan: expected a number above 0"),
+        (["--gpu", "0,1"], "GPU=0,1: expected one"),
     ],
 )
 def test_options_are_checked(words, message):
@@ -475,6 +476,15 @@ def test_a_table_from_nothing_to_its_files_and_what_changes_it(tmp_path):
     again = script("auxnet_selection", tmp_path, OUT="mine")
     assert "seed1: finished" in again and again.endswith(printed[printed.index(title) :])
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+    # a folder that was moved still is the same run
+    (tmp_path / "mine").rename(tmp_path / "moved")
+    moved = script("auxnet_selection", tmp_path, OUT="moved")
+    assert "seed1: finished" in moved and "Snapshot" not in moved
+    assert (
+        csv_rows(tmp_path / "moved" / "auxnet_selection.csv")[0]["measured"] == rows[0]["measured"]
+    )
+    (tmp_path / "moved").rename(tmp_path / "mine")
 
     # another seed or length is another run
     dry = script("auxnet_selection", tmp_path, "--dry-run", OUT="mine", SEEDS="1 2")

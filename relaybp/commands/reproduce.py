@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Mapping
 
@@ -68,7 +69,7 @@ def _add_options(one: argparse.ArgumentParser, environment: Mapping[str, str]) -
         "--out", default=environment.get("OUT") or "runs/tables", help="where everything goes"
     )
     one.add_argument(
-        "--gpu", default=environment.get("GPU") or "auto", help="auto, none, or GPU numbers"
+        "--gpu", default=environment.get("GPU") or "auto", help="auto, none, or a GPU's number"
     )
     one.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
 
@@ -131,6 +132,10 @@ def options_of(args: argparse.Namespace) -> Options:
         epochs = 0.0
     if epochs is not None and not 0 < epochs < float("inf"):
         raise RelayError(f"EPOCHS={args.epochs}: expected a number above 0")
+    if "," in args.gpu:
+        raise RelayError(
+            f"GPU={args.gpu}: expected one; several would make the mini-batch as many times larger"
+        )
     seeds = tuple(int(word) for word in words)
     return Options(args.scale, seeds, epochs, os.path.abspath(args.out), args.gpu)
 
@@ -141,6 +146,8 @@ def main() -> None:
         reproduce(args, os.environ)
     except CaffeError as error:
         sys.exit(f"reproduce {args.table}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 def reproduce(args: argparse.Namespace, environment: Mapping[str, str]) -> None:
