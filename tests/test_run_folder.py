@@ -159,6 +159,15 @@ def test_a_net_of_one_feed_stays_as_it_is():
         assert net == text_format.Parse(text, caffe_pb2.NetParameter())
 
 
+def test_a_layer_without_a_crop_gets_one():
+    text = """layer { name: "a" type: "Data" data_param { batch_size: 2 } }
+    layer { name: "b" type: "Python" python_param { layer: "SceneData" param_str: 'pad: 4' } }"""
+    net = text_format.Parse(text, caffe_pb2.NetParameter())
+    run_folder.resize(caffe_pb2, net, None, 28)
+    assert [layer.get("crop_size") for layer in data_layers(net.layer)] == [28, 28]
+    assert data_layers(net.layer)[0].get("batch_size") == 2
+
+
 def test_data_layers_have_the_names_of_scene_datas_fields():
     layer = DataLayer(caffe_pb2.LayerParameter(type="Data"))
     for field, value in (("source", "a"), ("batch_size", 3), ("mean_value", [1.0, 2.0])):
