@@ -29,6 +29,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: MODEL=resnet50_relay DATA=/path/to/lmdbs GPU=auto|none|0 PROFILE=short|full"
 	@echo "           WEIGHTS=a.caffemodel RESUME=b.solverstate RUN=folder SET='base_lr=0.1' CAFFE_ROOT=/opt/caffe"
+	@echo "           FEED=scene|data SCENE='class_aware=false color_file='"
 
 setup: $(READY) ## make .venv with the pinned packages, and compile the kernels
 
@@ -54,17 +55,18 @@ $(READY): $(VENV)/.ready $(filter %.c %.cpp %.h %.py,$(SOURCES))
 build: $(NEEDS) ## compile what is not yet; say which devices and libraries the engine sees
 	$(PY) tools/build_info.py
 
-train: $(NEEDS) ## train MODEL (DATA=, GPU=, PROFILE=, WEIGHTS=, RESUME=, RUN=, SET=)
+train: $(NEEDS) ## train MODEL (DATA=, FEED=, SCENE=, GPU=, PROFILE=, WEIGHTS=, RESUME=, RUN=, SET=)
 	$(PY) tools/train.py --model $(MODEL) --gpu $(GPU) \
 	  $(if $(DATA),--data "$(DATA)") $(if $(PROFILE),--profile $(PROFILE)) \
+	  $(if $(FEED),--feed $(FEED)) $(foreach field,$(SCENE),--scene $(field)) \
 	  $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(RESUME),--snapshot "$(RESUME)") \
 	  $(if $(RUN),--out "$(RUN)") $(foreach setting,$(SET),--set $(setting)) $(ARGS)
 
 evaluate: $(NEEDS) ## test RUN's newest snapshot (ARGS='--scales 224,256,320' for more than a crop)
 	$(PY) tools/evaluate.py $(RUN) --gpu $(GPU) $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
 
-table: ## print what runs were measured to reach: TITLE="..." ROWS="label=runs/... ..."
-	@$(PY) tools/tabulate.py "$(TITLE)" $(ROWS)
+smoke: $(READY) ## run every script of tools/tables/ on drawn scenes (OUT=runs/smoke), in minutes
+	@for script in tools/tables/*.sh; do SCALE=smoke OUT=$(or $(OUT),runs/smoke) bash $$script || exit 1; done
 
 plot: $(READY) ## plot the curves and probes of RUN="runs/... [runs/...]"
 	$(VENV)/bin/python tools/plot.py $(RUN) $(ARGS)
@@ -121,5 +123,5 @@ oracle-test: $(READY) ## compare with a live BVLC Caffe: ORACLE_RUN="command pre
 clean: ## delete runs/ and caches, keep .venv and data/
 	rm -rf runs .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help setup programs build train evaluate table plot plan models demo prototxts test test-heavy test-arrays \
+.PHONY: help setup programs build train evaluate smoke plot plan models demo prototxts test test-heavy test-arrays \
   test-replay gpu-test gpu-check wheel-test coverage lint oracle-test clean

@@ -2,9 +2,9 @@
 
     python data_prep/demo_scenes.py [FLAGS] OUT
 
-Makes the folder OUT with train_lmdb (1600 images), val_lmdb (400), mean.binaryproto, classes.txt
-and samples.png, a page of examples. Images are 128 x 128, raw BGR. The same seed gives the same
-set. If OUT exists, nothing is done.
+Makes the folder OUT with train_lmdb (1600 images), val_lmdb (400), mean.binaryproto, color.txt,
+classes.txt and samples.png, a page of examples. Images are 128 x 128 or --size, raw BGR. The same
+seed gives the same set. If OUT exists, nothing is done.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from relaybp.data_prep.scenes import KINDS, draw
 from relaybp.data_prep.workers import default_workers, process_map
 
 TRAIN_SHARES = (0.22, 0.19, 0.16, 0.13, 0.11, 0.09, 0.06, 0.04)  # of the kinds, in their order
-SHAPE = (3, SIZE, SIZE)
 FIRST_SEED = {"train": 0, "val": 500_000}  # of an image; seeds a million apart share none
 
 
@@ -33,15 +32,22 @@ def parser() -> FlagParser:
     flags.add_argument("out", metavar="OUT", help="folder to make")
     flags.flag("train", 1600, "images to train with")
     flags.flag("val", 400, "images to validate with; all kinds alike")
+    flags.flag("size", SIZE, "pixels a side of an image; it is drawn larger and shrunk")
     flags.flag("seed", 0, "another seed gives another set")
     flags.flag("workers", default_workers(), "processes that draw")
     return flags
 
 
 def make_demo(
-    out: str | Path, train: int = 1600, val: int = 400, seed: int = 0, workers: int = 1
+    out: str | Path,
+    train: int = 1600,
+    val: int = 400,
+    size: int = SIZE,
+    seed: int = 0,
+    workers: int = 1,
 ) -> dict[str, list[int]]:
     """Make the set; returns the number of images of each kind as {split: [...]}."""
+    from relaybp.data_prep.color_pca import color_pca, write_color
     from relaybp.data_prep.compute_image_mean import (  # here: workers need no caffe
         mean_of,
         write_mean,
@@ -57,17 +63,20 @@ def make_demo(
     with complete_folder(out) as partial_out:
         for split, numbers in counts.items():
             first_seed = seed * 1_000_000 + FIRST_SEED[split]
-            _write_split(partial_out / f"{split}_lmdb", numbers, first_seed, workers)
+            _write_split(partial_out / f"{split}_lmdb", numbers, size, first_seed, workers)
         write_mean(partial_out / "mean.binaryproto", mean_of(partial_out / "train_lmdb")[0])
+        write_color(partial_out / "color.txt", *color_pca(partial_out / "train_lmdb")[:2])
         samples = cv2.imencode(".png", _samples(seed * 1_000_000))[1]
         (partial_out / "samples.png").write_bytes(samples)
     return counts
 
 
-def draw_record(first_seed: int, item: tuple[int, str]) -> bytes:
-    """The raw pixels (C, H, W) of one image; item: its number and its kind."""
+def draw_record(first_seed: int, size: int, item: tuple[int, str]) -> bytes:
+    """The raw pixels (C, size, size) of one image; item: its number and its kind."""
     number, kind = item
     picture = draw(kind, np.random.RandomState((first_seed + number) % 2**32))
+    if size != SIZE:
+        picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
     return picture.transpose(2, 0, 1).tobytes()
 
 
@@ -78,18 +87,18 @@ def _shares(total: int, shares: Sequence[float]) -> list[int]:
     return numbers
 
 
-def _write_split(db: Path, numbers: list[int], first_seed: int, workers: int) -> None:
+def _write_split(db: Path, numbers: list[int], size: int, first_seed: int, workers: int) -> None:
     from relaybp.data_prep.datum_db import DatumDB, key_of, raw_datum  # here: workers need no caffe
 
     kinds = list(KINDS)
     labels = np.repeat(np.arange(len(kinds)), numbers)
     labels = np.random.RandomState(first_seed % 2**32).permutation(labels).tolist()
     items = [(k, kinds[label]) for k, label in enumerate(labels)]
-    pictures = process_map(partial(draw_record, first_seed), items, workers)
+    pictures = process_map(partial(draw_record, first_seed, size), items, workers)
     with DatumDB(db, {"tool": "demo_scenes", "first_seed": first_seed}) as out:
         for (k, kind), label, pixels in zip(items, labels, pictures, strict=True):
             key = key_of(k, kind.encode(), f"image {k}")
-            out.put(key, raw_datum(pixels, SHAPE, label))
+            out.put(key, raw_datum(pixels, (3, size, size), label))
         out.finish(numbers, kinds)
 
 
@@ -108,7 +117,7 @@ def _samples(first_seed: int, columns: int = 10) -> np.ndarray:
 def main(args: list[str] | None = None) -> None:
     options = vars(parser().parse_args(args))
     out = options["out"]
-    if (Path(out) / "mean.binaryproto").is_file():
+    if (Path(out) / "color.txt").is_file():
         print(f"{out} stands already")
         return
     counts = make_demo(**options)

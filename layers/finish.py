@@ -10,13 +10,13 @@ from functools import cache
 from typing import Any, Callable
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from caffe.proto import caffe_pb2
 
 from . import draws
 from .crops import Cutter
 from .errors import SceneError
+from .mean_file import read_mean
 from .native.finish import open_finish
 
 COLOR_SEED = 0x636F6C6F72  # keeps the colour draws apart from those of the crops
@@ -162,17 +162,7 @@ def _read_mean(options: Any) -> np.ndarray | None:
         return np.array(options.mean_value, np.float32).reshape(-1, 1, 1)
     if not options.mean_file:
         return None
-    blob = caffe_pb2.BlobProto()
-    try:
-        with open(options.mean_file, "rb") as file:
-            blob.ParseFromString(file.read())
-        shape = tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
-        return np.array(blob.data, np.float32).reshape(shape[-3:])
-    except (OSError, ValueError, DecodeError) as error:
-        raise SceneError(
-            f"mean_file {options.mean_file}: {error}; expected one image, as "
-            "compute_image_mean makes it"
-        ) from error
+    return read_mean(caffe_pb2, options.mean_file)
 
 
 def _read_color(path: str, channels: int) -> tuple[np.ndarray, np.ndarray] | None:

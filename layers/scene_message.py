@@ -19,15 +19,21 @@ SceneDataParameter = read_messages(Path(__file__).with_name("scene_data.proto"))
 
 def parse_options(text: str) -> Any:
     """The SceneDataParameter in a param_str, checked."""
+    options = read_options(text)
+    problem = next(_problems(options), None)
+    if problem:
+        raise SceneError(f"param_str: {problem}")
+    return options
+
+
+def read_options(text: str) -> Any:
+    """The SceneDataParameter in a param_str, whatever its fields hold."""
     options = SceneDataParameter()
     try:
         text_format.Merge(text, options)
     except text_format.ParseError as error:
         known = ", ".join(field.name for field in SceneDataParameter.DESCRIPTOR.fields)
         raise SceneError(f"param_str: {error}; its fields are {known}") from None
-    problem = next(_problems(options), None)
-    if problem:
-        raise SceneError(f"param_str: {problem}")
     return options
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from caffe_plain import cost
 from caffe_plain.geometry import convolved, pooled, window
 from caffe_plain.phases import layers_of, state_of
+from relaybp.data_layers import DataLayer
 
 Shape = tuple[int, ...]
 Counted = tuple[list[Shape], list[Shape]]  # shapes of the tops, and of the parameters
@@ -64,7 +65,7 @@ def blob_bytes(net: Any, rows: list[Row]) -> int:
 
 
 def _data(layer: Any, bottoms: list[Shape]) -> Counted:
-    batch, side = layer.data_param.batch_size, layer.transform_param.crop_size
+    batch, side = (DataLayer(layer).get(field) for field in ("batch_size", "crop_size"))
     return [(batch, 3, side, side), (batch,)], []
 
 
@@ -121,6 +122,7 @@ def _flatten(layer: Any, bottoms: list[Shape]) -> Counted:
 
 RULES = {
     "Data": _data,
+    "Python": _data,
     "Input": _input,
     "Convolution": _convolution,
     "Pooling": _pooling,

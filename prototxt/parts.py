@@ -9,11 +9,15 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any, Callable
 
+from google.protobuf import text_format
+
 from caffe.net_spec import NetSpec, Top
 from caffe.net_spec import layers as L
 from caffe.net_spec import params as P
 from caffe.proto import caffe_pb2
+from relaybp.layers.scene_message import SceneDataParameter
 
+Rule = Mapping[str, Any]  # fields of NetStateRule
 Branch = Callable[[NetSpec, Top], None]  # hangs layers on a top
 Branches = Mapping[str, Branch]  # by the layer or block whose top it takes
 
@@ -115,15 +119,27 @@ def spp(n: NetSpec, x: Top, side: int = 14, bins: Sequence[int] = (1, 2, 3, 7)) 
     return n["spp"]
 
 
-def data(source: str, batch_size: int, phase: dict[str, int], **transform: Any) -> tuple[Top, Top]:
-    """The tops `data` and `label` of an LMDB."""
+def data(source: str, batch_size: int, rule: Rule, **transform: Any) -> tuple[Top, Top]:
+    """The tops `data` and `label` of Caffe's own layer for an LMDB."""
     return L.Data(
         ntop=2,
-        include=phase,
-        transform_param={"mean_file": "data/mean.binaryproto", **transform},
+        include=rule,
+        transform_param=transform,
         source=source,
         batch_size=batch_size,
         backend=P.Data.LMDB,
+    )
+
+
+def scene_data(source: str, batch_size: int, rule: Rule, **options: Any) -> tuple[Top, Top]:
+    """The tops `data` and `label` of the project's SceneData layer (layers/README.md)."""
+    param = SceneDataParameter(source=source, batch_size=batch_size, **options)
+    return L.Python(
+        ntop=2,
+        include=rule,
+        module="relaybp.layers.scene_data",
+        layer="SceneData",
+        param_str=text_format.MessageToString(param, as_one_line=True).strip(),
     )
 
 

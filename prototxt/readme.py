@@ -35,13 +35,38 @@ Layers with weights are convolutions and fully connected layers, shortcuts inclu
 Caffe's in fp32: a parameter has data, and in training diff and momentum too; a blob has data and
 diff. A training step costs about three times the forward pass.
 
-The nets look for `train_lmdb`, `val_lmdb` and `mean.binaryproto` in `data/`, or in the folder that
-`DATA=` names.
+{data}
 
 ## What to expect
 
 {expected}
 """
+
+LMDBS = """\
+The nets look for `train_lmdb`, `val_lmdb` and `mean.binaryproto` in `data/`, or in the folder that
+`DATA=` names."""
+
+SCENES = """\
+## Data
+
+The nets look for `train_lmdb`, `val_lmdb`, `mean.binaryproto` and `color.txt` in `data/`, or in the
+folder that `DATA=` names: images whose shorter side is {short_side}, the mean image of their
+central {crop}x{crop}, and the components of their colours.
+[data_prep/](../../data_prep/README.md#imagenet) makes them.
+
+In training a `SceneData` layer
+
+- takes {order};
+- cuts {cut};
+- mirrors half of the images;
+- subtracts the mean pixel by pixel, and shifts the colours as AlexNet does (`SCENE=color_file=`
+  leaves the shift out).
+
+The TEST phase takes the images in their order and their central {crop}x{crop}.
+
+With `FEED=data` Caffe's own `Data` layer reads, in the order of the database: random crops and
+mirrors. It takes a mean image only of the size of its records, and therefore subtracts the mean
+of each channel."""
 
 SCHEDULES = {
     "RELAY": (
@@ -65,9 +90,32 @@ def readme(model: Model, folder: str) -> str:
         base=base,
         joint=joint,
         schedule=schedule,
+        data=LMDBS if model.scene is None else _scenes(model),
         expected=model.expected.strip(),
         **_figures("deploy", model.deploy(), 1, 1, 1),
         **_figures("train", model.train_val(), 0, model.batch_size, 3),
+    )
+
+
+def _scenes(model: Model) -> str:
+    """What the SceneData layers of the model read, and what they do in training."""
+    scene, crop = model.scene or {}, model.crop_size
+    order = "every image once an epoch, in another order each time"
+    if scene.get("class_aware"):
+        order = (
+            "the next class and of it the next image; `SCENE=class_aware=false` takes the\n"
+            "  images in the order of the database"
+        )
+    cut = f"a random {crop}x{crop}"
+    if "short_side_min" in scene:
+        cut += " of the image resized to a shorter side of {short_side_min} to {short_side_max}"
+    if "area_min" in scene:
+        cut = (
+            "a window of {area_min:.0%} to 100% of the area and of aspect 3/4 to 4/3, as\n"
+            f"  GoogLeNet does, and resizes it to {crop}x{crop}"
+        )
+    return SCENES.format(
+        short_side=round(crop * 256 / 224), crop=crop, order=order, cut=cut.format(**scene)
     )
 
 

@@ -57,9 +57,10 @@ def one_branch(
     title: str, what: str, depths: Sequence[int], dataset: str, error: str, more: str = ""
 ) -> Model:
     """The Model of a VGG network with Model A's branch and flows; `error` is Table 1's."""
-    classes, solver = {"ImageNet": (1000, settings.IMAGENET), "Places2": (401, settings.PLACES2)}[
-        dataset
-    ]
+    classes, solver, scene = {
+        "ImageNet": (1000, settings.IMAGENET, settings.SHUFFLED),
+        "Places2": (401, settings.PLACES2, settings.CLASS_AWARE),
+    }[dataset]
     about = ABOUT.format(what=what, dataset=dataset, classes=classes, more=more)
     return Model(
         title=title,
@@ -71,5 +72,6 @@ def one_branch(
         crop_size=224,
         batch_size=32,
         scale=0.017,
+        scene=scene,
         solver=solver,
     )

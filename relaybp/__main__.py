@@ -13,7 +13,7 @@ COMMANDS = {
     "plan": "show what each loss trains and costs, or propose losses",
     "plot": "plot the losses, errors and probes of runs",
     "models": "list the models that --model can name",
-    "table": "print what runs were measured to reach, as a table",
+    "reproduce": "train, test and tabulate what a table of the papers compares",
     "build-info": "say which devices and libraries the engine sees",
     "export-onnx": "export a deploy net with its weights as ONNX",
     "import-torch": "turn a torchvision state dict into a Caffe model",

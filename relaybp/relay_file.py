@@ -35,12 +35,17 @@ def read_relay(path):
 
 def parse_relay(text, source="relay.prototxt"):
     """The RelayParameter of a relay file's text; `source` names it in errors."""
+    return check_relay(parse_fields(text, source), source)
+
+
+def parse_fields(text: str, source: str = "relay.prototxt") -> Any:
+    """The RelayParameter of a text that need not be a whole relay file."""
     relay = RelayParameter()
     try:
         text_format.Merge(text, relay)
     except text_format.ParseError as error:
         raise RelayError(f"{source}: {error}; {_hint(str(error))}") from None
-    return check_relay(relay, source)
+    return relay
 
 
 def check_relay(relay: Any, source: str) -> Any:

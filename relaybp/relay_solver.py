@@ -85,8 +85,8 @@ class RelaySolver:
         self.log.begin(self.iter)
         try:
             for _ in range(iterations):
-                if self.root and self.test_due:
-                    self.test_all()
+                if self.test_due:
+                    self.observe_test(self.test_all() if self.root else [])
                 self.iterate()
                 if self.root and self.snapshot_due:
                     self.snapshot()
@@ -154,6 +154,10 @@ class RelaySolver:
             found.append(tested[1])
             self.log.test_outputs(net, found[-1])
         return found
+
+    def observe_test(self, found: list[dict[str, Any]]) -> None:
+        """Tell a plateau policy what the first process's `test_all` found; all processes must."""
+        self.solver.observe_test(self.schedule.group.first(found))
 
     def snapshot(self) -> str:
         """Write the weights and the state, as the solver does; return the path of the state.

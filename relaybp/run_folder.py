@@ -3,33 +3,62 @@
 The files are ordinary Caffe files: `caffe train -solver RUN/solver.prototxt` runs the same net.
 """
 
+from __future__ import annotations
+
+import glob
 import os
+import re
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
 from google.protobuf import text_format
 
 from caffe_plain.database import data_file, open_database
+from caffe_plain.errors import nearest
+from caffe_plain.extra import POLICIES, ExtraParameter
 from caffe_plain.files import write_atomically
 from caffe_plain.phases import TEST, layers_of, state_of
 from caffe_plain.settings import apply_setting
 
+from .data_layers import DataLayer, choose_feed, data_layers, feed_of
 from .errors import RelayError
+from .layers.mean_file import channel_means, read_mean
 
 STANDARD_STAGE = "standard"  # the stage that drops the auxiliary branches
+EXTRA = "extra.prototxt"
+OR_WITHOUT = ", or leave the colour shift out with --scene color_file="
 
 
-def prepare(pb, model, method, run, data=None, settings=(), batch=None, crop=None):
-    """Write RUN/solver.prototxt and RUN/train_val.prototxt; return the solver's path.
+def compose(
+    pb: Any,
+    model: str,
+    method: str,
+    run: str,
+    data: str | None = None,
+    settings: Sequence[str] = (),
+    batch: int | None = None,
+    crop: int | None = None,
+    feed: str | None = None,
+    scene: Sequence[str] = (),
+) -> tuple[Any, Any, Any]:
+    """The SolverParameter, NetParameter and ExtraParameter of a run; nothing is written.
 
-    pb: caffe_pb2; model: folder with solver and train_val; data: folder with train_lmdb, val_lmdb,
-    mean.binaryproto and classes.txt that replaces the net's `data/`; settings: "field=value" for
-    the solver.
+    pb: caffe_pb2; model: folder with such files; method: STANDARD, JOINT or RELAY; run: its folder;
+    data: folder that replaces the net's `data/`, as data_prep/README.md describes it; settings:
+    "field=value" for the solver; batch, crop: see `resize`; feed: see `choose_feed`; scene:
+    "field=value" for the SceneData layers. A plateau that does not say what it observes observes
+    the top-1 error of the test net, as the papers' "when the error plateaus" is read here.
     """
     solver = read(os.path.join(model, "solver.prototxt"), pb.SolverParameter())
+    extra = read_extra(extra_of(model))
     net = read(os.path.join(model, "train_val.prototxt"), pb.NetParameter())
+    choose_feed(net, feed)
+    set_scene(net, scene)
     if data:
         point_at(net, data)
+        if feed == "data":
+            set_channel_means(pb, net, os.path.join(data, "mean.binaryproto"))
     resize(pb, net, batch, crop)
     if data:
         set_classes(net, count_classes(data))
@@ -37,15 +66,40 @@ def prepare(pb, model, method, run, data=None, settings=(), batch=None, crop=Non
     if method == "STANDARD":
         for state in [solver.train_state, *(solver.test_state.add() for _ in solver.test_iter)]:
             state.stage.append(STANDARD_STAGE)
-    os.makedirs(run, exist_ok=True)
     solver.net = os.path.join(run, "train_val.prototxt")
     solver.snapshot_prefix = os.path.join(run, os.path.basename(solver.snapshot_prefix) or "model")
     for setting in settings:
-        apply_setting(solver, setting, "--set")
+        set_solver(solver, extra, setting)
+    if extra.lr_policy == "plateau" and not extra.plateau_output:
+        extra.plateau_output = error_output(net)
+    return solver, net, extra
+
+
+def save(run: str, solver: Any, net: Any, extra: Any, relay: Any = None) -> str:
+    """Write the messages of a run as files, empty ones not; return the solver's path."""
+    os.makedirs(run, exist_ok=True)
     write(solver.net, net)
+    if extra.ListFields():
+        write(os.path.join(run, EXTRA), extra)
+    if relay is not None:
+        write(os.path.join(run, "relay.prototxt"), relay)
     path = os.path.join(run, "solver.prototxt")
     write(path, solver)
     return path
+
+
+def newest_state(prefix: str) -> str | None:
+    """The solverstate of the highest iteration whose weights are there too; None without one.
+
+    prefix: the solver's snapshot_prefix.
+    """
+    found = {}
+    for path in glob.glob(glob.escape(prefix) + "_iter_*.solverstate*"):
+        match = re.fullmatch(r"_iter_(\d+)\.solverstate(\.h5)?", path[len(prefix) :])
+        stem = path[: path.rindex(".solverstate")]
+        if match and any(os.path.exists(stem + end) for end in (".caffemodel", ".caffemodel.h5")):
+            found[int(match[1])] = path
+    return found[max(found)] if found else None
 
 
 def read(path, message):
@@ -56,7 +110,16 @@ def read(path, message):
         with open(path, encoding="utf-8") as file:
             return text_format.Merge(file.read(), message)
     except text_format.ParseError as error:
-        raise RelayError(f"{path}: {error}") from None
+        raise RelayError(f"{path}: {error}{_hint(message, str(error))}") from None
+
+
+def _hint(message: Any, error: str) -> str:
+    """The nearest names where the error is an unknown field."""
+    found = re.search(r'type "([\w.]+)" has no field named "(\w+)"', error)
+    if not found:
+        return ""
+    kind = message.DESCRIPTOR.file.pool.FindMessageTypeByName(found[1])
+    return " " + nearest(found[2], kind.fields_by_name)
 
 
 def write(path, message):
@@ -64,43 +127,105 @@ def write(path, message):
     write_atomically(path, text_format.MessageToString(message))
 
 
-def data_layers(net):
-    """The Data layers of a NetParameter."""
-    return [layer for layer in net.layer if layer.type == "Data"]
-
-
 def test_data_layers(net: Any) -> list[Any]:
-    """The Data layers of a NetParameter's TEST net."""
-    return [layer for layer in layers_of(net, state_of(net, TEST)) if layer.type == "Data"]
+    """The Data and SceneData layers of a NetParameter's TEST net, as LayerParameters."""
+    return [layer for layer in layers_of(net, state_of(net, TEST)) if feed_of(layer)]
 
 
-def point_at(net, data):
-    """Make every `data/...` path of the Data layers a path below `data`."""
-    for layer in data_layers(net):
-        source = os.path.join(data, os.path.basename(layer.data_param.source))
+def extra_of(folder: str) -> str | None:
+    """The path of a folder's extra.prototxt, if it has one."""
+    path = os.path.join(folder, EXTRA)
+    return path if os.path.exists(path) else None
+
+
+def read_extra(path: str | None) -> Any:
+    """The ExtraParameter of a file; None: an empty one."""
+    return read(path, ExtraParameter()) if path else ExtraParameter()
+
+
+def set_solver(solver: Any, extra: Any, setting: str) -> None:
+    """Set "field=value" in the SolverParameter, or in what an ExtraParameter adds to it."""
+    field, _, value = setting.partition("=")
+    first, second = solver, extra
+    if field == "lr_policy":
+        extra.ClearField(field)
+        if value in POLICIES:
+            first, second = extra, solver
+    apply_setting(first, setting, "--set", second)
+
+
+def error_output(net: Any) -> str:
+    """The top of the TEST net's last Accuracy with the least top_k; "" if there is none."""
+    found = [layer for layer in layers_of(net, state_of(net, TEST)) if layer.type == "Accuracy"]
+    found.sort(key=lambda layer: -layer.accuracy_param.top_k)  # stable
+    return found[-1].top[0] if found else ""
+
+
+def set_scene(net: Any, settings: Sequence[str]) -> None:
+    """Set "field=value" in the param_str of every SceneData layer."""
+    scenes = [layer for layer in data_layers(net.layer) if layer.is_scene]
+    if settings and not scenes:
+        raise RelayError(f"--scene {settings[0]}: net {net.name!r} has no SceneData layer")
+    for layer in scenes:
+        for setting in settings:
+            if setting.partition("=")[0] in ("source", "batch_size"):
+                raise RelayError(f"--scene {setting}: --data and --batch say it")
+            layer.apply(setting, "--scene")
+
+
+def point_at(net: Any, data: str) -> None:
+    """Make every `data/...` path of the data layers a path below `data`."""
+    for layer in data_layers(net.layer):
+        source = os.path.join(data, os.path.basename(layer.get("source")))
         if not os.path.exists(data_file(source)):
             raise RelayError(
                 f"DATA={data}: layer {layer.name!r} needs the database {source}; "
                 "make it with data_prep/convert_imageset.py"
             )
-        layer.data_param.source = source
-        if layer.transform_param.mean_file:
-            mean = os.path.join(data, os.path.basename(layer.transform_param.mean_file))
-            if not os.path.exists(mean):
+        layer.set("source", source)
+        for field, tool in (("mean_file", "compute_image_mean"), ("color_file", "color_pca")):
+            if not layer.get(field):
+                continue
+            path = os.path.join(data, os.path.basename(layer.get(field)))
+            if not os.path.exists(path):
                 raise RelayError(
-                    f"DATA={data}: layer {layer.name!r} needs {mean}; make it with "
-                    "data_prep/compute_image_mean.py"
+                    f"DATA={data}: layer {layer.name!r} needs {path}; make it with "
+                    f"data_prep/{tool}.py{OR_WITHOUT if field == 'color_file' else ''}"
                 )
-            layer.transform_param.mean_file = mean
+            layer.set(field, path)
 
 
-def resize(pb, net, batch, crop):
-    """Change the batch and crop sizes; the test batch is at most the train batch."""
-    for layer in data_layers(net):
+def set_channel_means(pb: Any, net: Any, path: str) -> None:
+    """Make the data layers that subtract a value per channel take those of a mean image."""
+    for layer in data_layers(net.layer):
+        if layer.get("mean_value") and os.path.exists(path):
+            layer.set("mean_value", channel_means(pb, path))
+
+
+def resize(pb: Any, net: Any, batch: int | None, crop: int | None) -> None:
+    """Change the batch and crop sizes of the data layers; None leaves them.
+
+    In a SceneData layer a drawn shorter side keeps its ratio to the crop, and a mean image of
+    another size than the crop gives its mean per channel.
+    """
+    for layer in data_layers(net.layer):
         if batch:
-            layer.data_param.batch_size = batch
+            layer.set("batch_size", batch)
         if crop:
-            layer.transform_param.crop_size = crop
+            ratio = crop / layer.get("crop_size")
+            layer.set("crop_size", crop)
+            if layer.is_scene:
+                _fit_to_crop(pb, layer, crop, ratio)
+
+
+def _fit_to_crop(pb: Any, layer: DataLayer, crop: int, ratio: float) -> None:
+    for field in ("short_side_min", "short_side_max"):
+        if layer.get(field):
+            layer.set(field, max(crop, round(ratio * layer.get(field))))
+    mean = layer.get("mean_file")
+    if mean and read_mean(pb, mean).shape[1:] != (crop, crop):
+        layer.clear("mean_file")
+        layer.set("mean_value", channel_means(pb, mean))
 
 
 def count_classes(data):
@@ -130,9 +255,9 @@ def set_classes(net, classes):
 
 def set_test_length(solver: Any, net: Any) -> None:
     """Let a test pass see every record of the validation database about once."""
-    tests = test_data_layers(net)
+    tests = data_layers(test_data_layers(net))
     if len(tests) != 1 or len(solver.test_iter) != 1:
         return
-    with closing(open_database(tests[0].data_param.source)) as environment:
+    with closing(open_database(tests[0].get("source"))) as environment:
         records = environment.stat()["entries"]
-    solver.test_iter[0] = max(1, -(-records // tests[0].data_param.batch_size))
+    solver.test_iter[0] = max(1, -(-records // tests[0].get("batch_size")))

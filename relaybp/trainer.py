@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 from caffe_plain.errors import LostProcessError
@@ -18,8 +19,9 @@ class Trainer:
     """Trains up to max_iter: `relay` is what `attach` returned, `report` what the user sees.
 
     SIGINT takes a snapshot and stops, SIGHUP takes a snapshot, as the caffe command does; what
-    clusters send to end a job stops with a `status`. Of several processes, the first tests and
-    saves; a signal to any of them is answered by all in the same iteration.
+    clusters send to end a job stops too. A training that was stopped has a `status` other than 0.
+    Of several processes, the first tests and saves; a signal to any of them is answered by all in
+    the same iteration.
     """
 
     def __init__(self, relay: RelaySolver, report: Report | NoReport):
@@ -54,8 +56,8 @@ class Trainer:
 
     @property
     def status(self) -> int:
-        """With what the process is to end: 0, or 128 + the signal of a cluster."""
-        return self.signals.status
+        """With what the process is to end: 0, or 128 + the signal that stopped the training."""
+        return self.signals.status or (128 + signal.SIGINT if self.stopped else 0)
 
     def _iterate_all(self):
         self.report.start(self.relay.iter)
@@ -107,11 +109,15 @@ class Trainer:
     def test(self) -> None:
         """Test, and report the mean of each output."""
         self._finish_reports()
-        if not self.relay.root:
+        if self.relay.root:
+            found = self.relay.test_all(self._goes_on)
+        else:
+            found = []
             all(self._goes_on() for _ in range(sum(self.param.test_iter)))
-            return
-        found = self.relay.test_all(self._goes_on)
         if self.stopped:
+            return
+        self.relay.observe_test(found)
+        if not self.relay.root:
             return
         self.last_test = {
             name: float(mean.mean()) for means in found for name, mean in means.items()

@@ -13,6 +13,7 @@ from google.protobuf import text_format
 
 from nets import BRANCHED
 from relaybp import engines, flows, models, relay_file, run_folder
+from relaybp.data_layers import data_layers, feed_of
 
 # The smallest inputs that fit the auxiliary branch. Small images keep their size.
 BATCH, SIZE, SIZES, SMALL = 4, 80, {"inception_v3": 267}, 64
@@ -74,7 +75,7 @@ def prepare(caffe, name, folder, batch=None, size=None):
 
 def reduced(pb, net, model):
     """The net on a few small images, its widest layers narrow."""
-    crop, model = net.layer[0].transform_param.crop_size, os.path.basename(model)
+    crop, model = data_layers(net.layer)[0].get("crop_size"), os.path.basename(model)
     size = crop if crop <= SMALL else SIZES.get(model, SIZE)
     net = with_inputs(pb, net, 2 if size == crop else BATCH, size)
     for layer in net.layer:
@@ -86,13 +87,13 @@ def reduced(pb, net, model):
 
 
 def with_inputs(pb, net, batch, size):
-    """The net with Input layers for Data layers, and without dropout's random masks."""
+    """The net with Input layers for data layers, and without dropout's random masks."""
     kept = pb.NetParameter(name=net.name)
     layer = kept.layer.add(name="data", type="Input", top=["data", "label"])
     layer.input_param.shape.add(dim=[batch, 3, size, size])
     layer.input_param.shape.add(dim=[batch])
     for layer in net.layer:
-        if layer.type != "Data":
+        if not feed_of(layer):
             kept.layer.add().CopyFrom(layer)
             if layer.type == "Dropout":
                 kept.layer[-1].dropout_param.dropout_ratio = 0

@@ -195,7 +195,14 @@ def test_demo_scenes_are_made_once(tmp_path, capsys):
     demo_scenes.main(args)
     assert "demo: 8 classes, 25 train, 8 val" in capsys.readouterr().out
     before = sorted(path.name for path in (tmp_path / "demo").iterdir())
-    assert before == ["classes.txt", "mean.binaryproto", "samples.png", "train_lmdb", "val_lmdb"]
+    assert before == [
+        "classes.txt",
+        "color.txt",
+        "mean.binaryproto",
+        "samples.png",
+        "train_lmdb",
+        "val_lmdb",
+    ]
     demo_scenes.main(args)
     assert "stands already" in capsys.readouterr().out
     with pytest.raises(PrepError, match="so that no kind is empty"):

@@ -99,14 +99,14 @@ def test_branches_are_what_no_phase_has_in_the_stage_standard():
 
 DATA = """
     layer { name: "train" type: "Data" exclude { phase: TEST } data_param { batch_size: 5 } }
-    layer { name: "one" type: "Data" include { %s } data_param { batch_size: 5 } }
+    layer { name: "one" type: "Data" top: "d" top: "l" include { %s } data_param { batch_size: 5 } }
     layer { name: "staged" type: "Data" include { phase: TEST stage: "more" } }
 """
 
 
 @pytest.mark.parametrize("rule", ["phase: TEST", 'phase: TRAIN } include { not_stage: "more"', ""])
 def test_the_data_of_a_test_are_found(rule):
-    assert validation_set.test_data_layer(parse(DATA % rule)).name == "one"
+    assert validation_set.feed_of(parse(DATA % rule)).layer.name == "one"
     assert names(run_folder.test_data_layers(parse(DATA % rule))) == ["one"]
 
 

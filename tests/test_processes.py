@@ -332,5 +332,5 @@ def test_what_ends_one_process_of_the_driver_ends_all_with_a_snapshot(
     while not all(is_gone(pid) for pid in ranks):
         assert time.monotonic() < sent + ENDS_WITHIN_S, log
         time.sleep(0.05)
-    assert (status == 0) == (number == signal.SIGINT), log
+    assert status != 0, log
     assert len(list(tmp_path.glob("snap_iter_*.solverstate"))) == 1, log

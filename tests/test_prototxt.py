@@ -222,7 +222,9 @@ def test_inception_v3_trains_with_its_own_head():
 AUXNETS = {
     "auxnet-56-2": [45],
     "auxnet-56-5": [15, 25, 35, 45],
-    "auxnet-26-2-wide": [21],
+    "auxnet-26-2-wide": [19],
+    "auxnet-56-3": [35, 45],
+    "auxnet-44-2-svhn": [39],
     "auxnet-44-2": [35],
     "auxnet-44-5": [11, 19, 27, 35],
 }

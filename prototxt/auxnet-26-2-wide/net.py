@@ -1,4 +1,4 @@
-"""AuxNet-26-2, 10 times wide: outputs at 21 and 26.
+"""AuxNet-26-2, 10 times wide: outputs at 19 and 26.
 
 python -m relaybp.prototxt.generate auxnet-26-2-wide
 """
@@ -7,7 +7,7 @@ from relaybp.prototxt.auxnet import auxnet
 
 WIDE = """\
 - **Shortcuts** are 1x1 convolutions where the width changes, as in wide residual networks.
-- **The auxiliary output** is after layer 21, about as far up as layer 45 of AuxNet-56-2.
+- **The auxiliary output** is after layer 19, as the authors placed it.
 """
 EXPECTED = """
 Test error, % (Guo et al., multi-way):
@@ -17,4 +17,4 @@ Test error, % (Guo et al., multi-way):
 | AuxNet-26-2, 10 times wide | 3.77 | 19.69 |
 """
 
-MODEL = auxnet(26, [21], widths=(160, 320, 640), project=True, notes=WIDE, expected=EXPECTED)
+MODEL = auxnet(26, [19], widths=(160, 320, 640), project=True, notes=WIDE, expected=EXPECTED)

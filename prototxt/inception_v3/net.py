@@ -32,15 +32,22 @@ Choices where the papers are silent:
 - **Branch:** the network's own head after `inception4d`: average pooling 5x5/3, 1x1 convolution
   128, 5x5 convolution 768, both with BatchNorm, fc 1000.
 - **BatchNorm:** eps 1e-3, as in the authors' network; `moving_average_fraction` 0.95. It
-  normalises over the 32 images of a pass; 8 passes make the mini-batch of 256.
+  normalises over the 32 images of a mini-batch.
 - **Poolings beside convolutions** are averages, which count the padding's zeros.
-- **No label smoothing,** which Caffe's own loss lacks.
+- **Solver:** Szegedy et al.'s: RMSProp of decay 0.9 and epsilon 1.0; learning rate 0.045, times
+  0.94 every two epochs (80,073 iterations), for 100 epochs; gradients clipped to a norm of 2.0.
+- **Replicas:** they train with 50 that send the gradients of 32 images each, whenever they have
+  them. Here one process takes such steps, of 32 images each, one after the other.
+- **Epsilon:** Caffe's RMSProp divides by sqrt(H) + epsilon, TensorFlow's by sqrt(H + epsilon).
+- **Weight decay:** the paper gives none; 0.00004 is that of the authors' released network.
+- **Label smoothing:** 0.1 for both losses, in `extra.prototxt` beside the solver, for an original
+  Caffe lacks it. There, leave it out with `SET=label_smoothing=`.
+- **Averaged weights:** they test a running average of the weights over time; here the weights of a
+  snapshot are tested.
 """
-    + settings.LEARNING
-    + """
-The LMDBs hold images in random order whose shorter side is at least 299 (342 keeps the other
-models' 224 : 256). Another `crop_size` must keep the maps odd: 267, 331, 363, ... The paper's
-colour shift and class-aware sampling are not part of Caffe's own `Data` layer.
+    + settings.INITIALISATION
+    + """\
+- **Other crop sizes** must keep the maps odd: 267, 331, 363, ...
 """
 )
 
@@ -168,5 +175,7 @@ MODEL = Model(
     flows={"loss": "inception4a", "aux_loss": "conv1"},
     crop_size=299,
     batch_size=32,
-    solver=settings.IMAGENET,
+    scene={**settings.SHUFFLED, "area_min": 0.08},
+    solver=settings.INCEPTION_PAPER,
+    extra="label_smoothing { amount: 0.1 }\n",
 )

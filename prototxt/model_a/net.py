@@ -54,5 +54,6 @@ MODEL = Model(
     crop_size=224,
     batch_size=32,
     scale=0.017,
+    scene=settings.CLASS_AWARE,
     solver=settings.PLACES2,
 )

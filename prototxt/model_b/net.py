@@ -6,9 +6,9 @@ python -m relaybp.prototxt.generate model_b
 from __future__ import annotations
 
 from caffe.net_spec import NetSpec, Top
-from caffe.net_spec import layers as L
 from relaybp.prototxt import parts, settings
 from relaybp.prototxt.model import Model
+from relaybp.prototxt.plain import inception
 
 STAGES = ((2, 64), (3, 128), (4, 128))  # (number, k of its four inception modules)
 
@@ -61,16 +61,6 @@ def model_b(n: NetSpec, x: Top, branches: parts.Branches) -> Top:
     return parts.fc(n, "fc8", x, 401, weight_filler=parts.SMALL)
 
 
-def inception(n: NetSpec, name: str, x: Top, k: int) -> Top:
-    """The modified inception module: 1x1, 3x3 and twice 3x3, side by side."""
-    one = parts.conv_relu(n, f"{name}_1x1", x, k, 1)
-    three = parts.conv_relu(n, f"{name}_3x3", x, k, 3, pad=1)
-    double = parts.conv_relu(n, f"{name}_double3x3a", x, 2 * k, 3, pad=1)
-    double = parts.conv_relu(n, f"{name}_double3x3b", double, 2 * k, 3, pad=1)
-    n[name] = L.Concat(one, three, double)
-    return n[name]
-
-
 MODEL = Model(
     title="Model B",
     about=ABOUT,
@@ -81,5 +71,6 @@ MODEL = Model(
     crop_size=224,
     batch_size=32,
     scale=0.017,
+    scene=settings.CLASS_AWARE,
     solver=settings.PLACES2,
 )

@@ -38,7 +38,6 @@ Choices made here:
   pass; 8 passes make the mini-batch of 256.
 """
     + settings.LEARNING
-    + settings.LMDBS
 )
 
 EXPECTED = """
@@ -62,5 +61,6 @@ MODEL = Model(
     flows=FLOWS,
     crop_size=224,
     batch_size=32,
+    scene=settings.SHUFFLED,
     solver=settings.IMAGENET,
 )

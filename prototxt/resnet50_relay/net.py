@@ -27,11 +27,15 @@ Choices where the papers are silent:
   normalises over 32, as on eight GPUs of 32 images each. `batch_size` 256 with `iter_size` 1
   normalises over all 256 and needs eight times the memory for blobs.
 """
-    + settings.LEARNING
+    + """\
+- **Solver:** He et al.'s: learning rate 0.1, weight decay 0.0001, 600,000 iterations. The rate is
+  divided by 10 after 150,000, 300,000 and 450,000 of them, in place of "when the error plateaus".
+"""
+    + settings.PLATEAU
+    + settings.INITIALISATION
     + """\
 - **Other crop sizes:** `pool5` pools globally, so the net builds with any `crop_size` from 33.
 """
-    + settings.LMDBS
 )
 
 EXPECTED = (
@@ -52,5 +56,6 @@ MODEL = Model(
     flows={"loss": "res4a", "aux_loss": "conv1"},
     crop_size=224,
     batch_size=32,
-    solver=settings.IMAGENET,
+    scene={**settings.SHUFFLED, "short_side_min": 256, "short_side_max": 480},
+    solver=settings.RESNET_PAPER,
 )

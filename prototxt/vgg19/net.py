@@ -51,5 +51,6 @@ MODEL = Model(
     crop_size=224,
     batch_size=32,
     scale=0.017,
+    scene=settings.SHUFFLED,
     solver=settings.IMAGENET,
 )

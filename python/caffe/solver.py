@@ -13,6 +13,7 @@ from .run.debug import log_norms
 from .training import nets, state, updates
 from .training.check import check
 from .training.extra import Extra
+from .training.parallel import said_by_first
 
 
 class Solver:
@@ -37,6 +38,7 @@ class Solver:
         self.net = nets.train_net(param, folder)
         self.extra.smooth_labels(self.net)
         self.test_nets = nets.test_nets(param, folder)
+        self.extra.check_output(self.test_nets)
         self.requested_action = lambda: None  # the caffe command's signals: "stop" or "snapshot"
         self._stopped = False
         self._history = None
@@ -120,11 +122,13 @@ class Solver:
     def _test_together(self):
         """Rank 0 tests; before each of its batches all ranks ask for requests, as it does."""
         if self._root:
-            self.test_all()
+            found = self.test_all()
+        else:
+            found = []
+            all(self._goes_on() for _ in range(sum(self.param.test_iter)))
+        if self._stopped or not self.extra.observes_tests:
             return
-        for _ in range(sum(self.param.test_iter)):
-            if not self._goes_on():
-                return
+        self.observe_test(said_by_first(found) if device.solver_count() > 1 else found)
 
     def _due(self, interval):
         return interval > 0 and self.iter % interval == 0
@@ -141,6 +145,10 @@ class Solver:
     def observe_loss(self, loss):
         """Tell the plateau policy this iteration's loss, for float(); an external driver must."""
         self.extra.observe(self.iter, loss)
+
+    def observe_test(self, found):
+        """Tell the plateau policy what `test_all` has returned; an external driver must."""
+        self.extra.observe_test(self.iter, self.test_nets, found)
 
     def apply_update(self) -> None:
         """One step of every parameter, with the gradient in its diff; count the iteration."""

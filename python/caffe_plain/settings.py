@@ -6,20 +6,24 @@ from google.protobuf.message import Message
 from .errors import ParseError, nearest
 
 
-def apply_setting(message: Message, setting: str, flag: str) -> None:
+def apply_setting(message: Message, setting: str, flag: str, *others: Message) -> None:
     """Set one field of `message` from "field=value"; a list is written field=1,2,3.
 
     A list replaces what the field holds, and an empty value clears it.
-    flag: the option that gave the setting, such as "-set", which the errors name.
+    flag: the option that gave the setting, such as "-set", which the errors name; others: messages
+    one of which may have the field if `message` has not.
     Raises ParseError for an unknown field and for a value that the field cannot hold.
     """
     name, equals, value = setting.partition("=")
-    fields = message.DESCRIPTOR.fields_by_name
-    if not equals or name not in fields:
+    messages = (message, *others)
+    known = [field for one in messages for field in one.DESCRIPTOR.fields_by_name]
+    if not equals or name not in known:
         raise ParseError(
-            f"{flag} {setting}: expected FIELD=VALUE with a field of {message.DESCRIPTOR.name}; "
-            + nearest(name, fields)
+            f"{flag} {setting}: expected FIELD=VALUE with a field of "
+            f"{' or '.join(one.DESCRIPTOR.name for one in messages)}; {nearest(name, known)}"
         )
+    message = next(one for one in messages if name in one.DESCRIPTOR.fields_by_name)
+    fields = message.DESCRIPTOR.fields_by_name
     message.ClearField(name)
     quote = '"' if fields[name].cpp_type == fields[name].CPPTYPE_STRING else ""
     try:

@@ -1,55 +1,85 @@
-"""Test runs as the papers do: a single crop, or every position at several scales; ensembles.
+"""Test runs as the papers do: one crop, several, or every position at several scales; ensembles.
 
-    python tools/evaluate.py runs/model_a_relay-...             the TEST phase: one centre crop
-    python tools/evaluate.py RUN --scales 224,256,320,384,448   fully-convolutional, averaged
-    python tools/evaluate.py RUN RUN --scales 256               each, and the mean of their scores
+    relay evaluate runs/model_a_relay-...               the TEST phase: one centre crop
+    relay evaluate RUN --protocol vgg                   fully-convolutional, averaged
+    relay evaluate RUN --scales 224,256,320             the same at other shorter sides
+    relay evaluate A@224,256 B@10-crop --out ENSEMBLE   each in its own way, and their mean scores
+    relay evaluate RUN --images test.txt --submission answers.txt      a test set without labels
 
-Tests the newest snapshot. Each run's folder gets errors.csv (a row for each kind of test and
-k), scores_TEST.npz (scores and labels) and per_class_TEST.csv (top-5 error of each class).
+Tests the newest snapshot. What was measured is kept in RUN/results/ with the identity of weights,
+net, data and protocol, and is not tested again; errors.csv (a row for each protocol and k) and
+per_class_PROTOCOL.csv (top-5 error of each class) are the latest of it as tables.
 """
+
+from __future__ import annotations
 
 import argparse
 import csv
-import glob
+import io
 import os
-import re
 import sys
-
-import numpy as np
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from caffe_plain.errors import CaffeError
+from caffe_plain.files import write_atomically
 
-from .. import engines, run_folder
-from ..errors import RelayError
-from ..evaluation import measures, validation_set
-from ..evaluation.dense import Dense, prediction_layers
+from .. import engines
+from ..evaluation import submission
+from ..evaluation.identity import net_of_run
+from ..evaluation.protocol import CROP, DENSE, Protocol, explain
+from ..evaluation.results import Member, Result, ensemble, measure
+from ..evaluation.validation_set import feed_of
 
-CROP = "crop"  # the name of the test with one centre crop
+HEADER = ("test", "k", "error", "images", "weights")  # of errors.csv
+CLASS_HEADER = ("class", "images", "top5_error")
+IDS_HELP = (
+    "the challenge's number of each class, one a line, in the order of classes.txt; default: the "
+    "label plus one"
+)
 
 
-def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("run", nargs="+", help="folders that training runs made")
-    parser.add_argument(
-        "--scales",
-        default="",
-        help="shorter sides of the images, in pixels: "
-        "224,256,...; without it one centre crop is tested",
+def arguments() -> argparse.Namespace:
+    """The command line; what makes no sense ends the program with status 2."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=f"protocols, and what papers call them:\n{explain()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--step", type=int, default=1, help="of the positions, on the net's last map"
-    )
-    parser.add_argument("--limit", type=int, help="test the first images only")
-    parser.add_argument("--loss", help="the output to test, by its loss layer; default: the last")
-    parser.add_argument("--weights", help="a .caffemodel; default: the run's newest")
-    parser.add_argument("--gpu", default="auto", help="auto, none, or a GPU index")
+    add = parser.add_argument
+    add("run", nargs="+", metavar="RUN[@PROTOCOL]", help="folders that training runs made")
+    add("--weights", help="a .caffemodel; default: the run's newest")
+    add("--loss", help="the output to test, by its loss layer; default: the last")
+    add("--protocol", help="of runs without their own; default: crop")
+    add("--scales", metavar="224,256,...", help="short for --protocol dense:224,256,...")
+    add("--step", type=int, default=1, help="of dense positions, on the net's last map")
+    add("--limit", type=int, help="test the first images only")
+    add("--gpu", default="auto", help="auto, none, or a GPU index")
+    add("--out", help="folder of an ensemble's result; default: its runs' names, joined by +")
+    add("--images", help="images without labels: a folder, a list of files, or an LMDB")
+    add("--submission", metavar="FILE", help="where to write five labels for each of them")
+    add("--ids", metavar="FILE", help=IDS_HELP)
     args = parser.parse_args()
-    if args.weights and len(args.run) > 1:
-        parser.error("--weights goes with one run")
+    problem = next((message for message, found in problems(args) if found), None)
+    if problem:
+        parser.error(problem)
     return args
 
 
-def main():
+def problems(args: argparse.Namespace) -> Iterator[tuple[str, bool]]:
+    """(complaint, whether there is reason for it) of arguments that do not go together."""
+    yield "--weights goes with one run", bool(args.weights) and len(args.run) > 1
+    yield (
+        "--out is an ensemble's folder, and needs several runs",
+        bool(args.out) and len(args.run) == 1,
+    )
+    yield "--scales is itself a protocol: give no other", None not in (args.scales, args.protocol)
+    yield "--images and --submission go together", bool(args.images) != bool(args.submission)
+    yield "--ids goes with --submission", bool(args.ids) and not args.submission
+    yield "--limit: a submission is of all images", bool(args.submission and args.limit)
+
+
+def main() -> None:
     args = arguments()
     try:
         evaluate(engines.load(), args)
@@ -57,132 +87,80 @@ def main():
         sys.exit(f"evaluate: {error}")
 
 
-def evaluate(engine, args):
-    caffe = engine.caffe
-    engine.use_device(args.gpu)
-    name = "-".join(filter(None, [args.scales.replace(",", "-") or CROP, args.loss]))
-    members = []
-    for run in args.run:
-        weights = args.weights or newest_snapshot(run)
-        scores, labels = (at_scales if args.scales else centre_crop)(caffe, run, weights, args)
-        members.append((scores, labels))
-        save(run, name, weights, class_names(read(caffe, run)[1]), scores, labels)
-        print(line(weights, scores, labels))
+def evaluate(engine: Any, args: argparse.Namespace) -> None:
+    """Test what the command line names and print what was found."""
+    members = [member_of(word, args) for word in args.run]
+    if args.submission:
+        print(submission.write(engine, members, args.images, args.submission, args.ids, args.gpu))
+        return
+    for member in members:
+        result = measure(engine, *member, gpu=args.gpu)
+        write_tables(member.run, result)
+        print(describe(member.run, result), *notes(engine.pb, member), sep="\n  ")
     if len(members) > 1:
-        print(line(f"ensemble of {len(members)}", *measures.ensemble(members)))
+        out = args.out or ensemble_folder([member.run for member in members])
+        result = ensemble(engine, members, out, args.gpu)
+        write_tables(out, result)
+        print(describe(f"ensemble of {len(members)}", result))
 
 
-def centre_crop(caffe, run, weights, args):
-    """(softmax scores, labels) of the TEST phase; prints the mean of each output of the net."""
-    solver, net_param = read(caffe, run)
-    _, scores = prediction_layers(caffe.proto.caffe_pb2, net_param, args.loss)
-    layer = validation_set.test_data_layer(net_param)
-    net = caffe.Net(solver.net, caffe.TEST, weights=weights)
-    last = len(net.layers) - 1
-    records = min(args.limit or 1 << 60, validation_set.count(layer.data_param.source))
-    found, labels, outputs = [], [], {}
-    batches = -(-records // layer.data_param.batch_size)
-    for _ in range(batches):
-        net._forward(0, last)
-        found.append(softmax(np.array(net.blobs[scores].data, np.float64)))
-        labels.append(np.array(net.blobs[layer.top[1]].data).astype(int))
-        for name in net.outputs:
-            outputs[name] = outputs.get(name, 0) + float(net.blobs[name].data.mean()) / batches
-    for name, mean in outputs.items():
-        print(f"{name} {mean:.4f}")
-    return np.concatenate(found)[:records], np.concatenate(labels)[:records]
+def member_of(word: str, args: argparse.Namespace) -> Member:
+    """The run, its protocol and weights that an argument RUN[@PROTOCOL] names."""
+    run, at, text = word.rpartition("@")
+    if not at or os.path.isdir(word):
+        run, text = word, args.protocol or CROP
+        if args.scales is not None:
+            text = f"{DENSE}:{args.scales}"
+    return Member(run, Protocol.parse(text, args.step, args.limit, args.loss), args.weights)
 
 
-def at_scales(caffe, run, weights, args):
-    """(scores, labels), the scores averaged over all positions, then over the scales."""
-    _, net_param = read(caffe, run)
-    layer = validation_set.test_data_layer(net_param)
-    transform = layer.transform_param
-    sides = [int(side) for side in args.scales.split(",")]
-    means = validation_set.channel_means(caffe, transform)
-    dense = Dense(caffe, net_param, weights, transform.crop_size, args.loss, args.step)
-    total = min(args.limit or 1 << 60, validation_set.count(layer.data_param.source))
-    scores, labels = [], []
-    for image, label in validation_set.read(caffe, layer.data_param.source):
-        if len(labels) == total:
-            break
-        scores.append(
-            np.mean(
-                [
-                    dense.scores(validation_set.scaled(image, side, means, transform.scale))
-                    for side in sides
-                ],
-                0,
-            )
-        )
-        labels.append(label)
-        if sys.stderr.isatty():
-            print(f"\r{len(labels)}/{total}", end="", file=sys.stderr, flush=True)
-    return np.array(scores), np.array(labels)
+def describe(title: str, result: Result) -> str:
+    """The errors, and below them what they were measured on."""
+    data = result.data
+    lines = [f"{title}: {result.line()}", f"protocol  {result.protocol}"]
+    if result.weights:
+        lines.append(f"weights   {result.weights['file']} ({result.weights['sha256'][:12]})")
+    for member in result.members:
+        weights, protocol = member["weights"], member["protocol"]
+        lines.append(f"member    {member['run']}, {protocol}, {weights['file']}")
+    lines.append(f"data      {data['source']}, {data['records']} records ({data['sha256'][:12]})")
+    return "\n  ".join([*lines, f"kept in   {result.path}"])
 
 
-def read(caffe, run):
-    """(SolverParameter, NetParameter) of a run."""
-    pb = caffe.proto.caffe_pb2
-    solver = run_folder.read(os.path.join(run, "solver.prototxt"), pb.SolverParameter())
-    return solver, run_folder.read(solver.net, pb.NetParameter())
+def notes(pb: Any, member: Member) -> list[str]:
+    """What a reader of the errors should know about the way they were measured."""
+    mean = feed_of(net_of_run(pb, member.run)).mean_file
+    if member.protocol.kind == DENSE and mean:
+        return [f"mean      {mean}, averaged to one value per channel for other sizes"]
+    return []
 
 
-def softmax(scores):
-    """The softmax of each row of (N, classes, ...)."""
-    scores = scores.reshape(len(scores), -1)
-    exponentials = np.exp(scores - scores.max(1, keepdims=True))
-    return exponentials / exponentials.sum(1, keepdims=True)
+def ensemble_folder(runs: Sequence[str]) -> str:
+    """Beside the first run, a folder with the names of all."""
+    paths = [os.path.normpath(run) for run in runs]
+    return os.path.join(os.path.dirname(paths[0]), "+".join(map(os.path.basename, paths)))
 
 
-def save(run, name, weights, names, scores, labels):
-    """Write the scores, the error of each class, and a row for each k into errors.csv."""
-    np.savez_compressed(
-        os.path.join(run, f"scores_{name}.npz"), scores=scores.astype(np.float32), labels=labels
-    )
-    rows = [
-        (names.get(label, label), images_of_it, f"{error:.2f}")
-        for label, images_of_it, error in measures.class_errors(scores, labels)
+def write_tables(folder: str, result: Result) -> None:
+    """Bring errors.csv and per_class_PROTOCOL.csv of a folder up to date."""
+    name, weights = result.protocol, result.weights.get("file", "")
+    classes = [
+        (result.class_name(label), images, f"{error:.2f}")
+        for label, images, error in result.class_errors()
     ]
-    write_csv(os.path.join(run, f"per_class_{name}.csv"), ("class", "images", "top5_error"), rows)
-    path, header = os.path.join(run, "errors.csv"), ("test", "k", "error", "images", "weights")
-    kept = []
+    write_csv(os.path.join(folder, f"per_class_{name}.csv"), CLASS_HEADER, classes)
+    path, kept = os.path.join(folder, "errors.csv"), []
     if os.path.exists(path):
         with open(path, newline="", encoding="utf-8") as file:
             kept = [tuple(row.values()) for row in csv.DictReader(file) if row["test"] != name]
-    rows = [
-        (name, k, f"{error:.2f}", len(labels), os.path.basename(weights))
-        for k, error in measures.errors(scores, labels).items()
-    ]
-    write_csv(path, header, kept + rows)
+    rows = [(name, k, f"{error:.2f}", result.images, weights) for k, error in result.errors.items()]
+    write_csv(path, HEADER, [*kept, *rows])
 
 
-def class_names(net_param):
-    """{label: name} from the classes.txt beside the TEST net's database, if there is one."""
-    source = validation_set.test_data_layer(net_param).data_param.source
-    path = os.path.join(os.path.dirname(source), "classes.txt")
-    if not os.path.exists(path):
-        return {}
-    with open(path, encoding="utf-8") as file:
-        return dict(enumerate(file.read().splitlines()))
-
-
-def write_csv(path, header, rows):
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
-
-
-def line(what, scores, labels):
-    """One line of error rates."""
-    rates = (f"top-{k} error {error:.2f} %" for k, error in measures.errors(scores, labels).items())
-    return f"{what}: {', '.join(rates)} on {len(labels)} images"
-
-
-def newest_snapshot(run):
-    """The .caffemodel of the highest iteration in a run's folder."""
-    found = glob.glob(os.path.join(run, "*_iter_*.caffemodel"))
-    if not found:
-        raise RelayError(f"{run}: no snapshot (*_iter_N.caffemodel) there; give --weights")
-    return max(found, key=lambda path: int(re.search(r"_iter_(\d+)", path).group(1)))
+def write_csv(path: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Write a table, whole or not at all."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_atomically(path, file.getvalue())

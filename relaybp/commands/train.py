@@ -5,43 +5,37 @@
     python tools/train.py --solver solver.prototxt [--relay relay.prototxt]
                           [--weights a.caffemodel] [--snapshot b.solverstate]
 
-The run's files go to runs/MODEL-DATE-TIME/. Without --data the demo scenes are drawn and a short
-profile runs; --profile full runs the model's own schedule.
+The run's files go to runs/MODEL-DATE-TIME/, or to --out; run.json there says what the run is, and
+whether it is finished. The same command goes on from the newest snapshot in that folder. Without
+--data the demo scenes are drawn and a short profile runs; --profile full runs the model's own
+schedule.
 """
+
+from __future__ import annotations
 
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 from caffe_plain.errors import CaffeError
 
-from .. import distributed, engines, models, relay_file, run_folder
+from .. import distributed, engines, identity, run_folder
+from ..data_layers import TYPES
+from ..distributed import Alone
+from ..engines import Engine
 from ..errors import RelayError
 from ..probe import Probe
 from ..relay_solver import attach
 from ..report import NoReport, Report
+from ..run_plan import Plan, make_plan
 from ..trainer import Trainer, summary, top_errors
 
-DEMO = os.path.join("data", "demo")
-SHORT = [
-    "max_iter=120",
-    "base_lr=0.002",
-    "lr_policy=fixed",
-    "iter_size=1",
-    "display=5",
-    "test_interval=60",
-    "test_initialization=false",
-    "snapshot=60",
-]
-SHORT_BATCH, SHORT_CROP = 16, 112
-LEAST_CROP = {"inception_v3": 267}  # whose auxiliary head asks for more than SHORT_CROP
-DEMO_SIZE = 128
 
-
-def arguments():
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of `relay train`; words: those of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", help="a name below prototxt/, as `make models` lists")
@@ -50,18 +44,39 @@ def arguments():
         "--relay",
         help="a relay.prototxt for --solver; with --model MODEL_relay, in place of the model's own",
     )
-    parser.add_argument("--data", help="folder with train_lmdb, val_lmdb, mean.binaryproto")
+    parser.add_argument(
+        "--extra", help="an extra.prototxt for --solver: plateau, cosine, warm-up, label smoothing"
+    )
+    parser.add_argument(
+        "--data", help="folder with train_lmdb, val_lmdb, mean.binaryproto, color.txt"
+    )
+    parser.add_argument(
+        "--feed",
+        choices=tuple(TYPES),
+        help="data: Caffe's own Data layer, without class-aware sampling and colour shift",
+    )
+    parser.add_argument(
+        "--scene",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="another value for a field of the SceneData layers: class_aware=false, color_file=",
+    )
     parser.add_argument(
         "--profile", choices=("short", "full"), help="short without --data, else full"
     )
     parser.add_argument("--batch", type=int, help="images per forward pass")
-    parser.add_argument("--crop", type=int, help="pixels a side of the crop")
+    parser.add_argument(
+        "--crop",
+        type=int,
+        help="pixels a side of the crop; a mean image of another size gives its channels' means",
+    )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="another value for a solver field",
+        help="another value for a field of the solver, or of extra.prototxt: lr_policy=plateau",
     )
     parser.add_argument("--weights", help="start from these .caffemodel files (comma-separated)")
     parser.add_argument("--snapshot", help="continue from this .solverstate")
@@ -80,7 +95,7 @@ def arguments():
         help="leave the C library's memory allocator as it is",
     )
     parser.add_argument("--out", help="the folder of the run")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def main():
@@ -128,120 +143,94 @@ def own_gpu(flag: str, visible: int) -> str:
     return names[rank % len(names)]
 
 
-def train(engine, args, device, group):
-    name = args.model or os.path.splitext(os.path.basename(args.solver))[0]
-    run = group.first(args.out or os.path.join("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"))
-    existed = os.path.exists(run)
+def train(engine: Engine, args: argparse.Namespace, device: str, group: Alone) -> int:
+    """Train, or say that the run is finished; return the exit status.
+
+    The run's folder is refused where another run lies in it; the same run goes on from its newest
+    snapshot.
+    """
+    plan = plan_together(engine, args, group)
+    wanted = plan.identity(args, group.size)
+    record = identity.check(plan.run, wanted)
+    if record and record["state"] == identity.FINISHED and not args.snapshot:
+        print(f"{plan.run}: finished after {record['iteration']} iterations; nothing to do")
+        return 0
+    if record and not args.snapshot:
+        args.snapshot = run_folder.newest_state(plan.solver.snapshot_prefix)
+    existed = group.first(os.path.exists(plan.run))
     try:
-        trainer, report, net_param = set_up(engine, args, device, group, name, run)
+        trainer, report = set_up(engine, args, plan, device, group)
     except BaseException:
         if not existed and group.rank == 0:
-            shutil.rmtree(run, ignore_errors=True)  # a run that never started leaves no folder
+            shutil.rmtree(plan.run, ignore_errors=True)  # it never started: leave no folder
         raise
-    begun, first = time.monotonic(), trainer.relay.iter
-    try:
-        means = trainer.train() or {}
-        report.say(
-            summary(
-                name,
-                time.monotonic() - begun,
-                trainer.relay.iter - first,
-                top_errors(net_param, means),
-                trainer.images_tested,
-                run,
-            )
-        )
-    finally:
-        report.close()
+    if group.rank == 0:
+        identity.begin(plan.run, wanted, plan.net, trainer.relay.iter)
+    run_recorded(trainer, report, plan, group)
     group.first(None)  # a launcher ends the others when one has ended: the first has saved now
     return trainer.status
 
 
-def set_up(engine, args, device, group, name, run):
-    """Everything that can go wrong before the first iteration."""
+def plan_together(engine: Engine, args: argparse.Namespace, group: Alone) -> Plan:
+    """The plan of the run, with the same folder in every process; the first draws the demo."""
+    if group.rank == 0:
+        args.out = make_plan(engine.pb, args).run
+    args.out = group.first(args.out)
+    return make_plan(engine.pb, args)
+
+
+def run_recorded(trainer: Trainer, report: Report | NoReport, plan: Plan, group: Alone) -> None:
+    """Train to the end or to a stop, and record which of them it was."""
+    begun, first, state = time.monotonic(), trainer.relay.iter, identity.INTERRUPTED
+    try:
+        errors = top_errors(plan.net, trainer.train() or {})
+        seconds, iterations = time.monotonic() - begun, trainer.relay.iter - first
+        tested = trainer.images_tested
+        report.say(summary(plan.name, seconds, iterations, errors, tested, plan.run))
+        if not trainer.stopped:
+            state = identity.FINISHED
+    finally:
+        report.close()
+        if group.rank == 0:
+            identity.end(plan.run, state, trainer.relay.iter)
+
+
+def set_up(
+    engine: Engine, args: argparse.Namespace, plan: Plan, device: str, group: Alone
+) -> tuple[Trainer, Report | NoReport]:
+    """Everything that can go wrong before the first iteration.
+
+    The first of several processes writes the files, the others wait for them.
+    """
     if not args.default_allocator:
         engine.keep_freed_memory()
-    path, relay_path, note = prepare(engine.pb, args, run, group)
-    solver = engine.make_solver(path)
+    if group.rank == 0:
+        plan.save()
+    group.first(None)
+    solver = engine.make_solver(plan.path, plan.extra_path)
     for weights in args.weights.split(",") if args.weights else []:
         solver.net.copy_from(weights)
     group.adopt(solver)
-    param = solver.param
-    net_param = run_folder.read(param.net or param.train_net, engine.pb.NetParameter())
-    report = Report(run, name, param.max_iter, param.display) if group.rank == 0 else NoReport()
+    param, run = solver.param, plan.run
+    report = Report(run, plan.name, param.max_iter, param.display) if not group.rank else NoReport()
 
     def probe(schedule):
         return Probe(schedule, args.probe, run, report.events)
 
     relay = attach(
         solver,
-        relay_path,
+        plan.relay_path,
         fused=not args.no_fuse,
         group=group,
         after_forward=probe if args.probe and group.rank == 0 else None,
     )
-    if note:
-        report.say(note)
+    if plan.note:
+        report.say(plan.note)
     places = device + (f" x {group.size}" if group.size > 1 else "")
-    report.say(f"{name} on {places}, {relay.schedule.describe()}")
+    report.say(f"{plan.name} on {places}, {relay.schedule.describe()}")
     if args.snapshot:
+        report.say(f"Going on from {args.snapshot}")
         relay.restore(args.snapshot)
     for net in [solver.net, *solver.test_nets]:  # nobody looks inside between iterations
         engine.keep_values(net, args.no_fuse, args.no_fuse or param.snapshot_diff)
-    return Trainer(relay, report), report, net_param
-
-
-def prepare(pb, args, run, group):
-    """(solver's path, relay file's path or None, a line to print) for the run.
-
-    The first of several processes writes the files, the others wait for them.
-    """
-    if args.solver:
-        os.makedirs(run, exist_ok=True)
-        return args.solver, args.relay, ""
-    folder, method = models.find(args.model)
-    if args.relay and method != "RELAY":
-        raise RelayError(
-            f"--relay {args.relay}: model {args.model} has no flows; name it with _relay"
-        )
-    relay_path, relay = None, None
-    if method == "RELAY":
-        relay_path = args.relay or os.path.join(folder, "relay.prototxt")
-        relay = relay_file.read_relay(relay_path)
-    profile = args.profile or ("full" if args.data else "short")
-    settings, batch, crop, note = list(args.set), args.batch, args.crop, ""
-    if profile == "short":
-        settings = SHORT + settings
-        least = LEAST_CROP.get(os.path.basename(folder), SHORT_CROP)
-        if not args.data and least > DEMO_SIZE:
-            raise RelayError(
-                f"{args.model} needs images of {least} pixels and more, and the demo "
-                f"scenes have {DEMO_SIZE}; give DATA=/path/to/lmdbs"
-            )
-        batch, crop = batch or SHORT_BATCH, crop or least
-        note = short_note(settings, batch, crop, args.data)
-    if group.rank == 0:
-        data = args.data or make_demo()
-        run_folder.prepare(pb, folder, method, run, data, settings, batch, crop)
-        if relay:
-            run_folder.write(os.path.join(run, "relay.prototxt"), relay)
-    group.first(None)
-    return os.path.join(run, "solver.prototxt"), relay_path, note
-
-
-def short_note(settings, batch, crop, data):
-    """One line that says what the short profile is and how to leave it."""
-    iterations = dict(setting.split("=", 1) for setting in settings)["max_iter"]
-    return (
-        f"Short profile: {iterations} iterations of {batch} images at {crop}x{crop} on "
-        f"{data or 'the demo scenes'}; PROFILE=full runs the whole schedule, "
-        "DATA=/path/to/lmdbs your images."
-    )
-
-
-def make_demo():
-    """Draw the demo scenes unless they exist."""
-    if not os.path.exists(os.path.join(DEMO, "mean.binaryproto")):
-        print(f"Drawing the demo scenes into {DEMO}", flush=True)
-        subprocess.run([sys.executable, "-m", "relaybp.data_prep.demo_scenes", DEMO], check=True)
-    return DEMO
+    return Trainer(relay, report), report

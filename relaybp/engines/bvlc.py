@@ -6,14 +6,15 @@ import os
 import tempfile
 from typing import Any, Callable
 
+from caffe_plain.extra import in_force
 from caffe_plain.files import write_atomically
-from caffe_plain.lr_policy import learning_rate
+from caffe_plain.lr_policy import POLICIES, learning_rate
 
 from .. import backward
 from ..errors import RelayError
 from ..flows import Flow, frozen
 from ..graph import Graph
-from ..run_folder import read, write
+from ..run_folder import read, read_extra, write
 from .interface import Engine, Step, check_same
 
 # fields of a SolverParameter
@@ -46,7 +47,13 @@ class Bvlc(Engine):
 
     # ---- solvers -----------------------------------------------------------------------------
 
-    def make_solver(self, path: str) -> BvlcSolver:
+    def make_solver(self, path: str, extra: str | None = None) -> BvlcSolver:
+        fields = in_force(read_extra(extra))
+        if fields:
+            raise RelayError(
+                f"{extra}: an original Caffe has no {', '.join(fields)}: use this repository's "
+                f"engine, or leave it out: {' '.join(f'--set {name}=' for name in fields)}"
+            )
         return BvlcSolver(self.caffe, path)
 
     def wrap(self, solver: Any, path: str | None) -> BvlcSolver:
@@ -160,6 +167,11 @@ class BvlcSolver:
         self.param = read(path, pb.SolverParameter())
         if self.param.snapshot_format == pb.SolverParameter.HDF5:
             raise RelayError(f"{path}: on BVLC Caffe the driver needs snapshot_format: BINARYPROTO")
+        if self.param.lr_policy not in POLICIES:
+            raise RelayError(
+                f"{path}: lr_policy {self.param.lr_policy!r}: an original Caffe has only "
+                + ", ".join(POLICIES)
+            )
         if solver is not None:
             check_same(solver, self.param, path)
         self._solver = solver or caffe.get_solver(path)
@@ -183,6 +195,9 @@ class BvlcSolver:
 
     def finish_reports(self) -> None:
         """Nothing to do: an original Caffe reports at once."""
+
+    def observe_test(self, found: list) -> None:
+        """Nothing to do, as for the loss."""
 
     def snapshot(self) -> str:
         """Write PREFIX_iter_N.caffemodel and .solverstate; return the path of the state."""

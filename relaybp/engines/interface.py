@@ -35,8 +35,8 @@ class Engine(ABC):
     """One Caffe. `caffe` is its pycaffe module, `pb` its messages.
 
     A solver is one of `make_solver` or `wrap`; it has net, test_nets, param, iter,
-    learning_rate(), apply_update(), observe_loss(loss), finish_reports(), snapshot() and
-    restore(path).
+    learning_rate(), apply_update(), observe_loss(loss), observe_test(found), finish_reports(),
+    snapshot() and restore(path).
     """
 
     trains_together: bool  # whether several processes can
@@ -92,8 +92,8 @@ class Engine(ABC):
     # ---- solvers -----------------------------------------------------------------------------
 
     @abstractmethod
-    def make_solver(self, path: str) -> Any:
-        """The solver of a solver.prototxt."""
+    def make_solver(self, path: str, extra: str | None = None) -> Any:
+        """The solver of a solver.prototxt; extra: the path of its extra.prototxt."""
 
     @abstractmethod
     def wrap(self, solver: Any, path: str | None) -> Any:

@@ -58,8 +58,8 @@ class Native(Engine):
 
     # ---- solvers -----------------------------------------------------------------------------
 
-    def make_solver(self, path: str) -> Any:
-        return self.caffe.get_solver(path)
+    def make_solver(self, path: str, extra: str | None = None) -> Any:
+        return self.caffe.get_solver(path, extra)
 
     def wrap(self, solver: Any, path: str | None) -> Any:
         if path:

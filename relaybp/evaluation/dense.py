@@ -6,8 +6,12 @@ the map that is as large as the map of the training crop, which is what a convol
 layer's weights computes. This works for pyramids too.
 """
 
+from __future__ import annotations
+
 import os
 import tempfile
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,68 +21,70 @@ from ..errors import RelayError
 from ..run_folder import write
 
 ONE_SIZE = ("InnerProduct", "Flatten", "SPP", "Reshape")
-WINDOWS = 32  # that run through the upper part at a time
+WINDOWS = 64  # that run through the upper part at a time
+PROB = "prob"  # the blob of softmax scores
 
 
 class Dense:
     """The scores of a trained net, averaged over the positions of an image.
 
-    net_param: NetParameter with data and loss layers; crop: side of the training crop in pixels;
-    loss: the loss layer whose scores are wanted, by default the last one.
+    net_param: NetParameter with data and loss layers; crop: (C, H, W) of what the net was trained
+    on; loss: the loss layer whose scores are wanted, by default the last one; step: between
+    positions on the map.
     """
 
-    def __init__(self, caffe, net_param, weights, crop, loss=None, step=1):
-        pb = caffe.proto.caffe_pb2
-        layers, scores = prediction_layers(pb, net_param, loss)
+    def __init__(
+        self,
+        caffe: Any,
+        net_param: Any,
+        weights: str,
+        crop: tuple[int, int, int],
+        loss: str | None = None,
+        step: int = 1,
+    ) -> None:
+        layers, scores = prediction_layers(caffe.proto.caffe_pb2, net_param, loss)
         at, self.cut = cut(layers, scores)
         self.crop, self.step, self.data = crop, step, layers[0].bottom[0]
-        self.lower = _net(caffe, layers[:at], self.data, (1, 3, crop, crop), weights)
+        self.lower = net_of(caffe, layers[:at], self.data, (1, *crop), weights)
         self.window = tuple(self.lower.blobs[self.cut].shape)[1:]
-        upper = [
-            *layers[at:],
-            pb.LayerParameter(name="prob", type="Softmax", bottom=[scores], top=["prob"]),
-        ]
-        self.upper = _net(caffe, upper, self.cut, (1, *self.window), weights)
+        upper = [*layers[at:], softmax_of(caffe.proto.caffe_pb2, scores)]
+        self.upper = net_of(caffe, upper, self.cut, (1, *self.window), weights)
+        self.classes = self.upper.blobs[PROB].data.size
 
-    def scores(self, image):
-        """The mean of the softmax scores over all positions: image (3, H, W) to (classes,)."""
-        if min(image.shape[1:]) < self.crop:
+    def scores(self, images: np.ndarray) -> np.ndarray:
+        """The mean of the softmax over all positions: images (N, C, H, W) to (N, classes)."""
+        if images.shape[2] < self.crop[1] or images.shape[3] < self.crop[2]:
             raise RelayError(
-                f"an image of {image.shape[1]} x {image.shape[2]} pixels; the net was "
-                f"trained on {self.crop} x {self.crop}: choose larger scales"
+                "an image of {} x {} pixels; the net was trained on {} x {}: choose larger "
+                "scales".format(*images.shape[2:], *self.crop[1:])
             )
-        self.lower.blobs[self.data].reshape(1, *image.shape)
-        self.lower.reshape()
-        self.lower.blobs[self.data].data[...] = image
-        self.lower._forward(0, len(self.lower.layers) - 1)
-        maps = np.array(self.lower.blobs[self.cut].data[0])  # (C, H, W)
-        places = windows(maps, self.window[1:], self.step)  # (positions, C, h, w)
-        total = sum(
-            self._upper(places[at : at + WINDOWS]).sum(0) for at in range(0, len(places), WINDOWS)
-        )
-        return total / len(places)
-
-    def _upper(self, batch):
-        self.upper.blobs[self.cut].reshape(*batch.shape)
-        self.upper.reshape()
-        self.upper.blobs[self.cut].data[...] = batch
-        self.upper._forward(0, len(self.upper.layers) - 1)
-        scores = np.array(self.upper.blobs["prob"].data, np.float64)
-        return scores.reshape(len(batch), -1)
+        maps = run(self.lower, self.data, images, self.cut)  # (N, C, H, W)
+        places = windows(maps, self.window[1:], self.step)  # (N, rows, columns, C, h, w)
+        positions = places.shape[1] * places.shape[2]
+        total = np.zeros((len(images), self.classes))
+        for first in range(0, len(images) * positions, WINDOWS):
+            numbers = np.arange(first, min(first + WINDOWS, len(images) * positions))
+            at = np.unravel_index(numbers, places.shape[:3])
+            scores = run(self.upper, self.cut, places[at], PROB)
+            np.add.at(total, at[0], scores.reshape(len(scores), -1))
+        return total / positions
 
 
-def windows(maps, size, step):
-    """Every `size` window of maps (C, H, W), `step` apart: (positions, C, height, width)."""
-    found = np.lib.stride_tricks.as_strided(
+def windows(maps: np.ndarray, size: tuple[int, int], step: int) -> np.ndarray:
+    """Every `size` window of maps (N, C, H, W), `step` apart: (N, rows, columns, C, h, w)."""
+    images, channels, height, width = maps.shape
+    across = (images, height - size[0] + 1, width - size[1] + 1)
+    of_image, of_channel, of_row, of_column = maps.strides
+    views = np.lib.stride_tricks.as_strided(
         maps,
-        (maps.shape[1] - size[0] + 1, maps.shape[2] - size[1] + 1, maps.shape[0], *size),
-        (*maps.strides[1:], maps.strides[0], *maps.strides[1:]),
+        (*across, channels, *size),
+        (of_image, of_row, of_column, of_channel, of_row, of_column),
         writeable=False,
     )
-    return found[::step, ::step].reshape(-1, maps.shape[0], *size)
+    return views[:, ::step, ::step]
 
 
-def prediction_layers(pb, net_param, loss=None):
+def prediction_layers(pb: Any, net_param: Any, loss: str | None = None) -> tuple[list[Any], str]:
     """(the TEST layers from the data to a loss's scores, the scores' blob)."""
     present = layers_of(net_param, state_of(net_param, TEST))
     losses = [
@@ -101,7 +107,7 @@ def prediction_layers(pb, net_param, loss=None):
     return found[::-1], scores
 
 
-def cut(layers, scores):
+def cut(layers: Sequence[Any], scores: str) -> tuple[int, str]:
     """(index of the first layer of the upper part, the one blob that it takes from the lower)."""
     first = next(
         (
@@ -127,14 +133,35 @@ def cut(layers, scores):
     )
 
 
-def _net(caffe, layers, data, shape, weights):
-    """A TEST net of the layers over an Input, with weights by their names."""
+def net_of(
+    caffe: Any, layers: Sequence[Any], data: str, shape: tuple[int, ...], weights: str | None
+) -> Any:
+    """A TEST net of the layers over an Input `data` of that shape, with weights by their names."""
     pb = caffe.proto.caffe_pb2
-    param = pb.NetParameter(name="dense")
-    source = param.layer.add(name=data + "_input", type="Input", top=[data])
+    source = pb.LayerParameter(name=data + "_input", type="Input", top=[data])
     source.input_param.shape.add(dim=shape)
+    return build(caffe, [source, *layers], weights)
+
+
+def build(caffe: Any, layers: Sequence[Any], weights: str | None) -> Any:
+    """A TEST net of the layers, with weights by their names."""
+    param = caffe.proto.caffe_pb2.NetParameter(name="evaluation")
     param.layer.extend(layers)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "net.prototxt")
         write(path, param)
         return caffe.Net(path, caffe.TEST, weights=weights)
+
+
+def softmax_of(pb: Any, scores: str) -> Any:
+    """The layer that makes the blob PROB from `scores`."""
+    return pb.LayerParameter(name=PROB, type="Softmax", bottom=[scores], top=[PROB])
+
+
+def run(net: Any, data: str, values: np.ndarray, top: str) -> np.ndarray:
+    """What a net of `net_of` makes of the values of its input, a copy of the blob `top`."""
+    net.blobs[data].reshape(*values.shape)
+    net.reshape()
+    net.blobs[data].data[...] = values
+    net._forward(0, len(net.layers) - 1)
+    return np.array(net.blobs[top].data)

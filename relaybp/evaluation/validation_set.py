@@ -1,71 +1,181 @@
-"""The images of a validation database, resized and normalised as the net's TEST data layer says."""
+"""The images of a validation database, and what the net's TEST data layer makes of them."""
 
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Iterator
 from contextlib import closing
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from caffe_plain.database import open_database
+from caffe_plain.database import data_file, open_database
+from caffe_plain.phases import TEST, layers_of, state_of
 
 from ..errors import RelayError
-from ..run_folder import test_data_layers
+from ..layers.scene_message import parse_options
+
+SCENE_DATA = "SceneData"  # the class of the Python layer
 
 
-def test_data_layer(net_param):
-    """The Data layer of the TEST phase."""
-    found = test_data_layers(net_param)
+class Feed(NamedTuple):
+    """What the data layer of the TEST phase reads, and how it normalises.
+
+    layer: its LayerParameter; source: the LMDB; crop: side in pixels, 0 for whole images;
+    mean_file "" and mean_values () where nothing is subtracted.
+    """
+
+    layer: Any
+    source: str
+    batch_size: int
+    crop: int
+    mean_file: str
+    mean_values: tuple[float, ...]
+    scale: float
+
+
+class Record(NamedTuple):
+    """An image (H, W, C) in BGR with its name (the key of its record) and its label."""
+
+    name: str
+    image: np.ndarray
+    label: int
+
+
+class Contents(NamedTuple):
+    """What identifies a database's records, and their names in order."""
+
+    sha256: str
+    names: tuple[str, ...]
+
+
+def feed_of(net_param: Any) -> Feed:
+    """The Feed of a net's TEST phase: from its one Data layer, or from its one SceneData."""
+    found = [
+        layer
+        for layer in layers_of(net_param, state_of(net_param, TEST))
+        if layer.type == "Data" or layer.python_param.layer == SCENE_DATA
+    ]
     if len(found) != 1:
         raise RelayError(
-            f"net {net_param.name!r}: {len(found)} Data layers of phase TEST; "
+            f"net {net_param.name!r}: {len(found)} Data or SceneData layers of phase TEST; "
             "expected one, whose database is tested"
         )
-    return found[0]
+    layer = found[0]
+    if layer.type == "Data":
+        data, transform = layer.data_param, layer.transform_param
+    else:
+        data = transform = parse_options(layer.python_param.param_str)
+    if len(layer.top) != 2:
+        raise RelayError(
+            f"layer {layer.name!r}: {len(layer.top)} tops; expected two, the images and the labels"
+        )
+    return Feed(
+        layer,
+        data.source,
+        data.batch_size,
+        transform.crop_size,
+        transform.mean_file,
+        tuple(transform.mean_value),
+        transform.scale,
+    )
 
 
-def count(source):
+def count(source: str) -> int:
     """How many records a database holds."""
     with closing(open_database(source)) as environment:
         return environment.stat()["entries"]
 
 
-def read(caffe, source):
-    """Yield (image (H, W, 3) of bytes in BGR, label) of each record, in the order of the keys."""
-    cv2 = _opencv()
+def contents(source: str) -> Contents:
+    """The SHA-256 of all keys and records of a database, and the keys; read once a process."""
+    stat = os.stat(data_file(source))
+    return _contents(os.path.realpath(source), stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache
+def _contents(source: str, size: int, mtime_ns: int) -> Contents:
+    """As `contents`; size and mtime_ns tell one state of the file from another."""
+    digest, names = hashlib.sha256(), []
+    with closing(open_database(source)) as environment, environment.begin(buffers=True) as reader:
+        for key, record in reader.cursor():
+            for part in (key, record):
+                digest.update(len(part).to_bytes(8, "little"))
+                digest.update(part)
+            names.append(_name(bytes(key)))
+    return Contents(digest.hexdigest(), tuple(names))
+
+
+def read(caffe: Any, source: str) -> Iterator[Record]:
+    """Yield the Record of each image of a database, in the order of the keys."""
     datum = caffe.proto.caffe_pb2.Datum()
     with closing(open_database(source)) as environment, environment.begin() as transaction:
-        for _, record in transaction.cursor():
+        for key, record in transaction.cursor():
             datum.ParseFromString(record)
             if datum.encoded:
-                image = cv2.imdecode(np.frombuffer(datum.data, np.uint8), cv2.IMREAD_COLOR)
+                image = decode(datum.data, f"{source}, record {_name(key)!r}")
             else:
                 image = caffe.io.datum_to_array(datum).transpose(1, 2, 0)
-            yield image, datum.label
+            yield Record(_name(key), image, datum.label)
 
 
-def channel_means(caffe, transform):
-    """What the TEST data layer subtracts, one value for each channel.
-
-    A mean image is averaged: it fits no other size.
-    """
-    if transform.mean_file:
-        blob = caffe.proto.caffe_pb2.BlobProto()
-        with open(transform.mean_file, "rb") as file:
-            blob.ParseFromString(file.read())
-        return caffe.io.blobproto_to_array(blob)[0].mean((1, 2))
-    return np.array(list(transform.mean_value) or [0.0])
+def decode(data: bytes, where: str) -> np.ndarray:
+    """The pixels (H, W, 3) of an encoded image, in BGR; where: of the image, for the error."""
+    cv2 = opencv()
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if image is None:
+        raise RelayError(f"{where}: its {len(data)} bytes are no image that OpenCV can decode")
+    return image
 
 
-def scaled(image, side, means, factor):
-    """The image with its shorter side resized, as the net wants it: (3, H, W)."""
-    cv2 = _opencv()
+def _name(key: bytes) -> str:
+    return key.decode("utf-8", "backslashreplace")
+
+
+class Normaliser:
+    """Subtracts a Feed's mean from images (H, W, C), then multiplies by its scale."""
+
+    def __init__(self, caffe: Any, feed: Feed) -> None:
+        self.factor = np.float32(feed.scale)
+        self.mean = np.array(feed.mean_values or (0.0,), np.float32)  # (C,), or (H, W, C)
+        if feed.mean_file:
+            blob = caffe.proto.caffe_pb2.BlobProto()
+            with open(feed.mean_file, "rb") as file:
+                blob.ParseFromString(file.read())
+            self.mean = caffe.io.blobproto_to_array(blob)[0].transpose(1, 2, 0)
+        self.channels = np.float32(self.mean.reshape(-1, self.mean.shape[-1]).mean(0))  # (C,)
+
+    def fits(self, image: np.ndarray) -> bool:
+        """Whether there is a mean for every pixel of the image."""
+        return self.mean.ndim == 3 and self.mean.shape[:2] == image.shape[:2]
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """The image minus the mean of its pixels; minus `channels` where it does not fit."""
+        return (image - (self.mean if self.fits(image) else self.channels)) * self.factor
+
+    def by_channel(self, image: np.ndarray) -> np.ndarray:
+        """The image minus one value per channel: a mean image's average."""
+        return (image - self.channels) * self.factor
+
+
+def resized(image: np.ndarray, side: int) -> np.ndarray:
+    """The image (H, W, C) with its shorter side resized to `side` pixels, bilinearly."""
     height, width = image.shape[:2]
     ratio = side / min(height, width)
-    size = max(side, round(width * ratio)), max(side, round(height * ratio))
-    resized = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)  # (H, W, 3)
-    values = (resized - np.float32(means)) * np.float32(factor)
-    return values.transpose(2, 0, 1)  # (3, H, W)
+    return stretched(image, max(side, round(height * ratio)), max(side, round(width * ratio)))
 
 
-def _opencv():
+def stretched(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The image (H, W, C) resized to that height and width, bilinearly."""
+    cv2 = opencv()
+    pixels = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return pixels.reshape(height, width, -1)  # OpenCV drops a single channel
+
+
+def opencv() -> Any:
+    """The module cv2."""
     try:
         import cv2
     except ImportError:

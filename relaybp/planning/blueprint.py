@@ -4,6 +4,7 @@ from typing import Any
 
 from caffe_plain.phases import TEST, TRAIN, State, is_in_net, layers_of
 
+from ..data_layers import DataLayer
 from ..errors import RelayError
 from ..run_folder import STANDARD_STAGE
 
@@ -47,7 +48,7 @@ def _make_input(added, layer, size):
         for shape in layer.input_param.shape:
             added.input_param.shape.add(dim=[1, *shape.dim[1:]])
         return
-    crop = layer.transform_param.crop_size
+    crop = DataLayer(layer).get("crop_size")
     if not (size or crop):
         raise RelayError(
             f"data layer {layer.name!r} has no crop_size to tell the size of its "

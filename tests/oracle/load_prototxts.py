@@ -25,6 +25,7 @@ from caffe.proto import caffe_pb2
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
 sys.path.append(os.path.join(ROOT, "python"))  # for caffe_plain; caffe is found before it
+from relaybp.data_layers import data_layers  # noqa: E402
 from relaybp.prototxt import count, generate  # noqa: E402
 
 
@@ -59,12 +60,13 @@ def load(folder):
     solver.net = "train_val.prototxt"
     sizes = [parameters(deploy)]
     assert sizes[0] == count.parameters(count.walk(train_val, caffe.TEST, "standard"))
-    for stages in ([], ["standard"]):
+    for stages in ([], ["standard"], ["data"]):
         del solver.train_state.stage[:]
         solver.train_state.stage.extend(stages)
         _write("solver.prototxt", solver)
         built = caffe.get_solver("solver.prototxt")
         sizes.append(parameters(built.net))
+    assert sizes.pop() == sizes[1]  # whatever feeds it
     return tuple(sizes)
 
 
@@ -80,13 +82,15 @@ def parameters(net):
 
 def _shrink_data(net):
     """Point the data layers at a small LMDB, in batches of two."""
-    for layer in net.layer:
-        if layer.type == "Data":
-            source = f"lmdb{layer.transform_param.crop_size}"
-            if not os.path.exists(source):
-                _write_lmdb(source, layer.transform_param.crop_size)
-            layer.data_param.source, layer.data_param.batch_size = source, 2
-            layer.transform_param.ClearField("mean_file")
+    for layer in data_layers(net.layer):
+        source = f"lmdb{layer.get('crop_size')}"
+        if not os.path.exists(source):
+            _write_lmdb(source, layer.get("crop_size"))
+        layer.set("source", source)
+        layer.set("batch_size", 2)
+        for field in ("mean_file", "color_file"):
+            if layer.get(field):
+                layer.clear(field)
 
 
 def _write_lmdb(path, side):

@@ -1,7 +1,5 @@
-"""The messages of extra.proto: what this project adds to a solver."""
+"""The messages of caffe_plain/extra.proto: what this project adds to a solver."""
 
-from pathlib import Path
+from caffe_plain.extra import MESSAGES
 
-from caffe_plain.messages import read_messages
-
-globals().update(read_messages(Path(__file__).with_name("extra.proto")))
+globals().update(MESSAGES)

@@ -6,12 +6,11 @@ from collections import deque
 
 from caffe_plain import lr_policy
 from caffe_plain.errors import CaffeError, nearest
+from caffe_plain.extra import POLICIES
 from caffe_plain.glog import say
 
 from ..files.text import read_text
 from ..proto import extra_pb2
-
-POLICIES = ("plateau", "cosine")
 
 
 class Extra:
@@ -49,14 +48,32 @@ class Extra:
         except ValueError as error:  # lr_policy raises builtins only
             raise CaffeError(str(error)) from None
 
+    @property
+    def observes_tests(self):
+        """Whether the rate follows from an output of a test net."""
+        return self.param.lr_policy == "plateau" and bool(self.options.plateau_output)
+
     def observe(self, iteration, loss):
         """Take in the training loss of an iteration, before its update."""
-        if self.param.lr_policy != "plateau":
+        if self.param.lr_policy != "plateau" or self.observes_tests:
             return
         self.losses.append(float(loss))  # waits for a GPU: the next rate depends on it
-        smoothed = sum(self.losses) / len(self.losses)
-        if smoothed < self.minimum:
-            self.minimum, self.last_event = smoothed, iteration
+        self._watch(iteration, sum(self.losses) / len(self.losses))
+
+    def observe_test(self, iteration, nets, found):
+        """Take in a test before an iteration: for each test net {output name: mean array}."""
+        name = self.options.plateau_output
+        if not self.observes_tests:
+            return
+        for net, means in zip(nets, found, strict=True):
+            if name in means:
+                value = float(means[name].mean())
+                self._watch(iteration, 1 - value if _is_accuracy(net, name) else value)
+
+    def _watch(self, iteration, value):
+        """Drop the rate where `value` has found no new minimum for a whole window."""
+        if value < self.minimum:
+            self.minimum, self.last_event = value, iteration
         windows = self.options.plateau_winsize
         if self.drops < len(windows) and iteration >= self.last_event + windows[self.drops]:
             self.drops, self.last_event = self.drops + 1, iteration
@@ -82,7 +99,15 @@ class Extra:
         self.losses.clear()
         self.losses.extend(state.get("losses", ()))
 
-    # ---- label smoothing ---------------------------------------------------------------------
+    # ---- nets --------------------------------------------------------------------------------
+
+    def check_output(self, test_nets):
+        """Refuse a plateau_output that no test net has, or none tests."""
+        name, known = self.options.plateau_output, [out for net in test_nets for out in net.outputs]
+        if self.observes_tests and name not in known:
+            raise CaffeError(
+                f"extra: plateau_output: no output {name!r} of a test net; {nearest(name, known)}"
+            )
 
     def smooth_labels(self, net):
         """Set the label smoothing of the training net's losses."""
@@ -98,6 +123,10 @@ class Extra:
             for name, layer in losses.items():
                 if wanted.layer in ("", name):
                     layer.label_smoothing = wanted.amount
+
+
+def _is_accuracy(net, output):
+    return any(node.layer.type == "Accuracy" and output in node.top_names for node in net.nodes)
 
 
 def _read(extra):

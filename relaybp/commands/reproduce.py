@@ -1,0 +1,154 @@
+"""Reproduce a table of the papers: train, test and tabulate what it compares.
+
+    relay reproduce table3                      drawn scenes: minutes, to see that it works
+    CIFAR10=/lmdbs relay reproduce table3       CIFAR-sized networks
+    PLACES2=/lmdbs relay reproduce table3       the paper's own, days to weeks of a GPU
+
+`relay reproduce TABLE --help` says what a table compares and needs. A finished run is used again
+where it is the one that the table asks for, an interrupted one goes on, another one is an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+
+from caffe_plain.errors import CaffeError
+
+from .. import engines
+from ..errors import RelayError
+from ..reproduce import data, writers
+from ..reproduce.produce import TABLES, Production
+from ..reproduce.runs import Options
+from ..reproduce.scales import CIFAR, PAPER, SCALES, SMOKE
+from ..reproduce.spec import Table
+
+VARIABLES = f"""\
+Variables: {"=, ".join(data.VARIABLES)}= name the folders of data sets; SCALE=, SEEDS=, EPOCHS=,
+OUT= and GPU= stand in for the options. Relative paths start at the current folder."""
+
+
+def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    """The options; environment: gives their defaults."""
+    main = argparse.ArgumentParser(
+        prog="relay reproduce",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    tables = main.add_subparsers(dest="table", required=True, metavar="TABLE")
+    for name, make in TABLES.items():
+        one = tables.add_parser(
+            name,
+            help=make.__doc__,
+            description=f"{make.__doc__}\n\n{needs(name)}",
+            epilog=VARIABLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        _add_options(one, environment)
+    return main
+
+
+def _add_options(one: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+    one.add_argument(
+        "--scale",
+        default=environment.get("SCALE") or None,
+        help=f"{', '.join(SCALES)}; without it, the first whose data is named, else smoke",
+    )
+    one.add_argument(
+        "--seeds", default=environment.get("SEEDS") or "1", help='"1 2 3": a run for each'
+    )
+    one.add_argument(
+        "--epochs",
+        default=environment.get("EPOCHS") or None,
+        help="shorten (or lengthen) every schedule proportionally to so many epochs",
+    )
+    one.add_argument(
+        "--out", default=environment.get("OUT") or "runs/tables", help="where everything goes"
+    )
+    one.add_argument(
+        "--gpu", default=environment.get("GPU") or "auto", help="auto, none, or GPU numbers"
+    )
+    one.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
+
+
+def needs(name: str) -> str:
+    """What a table needs at each scale, and how long it takes."""
+    lines = []
+    for scale, about in SCALES.items():
+        try:
+            table = TABLES[name](scale)
+        except RelayError as error:
+            lines.append(f"  SCALE={scale}: not possible: {error}")
+            continue
+        variables = " ".join(f"{data.KINDS[key].variable}=" for key in _kinds(table)) or "no data"
+        models = ", ".join(dict.fromkeys(training.model for training in table.trainings()))
+        count = len(table.trainings())
+        lines.append(f"  SCALE={scale}: {variables}; for each seed {count} trainings ({models})")
+        lines.append(f"    {about}")
+    return "\n".join(lines)
+
+
+def _kinds(table: Table) -> list[str]:
+    return [key for key in table.data() if key in data.KINDS]
+
+
+def choose_scale(name: str, environment: Mapping[str, str]) -> str:
+    """The first scale that a variable names data of; smoke where none does."""
+    for scale in (PAPER, CIFAR):
+        try:
+            keys = _kinds(TABLES[name](scale))
+        except RelayError:
+            continue
+        if any(environment.get(data.KINDS[key].variable) for key in keys):
+            return scale
+    given = [variable for variable in data.VARIABLES if environment.get(variable)]
+    if given:
+        raise RelayError(
+            f"{name}: {', '.join(f'{variable}=' for variable in given)} names data that this table "
+            f"does not use:\n{needs(name)}"
+        )
+    return SMOKE
+
+
+def options_of(args: argparse.Namespace) -> Options:
+    """The checked options. Raises RelayError for values that make no sense."""
+    if args.scale not in SCALES:
+        raise RelayError(f"SCALE={args.scale}: expected one of {', '.join(SCALES)}")
+    words = args.seeds.replace(",", " ").split()
+    if not words or not all(word.isdigit() for word in words) or len(set(words)) < len(words):
+        raise RelayError(f'SEEDS="{args.seeds}": expected different whole numbers, as in "1 2 3"')
+    try:
+        epochs = float(args.epochs) if args.epochs else None
+    except ValueError:
+        epochs = 0.0
+    if epochs is not None and not 0 < epochs < float("inf"):
+        raise RelayError(f"EPOCHS={args.epochs}: expected a number above 0")
+    seeds = tuple(int(word) for word in words)
+    return Options(args.scale, seeds, epochs, os.path.abspath(args.out), args.gpu)
+
+
+def main() -> None:
+    args = parser(os.environ).parse_args()
+    try:
+        reproduce(args, os.environ)
+    except CaffeError as error:
+        sys.exit(f"reproduce {args.table}: {error}")
+
+
+def reproduce(args: argparse.Namespace, environment: Mapping[str, str]) -> None:
+    """Reproduce one table. Everything that can be wrong is found before anything is trained."""
+    args.scale = args.scale or choose_scale(args.table, environment)
+    options = options_of(args)
+    table = TABLES[args.table](options.scale)
+    engine = engines.load()
+    found = data.find(table.data(), environment, options.out)
+    production = Production(engine, args.table, table, options, found)
+    print(production.describe(), flush=True)
+    if args.dry_run:
+        return
+    production.train()
+    page = production.page()
+    paths = production.write(page)
+    print(f"\n{writers.terminal(page)}\nAlso in {', '.join(paths)}")

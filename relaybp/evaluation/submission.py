@@ -1,0 +1,134 @@
+"""Answers for a test set without labels, in the format of the ILSVRC challenge.
+
+A line an image, in the order of the images: its five likeliest classes, the likeliest first, as the
+challenge's numbers, which start at 1. ILSVRC 2012 numbers its classes in an order of its own
+(ILSVRC2012_ID in the development kit), not in the alphabetical order of Caffe's labels: give those
+numbers with `ids`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from caffe_plain.files import write_atomically
+
+from ..data_prep.images import Options, read_image
+from ..errors import RelayError
+from .identity import net_of_run, newest_snapshot
+from .results import Member
+from .scoring import score_images
+from .validation_set import Record, count, decode, feed_of, read
+
+ANSWERS = 5  # an image
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".tif", ".tiff", ".webp")
+
+
+def write(
+    engine: Any,
+    members: Sequence[Member],
+    images: str,
+    path: str,
+    ids: str | None = None,
+    gpu: str = "auto",
+) -> str:
+    """Write the answers of the members' mean scores to `path`; returns a line that says so.
+
+    images: a folder (its images in the order of their names), a list file (a path a line, relative
+    to the list; a label behind it is ignored), or an LMDB (in the order of its keys). Files are
+    prepared as the records of the run's validation database were. ids: see `read_ids`.
+    """
+    engine.use_device(gpu)
+    mean = np.mean([_scores(engine, member, images) for member in members], 0)
+    if not np.isfinite(mean).all():
+        raise RelayError(f"{', '.join(m.run for m in members)}: scores that are not finite")
+    numbers = read_ids(ids, mean.shape[1])
+    best = np.argsort(-mean, axis=1, kind="stable")[:, :ANSWERS]
+    lines = [" ".join(str(numbers[label]) for label in row) for row in best.tolist()]
+    write_atomically(path, "\n".join(lines) + "\n")
+    return f"{path}: {best.shape[1]} classes for each of {len(lines)} images of {images}"
+
+
+def read_ids(path: str | None, classes: int) -> list[int]:
+    """The challenge's number of each label: a number a line in a file; without one, label + 1."""
+    if path is None:
+        return list(range(1, classes + 1))
+    with open(path, encoding="utf-8") as file:
+        words = file.read().split()
+    if len(words) != classes or not all(word.isdecimal() for word in words):
+        raise RelayError(
+            f"{path}: {len(words)} words; expected a number for each of the {classes} classes that "
+            "the net scores"
+        )
+    return [int(word) for word in words]
+
+
+def _scores(engine: Any, member: Member, images: str) -> np.ndarray:
+    """The scores (N, classes) that a member gives to the images."""
+    run, protocol, weights = member
+    net_param = net_of_run(engine.pb, run)
+    if os.path.exists(os.path.join(images, "data.mdb")):
+        number, records = count(images), read(engine.caffe, images)
+    else:
+        files = list_images(images)
+        number, records = len(files), _read_files(files, feed_of(net_param).source)
+    weights = weights or newest_snapshot(run)
+    what = f"{os.path.basename(os.path.normpath(run))} {protocol.name}"
+    return score_images(engine.caffe, net_param, weights, protocol, records, number, what)[0]
+
+
+def list_images(images: str) -> list[str]:
+    """The image files in a folder, by name, or in a list file, in its order."""
+    if os.path.isdir(images):
+        names = sorted(os.listdir(images))
+        found = [os.path.join(images, name) for name in names if name.lower().endswith(EXTENSIONS)]
+    elif os.path.isfile(images):
+        with open(images, encoding="utf-8") as file:
+            lines = [line.strip() for line in file if line.strip()]
+        found = [_listed(os.path.dirname(images), line) for line in lines]
+    else:
+        raise RelayError(f"{images}: neither a folder, a list of images, nor an LMDB")
+    if not found:
+        raise RelayError(f"{images}: no images there; known are {', '.join(EXTENSIONS)}")
+    return found
+
+
+def _listed(folder: str, line: str) -> str:
+    """The file that a line of a list names, with a label behind it or without."""
+    for name in (line, line.rsplit(maxsplit=1)[0]):
+        if os.path.isfile(os.path.join(folder, name)):
+            return os.path.join(folder, name)
+    raise RelayError(f"{os.path.join(folder, line)}: no such file")
+
+
+def _read_files(paths: Sequence[str], source: str) -> Iterator[Record]:
+    """Yield the Record of each file, prepared as those of the database at `source`."""
+    options = _preparation(source)
+    for path in paths:
+        image = read_image(options, path)
+        if isinstance(image, str):
+            raise RelayError(f"{path}: {image}")
+        if options.encoding is not None:
+            yield Record(path, decode(image.data, path), -1)
+        else:
+            planes = np.frombuffer(image.data, np.uint8).reshape(image.shape)
+            yield Record(path, planes.transpose(1, 2, 0), -1)
+
+
+def _preparation(source: str) -> Options:
+    """How convert_imageset made the records of a database."""
+    path = os.path.join(source, "settings.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            settings = json.load(file)
+        kept = {name: settings[name] for name in Options._fields if name != "keep_damaged"}
+    except (OSError, KeyError, ValueError) as error:
+        raise RelayError(
+            f"{path}: {error}; it says how the images that the run was tested with were prepared, "
+            "and convert_imageset writes it: make an LMDB of the images instead, in the same way"
+        ) from error
+    return Options(**kept, keep_damaged=False)

@@ -1,0 +1,1 @@
+"""The papers' tables by their own numbers: what they compare, trained, tested and tabulated."""

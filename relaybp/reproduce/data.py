@@ -1,0 +1,123 @@
+"""The data sets that tables need: named by variables, checked before anything is trained."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+
+from caffe_plain.database import open_database
+
+from ..errors import RelayError
+
+SPLITS = ("train_lmdb", "val_lmdb")
+DRAWN = "drawn"
+DRAWN_TITLE = "drawn scenes, nothing that a paper reports"
+DRAWN_SIZE = ("--train=240", "--val=40", "--size=40")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A data set as published.
+
+    variable: names its folder; titles: {number of classes: what it is then}; train: the possible
+    numbers of training images; val: of validation images; recipe: makes the folder.
+    """
+
+    variable: str
+    titles: Mapping[int, str]
+    train: tuple[int, ...]
+    val: int
+    recipe: str
+
+
+KINDS = {
+    "imagenet": Kind("IMAGENET", {1000: "ImageNet 2012"}, (1_281_167,), 50_000, "ImageNet"),
+    "places2": Kind(
+        "PLACES2",
+        {401: "Places2 challenge", 365: "Places365-Standard"},
+        (8_097_967, 1_803_460),
+        20_500,
+        "Places",
+    ),
+    "cifar10": Kind("CIFAR10", {10: "CIFAR-10"}, (50_000,), 10_000, "CIFAR"),
+    "cifar100": Kind("CIFAR100", {100: "CIFAR-100"}, (50_000,), 10_000, "CIFAR"),
+    "svhn": Kind("SVHN", {10: "SVHN"}, (604_388, 73_257), 26_032, "SVHN"),
+}
+VARIABLES = tuple(kind.variable for kind in KINDS.values())
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set at hand. path: its folder, absolute; title: what it really is; train: records."""
+
+    path: str
+    title: str
+    train: int
+
+
+def find(keys: list[str], environment: Mapping[str, str], out: str) -> dict[str, DataSet]:
+    """{key: its DataSet} of those keys whose variable is set; out: where scenes are drawn.
+
+    Relative paths start at the current folder. Raises RelayError where a folder is missing, where
+    it holds another data set than its variable says, and where no variable is set at all.
+    """
+    if keys == [DRAWN]:
+        return {DRAWN: drawn(os.path.join(out, "scenes"))}
+    found = {
+        key: check(KINDS[key], environment[KINDS[key].variable])
+        for key in keys
+        if environment.get(KINDS[key].variable)
+    }
+    if not found:
+        needed = " and ".join(f"{KINDS[key].variable}=" for key in keys)
+        raise RelayError(
+            f"no data: name it with {needed} (folders that data_prep/README.md tells how to make), "
+            "or draw scenes with SCALE=smoke"
+        )
+    return found
+
+
+def check(kind: Kind, folder: str) -> DataSet:
+    """The data set in a folder, which must be of the kind. Raises RelayError where it is not."""
+    folder = os.path.abspath(folder)
+    what, cure = f"{kind.variable}={folder}", f"see {kind.recipe} in data_prep/README.md"
+    if not os.path.isdir(folder):
+        raise RelayError(f"{what}: no such folder; {cure}")
+    for name in (*SPLITS, "mean.binaryproto", "classes.txt"):
+        if not os.path.exists(os.path.join(folder, name)):
+            raise RelayError(f"{what}: no {name} there; {cure}")
+    with open(os.path.join(folder, "classes.txt"), encoding="utf-8") as file:
+        classes = sum(1 for line in file if line.strip())
+    if classes not in kind.titles:
+        wanted = " or ".join(f"{title} has {count}" for count, title in kind.titles.items())
+        raise RelayError(f"{what}: {classes} classes in classes.txt; {wanted}; {cure}")
+    train, val = (_records(os.path.join(folder, split)) for split in SPLITS)
+    return DataSet(folder, _title(kind.titles[classes], kind, train, val), train)
+
+
+def drawn(folder: str) -> DataSet:
+    """Drawn scenes of 40 x 40 pixels in `folder`, made unless they are there."""
+    if not os.path.exists(os.path.join(folder, "mean.binaryproto")):
+        command = [sys.executable, "-m", "relaybp.data_prep.demo_scenes", *DRAWN_SIZE, folder]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return DataSet(folder, DRAWN_TITLE, _records(os.path.join(folder, SPLITS[0])))
+
+
+def _records(path: str) -> int:
+    with closing(open_database(path)) as environment:
+        return environment.stat()["entries"]
+
+
+def _title(title: str, kind: Kind, train: int, val: int) -> str:
+    """The name of the data set, with its numbers of images where they are unusual."""
+    parts = []
+    if train not in kind.train:
+        whole = " or ".join(f"{count:,}" for count in sorted(kind.train))
+        parts.append(f"{train:,} training images instead of {whole}")
+    if val != kind.val and kind.variable != "PLACES2":
+        parts.append(f"{val:,} test images instead of {kind.val:,}")
+    return f"{title} ({', '.join(parts)})" if parts else title

@@ -1,0 +1,138 @@
+"""A table from its name to its files: plan, train, test, tabulate."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from caffe_plain.files import write_atomically
+from caffe_plain.phases import TEST
+
+from .. import prototxt, run_folder
+from ..evaluation.protocol import Protocol
+from ..evaluation.results import Member, ensemble, measure
+from ..prototxt import count
+from ..report import clock
+from . import auxnet_tables, relay_tables, writers
+from .cells import Measured
+from .data import DRAWN, DataSet
+from .runs import FINISHED, Options, Run, Runs
+from .scales import PAPER, SMOKE
+from .spec import Block, Row, Table, Test, Training
+from .writers import Filled, Page
+
+TABLES = {**relay_tables.TABLES, **auxnet_tables.TABLES}
+
+
+class Production:
+    """A table that is reproduced: `runs`, what each row needs of them, and the page at the end.
+
+    data: {key: DataSet} of the sets at hand; rows of others stay empty.
+    """
+
+    def __init__(
+        self, engine: Any, name: str, table: Table, options: Options, data: dict[str, DataSet]
+    ):
+        self.engine, self.name, self.table = engine, name, table
+        self.options, self.data = options, data
+        self.maker = Runs(engine, options, data)
+        trainings = [training for training in table.trainings() if training.data in data]
+        self.runs: dict[tuple[Training, int], Run] = {
+            (training, seed): self.maker.plan(training, seed)
+            for seed in options.seeds
+            for training in trainings
+        }
+
+    def describe(self) -> str:
+        """What there is to train, with the time that it takes where that is known."""
+        lines = []
+        for run in self.runs.values():
+            seconds = None if run.state == FINISHED else self.maker.seconds(run)
+            about = f", about {clock(seconds)}" if seconds else ""
+            lines.append(
+                f"  {os.path.basename(run.folder)}: {run.state}; {run.iterations:,} iterations, "
+                f"{run.images:,} images{about}"
+            )
+        used = (f"  {key}: {found.title} in {found.path}" for key, found in self.data.items())
+        return "\n".join([f"{self.table.title}", "data:", *used, "runs:", *lines])
+
+    def train(self) -> None:
+        """Train what is not finished, one run after another."""
+        for run in self.runs.values():
+            if run.state != FINISHED:
+                self.maker.train(run)
+
+    def page(self) -> Page:
+        """Test every row, and fill the table."""
+        blocks = tuple(self._fill(block) for block in self.table.blocks)
+        titles = dict.fromkeys(block.data for block in blocks if block.data)
+        notes = [*self.table.notes, *self._notes()]
+        return Page(
+            self.name, f"{self.table.title}. Data: {'; '.join(titles)}", blocks, tuple(notes)
+        )
+
+    def _fill(self, block: Block) -> Filled:
+        found = {
+            row.label: self._measure(row.test)
+            for row in block.rows
+            if row.test and block.data in self.data
+        }
+        facts = {row.label: self._facts(row) for row in block.rows if row.deploy}
+        title = self.data[block.data].title if block.data in self.data else ""
+        return Filled(block, title, found, facts, self.options.scale != SMOKE)
+
+    def _measure(self, test: Test) -> Measured:
+        results, folders = [], []
+        for seed in self.options.seeds:
+            members = [
+                Member(self.runs[training, seed].folder, Protocol.parse(protocol, loss=test.loss))
+                for training, protocol in test.members
+            ]
+            if len(members) > 1:
+                out = os.path.join(self.options.out, "ensembles", f"{self.name}-seed{seed}")
+                results.append(ensemble(self.engine, members, out, gpu=self.options.gpu))
+            else:
+                run, protocol, _ = members[0]
+                results.append(measure(self.engine, run, protocol, gpu=self.options.gpu))
+            folders += [member.run for member in members]
+        return Measured(tuple(results), tuple(folders), results[0].protocol)
+
+    def _facts(self, row: Row) -> tuple[str, ...]:
+        """Depth in layers with weights on the longest way, parameters, multiply-adds of a net."""
+        path = os.path.join(os.path.dirname(prototxt.__file__), row.deploy)
+        net = run_folder.read(path, self.engine.pb.NetParameter())
+        rows = count.walk(net, TEST)
+        depth = sum(layer.multiply_adds > 0 for layer in rows)
+        return (
+            str(depth),
+            f"{count.parameters(rows) / 1e6:.2f} M",
+            f"{count.multiply_adds(rows) / 1e6:.1f} M",
+        )
+
+    def _notes(self) -> list[str]:
+        options = self.options
+        seeds = " ".join(map(str, options.seeds))
+        notes = [
+            f"Measured: mean over seeds {seeds}, ± the standard deviation of the sample, in "
+            "brackets the improvement over standard BP; `-`: nothing was run."
+            if len(options.seeds) > 1
+            else f"Measured: seed {seeds}; in brackets the improvement over standard BP; `-`: "
+            "nothing was run."
+        ]
+        if options.epochs:
+            notes.append(f"Schedules were shortened proportionally to {options.epochs:g} epochs.")
+        if DRAWN in self.data:
+            notes.append("Drawn scenes and some iterations: these errors mean nothing.")
+        elif options.scale != PAPER:
+            notes.append(
+                "Reported values are those of the paper's own networks and data, not of these."
+            )
+        return notes
+
+    def write(self, page: Page) -> list[str]:
+        """Write OUT/NAME.md, .tex and .csv; return their paths."""
+        paths = []
+        for ending, form in writers.FORMATS.items():
+            paths.append(os.path.join(self.options.out, f"{self.name}.{ending}"))
+            write_atomically(paths[-1], form(page))
+        return paths

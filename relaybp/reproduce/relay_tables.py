@@ -1,0 +1,155 @@
+"""The tables of Relay Backpropagation (Shen, Lin and Huang, ECCV 2016)."""
+
+from __future__ import annotations
+
+from ..errors import RelayError
+from .scales import CIFAR, SMOKE, Networks, networks
+from .spec import Block, Key, Row, Table, Test, Training, single
+
+METHODS = (("standard BP", ""), ("multi-loss + standard BP", "_multiloss"), ("Relay BP", "_relay"))
+IMAGENET, PLACES2 = "ImageNet 2012", "Places2 challenge"
+TEAMS = ("Ntu_rose", "Trimps-Soushen", "Qualcomm research", "SIAT_MMLAB", "WM (model A)")
+TEST_SERVER = (
+    "The test sets' labels are not public: for these rows, write the challenge's submission file "
+    "with `relay evaluate` and send it to its server."
+)
+PLAIN_SAMPLING = ("--scene", "class_aware=false", "--scene", "shuffle=true")
+
+
+def table1(scale: str) -> Table:
+    """Deeper plain networks do not help standard BP."""
+    net = networks(scale)
+    blocks = tuple(
+        Block(
+            f"plain networks, for {paper}",
+            data,
+            tuple(
+                Row(
+                    _for(model, name),
+                    single(Training(model, data), net.dense),
+                    Key("1", name, "standard BP", paper, "val", "single model"),
+                )
+                for model, name in depths
+            ),
+        )
+        for (data, depths), paper in zip(net.plain, (IMAGENET, PLACES2))
+    )
+    return Table("Table 1: deeper plain networks by standard BP, single model", blocks)
+
+
+def table3(scale: str) -> Table:
+    """Three methods on models A and B, a single centre crop."""
+    return Table("Table 3: a single crop", _models(networks(scale), "3", "single crop", "crop"))
+
+
+def table4(scale: str) -> Table:
+    """Three methods on models A and B, tested at all positions and several scales."""
+    net = networks(scale)
+    return Table("Table 4: single models", _models(net, "4", "single model", net.dense))
+
+
+def _models(net: Networks, table: str, protocol: str, tested: str) -> tuple[Block, ...]:
+    return tuple(
+        Block(
+            _for(model, name),
+            net.places,
+            tuple(
+                Row(
+                    method,
+                    single(Training(model + suffix, net.places), tested),
+                    Key(table, name, method, PLACES2, "val", protocol),
+                    over=METHODS[0][0] if suffix else "",
+                )
+                for method, suffix in METHODS
+            ),
+        )
+        for model, name in ((net.a, "Model A"), (net.b, "Model B"))
+    )
+
+
+def table5(scale: str) -> Table:
+    """The ensemble of five models, beside the teams of the challenge."""
+    net = networks(scale)
+    members = tuple(
+        (Training(f"{model}_relay", net.places), protocol) for model, protocol in net.members
+    )
+    reported = [Key("4", f"Model {x}", "Relay BP", PLACES2, "val", "single model") for x in "AB"]
+    rows = [
+        Row(f"Relay BP, {training.model}", single(training, protocol), key)
+        for (training, protocol), key in zip(members, [*reported, None, None, None])
+    ]
+    five = Key("5", "WM (model ensemble)", "Relay BP", PLACES2, "val", "ensemble of 5")
+    rows.append(Row("ensemble of these five", Test(members), five))
+    server = tuple(
+        Row(team, None, Key("5", team, "", PLACES2, "test", "test server"))
+        for team in (*TEAMS, "WM (model B)", "WM (model ensemble)")
+    )
+    blocks = Block("Relay BP, validation set", net.places, tuple(rows))
+    return Table(
+        "Table 5: five models and their ensemble",
+        (blocks, Block("teams, test server", "", server, ks=(5,))),
+        (TEST_SERVER,),
+    )
+
+
+def table6(scale: str) -> Table:
+    """Residual and Inception networks with Relay BP, single model."""
+    blocks = tuple(_deep(*network) for network in networks(scale).deep)
+    return Table("Table 6: very deep networks, single model", blocks, (TEST_SERVER,))
+
+
+def _deep(model: str, name: str, protocol: str, data: str) -> Block:
+    def key(method: str, split: str = "val") -> Key:
+        return Key("6", name, method, IMAGENET, split, "single model")
+
+    again, relay = Training(model, data), Training(f"{model}_relay", data)
+    base = "standard BP (re-implemented)"
+    rows = (
+        Row("standard BP (reported)", None, key("standard BP (reported)")),
+        Row(base, single(again, protocol), key(base)),
+        Row("Relay BP", single(relay, protocol), key("Relay BP"), over=base),
+        Row("Relay BP, test set", None, key("Relay BP", "test")),
+    )
+    return Block(_for(model, name), data, rows)
+
+
+def sampling(scale: str) -> Table:
+    """Class-aware sampling against plain shuffling, standard BP."""
+    if scale == CIFAR:
+        raise RelayError(
+            "sampling: CIFAR's classes all have as many images, so that there is nothing to "
+            "compare; SCALE=paper needs PLACES2=, SCALE=smoke draws scenes, some rarer than others"
+        )
+    model, data, words = "model_a", "places2", ()
+    if scale == SMOKE:
+        model, data, words = "resnet50", "drawn", ("--crop", "36")
+    rows = (
+        Row("plain", single(Training(model, data, "plain", (*words, *PLAIN_SAMPLING)))),
+        Row(
+            "class-aware",
+            single(Training(model, data, "class-aware", (*words, *CLASS_AWARE))),
+            over="plain",
+        ),
+    )
+    note = "Shen et al. report no table; they put class-aware sampling at about 0.6 points."
+    return Table("Sampling: class-aware against plain", (Block(model, data, rows),), (note,))
+
+
+CLASS_AWARE = ("--scene", "shuffle=false", "--scene", "class_aware=true")
+
+
+def _for(model: str, name: str) -> str:
+    """The paper's name of a network, or what stands in its place."""
+    own = name.lower().replace("-", "").replace(" ", "_")
+    same = model.replace("_", "").replace("-", "") == own.replace("_", "")
+    return name if same else f"{model}, in place of {name}"
+
+
+TABLES = {
+    "table1": table1,
+    "table3": table3,
+    "table4": table4,
+    "table5": table5,
+    "table6": table6,
+    "sampling": sampling,
+}

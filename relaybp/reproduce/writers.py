@@ -1,0 +1,147 @@
+"""A table as text for the terminal, as Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+
+from . import cells, reported
+from .cells import Measured
+from .spec import Block, Row
+
+FACTS = ("depth", "parameters", "multiply-adds")
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A block with what was found for it.
+
+    data: the name of the data really used; found: {row label: Measured}; facts: {row label: texts
+    for FACTS}; with_reported: whether the papers' numbers are shown.
+    """
+
+    block: Block
+    data: str
+    found: dict[str, Measured]
+    facts: dict[str, tuple[str, ...]]
+    with_reported: bool = True
+
+    @property
+    def title(self) -> str:
+        """What the block compares, and on which data."""
+        return f"{self.block.title}: {self.data}" if self.data else self.block.title
+
+    def header(self) -> list[str]:
+        """The names of the columns."""
+        names = ["error in %", *(FACTS if self.facts else ())]
+        for k in self.block.ks:
+            names += [f"top-{k} reported"] if self.with_reported else []
+            names += [f"top-{k} measured"]
+        return [*names, "runs x images"]
+
+    def row(self, row: Row, plus_minus: str = "±") -> list[str]:
+        """The texts of a row's cells."""
+        cell = [row.label, *(self.facts.get(row.label, ("",) * 3) if self.facts else ())]
+        for k in self.block.ks:
+            if self.with_reported:
+                cell.append(cells.text(cells.reported_number(row, k, self.block.rows)))
+            cell.append(cells.text(cells.measured_number(row, k, self.found), plus_minus))
+        measured = self.found.get(row.label, Measured())
+        runs = len(measured.results)
+        return [*cell, f"{runs} x {measured.images:,}" if runs else cells.NOTHING]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A table that is ready to be printed."""
+
+    name: str
+    title: str
+    blocks: tuple[Filled, ...]
+    notes: tuple[str, ...]
+
+
+def terminal(page: Page) -> str:
+    """Aligned columns."""
+    lines = [page.title]
+    for block in page.blocks:
+        rows = [block.header(), *(block.row(row) for row in block.block.rows)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines += ["", block.title]
+        lines += ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([*lines, "", *page.notes]) + "\n"
+
+
+def markdown(page: Page) -> str:
+    """A heading, and a table for each block."""
+    lines = [f"# {page.title}", ""]
+    for block in page.blocks:
+        header = block.header()
+        lines += [f"**{block.title}**", "", _bar(header), "|---" * len(header) + "|"]
+        lines += [_bar(block.row(row)) for row in block.block.rows] + [""]
+    return "\n".join([*lines, *(f"- {note}" for note in page.notes)]) + "\n"
+
+
+def _bar(cell: list[str]) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in cell) + " |"
+
+
+def latex(page: Page) -> str:
+    """A table environment for each block, which needs no package."""
+    lines = [f"% {page.title}"]
+    for block in page.blocks:
+        header = block.header()
+        lines += ["\\begin{table}", "\\centering", f"\\caption{{{_tex(page.title, block.title)}}}"]
+        lines += [f"\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", "\\hline"]
+        lines += [_ampersand(header), "\\hline"]
+        lines += [_ampersand(block.row(row, "$\\pm$")) for row in block.block.rows]
+        lines += ["\\hline", "\\end{tabular}", "\\end{table}"]
+    return "\n".join([*lines, *(f"% {note}" for note in page.notes)]) + "\n"
+
+
+def _ampersand(cell: list[str]) -> str:
+    return " & ".join(text.replace("_", "\\_").replace("%", "\\%") for text in cell) + " \\\\"
+
+
+def _tex(*parts: str) -> str:
+    return ". ".join(parts).replace("_", "\\_").replace("%", "\\%")
+
+
+COLUMNS = (
+    *("table", "data", "block", "row", "k", "reported", "source"),
+    *("measured", "deviation", "improvement", "runs", "images", "protocol", "folders"),
+)
+
+
+def comma_separated(page: Page) -> str:
+    """A line for each row and k; reported and measured errors in columns of their own."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for block in page.blocks:
+        for row in block.block.rows:
+            for k in block.block.ks:
+                writer.writerow([page.name, block.data, block.block.title, *_line(block, row, k)])
+    return file.getvalue()
+
+
+def _line(block: Filled, row: Row, k: int) -> list[str | int]:
+    said = reported.find(row.reported) if block.with_reported else reported.find(None)
+    mine, measured = block.found.get(row.label, Measured()), None
+    measured = cells.measured_number(row, k, block.found)
+    numbers = (
+        (measured.value, measured.deviation, measured.improvement) if measured else (None,) * 3
+    )
+    return [
+        *(row.label, k, _plain(said.errors.get(k)), said.source if k in said.errors else ""),
+        *map(_plain, numbers),
+        *(len(mine.results), mine.images, mine.protocol, " ".join(mine.folders)),
+    ]
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}".rstrip("0").rstrip(".")
+
+
+FORMATS = {"md": markdown, "tex": latex, "csv": comma_separated}

@@ -1,0 +1,153 @@
+"""From the arguments of `relay train` to the solver, net and relay file of a run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from . import identity, models, relay_file, run_folder
+from .errors import RelayError
+
+DEMO = os.path.join("data", "demo")
+SHORT = [
+    "max_iter=120",
+    "base_lr=0.002",
+    "lr_policy=fixed",
+    "iter_size=1",
+    "display=5",
+    "test_interval=60",
+    "test_initialization=false",
+    "snapshot=60",
+]
+SHORT_BATCH, SHORT_CROP = 16, 112
+LEAST_CROP = {"inception_v3": 267}  # whose auxiliary head asks for more than SHORT_CROP
+DEMO_SIZE = 128
+
+
+@dataclass
+class Plan:
+    """A run before it starts; nothing of it is written yet.
+
+    name: for people; run: its folder; solver, net, extra, relay: messages, relay may be None; path,
+    extra_path, relay_path: the files that will hold them; of_model: whether `save` has to write
+    these files; note: a line to print.
+    """
+
+    name: str
+    run: str
+    solver: Any
+    net: Any
+    extra: Any
+    relay: Any
+    path: str
+    extra_path: str | None
+    relay_path: str | None
+    of_model: bool
+    note: str = ""
+
+    def save(self) -> None:
+        """Make the run's folder, with the files of a model."""
+        os.makedirs(self.run, exist_ok=True)
+        if self.of_model:
+            run_folder.save(self.run, self.solver, self.net, self.extra, self.relay)
+
+    def identity(self, args: argparse.Namespace, processes: int = 1) -> dict[str, Any]:
+        """What the run is; args: those of `relay train` that the plan was made from."""
+        start = args.weights.split(",") if args.weights else []
+        if args.snapshot and not self.has_made(args.snapshot):
+            start.append(args.snapshot)
+        for path in start:
+            if not os.path.exists(path):
+                raise RelayError(f"{path}: no such file to start from")
+        return identity.of_run(
+            self.solver,
+            self.net,
+            self.relay,
+            self.extra,
+            processes=processes,
+            precision=args.precision,
+            start=start,
+        )
+
+    def has_made(self, state: str) -> bool:
+        """Whether a .solverstate is a snapshot of this very run."""
+        return os.path.realpath(state).startswith(
+            os.path.realpath(self.solver.snapshot_prefix) + "_iter_"
+        )
+
+
+def make_plan(pb: Any, args: argparse.Namespace, draws: bool = True) -> Plan:
+    """The plan of a run; draws: whether the demo scenes may be drawn where no data is named.
+
+    Raises RelayError where the model, a setting or the data cannot be used.
+    """
+    name = args.model or os.path.splitext(os.path.basename(args.solver))[0]
+    run = args.out or os.path.join("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    return (_of_solver if args.solver else _of_model)(pb, args, name, run, draws)
+
+
+def _of_solver(pb: Any, args: argparse.Namespace, name: str, run: str, draws: bool) -> Plan:
+    """The user's own files, which stay where they are."""
+    solver = run_folder.read(args.solver, pb.SolverParameter())
+    net = run_folder.read(solver.net or solver.train_net, pb.NetParameter())
+    relay = relay_file.read_relay(args.relay) if args.relay else None
+    extra = run_folder.read_extra(args.extra)
+    return Plan(
+        name, run, solver, net, extra, relay, args.solver, args.extra, args.relay, of_model=False
+    )
+
+
+def _of_model(pb: Any, args: argparse.Namespace, name: str, run: str, draws: bool) -> Plan:
+    """A model's files, on the given data and with the given settings."""
+    folder, method = models.find(name)
+    if args.relay and method != "RELAY":
+        raise RelayError(f"--relay {args.relay}: model {name} has no flows; name it with _relay")
+    relay, relay_path = None, None
+    if method == "RELAY":
+        relay_path = os.path.join(run, "relay.prototxt")
+        relay = relay_file.read_relay(args.relay or os.path.join(folder, "relay.prototxt"))
+    settings, batch, crop, note = list(args.set), args.batch, args.crop, ""
+    if (args.profile or ("full" if args.data else "short")) == "short":
+        settings = SHORT + settings
+        batch, crop = batch or SHORT_BATCH, crop or _short_crop(folder, args)
+        note = _short_note(settings, batch, crop, args.data)
+    data = args.data or _demo(draws)
+    solver, net, extra = run_folder.compose(
+        pb, folder, method, run, data, settings, batch, crop, args.feed, args.scene
+    )
+    path = os.path.join(run, "solver.prototxt")
+    extra_path = os.path.join(run, run_folder.EXTRA) if extra.ListFields() else None
+    return Plan(name, run, solver, net, extra, relay, path, extra_path, relay_path, True, note)
+
+
+def _short_crop(folder: str, args: argparse.Namespace) -> int:
+    least = LEAST_CROP.get(os.path.basename(folder), SHORT_CROP)
+    if not args.data and least > DEMO_SIZE:
+        raise RelayError(
+            f"{args.model} needs images of {least} pixels and more, and the demo scenes have "
+            f"{DEMO_SIZE}; give DATA=/path/to/lmdbs"
+        )
+    return least
+
+
+def _short_note(settings: list[str], batch: int, crop: int, data: str | None) -> str:
+    """One line that says what the short profile is and how to leave it."""
+    iterations = dict(setting.split("=", 1) for setting in settings)["max_iter"]
+    return (
+        f"Short profile: {iterations} iterations of {batch} images at {crop}x{crop} on "
+        f"{data or 'the demo scenes'}; PROFILE=full runs the whole schedule, "
+        "DATA=/path/to/lmdbs your images."
+    )
+
+
+def _demo(draws: bool) -> str:
+    """The folder of the demo scenes, drawn unless they exist."""
+    if draws and not os.path.exists(os.path.join(DEMO, "color.txt")):
+        print(f"Drawing the demo scenes into {DEMO}", flush=True)
+        subprocess.run([sys.executable, "-m", "relaybp.data_prep.demo_scenes", DEMO], check=True)
+    return DEMO
