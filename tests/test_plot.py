@@ -25,7 +25,6 @@ PROBE = "iteration,part,layer,flow,quantity,value\n" + "".join(
     for flow, quantity, value in (
         ("all", "gradient", 0.1),
         ("all", "relative", 0.01),
-        ("all", "supervision", 0.9),
         ("loss", "share", 0.7),
         ("aux_loss", "share", 0.3),
         ("loss & aux_loss", "cosine", -0.5),
@@ -76,9 +75,7 @@ def test_probed_values_stand_over_their_layers_the_trunk_first(plot, run):
 def test_a_run_without_probes_has_curves_only(plot, tmp_path):
     (tmp_path / "metrics.csv").write_text(METRICS)
     run = plot.Run(str(tmp_path))
-    assert not any(
-        plot.PLOTS[name]([run]) for name in ("gradients", "flows", "supervision", "classes")
-    )
+    assert not any(plot.PLOTS[name]([run]) for name in ("gradients", "flows", "classes"))
 
 
 def test_errors_by_class_ascend_and_few_classes_are_named(plot, run):
@@ -111,11 +108,11 @@ def test_the_tool_writes_every_figure(tmp_path, run):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
-    assert "12 files" in done.stdout
+    assert "10 files" in done.stdout
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         f"{name}.{ending}"
         for ending in ("svg", "png")
-        for name in ("losses", "errors", "gradients", "flows", "supervision", "classes")
+        for name in ("losses", "errors", "gradients", "flows", "classes")
     }
 
 

@@ -2,9 +2,8 @@
 
     python tools/plot.py runs/vgg19_relay-... [runs/vgg19_multiloss-... ...] [--out runs/plots]
 
-Writes losses, errors, gradients (Figure 1 of the Relay Backpropagation paper), flows, supervision
-and classes (Figure 3), each as .svg and .png if the runs hold its numbers; by default in the first
-run's folder.
+Writes losses, errors, gradients, flows and classes, each as .svg and .png if the runs hold its
+numbers; by default in the first run's folder. `relay figure` makes the papers' figures.
 """
 
 import argparse
@@ -221,20 +220,6 @@ def flows(runs):
     return figure
 
 
-def supervision(runs):
-    """How much of each layer's step comes from the losses and not from weight decay."""
-    shown = [run for run in runs if run.measured("supervision")]
-    if not shown:
-        return None
-    figure, panels = _figure(len(shown), width=9.6)
-    for run, axes in zip(shown, panels):
-        _over_layers(axes, run, run.measured("supervision")["all"])
-        axes.set_ylabel("supervision ratio")
-        axes.set_title(_label(runs, run, "Part of the step that stems from the losses"), loc="left")
-        _legend_beside(axes, "iteration")
-    return figure
-
-
 def _over_layers(axes, run, values):
     """One line for each probed iteration, from dark (early) to light (late), cut between parts."""
     iterations, layers = _spread(sorted(values), 6), run.layers
@@ -350,6 +335,5 @@ PLOTS = {
     "errors": errors,
     "gradients": gradients,
     "flows": flows,
-    "supervision": supervision,
     "classes": classes,
 }
