@@ -17,6 +17,7 @@ mean squares stand for them here, over all images of some training batches.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +29,8 @@ from .schedules import Relay, Schedule
 ALL = "all"  # the sum of the losses
 
 
-class Block(NamedTuple):
+@dataclass(frozen=True)
+class Block:
     """A residual block: its name, the index of its sum in the net, the blob of its features, and
     how many layers with weights are on the longest path up to it."""
 
