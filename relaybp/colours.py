@@ -43,10 +43,10 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def text_on(fill: str) -> str:
-    """INK or PAPER, whichever is easier to read on a fill (the luminance of WCAG 2)."""
+    """INK or PAPER, whichever has more contrast to a fill (by the luminance of WCAG 2)."""
     linear = [
         part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
         for part in (int(fill[place : place + 2], 16) / 255 for place in (1, 3, 5))
     ]
     luminance = sum(share * part for share, part in zip((0.2126, 0.7152, 0.0722), linear))
-    return INK if luminance > 0.3 else PAPER
+    return INK if luminance > 0.23 else PAPER
