@@ -50,3 +50,9 @@ def text_on(fill: str) -> str:
     ]
     luminance = sum(share * part for share, part in zip((0.2126, 0.7152, 0.0722), linear))
     return INK if luminance > 0.23 else PAPER
+
+
+def tint(colour: str, strength: float = 0.42) -> tuple[float, ...]:
+    """A colour mixed with paper, as (red, green, blue) from 0 to 1."""
+    parts = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    return tuple(1 - strength * (1 - part) for part in parts)

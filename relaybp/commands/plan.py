@@ -63,12 +63,9 @@ def plan(caffe, args):
     if not args.no_picture:
         from ..planning import picture
 
-        os.makedirs(args.out, exist_ok=True)
         stem = os.path.join(args.out, name)
-        picture.draw(
-            net_param.name or name, trunk, planned, schedule, [stem + ".svg", stem + ".png"]
-        )
-        print(f"Drawn: {stem}.svg, {stem}.png")
+        paths = picture.draw(net_param.name or name, trunk, planned, schedule, stem)
+        print(f"Drawn: {', '.join(paths)}")
 
 
 def sources(args):

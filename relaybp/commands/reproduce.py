@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from caffe_plain.errors import CaffeError
 
@@ -42,15 +42,16 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         one = tables.add_parser(
             name,
             help=make.__doc__,
-            description=f"{make.__doc__}\n\n{needs(name)}",
+            description=f"{make.__doc__}\n\n{needs(make)}",
             epilog=VARIABLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        _add_options(one, environment)
+        add_options(one, environment)
     return main
 
 
-def _add_options(one: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+def add_options(one: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+    """The options that tables and figures share."""
     one.add_argument(
         "--scale",
         default=environment.get("SCALE") or None,
@@ -73,16 +74,18 @@ def _add_options(one: argparse.ArgumentParser, environment: Mapping[str, str]) -
     one.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
 
 
-def needs(name: str) -> str:
+def needs(make: Callable[[str], Table]) -> str:
     """What a table needs at each scale, and how long it takes."""
     lines = []
     for scale, about in SCALES.items():
         try:
-            table = TABLES[name](scale)
+            table = make(scale)
         except RelayError as error:
             lines.append(f"  SCALE={scale}: not possible: {error}")
             continue
         variables = " ".join(f"{data.KINDS[key].variable}=" for key in _kinds(table)) or "no data"
+        if not table.trainings():
+            return "  No data, and nothing is trained."
         models = ", ".join(dict.fromkeys(training.model for training in table.trainings()))
         count = len(table.trainings())
         lines.append(f"  SCALE={scale}: {variables}; for each seed {count} trainings ({models})")
@@ -94,11 +97,13 @@ def _kinds(table: Table) -> list[str]:
     return [key for key in table.data() if key in data.KINDS]
 
 
-def choose_scale(name: str, environment: Mapping[str, str]) -> str:
-    """The first scale that a variable names data of; smoke where none does."""
+def choose_scale(name: str, make: Callable[[str], Table], environment: Mapping[str, str]) -> str:
+    """The first scale that a variable names data of; smoke where none does, or none is needed."""
+    if not make(SMOKE).data():
+        return SMOKE
     for scale in (PAPER, CIFAR):
         try:
-            keys = _kinds(TABLES[name](scale))
+            keys = _kinds(make(scale))
         except RelayError:
             continue
         if any(environment.get(data.KINDS[key].variable) for key in keys):
@@ -106,8 +111,8 @@ def choose_scale(name: str, environment: Mapping[str, str]) -> str:
     given = [variable for variable in data.VARIABLES if environment.get(variable)]
     if given:
         raise RelayError(
-            f"{name}: {', '.join(f'{variable}=' for variable in given)} names data that this table "
-            f"does not use:\n{needs(name)}"
+            f"{name}: {', '.join(f'{variable}=' for variable in given)} names data that it does "
+            f"not use:\n{needs(make)}"
         )
     return SMOKE
 
@@ -139,7 +144,7 @@ def main() -> None:
 
 def reproduce(args: argparse.Namespace, environment: Mapping[str, str]) -> None:
     """Reproduce one table. Everything that can be wrong is found before anything is trained."""
-    args.scale = args.scale or choose_scale(args.table, environment)
+    args.scale = args.scale or choose_scale(args.table, TABLES[args.table], environment)
     options = options_of(args)
     table = TABLES[args.table](options.scale)
     engine = engines.load()

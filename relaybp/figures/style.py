@@ -87,3 +87,9 @@ def save(figure: Figure, stem: str, description: str = "") -> list[str]:
             known["Description"] = description
         figure.savefig(path, dpi=DPI, metadata=known)
     return paths
+
+
+def short(name: str, most: int = 18) -> str:
+    """A class's name up to its first comma, and up to `most` characters."""
+    name = name.partition(",")[0].strip()
+    return name if len(name) <= most else name[: most - 1].rstrip() + "…"

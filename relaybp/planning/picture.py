@@ -11,18 +11,17 @@ from collections.abc import Sequence
 from math import log2
 from typing import Any
 
-import matplotlib
-from matplotlib import colors, patheffects
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 
-from ..colours import INK, LINE, MUTED, PAPER, of_losses, text_on
+from ..colours import INK, LINE, MUTED, PAPER, of_losses, text_on, tint
+from ..figures.style import save, styled
 from ..flows import Flow
 from . import cost, table
 from .trunk import Trunk, Unit, has_weights, is_spatial
 
-TINT = 0.42  # how strong a loss's colour is in a box
 INCH = 0.40  # of one unit of the drawing
 FONT, TITLE = 8, 10  # points
 CHARACTER = 0.066  # inches that one of FONT takes, about
@@ -33,16 +32,11 @@ MANY = 45  # units; from here on, boxes are narrow and have no names
 RADIUS = 0.42  # of a loss
 
 
-def draw(
-    title: str, trunk: Trunk, flows: Sequence[Flow], schedule: str, paths: Sequence[str]
-) -> None:
-    """Draw the flows to files."""
+def draw(title: str, trunk: Trunk, flows: Sequence[Flow], schedule: str, stem: str) -> list[str]:
+    """Draw the flows to STEM.svg and STEM.png; return their paths."""
     drawing = Drawing(f"{title}: which loss trains which layers", trunk, flows, schedule)
-    with matplotlib.rc_context({"svg.hashsalt": "relaybp", "font.family": "DejaVu Sans"}):
-        figure = figure_of([drawing], INCH)
-        for path in paths:
-            extra = {"metadata": {"Date": None}} if path.endswith(".svg") else {}
-            figure.savefig(path, dpi=200, facecolor=PAPER, **extra)
+    with styled():
+        return save(figure_of([drawing], INCH), stem)
 
 
 def figure_of(drawings: Sequence[Drawing], inch: float) -> Figure:
@@ -172,7 +166,7 @@ class Drawing:
                     (x, y + height - (k + 1) * band),
                     width,
                     band,
-                    facecolor=_tint(fill),
+                    facecolor=tint(fill),
                     edgecolor="none",
                     zorder=3,
                 )
@@ -260,7 +254,7 @@ class Drawing:
                     1.2,
                     BRANCH,
                     boxstyle="round,pad=0.04,rounding_size=0.1",
-                    facecolor=_tint(self.colour[flow.loss]),
+                    facecolor=tint(self.colour[flow.loss]),
                     edgecolor=INK,
                     lw=0.8,
                     zorder=5,
@@ -294,8 +288,3 @@ class Drawing:
         effects = [patheffects.withStroke(linewidth=3, foreground=PAPER)] if halo else []
         style = {"color": INK, "ha": "center", "va": "center", "zorder": 8, "size": FONT, **style}
         self.axes.text(x, y, text, path_effects=effects, **style)
-
-
-def _tint(colour):
-    """A colour mixed with paper."""
-    return tuple(1 - TINT * (1 - part) for part in colors.to_rgb(colour))

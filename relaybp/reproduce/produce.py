@@ -73,7 +73,7 @@ class Production:
 
     def _fill(self, block: Block) -> Filled:
         found = {
-            row.label: self._measure(row.test)
+            row.label: self.measure(row.test)
             for row in block.rows
             if row.test and block.data in self.data
         }
@@ -81,7 +81,8 @@ class Production:
         title = self.data[block.data].title if block.data in self.data else ""
         return Filled(block, title, found, facts, self.options.scale != SMOKE)
 
-    def _measure(self, test: Test) -> Measured:
+    def measure(self, test: Test) -> Measured:
+        """The Result of each seed, of which those that are kept are not tested again."""
         results, folders = [], []
         for seed in self.options.seeds:
             members = [

@@ -1,0 +1,100 @@
+"""Figure 3 of Relay Backpropagation: errors by class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import mean
+
+from matplotlib.axes import Axes
+
+from ..colours import METHODS
+from ..evaluation.results import Result
+from ..reproduce import relay_tables
+from ..reproduce.produce import Production
+from ..reproduce.spec import Block, Table
+from . import style
+from .by_class import ascending, name_classes
+from .by_layer import spread
+from .drawn import Drawn
+
+STANDARD, RELAY = "standard BP", "Relay BP"
+EXAMPLES = 10
+NAMED = 20  # classes that half a page can name
+HEADER = ("label", "class", "images", "standard BP", "Relay BP", "ensemble", "is an example")
+CAPTION = (
+    "Top-5 error by class on {data}. Left: {network} by standard BP and by Relay BP, for classes "
+    "evenly spaced in the order of the difference, from where Relay BP helps most (above) to where "
+    "it harms most. Right: all {count} classes by the ensemble of five models (Relay BP), in "
+    "ascending order."
+)
+
+
+def compared(scale: str) -> Table:
+    """Top-5 errors of example classes, standard BP against Relay BP, and of all by the ensemble."""
+    model = relay_tables.table4(scale).blocks[0]
+    rows = tuple(row for row in model.rows if row.label in (STANDARD, RELAY))
+    return Table(
+        "Figure 3: errors by class", (Block(model.title, model.data, rows), ensemble_block(scale))
+    )
+
+
+def ensemble_block(scale: str) -> Block:
+    """The row of Table 5 with the ensemble."""
+    block = relay_tables.table5(scale).blocks[0]
+    return Block("ensemble of five models", block.data, block.rows[-1:])
+
+
+def draw(production: Production) -> Drawn:
+    """The figure of tested runs."""
+    model, ensemble = production.table.blocks
+    results = {
+        row.label: production.measure(row.test).results
+        for block in (model, ensemble)
+        for row in block.rows
+        if row.test
+    }
+    (five,) = (row.label for row in ensemble.rows)
+    found = {label: errors(of_seeds) for label, of_seeds in results.items()}
+    first = results[five][0]
+    shown = examples(found[STANDARD], found[RELAY])
+    figure, (left, right) = style.panels(1, 2, height=3.6)
+    names = {label: style.short(first.class_name(label)) for label in found[five]}
+    _bars(left, [names[label] for label in shown], [
+        (method, [found[method][label] for label in shown]) for method in (STANDARD, RELAY)
+    ])  # fmt: skip
+    order = sorted(found[five], key=lambda label: (found[five][label], label))
+    ascending(right, [(names[label], found[five][label]) for label in order], METHODS[RELAY])
+    name_classes(right, [names[label] for label in order], NAMED)
+    data = production.data[model.data].title
+    style.title(figure, f"Errors by class, {model.title}, and an ensemble. Data: {data}")
+    images = {label: count for label, count, _ in first.class_errors()}
+    rows = [
+        (label, first.class_name(label), images[label], *(found[method][label] for method in found),
+         int(label in shown))
+        for label in sorted(found[five])
+    ]  # fmt: skip
+    caption = CAPTION.format(data=data, network=model.title, count=len(order))
+    return Drawn(figure, caption, HEADER, rows)
+
+
+def errors(results: Sequence[Result]) -> dict[int, float]:
+    """{label: top-5 error in %}, the mean over seeds."""
+    by_seed = [{label: error for label, _, error in result.class_errors()} for result in results]
+    return {label: mean(each[label] for each in by_seed) for label in by_seed[0]}
+
+
+def examples(standard: dict[int, float], relay: dict[int, float]) -> list[int]:
+    """Labels evenly spaced in the order of the improvement, the greatest first."""
+    order = sorted(standard, key=lambda label: (relay[label] - standard[label], label))
+    return spread(order, EXAMPLES)
+
+
+def _bars(axes: Axes, names: list[str], methods: list[tuple[str, list[float]]]) -> None:
+    """Horizontal bars, for each class one of each method, the first class on top."""
+    for number, (method, values) in enumerate(methods):
+        places = [k + 0.4 * (number - 0.5) for k in range(len(names))]
+        axes.barh(places, values, 0.4, color=METHODS[method], label=method)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="top-5 error, %", ylim=(len(names) - 0.4, -0.6))
+    axes.grid(False, axis="y")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.16), ncols=2)
