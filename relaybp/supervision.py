@@ -31,12 +31,13 @@ ALL = "all"  # the sum of the losses
 
 @dataclass(frozen=True)
 class Block:
-    """A residual block: its name, the index of its sum in the net, the blob of its features, and
-    how many layers with weights are on the longest path up to it."""
+    """A residual block: its name, the index of its sum in the net, the blob and the shape
+    (C, H, W) of its features, and how many layers with weights are on the longest path up to it."""
 
     name: str
     index: int
     blob: str
+    shape: tuple[int, ...]
     level: int
 
 
@@ -59,9 +60,7 @@ class Supervision:
         graph = Graph(self.net)
         trunk = graph.ancestors(graph.final)
         self.blocks = [
-            Block(graph.names[index], index, graph.tops[index][0], graph.levels[index])
-            for index in sorted(trunk)
-            if graph.types[index] == "Eltwise"
+            _block(graph, index) for index in sorted(trunk) if graph.types[index] == "Eltwise"
         ]
         if not self.blocks or isinstance(schedule, Relay):
             raise RelayError(
@@ -113,6 +112,12 @@ class _Pass:
         """Not a number where no gradient arrives."""
         here = self.squares[block]
         return float(np.sqrt(self.squares[self.end] / here)) if here else float("nan")
+
+
+def _block(graph: Graph, index: int) -> Block:
+    blob = graph.tops[index][0]
+    shape = tuple(graph.net.blobs[blob].shape)[1:]
+    return Block(graph.names[index], index, blob, shape, graph.levels[index])
 
 
 def _holders(graph: Graph, layers: frozenset[int], block: Block) -> list[str]:

@@ -119,15 +119,15 @@ def find(caffe: Any, source: str, names: Sequence[str]) -> list[Record]:
     """The Records of some images of a database, by their names."""
     found = []
     with closing(open_database(source)) as environment, environment.begin() as transaction:
+        cursor = transaction.cursor()
         for name in names:
-            record = transaction.get(name.encode())
-            if record is None:
+            if not cursor.set_range(name.encode()) or cursor.key() != name.encode():
                 raise RelayError(f"{source}: no record {name!r}; the database has changed")
-            found.append(_record(caffe, source, name.encode(), record))
+            found.append(_record(caffe, source, cursor.key(), cursor.value()))
     return found
 
 
-def _record(caffe: Any, source: str, key: bytes, record: bytes) -> Record:
+def _record(caffe: Any, source: str, key: bytes, record: Any) -> Record:
     datum = caffe.proto.caffe_pb2.Datum.FromString(record)
     if datum.encoded:
         image = decode(datum.data, f"{source}, record {_name(key)!r}")

@@ -36,7 +36,9 @@ def ascending(
     """A curve of (class, error in %), which are in ascending order."""
     marker = "o" if len(rows) <= NAMED else None
     places, errors = range(1, len(rows) + 1), [error for _, error in rows]
-    axes.plot(places, errors, "-", lw=1.6, marker=marker, ms=3.5, color=colour, label=label)
+    axes.plot(
+        places, errors, "-", lw=1.6, marker=marker, ms=3.5, color=colour, label=label, clip_on=False
+    )
     axes.set_ylim(bottom=0)
     axes.set(xlabel="classes, the best first", ylabel="top-5 error, %")
 

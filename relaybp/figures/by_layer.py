@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatterSciNotation
 
 from ..colours import INK, of_losses, series
 from .curves import label_of
@@ -66,6 +67,8 @@ def over_layers(axes: Axes, parts: Sequence[Sequence[str]], values: Values, labe
             axes.plot(places, y, "-o", label=label_once, **style)
     name_layers(axes, layers)
     axes.set(yscale="log", ylabel=label)
+    axes.yaxis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(2, 0.5)))
+    axes.tick_params(axis="y", which="minor", labelsize=8)
 
 
 def _shade(number: int, count: int) -> tuple[float, ...]:

@@ -15,17 +15,17 @@ from ..reproduce.spec import Block, Table
 from . import style
 from .by_class import ascending, name_classes
 from .by_layer import spread
-from .drawn import Drawn
+from .drawn import Drawn, about
 
 STANDARD, RELAY = "standard BP", "Relay BP"
 EXAMPLES = 10
 NAMED = 20  # classes that half a page can name
 HEADER = ("label", "class", "images", "standard BP", "Relay BP", "ensemble", "is an example")
 CAPTION = (
-    "Top-5 error by class on {data}. Left: {network} by standard BP and by Relay BP, for classes "
-    "evenly spaced in the order of the difference, from where Relay BP helps most (above) to where "
-    "it harms most. Right: all {count} classes by the ensemble of five models (Relay BP), in "
-    "ascending order."
+    "Top-5 error by class. (a) One network by standard BP and by Relay BP, for classes evenly "
+    "spaced in the order of the difference, from where Relay BP helps most (above) to where it "
+    "harms most. (b) All {count} classes by the ensemble of five models (Relay BP), in ascending "
+    "order."
 )
 
 
@@ -65,15 +65,17 @@ def draw(production: Production) -> Drawn:
     order = sorted(found[five], key=lambda label: (found[five][label], label))
     ascending(right, [(names[label], found[five][label]) for label in order], METHODS[RELAY])
     name_classes(right, [names[label] for label in order], NAMED)
-    data = production.data[model.data].title
-    style.title(figure, f"Errors by class, {model.title}, and an ensemble. Data: {data}")
+    left.set_title("(a) example classes", loc="left")
+    right.set_title("(b) all classes, ensemble of five", loc="left")
+    networks = about(production, model.title)
+    style.title(figure, f"Errors by class. {networks}")
     images = {label: count for label, count, _ in first.class_errors()}
     rows = [
         (label, first.class_name(label), images[label], *(found[method][label] for method in found),
          int(label in shown))
         for label in sorted(found[five])
     ]  # fmt: skip
-    caption = CAPTION.format(data=data, network=model.title, count=len(order))
+    caption = f"{CAPTION.format(count=len(order))} {networks}"
     return Drawn(figure, caption, HEADER, rows)
 
 
@@ -93,7 +95,9 @@ def _bars(axes: Axes, names: list[str], methods: list[tuple[str, list[float]]]) 
     """Horizontal bars, for each class one of each method, the first class on top."""
     for number, (method, values) in enumerate(methods):
         places = [k + 0.4 * (number - 0.5) for k in range(len(names))]
-        axes.barh(places, values, 0.4, color=METHODS[method], label=method)
+        axes.barh(
+            places, values, 0.4, color=METHODS[method], edgecolor=METHODS[method], label=method
+        )
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="top-5 error, %", ylim=(len(names) - 0.4, -0.6))
     axes.grid(False, axis="y")

@@ -7,6 +7,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from ..reproduce.produce import Production
+
+
+def about(production: Production, networks: str) -> str:
+    """What was trained on what, in two short sentences."""
+    titles = "; ".join(found.title for found in production.data.values())
+    return f"Network: {networks}. Data: {titles}."
+
 
 @dataclass(frozen=True)
 class Drawn:

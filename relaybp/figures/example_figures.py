@@ -18,17 +18,17 @@ from ..reproduce.spec import Table
 from . import style
 from .by_layer import spread
 from .class_figure import ensemble_block
-from .drawn import Drawn
+from .drawn import Drawn, about
 
 COLUMNS, ROWS = 4, 2
 TOP = 5
 SMALL = 100  # pixels a side; smaller images show their pixels
 HEADER = ("image", "label", "class", "place", "predicted", "predicted class", "score")
 CAPTION = (
-    "Images of {data} that the ensemble of five models (Relay BP) classifies {how}: the class of "
-    "the image is {what} the five with the highest scores. Below each image its class, and the "
-    "five with their scores; a blue bar is the right class. The images are the first of each "
-    "class, from classes spread evenly over all that have such images."
+    "Images that the ensemble of five models (Relay BP) classifies {how}: their class is {what} "
+    "the five with the highest scores. Above each image its class, below it the five with their "
+    "scores; a blue bar is the right class. The images are the first of each class, from classes "
+    "spread evenly over all that have such images. {about}"
 )
 
 
@@ -59,20 +59,20 @@ def _draw(production: Production, right: bool) -> Drawn:
     result = production.measure(row.test).results[0]
     how, what = ("rightly", "among") if right else ("wrongly", "not among")
     chosen = choose(result, right)
-    data = production.data[block.data].title
     if not chosen:
-        raise RelayError(f"of {result.images} images ({data}) none is classified {how}")
+        raise RelayError(f"of the {result.images} images tested none is classified {how}")
     names = [result.names[index] for index in chosen]
     records = find(production.engine.caffe, result.data["source"], names)
     figure = Figure(figsize=(style.PAGE, 2.75 * -(-len(chosen) // COLUMNS)), layout="constrained")
     grid = figure.add_gridspec(-(-len(chosen) // COLUMNS), COLUMNS)
     for place, index in enumerate(chosen):
         cell = grid[place // COLUMNS, place % COLUMNS].subgridspec(2, 1, height_ratios=(5, 4))
-        above, below = (figure.add_subplot(part) for part in cell)
-        _image(above, records[place], result.class_name(int(result.labels[index])))
-        _guesses(below, result, index)
-    style.title(figure, f"Images {how} classified by an ensemble of five. Data: {data}")
-    return Drawn(figure, CAPTION.format(data=data, how=how, what=what), HEADER, [
+        name = result.class_name(int(result.labels[index]))
+        _image(figure.add_subplot(cell[0]), records[place], name)
+        _guesses(figure.add_subplot(cell[1]), result, index)
+    networks = about(production, "an ensemble of five")
+    style.title(figure, f"Images {how} classified. {networks}")
+    return Drawn(figure, CAPTION.format(about=networks, how=how, what=what), HEADER, [
         line for index in chosen for line in _lines(result, index)
     ])  # fmt: skip
 
@@ -103,7 +103,7 @@ def _lines(result: Result, index: int) -> list[tuple[Any, ...]]:
     label = int(result.labels[index])
     about = (result.names[index], label, result.class_name(label))
     return [
-        (*about, place, guess, result.class_name(guess), f"{score:.6f}")
+        (*about, place, guess, result.class_name(guess), score)
         for place, (guess, score) in enumerate(guesses(result, index), 1)
     ]
 

@@ -18,7 +18,7 @@ from .style import PAGE
 MODEL = "vgg19_relay"  # the paper's example
 HEADER = ("method", "loss", "weight", "from", "to", "layers with weights")
 CAPTION = (
-    "{network} by standard BP (above) and by Relay BP (below). Each loss is a circle; the arrow of "
+    "{network} (a) by standard BP, (b) by Relay BP. Each loss is a circle; the arrow of "
     "its colour spans the layers that it trains, and a layer has the colours of all losses that "
     "train it. Neighbouring ranges overlap in one segment. Gray boxes have no weights."
 )
@@ -40,15 +40,15 @@ def draw(production: Production) -> Drawn:
     plain = without_branches(production.engine.pb, net)
     standard = relay_file.RelayParameter(schedule=relay_file.SCHEDULES.index("STANDARD"))
     methods = {
-        "(a) standard BP": planned(caffe, plain, standard),
-        "(b) Relay BP": planned(caffe, net, relay_file.read_relay(path)),
+        "standard BP": planned(caffe, plain, standard),
+        "Relay BP": planned(caffe, net, relay_file.read_relay(path)),
     }
     drawings = [
-        Drawing(f"{net.name}, {method}", trunk, found, relay_file.schedule_name(relay))
-        for method, (trunk, found, relay) in methods.items()
+        Drawing(f"({letter}) {net.name}, {method}", trunk, found, relay_file.schedule_name(relay))
+        for letter, (method, (trunk, found, relay)) in zip("ab", methods.items())
     ]
     rows = [
-        (method[4:], flow.loss, flow.weight, units[0].name, units[-1].name, len(units))
+        (method, flow.loss, flow.weight, units[0].name, units[-1].name, len(units))
         for method, (trunk, found, _) in methods.items()
         for flow in found
         for units in [span(trunk, flow)]

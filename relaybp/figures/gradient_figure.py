@@ -12,14 +12,14 @@ from ..reproduce.produce import Production
 from ..reproduce.spec import Block, Table
 from . import style
 from .by_layer import over_layers
-from .drawn import Drawn
+from .drawn import Drawn, about
 from .run_tables import Run, Values
 
 QUANTITIES = {"gradient": "mean |gradient|", "relative": "mean |gradient| / mean |weight|"}
 CAPTION = (
-    "The mean magnitude of the gradient in each convolution of {network}, which standard BP trains "
-    "on {data}: on the left as it is, on the right over the mean magnitude of the weights. Each "
-    "line is the gradient of one mini-batch at one iteration."
+    "The mean magnitude of the gradient in each convolution under standard BP: on the left as it "
+    "is, on the right over the mean magnitude of the weights. Each line is the gradient of one "
+    "mini-batch, at one iteration."
 )
 
 
@@ -42,14 +42,13 @@ def draw(production: Production) -> Drawn:
         over_layers(axes, [layers], found[quantity], label)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, title="iteration", loc="outside lower center", ncols=6)
-    data = production.data[block.data].title
-    style.title(figure, f"Gradients by layer, {row.label}, standard BP. Data: {data}")
+    style.title(figure, f"Gradients by layer, standard BP. {about(production, row.label)}")
     rows = [
         (iteration, layer, *(found[quantity][iteration][layer] for quantity in QUANTITIES))
         for iteration in sorted(found["gradient"])
         for layer in layers
     ]
-    caption = CAPTION.format(network=row.label, data=data)
+    caption = f"{CAPTION} {about(production, row.label)}"
     return Drawn(figure, caption, ("iteration", "layer", *QUANTITIES), rows)
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from caffe_plain.files import write_atomically
 
@@ -47,10 +47,15 @@ def write(production: Production) -> list[str]:
         paths = save(drawn.figure, stem, caption)
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerows([drawn.header, *drawn.rows])
+    writer.writerow(drawn.header)
+    writer.writerows([map(_plain, row) for row in drawn.rows])
     write_atomically(f"{stem}.csv", table.getvalue())
     write_atomically(f"{stem}.md", f"![{production.table.title}]({name}.png)\n\n{caption}\n")
     return [*paths, f"{stem}.csv", f"{stem}.md"]
+
+
+def _plain(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def remarks(production: Production) -> list[str]:

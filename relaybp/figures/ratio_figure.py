@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from itertools import groupby
 from statistics import mean
 from typing import Any
 
+from matplotlib.axes import Axes
+
 from .. import run_folder
-from ..colours import LINE, METHODS
+from ..colours import METHODS, MUTED
 from ..evaluation.identity import newest_snapshot
 from ..relay_solver import attach
 from ..reproduce import auxnet_tables
@@ -15,7 +19,7 @@ from ..reproduce.produce import Production
 from ..reproduce.spec import Block, Table
 from ..supervision import Ratio, Supervision
 from . import style
-from .drawn import Drawn
+from .drawn import Drawn, about
 
 LABELS = {  # of the rows of auxnet_methods
     "standard BP, one output": "standard BP",
@@ -25,11 +29,12 @@ LABELS = {  # of the rows of auxnet_methods
 BATCHES = 10
 HEADER = ("method", "block", "layer", "loss", "ratio")
 CAPTION = (
-    "The supervision ratio of every residual block of {network} on {data}, at the end of training: "
-    "the size (root mean square, over {batches} training batches) of a loss's gradient at the "
-    "block where its branch begins, over that at the block itself. With standard BP it is the only "
-    "loss, with joint back-propagation the sum of the losses, with multi-way that of the nearest "
-    "output above. Dotted lines: the outputs."
+    "The supervision ratio of every residual block at the end of training: the size (root mean "
+    "square, over {batches} training batches) of a loss's gradient at the block where its branch "
+    "begins, over that at the block itself. With standard BP it is the only loss, with joint "
+    "back-propagation the sum of the losses, with multi-way that of the nearest output above. "
+    "Dotted: the outputs. Lines are cut where features change their size, since the sizes of their "
+    "gradients do not compare. {about}"
 )
 
 
@@ -54,21 +59,29 @@ def draw(production: Production) -> Drawn:
                 for seed in production.options.seeds
             ]
         )
-        layers = [ratio.block.level for ratio in ratios]
-        values = [ratio.value for ratio in ratios]
-        axes.plot(layers, values, "-o", ms=3.5, lw=1.4, color=METHODS[method], label=method)
+        _curve(axes, ratios, METHODS[method], method)
         lines += [
-            (method, ratio.block.name, ratio.block.level, ratio.loss, f"{ratio.value:.6g}")
+            (method, ratio.block.name, ratio.block.level, ratio.loss, ratio.value)
             for ratio in ratios
         ]
-    for layer in {ratio.loss: ratio.block.level for ratio in ratios}.values():
-        axes.axvline(layer, color=LINE, lw=0.9, ls=":", zorder=0)
+    for number, layer in enumerate({each.loss: each.block.level for each in ratios}.values()):
+        label = None if number else "outputs"
+        axes.axvline(layer, color=MUTED, lw=1.1, ls=":", zorder=1, label=label)
     axes.set(xlabel="layer at which the block ends", ylabel="supervision ratio", ylim=(0, None))
+    axes.grid(False, axis="x")
     style.legend_beside(axes)
-    data = production.data[block.data].title
-    style.title(figure, f"Supervision ratio by block, {block.title}. Data: {data}")
-    caption = CAPTION.format(network=block.title, data=data, batches=BATCHES)
-    return Drawn(figure, caption, HEADER, lines)
+    networks = about(production, block.title)
+    style.title(figure, f"Supervision ratio by block. {networks}")
+    return Drawn(figure, CAPTION.format(about=networks, batches=BATCHES), HEADER, lines)
+
+
+def _curve(axes: Axes, ratios: Sequence[Ratio], colour: str, label: str) -> None:
+    """A line over the layers, cut where the size of the features changes."""
+    for number, (_, stage) in enumerate(groupby(ratios, lambda ratio: ratio.block.shape)):
+        layers, values = zip(*((ratio.block.level, ratio.value) for ratio in stage))
+        axes.plot(
+            layers, values, "-o", ms=3.5, lw=1.4, color=colour, label=label if not number else None
+        )
 
 
 def of_run(engine: Any, run: str, batches: int = BATCHES) -> list[Ratio]:

@@ -39,6 +39,7 @@ STYLE = {
 }
 PAGE, COLUMN = 7.2, 3.5  # inches
 DPI = 200
+TITLE_CHARACTERS = 12  # of a title, in an inch
 
 
 def styled() -> AbstractContextManager[None]:
@@ -56,7 +57,7 @@ def panels(
 
 def title(figure: Figure, text: str) -> None:
     """A bold title that begins at the left edge, in lines that fit the figure's width."""
-    columns = int(figure.get_size_inches()[0] * 15)
+    columns = int(figure.get_size_inches()[0] * TITLE_CHARACTERS)
     figure.suptitle(wrapped(text, columns), x=0.01, ha="left", fontweight="bold")
 
 

@@ -24,7 +24,7 @@ from .trunk import Trunk, Unit, has_weights, is_spatial
 
 INCH = 0.40  # of one unit of the drawing
 FONT, TITLE = 8, 10  # points
-CHARACTER = 0.066  # inches that one of FONT takes, about
+CHARACTER = 0.06  # inches that one of FONT takes, about
 GAP, STAGE_GAP = 0.22, 0.55
 LANE, LANE_PITCH = 0.62, 0.86
 BRANCH, BRANCH_PITCH = 0.52, 0.74
@@ -84,7 +84,7 @@ class Drawing:
         self.stack_bottom = self.top + 0.9
         tallest = max(map(len, self.stacks.values()))
         branches = BRANCH_PITCH * tallest + 2 * RADIUS + 1.2 if tallest else 0
-        self.low, self.high = min(self.lanes_at.values()) - 2.0, self.stack_bottom + branches + 1.4
+        self.low, self.high = min(self.lanes_at.values()) - 1.9, self.stack_bottom + branches + 1.4
         self.low_x, self.high_x = -0.9, max(self.end + 1.3, 19)
         self.width, self.height = self.high_x - self.low_x, self.high - self.low
 
@@ -280,9 +280,8 @@ class Drawing:
     def _cost_line(self):
         rows = table.steps(self.graph, self.flows, self.schedule)
         standard = cost.total(rows[0][1])
-        return "Multiply-adds of a training step: standard BP 1, " + ", ".join(
-            f"{name} {cost.total(step) / standard:.3f}" for name, step in rows[1:]
-        )
+        others = [f"{name} {cost.total(step) / standard:.3f}" for name, step in rows[1:]]
+        return "Multiply-adds of a training step: " + ", ".join(["standard BP 1", *others])
 
     def _text(self, x: float, y: float, text: str, halo: bool = False, **style: Any) -> None:
         effects = [patheffects.withStroke(linewidth=3, foreground=PAPER)] if halo else []
