@@ -39,7 +39,7 @@ STYLE = {
 }
 PAGE, COLUMN = 7.2, 3.5  # inches
 DPI = 200
-TITLE_CHARACTERS = 12  # of a title, in an inch
+TITLE_CHARACTERS = 13  # of a title, in an inch
 
 
 def styled() -> AbstractContextManager[None]:
