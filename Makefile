@@ -62,7 +62,7 @@ train: $(NEEDS) ## train MODEL (DATA=, FEED=, SCENE=, GPU=, PROFILE=, WEIGHTS=, 
 	  $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(RESUME),--snapshot "$(RESUME)") \
 	  $(if $(RUN),--out "$(RUN)") $(foreach setting,$(SET),--set $(setting)) $(ARGS)
 
-evaluate: $(NEEDS) ## test RUN's newest snapshot (ARGS='--scales 224,256,320' for more than a crop)
+evaluate: $(NEEDS) ## test RUN's newest snapshot (ARGS='--protocol vgg' for more than a crop; RUN="a@vgg b": ensembles)
 	$(PY) tools/evaluate.py $(RUN) --gpu $(GPU) $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
 
 smoke: $(READY) ## run every script of tools/tables/ and tools/figures/ on drawn scenes (OUT=runs/smoke), in minutes

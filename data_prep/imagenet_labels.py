@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from relaybp.data_prep.archives import is_archive, unpacked
@@ -17,6 +19,7 @@ class Truth(NamedTuple):
     synset_of: dict[str, str | int]  # of an image; or its number in alphabetical order
     words: dict[str, str]
     train_images: dict[str, int]  # how many
+    ids: Mapping[str, int] = MappingProxyType({})  # ILSVRC2012_ID, the challenge's number
 
 
 def read_truth(path: str | Path) -> Truth:
@@ -66,6 +69,7 @@ def _read_kit(folder: Path, path: Path) -> Truth:
         {f"ILSVRC2012_val_{k:08d}.JPEG": synset for k, synset in enumerate(synsets, 1)},
         {row["WNID"]: row["words"] for row in rows.values()},
         {row["WNID"]: int(row["num_train_images"]) for row in rows.values()},
+        {row["WNID"]: number for number, row in rows.items()},
     )
 
 

@@ -9,7 +9,7 @@ from caffe_plain.version import CAFFE_VERSION, VERSION
 
 COMMANDS = {
     "train": "train a model by name, or any solver",
-    "evaluate": "test runs: a single crop, or every position at several scales",
+    "evaluate": "test runs by the papers' protocols, alone and as ensembles",
     "plan": "show what each loss trains and costs, or propose losses",
     "plot": "plot the losses, errors and probes of runs",
     "models": "list the models that --model can name",

@@ -12,7 +12,7 @@ from google.protobuf import text_format
 
 import caffe
 from caffe.proto import caffe_pb2
-from relaybp.evaluation import dense
+from relaybp.evaluation import nets
 
 ROOT = Path(__file__).parent.parent
 CLASSES = 7
@@ -71,9 +71,9 @@ def net_param(top="two", data="data", edit=lambda text: text):
 
 def save_weights(param, path, seed=5):
     """Write a .caffemodel with seeded weights for a net; returns its path."""
-    layers, _ = dense.prediction_layers(caffe_pb2, param)
+    layers, _ = nets.prediction_layers(caffe_pb2, param)
     caffe.set_random_seed(seed)
-    dense.net_of(caffe, layers, "data", (1, 3, CROP, CROP), None).save(str(path))
+    nets.net_of(caffe, layers, "data", (1, 3, CROP, CROP), None).save(str(path))
     return str(path)
 
 

@@ -22,7 +22,7 @@ from evaluation_cases import (
     save_weights,
 )
 from relaybp.errors import RelayError
-from relaybp.evaluation import dense, measures, validation_set
+from relaybp.evaluation import dense, measures, nets, validation_set
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def test_scores_are_the_mean_over_all_crops(weights, top, step):
     param, images = net_param(top), np.random.RandomState(1).randn(2, 3, 18, 21).astype(np.float32)
     path = weights(param)
     found = dense.Dense(caffe, param, path, (3, CROP, CROP), step=step).scores(images)
-    layers, scores = dense.prediction_layers(caffe_pb2, param)
-    plain = dense.net_of(caffe, layers, "data", (1, 3, CROP, CROP), path)
+    layers, scores = nets.prediction_layers(caffe_pb2, param)
+    plain = nets.net_of(caffe, layers, "data", (1, 3, CROP, CROP), path)
     for image, mean in zip(images, found, strict=True):
         np.testing.assert_allclose(mean, mean_of_crops(plain, scores, image, step), rtol=1e-5)
 
@@ -79,7 +79,7 @@ def test_the_training_crop_gives_one_position(weights):
 )
 def test_where_the_models_are_cut(model, blob):
     text = (ROOT / "prototxt" / model / "train_val.prototxt").read_text()
-    layers, scores = dense.prediction_layers(
+    layers, scores = nets.prediction_layers(
         caffe_pb2, text_format.Parse(text, caffe_pb2.NetParameter())
     )
     assert dense.cut(layers, scores)[1] == blob
@@ -89,8 +89,8 @@ def test_where_the_models_are_cut(model, blob):
 def test_what_cannot_be_cut_says_why(weights):
     param = net_param()
     with pytest.raises(RelayError, match="no SoftmaxWithLoss layer los "):
-        dense.prediction_layers(caffe_pb2, param, "los")
-    layers, _ = dense.prediction_layers(caffe_pb2, param)
+        nets.prediction_layers(caffe_pb2, param, "los")
+    layers, _ = nets.prediction_layers(caffe_pb2, param)
     with pytest.raises(RelayError, match="no layer below 'conv1' asks for one size"):
         dense.cut(layers[:2], "conv1")
 

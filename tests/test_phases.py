@@ -12,7 +12,7 @@ from caffe import draw
 from caffe.proto import caffe_pb2
 from caffe_plain.phases import TEST, TRAIN, State, is_in_net, layers_of, state_of
 from relaybp import run_folder
-from relaybp.evaluation import dense, validation_set
+from relaybp.evaluation import nets, validation_set
 from relaybp.planning.blueprint import TRAINING, blueprint, without_branches
 from relaybp.prototxt import count
 
@@ -106,7 +106,7 @@ DATA = """
 
 @pytest.mark.parametrize("rule", ["phase: TEST", 'phase: TRAIN } include { not_stage: "more"', ""])
 def test_the_data_of_a_test_are_found(rule):
-    assert validation_set.feed_of(parse(DATA % rule)).layer.name == "one"
+    assert validation_set.test_feed(parse(DATA % rule)).layer.name == "one"
     assert names(run_folder.test_data_layers(parse(DATA % rule))) == ["one"]
 
 
@@ -117,6 +117,6 @@ def test_dense_scores_come_from_the_test_layers():
         layer { name: "drop" type: "Dropout" bottom: "fc" top: "fc" exclude { phase: TEST } }
         layer { name: "staged" type: "ReLU" bottom: "fc" top: "fc" include { stage: "more" } }
         layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }""")
-    layers, scores = dense.prediction_layers(caffe_pb2, net)
+    layers, scores = nets.prediction_layers(caffe_pb2, net)
     assert (names(layers), scores) == (["fc"], "fc")
     assert not layers[0].exclude

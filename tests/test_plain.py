@@ -52,6 +52,15 @@ def test_a_setting_without_a_known_field_names_the_flag_and_the_message(setting)
         apply_setting(caffe_pb2.SolverParameter(), setting, "--set")
 
 
+def test_a_setting_is_looked_for_in_the_first_message_that_has_it():
+    solver, net = caffe_pb2.SolverParameter(), caffe_pb2.NetParameter()
+    for setting in ("name=n", "debug_info=true"):
+        apply_setting(solver, setting, "-set", net)
+    assert net == caffe_pb2.NetParameter(name="n") and solver.debug_info
+    with pytest.raises(ParseError, match="SolverParameter or NetParameter; did you mean 'name'"):
+        apply_setting(solver, "nam=n", "-set", net)
+
+
 # ---- signals -------------------------------------------------------------------------------------
 
 

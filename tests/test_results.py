@@ -1,7 +1,9 @@
 """What is kept of tests: when a test runs again, what a limit leaves out, ensembles."""
 
 import json
+import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,14 @@ from caffe.proto import caffe_pb2
 from evaluation_cases import CLASSES, CROP, draw_images, make_data, make_run, write_database
 from relaybp import engines
 from relaybp.errors import RelayError
-from relaybp.evaluation import dense, validation_set
+from relaybp.evaluation import dense, nets, progress, scoring, validation_set
+from relaybp.evaluation.progress import Progress
 from relaybp.evaluation.protocol import Protocol
-from relaybp.evaluation.results import Member, Result, ensemble, measure
+from relaybp.evaluation.results import Member, Result
+from relaybp.evaluation.results import ensemble as ensemble_on
+from relaybp.evaluation.results import measure as measure_on
 
+measure, ensemble = partial(measure_on, gpu="none"), partial(ensemble_on, gpu="none")
 ENGINE = engines.of(caffe)
 CROP_TEST, DENSE_TEST = Protocol(), Protocol.parse("14,18")
 IMAGES = draw_images(10)
@@ -65,10 +71,13 @@ def test_the_crops_scores_are_those_of_the_test_phase(run):
     assert result.class_name(3) == "class 3" and result.class_name(7) == "7"
 
 
-@pytest.mark.parametrize("images_at_a_time", [1, 4, 100])
+@pytest.mark.parametrize(
+    "images_at_a_time, waiting_bytes", [(1, 1), (4, 1), (4, 1 << 28), (99, 8000)]
+)
 def test_dense_scores_are_the_mean_of_each_scale_whatever_the_batch(
-    tmp_path, data, images_at_a_time
+    tmp_path, data, monkeypatch, images_at_a_time, waiting_bytes
 ):
+    monkeypatch.setattr(scoring, "PENDING_BYTES", waiting_bytes)
     shutil.rmtree(data / "val_lmdb")  # of several sizes, so that batches are of some images
     mixed = [image[: 16 - 2 * (k % 2), : 20 - k % 3] for k, image in enumerate(IMAGES)]
     write_database(data / "val_lmdb", mixed)
@@ -195,6 +204,51 @@ def test_a_label_without_a_score_is_an_error(run, data):
         measure(ENGINE, str(run), CROP_TEST)
 
 
+def test_a_branch_that_the_run_left_out_has_no_scores(run, data):
+    """The stage of a standard run drops the auxiliary loss, whose layers have no weights."""
+    net = run / "train_val.prototxt"
+    text = net.read_text().replace("phase: TRAIN\n  }\n}", 'not_stage: "standard"\n  }\n}')
+    assert 'not_stage: "standard"' in text
+    net.write_text(text)
+    assert measure(ENGINE, str(run), Protocol(loss="aux_loss")).images == 10
+    with open(run / "solver.prototxt", "a") as file:
+        file.write(' test_state { stage: "standard" }')
+    assert measure(ENGINE, str(run), CROP_TEST).images == 10
+    with pytest.raises(RelayError, match="no SoftmaxWithLoss layer aux_loss"):
+        measure(ENGINE, str(run), Protocol(loss="aux_loss"))
+
+
+def test_progress_says_how_fast_and_how_long(monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    shown = Progress("a run", 1000)
+    for _ in range(3):
+        now[0] += progress.EVERY_S / 2
+        shown.count(60)
+    shown.close()
+    assert capsys.readouterr().err == "a run  120/1000  4.0 images/s  0:03:40 left\n"
+
+
+@pytest.mark.parametrize("hdf5", [False, True])
+def test_weights_of_another_net_are_an_error(run, data, tmp_path, hdf5):
+    """Caffe initialises what a file has no weights of: its errors would be those of chance."""
+    other = make_run(
+        tmp_path / "other",
+        data,
+        "fully connected",
+        edit=lambda text: text.replace('name: "fc"', 'name: "score"'),
+    )
+    weights = str(other / "a_iter_7.caffemodel")
+    if hdf5:
+        net = caffe.Net(str(other / "train_val.prototxt"), caffe.TEST, weights=weights)
+        weights = str(other / "a_iter_8.caffemodel.h5")
+        net.save_hdf5(weights)
+        assert measure(ENGINE, str(other), CROP_TEST).weights["file"] == "a_iter_8.caffemodel.h5"
+    for protocol in (CROP_TEST, DENSE_TEST):
+        with pytest.raises(RelayError, match=r"no weights of fc, fc6 \(2 of the .*another net"):
+            measure(ENGINE, str(run), protocol, weights)
+
+
 # ---- ensembles ---------------------------------------------------------------------------------
 
 
@@ -248,3 +302,75 @@ def test_members_must_have_tested_the_same_images(run, tmp_path):
         ensemble(ENGINE, [first, member("fewer", IMAGES[:9])], out)
     with pytest.raises(RelayError, match="an ensemble of 1: expected two"):
         ensemble(ENGINE, [first], out)
+
+
+# ---- runs fed by SceneData ---------------------------------------------------------------------
+
+DATA_LAYER = re.compile(
+    r'layer \{ name: "data" type: "Data"[^}]*phase: TEST.*?LMDB \} \}', re.DOTALL
+)
+
+
+def scene_data(data, mean="mean_value: 100"):
+    """An edit of a net: its TEST phase reads the same through SceneData."""
+    layer = (
+        'layer { name: "data" type: "Python" top: "data" top: "label" include { phase: TEST } '
+        'python_param { module: "relaybp.layers.scene_data" layer: "SceneData" param_str: '
+        f"'source: \"{data}/val_lmdb\" batch_size: 4 crop_size: 13 scale: 0.02 {mean}' }} }}"
+    )
+    return lambda text: DATA_LAYER.sub(layer, text)
+
+
+@pytest.mark.parametrize("text", ["crop", "14,18", "10-crop", "central"])
+def test_scene_data_is_tested_as_a_data_layer_is(run, data, tmp_path, text):
+    protocol = Protocol.parse(text)
+    scenes = make_run(tmp_path / "scenes", data, edit=scene_data(data))
+    assert "SceneData" in (scenes / "train_val.prototxt").read_text()
+    found, expected = measure(ENGINE, str(scenes), protocol), measure(ENGINE, str(run), protocol)
+    assert found.images == 10 and found.labels.tolist() == expected.labels.tolist()
+    assert found.data == expected.data
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
+    both = ensemble(ENGINE, [Member(str(scenes), protocol), Member(str(run), protocol)], str(run))
+    np.testing.assert_allclose(both.scores, expected.scores, rtol=1e-5)
+
+
+def test_the_mean_of_the_crops_pixels_is_subtracted_from_crops(data, tmp_path):
+    """Dense positions have no mean of their own: there its average per channel is."""
+    mean = np.random.RandomState(2).uniform(60, 140, (3, CROP, CROP)).astype(np.float32)
+    blob = caffe_pb2.BlobProto(num=1, channels=3, height=CROP, width=CROP, data=mean.ravel())
+    (data / "mean.binaryproto").write_bytes(blob.SerializeToString())
+    edit = scene_data(data, f'mean_file: "{data}/mean.binaryproto"')
+    run = make_run(tmp_path / "scenes", data, edit=edit)
+    param = text_format.Parse((run / "train_val.prototxt").read_text(), caffe_pb2.NetParameter())
+    layers, _ = nets.prediction_layers(caffe_pb2, param)
+    layers.append(nets.softmax_of(caffe_pb2, "fc"))
+    weights = str(run / "a_iter_7.caffemodel")
+    net = nets.net_of(caffe, layers, "data", (1, 3, CROP, CROP), weights)
+
+    def scores(crop, mean):
+        values = (crop.transpose(2, 0, 1).astype(np.float32) - mean) * np.float32(0.02)
+        return nets.run(net, "data", values[None], "prob")[0]
+
+    crops = [image[1:14, 3:16] for image in IMAGES]
+    found = measure(ENGINE, str(run), CROP_TEST).scores
+    np.testing.assert_allclose(found, [scores(crop, mean) for crop in crops], rtol=1e-5)
+    corners = [(0, 2), (0, 5), (3, 2), (3, 5), (1, 3)]  # in the central square, columns 2 to 17
+    ten = [
+        np.mean(
+            [
+                scores(image[top : top + 13, left : left + 13][:, ::way], mean)
+                for top, left in corners
+                for way in (1, -1)
+            ],
+            0,
+        )
+        for image in IMAGES
+    ]
+    found = measure(ENGINE, str(run), Protocol.parse("10-crop")).scores
+    np.testing.assert_allclose(found, ten, rtol=1e-5)
+    by_channel = mean.mean((1, 2)).reshape(3, 1, 1)
+    square = [validation_set.resized(image, 13)[:, :13] for image in IMAGES]
+    found = measure(ENGINE, str(run), Protocol.parse("13")).scores  # 13 x 16: two positions
+    first = [scores(crop, by_channel) for crop in square]
+    second = [scores(validation_set.resized(image, 13)[:, 2:15], by_channel) for image in IMAGES]
+    np.testing.assert_allclose(found, np.mean([first, second], 0), rtol=1e-5)

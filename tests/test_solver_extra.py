@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import caffe
+import relaybp
 import solver_cases
 from caffe.command import main, train
 from caffe.files.text import parse_text
@@ -111,6 +112,64 @@ def test_a_snapshot_without_the_plateaus_memory_waits_a_whole_window(tmp_path):
     again.restore(state)
     assert again.extra.drops == solver.extra.drops
     assert (again.extra.minimum, again.extra.last_event) == (math.inf, 5)
+
+
+# ---- a plateau of a test -------------------------------------------------------------------------
+
+# After one step the bias has it right: the accuracy is 1 from then on, while the loss falls.
+TESTED = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 4 dim: 2 } } }
+layer { name: "y" type: "Input" top: "y" input_param { shape { dim: 4 } } }
+layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc"
+        inner_product_param { num_output: 3 } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "y" top: "loss" }
+layer { name: "right" type: "Accuracy" bottom: "fc" bottom: "y" top: "right"
+        include { phase: TEST } }
+"""
+TESTS = SETTINGS + "test_iter: 1 test_interval: 2 test_initialization: false average_loss: 1 "
+OF_A_TEST = 'lr_policy: "plateau" plateau_winsize: 3 plateau_winsize: 2 plateau_output: "right"'
+# tests at 2 (the least error), 4, 6 (3 iterations later: drop), 8 (2 after that: drop), 10
+DROPS = [0.1] * 6 + [0.05] * 2 + [0.025] * 2  # after 1, 2, ... 10 iterations
+
+
+def steps(trained, solver, count):
+    """The rate after each of `count` iterations."""
+    found = []
+    for _ in range(count):
+        trained.step(1)
+        found.append(solver.learning_rate())
+    return found
+
+
+def test_plateau_observes_the_error_of_a_test():
+    solver = solver_with(OF_A_TEST, TESTS, TESTED)
+    assert steps(solver, solver, 10) == pytest.approx(DROPS)
+    assert solver.extra.minimum == 0  # an error, not an accuracy
+
+
+def test_plateau_of_a_tests_loss_observes_it_as_it_is():
+    solver = solver_with(OF_A_TEST.replace("right", "loss"), TESTS, TESTED)
+    for iteration, loss in ((0, 2.0), (2, 1.0), (4, 1.5), (6, 1.25)):
+        found = [{"loss": np.array(loss), "right": np.array(0.5)}]
+        solver.extra.observe_test(iteration, solver.test_nets, found)
+    assert solver.extra.minimum == 1.0 and solver.extra.drops == 1
+
+
+def test_the_driver_tells_the_plateau_its_tests_and_continues_from_a_snapshot(tmp_path):
+    whole, half, resumed = (
+        relaybp.attach(solver_with(OF_A_TEST, TESTS + f'snapshot_prefix: "{tmp_path}/a"', TESTED))
+        for _ in range(3)
+    )
+    assert steps(whole, whole.solver, 10) == pytest.approx(DROPS)
+    half.step(5)
+    resumed.restore(half.snapshot())
+    assert steps(resumed, resumed.solver, 5) == pytest.approx(DROPS[5:])
+
+
+def test_plateau_of_an_output_that_is_not_tested_is_an_error():
+    for settings in (TESTS, SETTINGS):
+        with pytest.raises(caffe.CaffeError, match="plateau_output: no output 'wrong' of a test"):
+            solver_with(OF_A_TEST.replace("right", "wrong"), settings, TESTED)
 
 
 # ---- label smoothing -----------------------------------------------------------------------------

@@ -227,35 +227,43 @@ def test_a_resumed_run_ends_with_the_same_weights(folder, whole_run):
             np.testing.assert_array_equal(mine, theirs)
 
 
-def test_two_processes_take_the_steps_of_one_with_twice_the_batch(folder):
-    solver = SOLVER.replace("max_iter: 20", "max_iter: 6").replace("random_seed: 3", "") + (
+PLATEAU = """
+lr_policy: "plateau" plateau_output: "accuracy"
+plateau_winsize: 1 plateau_winsize: 1 plateau_winsize: 1
+"""
+
+
+OF_THE_LOSS = PLATEAU.replace('plateau_output: "accuracy"', "")
+
+
+@pytest.mark.parametrize("extra", ["", PLATEAU, OF_THE_LOSS], ids=["multistep", "test", "loss"])
+def test_two_processes_take_the_steps_of_one_with_twice_the_batch(folder, extra):
+    """With plateau, all observe what the first has tested, or the mean loss: one rate for all."""
+    solver = SOLVER.replace("max_iter: 20", "max_iter: 14").replace("random_seed: 3", "") + (
         'weights: "start.caffemodel" '
     )
+    if extra:
+        solver = solver.replace("test_interval: 10", "test_interval: 1")
+    (folder / "extra.prototxt").write_text(extra)
+    more = ("--relay", "relay.prototxt", *(("--extra", "extra.prototxt") if extra else ()))
+    one, two = (f"{name}{len(extra) or ''}" for name in ("one", "two"))
     net = NET.replace("mirror: true", "").replace("crop_size: 14", "")
-    (folder / "two.prototxt").write_text(
-        solver.replace('"small.prototxt"', '"plain.prototxt"').replace('"small"', '"two"')
-    )
-    (folder / "one.prototxt").write_text(
-        solver.replace('"small.prototxt"', '"double.prototxt"').replace('"small"', '"one"')
-    )
+    for name, net_file in ((two, "plain.prototxt"), (one, "double.prototxt")):
+        (folder / f"{name}.prototxt").write_text(
+            solver.replace('"small.prototxt"', f'"{net_file}"').replace('"small"', f'"{name}"')
+        )
     (folder / "plain.prototxt").write_text(net)
     (folder / "double.prototxt").write_text(net.replace("batch_size: 8", "batch_size: 16"))
     param = text_format.Parse(net.replace('"data/', f'"{folder}/data/'), caffe_pb2.NetParameter())
+    caffe.set_random_seed(1)
     caffe.Net(param, caffe.TRAIN).save(str(folder / "start.caffemodel"))
-    train(
-        folder,
-        "--solver",
-        "two.prototxt",
-        "--relay",
-        "relay.prototxt",
-        "--out",
-        "two",
-        launcher=("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
-    )
-    train(folder, "--solver", "one.prototxt", "--relay", "relay.prototxt", "--out", "one")
-    two = dict(read_weights(str(folder / "two" / "two_iter_6.caffemodel")))
-    for name, arrays in read_weights(str(folder / "one" / "one_iter_6.caffemodel")):
-        for mine, theirs in zip(two[name], arrays, strict=True):
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    printed = train(folder, "--solver", f"{two}.prototxt", *more, "--out", two, launcher=launcher)
+    assert (float(re.search(r"14/14 .* lr (\S+)", printed)[1]) < 0.05) == bool(extra)
+    train(folder, "--solver", f"{one}.prototxt", *more, "--out", one)
+    found = dict(read_weights(str(folder / two / f"{two}_iter_14.caffemodel")))
+    for name, arrays in read_weights(str(folder / one / f"{one}_iter_14.caffemodel")):
+        for mine, theirs in zip(found[name], arrays, strict=True):
             np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6)
 
 

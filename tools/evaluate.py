@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Test runs as the papers do: a single crop, or every position at several scales; ensembles."""
+"""Test runs as the papers do: one crop, several, or every position at several scales; ensembles."""
 
 from relaybp.commands.evaluate import main
 

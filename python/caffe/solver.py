@@ -13,7 +13,7 @@ from .run.debug import log_norms
 from .training import nets, state, updates
 from .training.check import check
 from .training.extra import Extra
-from .training.parallel import said_by_first
+from .training.parallel import mean, said_by_first
 
 
 class Solver:
@@ -143,8 +143,13 @@ class Solver:
         return self.extra.rate(self.iter if iteration is None else iteration)
 
     def observe_loss(self, loss):
-        """Tell the plateau policy this iteration's loss, for float(); an external driver must."""
-        self.extra.observe(self.iter, loss)
+        """Tell the plateau policy this iteration's loss, for float(); an external driver must.
+
+        Of several processes each must: they observe the mean, so that their rates stay the same.
+        """
+        if self.extra.observes_losses:
+            together = device.solver_count() > 1
+            self.extra.observe(self.iter, mean([float(loss)])[0] if together else loss)
 
     def observe_test(self, found):
         """Tell the plateau policy what `test_all` has returned; an external driver must."""

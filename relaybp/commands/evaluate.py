@@ -25,17 +25,16 @@ from caffe_plain.errors import CaffeError
 from caffe_plain.files import write_atomically
 
 from .. import engines
-from ..evaluation import submission
 from ..evaluation.identity import net_of_run
 from ..evaluation.protocol import CROP, DENSE, Protocol, explain
 from ..evaluation.results import Member, Result, ensemble, measure
-from ..evaluation.validation_set import feed_of
+from ..evaluation.validation_set import test_feed
 
 HEADER = ("test", "k", "error", "images", "weights")  # of errors.csv
 CLASS_HEADER = ("class", "images", "top5_error")
 IDS_HELP = (
-    "the challenge's number of each class, one a line, in the order of classes.txt; default: the "
-    "label plus one"
+    "the challenge's number of each class: ImageNet's development kit, or a file of one a line; "
+    "default: the label plus one"
 )
 
 
@@ -91,6 +90,8 @@ def evaluate(engine: Any, args: argparse.Namespace) -> None:
     """Test what the command line names and print what was found."""
     members = [member_of(word, args) for word in args.run]
     if args.submission:
+        from ..evaluation import submission  # needs OpenCV, which the TEST phase may do without
+
         print(submission.write(engine, members, args.images, args.submission, args.ids, args.gpu))
         return
     for member in members:
@@ -129,7 +130,7 @@ def describe(title: str, result: Result) -> str:
 
 def notes(pb: Any, member: Member) -> list[str]:
     """What a reader of the errors should know about the way they were measured."""
-    mean = feed_of(net_of_run(pb, member.run)).mean_file
+    mean = test_feed(net_of_run(pb, member.run)).mean_file
     if member.protocol.kind == DENSE and mean:
         return [f"mean      {mean}, averaged to one value per channel for other sizes"]
     return []

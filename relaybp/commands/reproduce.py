@@ -83,6 +83,10 @@ def needs(make: Callable[[str], Table]) -> str:
         except RelayError as error:
             lines.append(f"  SCALE={scale}: not possible: {error}")
             continue
+        if table.listed:
+            models = ", ".join(model for model, _ in table.listed)
+            lines.append(f"  SCALE={scale}: nothing; the layers of {models}")
+            continue
         variables = " ".join(f"{data.KINDS[key].variable}=" for key in _kinds(table)) or "no data"
         if not table.trainings():
             return "  No data, and nothing is trained."
@@ -108,6 +112,8 @@ def choose_scale(name: str, make: Callable[[str], Table], environment: Mapping[s
             continue
         if any(environment.get(data.KINDS[key].variable) for key in keys):
             return scale
+    if TABLES[name](PAPER).listed:
+        return PAPER
     given = [variable for variable in data.VARIABLES if environment.get(variable)]
     if given:
         raise RelayError(

@@ -8,21 +8,16 @@ layer's weights computes. This works for pyramids too.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from caffe_plain.phases import TEST, layers_of, state_of
-
 from ..errors import RelayError
-from ..run_folder import write
+from .nets import PROB, net_of, prediction_layers, run, softmax_of
 
 ONE_SIZE = ("InnerProduct", "Flatten", "SPP", "Reshape")
 WINDOWS = 64  # that run through the upper part at a time
-PROB = "prob"  # the blob of softmax scores
 
 
 class Dense:
@@ -84,29 +79,6 @@ def windows(maps: np.ndarray, size: tuple[int, int], step: int) -> np.ndarray:
     return views[:, ::step, ::step]
 
 
-def prediction_layers(pb: Any, net_param: Any, loss: str | None = None) -> tuple[list[Any], str]:
-    """(the TEST layers from the data to a loss's scores, the scores' blob)."""
-    present = layers_of(net_param, state_of(net_param, TEST))
-    losses = [
-        layer
-        for layer in present
-        if layer.type == "SoftmaxWithLoss" and (loss is None or layer.name == loss)
-    ]
-    if not losses:
-        raise RelayError(
-            f"net {net_param.name!r}: no SoftmaxWithLoss layer {loss or ''} to take the scores of"
-        )
-    scores = losses[-1].bottom[0]
-    needed, found = {scores}, []
-    for layer in reversed(present[: present.index(losses[-1])]):
-        if layer.bottom and needed.intersection(layer.top):
-            needed.update(layer.bottom)
-            found.append(pb.LayerParameter())
-            found[-1].CopyFrom(layer)
-            del found[-1].include[:], found[-1].exclude[:]
-    return found[::-1], scores
-
-
 def cut(layers: Sequence[Any], scores: str) -> tuple[int, str]:
     """(index of the first layer of the upper part, the one blob that it takes from the lower)."""
     first = next(
@@ -131,37 +103,3 @@ def cut(layers: Sequence[Any], scores: str) -> tuple[int, str]:
         f"layer {layers[first].name!r} asks for one size, and below it the net never "
         "is a single map"
     )
-
-
-def net_of(
-    caffe: Any, layers: Sequence[Any], data: str, shape: tuple[int, ...], weights: str | None
-) -> Any:
-    """A TEST net of the layers over an Input `data` of that shape, with weights by their names."""
-    pb = caffe.proto.caffe_pb2
-    source = pb.LayerParameter(name=data + "_input", type="Input", top=[data])
-    source.input_param.shape.add(dim=shape)
-    return build(caffe, [source, *layers], weights)
-
-
-def build(caffe: Any, layers: Sequence[Any], weights: str | None) -> Any:
-    """A TEST net of the layers, with weights by their names."""
-    param = caffe.proto.caffe_pb2.NetParameter(name="evaluation")
-    param.layer.extend(layers)
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "net.prototxt")
-        write(path, param)
-        return caffe.Net(path, caffe.TEST, weights=weights)
-
-
-def softmax_of(pb: Any, scores: str) -> Any:
-    """The layer that makes the blob PROB from `scores`."""
-    return pb.LayerParameter(name=PROB, type="Softmax", bottom=[scores], top=[PROB])
-
-
-def run(net: Any, data: str, values: np.ndarray, top: str) -> np.ndarray:
-    """What a net of `net_of` makes of the values of its input, a copy of the blob `top`."""
-    net.blobs[data].reshape(*values.shape)
-    net.reshape()
-    net.blobs[data].data[...] = values
-    net._forward(0, len(net.layers) - 1)
-    return np.array(net.blobs[top].data)

@@ -14,14 +14,14 @@ from caffe_plain.phases import TEST, layers_of, state_of
 from .. import run_folder
 from ..errors import RelayError
 from .protocol import Protocol
-from .validation_set import Feed, contents, feed_of
+from .validation_set import Feed, contents, test_feed
 
 VERSION = 1  # of how results are measured and kept
 
 
 def identify(pb: Any, net_param: Any, weights: str, protocol: Protocol) -> dict[str, Any]:
     """What a result depends on: protocol, weights, net, data."""
-    feed = feed_of(net_param)
+    feed = test_feed(net_param)
     found = contents(feed.source)
     records = len(found.names)
     protocol = protocol.of(records)
@@ -52,9 +52,12 @@ def newest_snapshot(run: str) -> str:
 
 
 def net_of_run(pb: Any, run: str) -> Any:
-    """The NetParameter that a run's solver names."""
+    """The NetParameter that a run's solver names, with the stages of the solver's tests."""
     solver = run_folder.read(os.path.join(run, "solver.prototxt"), pb.SolverParameter())
-    return run_folder.read(solver.net, pb.NetParameter())
+    net_param = run_folder.read(solver.net, pb.NetParameter())
+    if solver.test_state:
+        net_param.state.stage.extend(solver.test_state[0].stage)
+    return net_param
 
 
 def class_names(feed: Feed) -> list[str]:
@@ -80,7 +83,7 @@ def checksum(path: str) -> str:
 
 def _net_checksum(net_param: Any) -> str:
     """Of the layers of the TEST phase; of the data layer only what it does to the images."""
-    feed, digest = feed_of(net_param), hashlib.sha256()
+    feed, digest = test_feed(net_param), hashlib.sha256()
     for layer in layers_of(net_param, state_of(net_param, TEST)):
         normalised = repr((feed.crop, feed.mean_values, feed.scale))
         digest.update((normalised if layer == feed.layer else str(layer)).encode())

@@ -11,10 +11,10 @@ EVERY_S = 30  # between two lines; a terminal's one line changes at most twice a
 
 
 class Progress:
-    """Shows on stderr how many of `total` images are done: `what` says of what."""
+    """Shows on stderr how many of `total` images are done."""
 
-    def __init__(self, what: str, total: int) -> None:
-        self.what, self.total, self.done = what, total, 0.0
+    def __init__(self, title: str, total: int) -> None:
+        self.title, self.total, self.done = title, total, 0.0
         self.live = sys.stderr.isatty()
         self.begun = self._shown = time.monotonic()
 
@@ -29,7 +29,7 @@ class Progress:
     def _show(self, seconds: float) -> None:
         speed = self.done / max(seconds, 1e-9)
         left = clock((self.total - self.done) / max(speed, 1e-9))
-        line = f"{self.what}  {int(self.done)}/{self.total}  {speed:.1f} images/s  {left} left"
+        line = f"{self.title}  {int(self.done)}/{self.total}  {speed:.1f} images/s  {left} left"
         start, end = ("\r\033[K", "") if self.live else ("", "\n")
         print(start + line, end=end, file=sys.stderr, flush=True)
 

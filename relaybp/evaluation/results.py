@@ -22,8 +22,8 @@ from ..errors import RelayError
 from . import measures
 from .identity import class_names, file_name, identify, net_of_run, newest_snapshot
 from .protocol import Protocol
-from .scoring import score_database
-from .validation_set import contents, feed_of
+from .scoring import Tester
+from .validation_set import contents
 
 FOLDER = "results"
 _OF_A_MEMBER = ("protocol", "weights", "net", "data", "images")  # what an ensemble keeps
@@ -115,11 +115,10 @@ def measure(
     if os.path.exists(path):
         return Result(path)
     engine.use_device(gpu)
-    what = f"{os.path.basename(os.path.normpath(run))} {identity['protocol']}"
-    scores, labels = score_database(
-        engine.caffe, net_param, weights, protocol, identity["images"], what
-    )
-    feed = feed_of(net_param)
+    title = f"{os.path.basename(os.path.normpath(run))} {identity['protocol']}"
+    tester = Tester(engine.caffe, net_param, weights, protocol, title)
+    scores, labels = tester.score_database(identity["images"])
+    feed = tester.feed
     names = contents(feed.source).names[: len(labels)]
     return _store(run, identity, scores, labels, names, class_names(feed), f"{run}, {weights}")
 

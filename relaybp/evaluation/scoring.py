@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain, islice
-from typing import Any, Callable, Union
+from typing import Any, Callable
 
 import numpy as np
 
 from ..errors import RelayError
 from .crops import CUTS
-from .dense import PROB, Dense, build, net_of, prediction_layers, run, softmax_of
+from .dense import Dense
+from .nets import PROB, build, net_of, prediction_layers, run, softmax_of
 from .progress import Progress
 from .protocol import CROP, DENSE, Protocol
-from .validation_set import Feed, Normaliser, Record, feed_of, read, resized
+from .validation_set import Feed, Normaliser, Record, read, resized, test_feed
 
 PENDING_BYTES = 1 << 28  # of parts of images that wait for others of their size
 
@@ -35,51 +36,65 @@ class Crops:
         return run(self.net, self.data, images, PROB).reshape(len(images), -1)
 
 
-Scorer = Union[Dense, Crops]
+class Tester:
+    """Gives the scores of a run's net by a protocol; `title` is what the progress shows."""
 
+    def __init__(
+        self, caffe: Any, net_param: Any, weights: str, protocol: Protocol, title: str
+    ) -> None:
+        self.caffe, self.net_param, self.weights = caffe, net_param, weights
+        self.protocol, self.title = protocol, title
+        self.feed = test_feed(net_param)
 
-def score_database(
-    caffe: Any, net_param: Any, weights: str, protocol: Protocol, images: int, what: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """(scores (N, classes), labels (N,)) of the first N = `images` records of the TEST phase.
+    def score_database(self, images: int) -> tuple[np.ndarray, np.ndarray]:
+        """(scores (N, classes), labels (N,)) of the first N = `images` records of the database."""
+        if self.protocol.kind == CROP:
+            return self._run_test_phase(images)
+        return self.score(islice(read(self.caffe, self.feed.source), images), images)
 
-    what: what the progress names.
-    """
-    if protocol.kind == CROP:
-        return _test_phase(caffe, net_param, weights, protocol, images, what)
-    records = islice(read(caffe, feed_of(net_param).source), images)
-    return score_images(caffe, net_param, weights, protocol, records, images, what)
+    def score(self, records: Iterable[Record], images: int) -> tuple[np.ndarray, np.ndarray]:
+        """(scores (N, classes), labels (N,)) of N = `images` records like the database's."""
+        records = iter(records)
+        first = next(records)
+        height, width, channels = first.image.shape
+        crop = self.feed.crop
+        shape = (channels, crop, crop) if crop else (channels, height, width)
+        net, parts = self._net(shape), parts_of(self.protocol, self.feed, self.caffe)
+        groups = Groups(net, images, self.feed.batch_size * shape[1] * shape[2], self.title)
+        labels = []
+        for index, record in enumerate(chain([first], records)):
+            labels.append(record.label)
+            of_image = parts(record.image)
+            for part in of_image:
+                groups.add(index, part, 1 / len(of_image))
+        return groups.finish(), np.array(labels)
 
+    def _net(self, shape: tuple[int, int, int]) -> Dense | Crops:
+        """The net for parts of images; shape: (C, H, W) of what it was trained on."""
+        args = self.caffe, self.net_param, self.weights, shape, self.protocol.loss
+        return Dense(*args, self.protocol.step) if self.protocol.kind == DENSE else Crops(*args)
 
-def score_images(
-    caffe: Any,
-    net_param: Any,
-    weights: str,
-    protocol: Protocol,
-    records: Iterable[Record],
-    images: int,
-    what: str,
-) -> tuple[np.ndarray, np.ndarray]:
-    """(scores (N, classes), labels (N,)) of N = `images` records that are as the database's."""
-    feed, records = feed_of(net_param), iter(records)
-    first = next(records)
-    shape = _crop_shape(feed, first.image)
-    if protocol.kind == DENSE:
-        net: Scorer = Dense(caffe, net_param, weights, shape, protocol.loss, protocol.step)
-    else:
-        net = Crops(caffe, net_param, weights, shape, protocol.loss)
-    parts = parts_of(protocol, feed, Normaliser(caffe, feed))
-    groups, labels = Groups(net, images, feed.batch_size * shape[1] * shape[2], what), []
-    for index, record in enumerate(chain([first], records)):
-        labels.append(record.label)
-        of_image = parts(record.image)
-        for part in of_image:
-            groups.add(index, part, 1 / len(of_image))
-    return groups.finish(), np.array(labels)
+    def _run_test_phase(self, images: int) -> tuple[np.ndarray, np.ndarray]:
+        """As score_database, through the data layer itself."""
+        pb, feed = self.caffe.proto.caffe_pb2, self.feed
+        layers, scores = prediction_layers(pb, self.net_param, self.protocol.loss)
+        data = pb.LayerParameter()
+        data.CopyFrom(feed.layer)
+        del data.include[:], data.exclude[:]
+        net = build(self.caffe, [data, *layers], self.weights)
+        found, labels, progress = [], [], Progress(self.title, images)
+        for done in range(0, images, feed.batch_size):
+            new = min(feed.batch_size, images - done)  # the last batch wraps to the first records
+            net._forward(0, len(net.layers) - 1)
+            found.append(softmax(np.array(net.blobs[scores].data[:new], np.float64)))
+            labels.append(np.array(net.blobs[feed.layer.top[1]].data[:new]).astype(int))
+            progress.count(new)
+        progress.close()
+        return np.concatenate(found), np.concatenate(labels)
 
 
 def parts_of(
-    protocol: Protocol, feed: Feed, normalise: Normaliser
+    protocol: Protocol, feed: Feed, caffe: Any
 ) -> Callable[[np.ndarray], list[np.ndarray]]:
     """What turns an image (H, W, C) into all its parts (C, h, w) that are tested, normalised."""
     if protocol.kind != CROP and protocol.kind != DENSE and not feed.crop:
@@ -87,6 +102,8 @@ def parts_of(
             f"protocol {protocol.kind}: layer {feed.layer.name!r} has no crop_size; this net sees "
             "whole images: test them with the protocol crop, or with dense"
         )
+
+    normalise = Normaliser(caffe, feed)
 
     def scaled(image: np.ndarray) -> list[np.ndarray]:
         return [normalise.by_channel(resized(image, side)) for side in protocol.short_sides]
@@ -107,9 +124,9 @@ class Groups:
     pixels: of a batch, at most; a part that is larger makes one alone.
     """
 
-    def __init__(self, net: Scorer, images: int, pixels: int, what: str) -> None:
+    def __init__(self, net: Dense | Crops, images: int, pixels: int, title: str) -> None:
         self.net, self.images, self.pixels = net, images, pixels
-        self.progress = Progress(what, images)
+        self.progress = Progress(title, images)
         self._waiting: dict[tuple[int, ...], list[tuple[int, np.ndarray, float]]] = {}
         self._bytes = 0
         self._totals: np.ndarray | None = None  # (N, classes)
@@ -142,36 +159,9 @@ class Groups:
         self.progress.count(sum(shares))
 
 
-def _test_phase(
-    caffe: Any, net_param: Any, weights: str, protocol: Protocol, images: int, what: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """As score_database, through the data layer itself."""
-    feed = feed_of(net_param)
-    layers, scores = prediction_layers(caffe.proto.caffe_pb2, net_param, protocol.loss)
-    data = caffe.proto.caffe_pb2.LayerParameter()
-    data.CopyFrom(feed.layer)
-    del data.include[:], data.exclude[:]
-    net = build(caffe, [data, *layers], weights)
-    found, labels, progress = [], [], Progress(what, images)
-    for done in range(0, images, feed.batch_size):
-        new = min(feed.batch_size, images - done)  # the last batch goes on with the first records
-        net._forward(0, len(net.layers) - 1)
-        found.append(softmax(np.array(net.blobs[scores].data[:new], np.float64)))
-        labels.append(np.array(net.blobs[feed.layer.top[1]].data[:new]).astype(int))
-        progress.count(new)
-    progress.close()
-    return np.concatenate(found), np.concatenate(labels)
-
-
 def softmax(scores: np.ndarray) -> np.ndarray:
     """The softmax of each row of (N, classes, ...)."""
     scores = scores.reshape(len(scores), -1)
     with np.errstate(invalid="ignore"):  # what is not finite is refused with the results
         exponentials = np.exp(scores - scores.max(1, keepdims=True))
     return exponentials / exponentials.sum(1, keepdims=True)
-
-
-def _crop_shape(feed: Feed, image: np.ndarray) -> tuple[int, int, int]:
-    """(C, H, W) of what the net was trained on; image: one of the database."""
-    height, width, channels = image.shape
-    return (channels, feed.crop, feed.crop) if feed.crop else (channels, height, width)

@@ -2,29 +2,33 @@
 
 A line an image, in the order of the images: its five likeliest classes, the likeliest first, as the
 challenge's numbers, which start at 1. ILSVRC 2012 numbers its classes in an order of its own
-(ILSVRC2012_ID in the development kit), not in the alphabetical order of Caffe's labels: give those
-numbers with `ids`.
+(ILSVRC2012_ID in the development kit), not in the alphabetical order of Caffe's labels.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from caffe_plain.database import data_file
 from caffe_plain.files import write_atomically
 
+from ..data_prep.archives import is_archive
+from ..data_prep.imagenet_labels import read_truth
 from ..data_prep.images import Options, read_image
 from ..errors import RelayError
-from .identity import net_of_run, newest_snapshot
+from .identity import class_names, net_of_run, newest_snapshot
 from .results import Member
-from .scoring import score_images
-from .validation_set import Record, count, decode, feed_of, read
+from .scoring import Tester
+from .validation_set import Record, count, decode, read, test_feed
 
 ANSWERS = 5  # an image
+SYNSET = re.compile(r"n[0-9]{8}\b")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -40,45 +44,66 @@ def write(
 
     images: a folder (its images in the order of their names), a list file (a path a line, relative
     to the list; a label behind it is ignored), or an LMDB (in the order of its keys). Files are
-    prepared as the records of the run's validation database were. ids: see `read_ids`.
+    prepared as the records of the run's validation database were. ids: see `numbers_of`.
     """
     engine.use_device(gpu)
     mean = np.mean([_scores(engine, member, images) for member in members], 0)
     if not np.isfinite(mean).all():
         raise RelayError(f"{', '.join(m.run for m in members)}: scores that are not finite")
-    numbers = read_ids(ids, mean.shape[1])
+    feed = test_feed(net_of_run(engine.pb, members[0].run))
+    numbers = numbers_of(class_names(feed), mean.shape[1], ids)
     best = np.argsort(-mean, axis=1, kind="stable")[:, :ANSWERS]
     lines = [" ".join(str(numbers[label]) for label in row) for row in best.tolist()]
     write_atomically(path, "\n".join(lines) + "\n")
     return f"{path}: {best.shape[1]} classes for each of {len(lines)} images of {images}"
 
 
-def read_ids(path: str | None, classes: int) -> list[int]:
-    """The challenge's number of each label: a number a line in a file; without one, label + 1."""
+def numbers_of(names: Sequence[str], classes: int, path: str | None) -> list[int]:
+    """The challenge's number of each label; names: of the classes.
+
+    path: ImageNet's development kit, which knows the numbers of the synsets in `names`, or a file
+    with one number a line. Without either it is the label plus one; where the names are synsets
+    that would be wrong, and is an error.
+    """
     if path is None:
+        if names and SYNSET.match(names[0]):
+            raise RelayError(
+                f"the classes are ImageNet's synsets ({names[0]}, ...), which the challenge "
+                "numbers in another order: give the development kit with --ids"
+            )
         return list(range(1, classes + 1))
-    with open(path, encoding="utf-8") as file:
-        words = file.read().split()
-    if len(words) != classes or not all(word.isdecimal() for word in words):
+    words = _numbers_in(path, names)
+    found = sum(word.isdecimal() for word in words)
+    if found != classes or len(words) != classes:
         raise RelayError(
-            f"{path}: {len(words)} words; expected a number for each of the {classes} classes that "
-            "the net scores"
+            f"{path}: {found} numbers for {len(words)} classes; expected one for each of the "
+            f"{classes} that the net scores"
         )
     return [int(word) for word in words]
+
+
+def _numbers_in(path: str, names: Sequence[str]) -> list[str]:
+    """The words of a file; of a development kit the number of each synset, or ""."""
+    if os.path.isdir(path) or is_archive(path):
+        ids = read_truth(path).ids
+        return [str(ids.get(name.partition(" ")[0], "")) for name in names]
+    with open(path, encoding="utf-8") as file:
+        return file.read().split()
 
 
 def _scores(engine: Any, member: Member, images: str) -> np.ndarray:
     """The scores (N, classes) that a member gives to the images."""
     run, protocol, weights = member
     net_param = net_of_run(engine.pb, run)
-    if os.path.exists(os.path.join(images, "data.mdb")):
+    if os.path.isdir(images) and os.path.isfile(data_file(images)):
         number, records = count(images), read(engine.caffe, images)
     else:
         files = list_images(images)
-        number, records = len(files), _read_files(files, feed_of(net_param).source)
+        number, records = len(files), _read_files(files, test_feed(net_param).source)
     weights = weights or newest_snapshot(run)
-    what = f"{os.path.basename(os.path.normpath(run))} {protocol.name}"
-    return score_images(engine.caffe, net_param, weights, protocol, records, number, what)[0]
+    title = f"{os.path.basename(os.path.normpath(run))} {protocol.name}"
+    tester = Tester(engine.caffe, net_param, weights, protocol, title)
+    return tester.score(records, number)[0]
 
 
 def list_images(images: str) -> list[str]:

@@ -51,7 +51,7 @@ class Contents(NamedTuple):
     names: tuple[str, ...]
 
 
-def feed_of(net_param: Any) -> Feed:
+def test_feed(net_param: Any) -> Feed:
     """The Feed of a net's TEST phase: from its one Data layer, or from its one SceneData."""
     found = [
         layer
@@ -91,13 +91,20 @@ def count(source: str) -> int:
 
 def contents(source: str) -> Contents:
     """The SHA-256 of all keys and records of a database, and the keys; read once a process."""
-    stat = os.stat(data_file(source))
-    return _contents(os.path.realpath(source), stat.st_size, stat.st_mtime_ns)
+    return _contents(os.path.realpath(source), _state(source))
+
+
+def _state(source: str) -> tuple[tuple[str, int, int], ...]:
+    """(name, bytes, time of the last change) of the files of a database."""
+    folder = os.path.dirname(data_file(source))
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    stats = [os.stat(os.path.join(folder, name)) for name in names]
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in zip(names, stats))
 
 
 @functools.lru_cache
-def _contents(source: str, size: int, mtime_ns: int) -> Contents:
-    """As `contents`; size and mtime_ns tell one state of the file from another."""
+def _contents(source: str, state: tuple[tuple[str, int, int], ...]) -> Contents:
+    """As `contents`; another `state` of the files means to read again."""
     digest, names = hashlib.sha256(), []
     with closing(open_database(source)) as environment, environment.begin(buffers=True) as reader:
         for key, record in reader.cursor():

@@ -114,9 +114,8 @@ def svhn(scale: str) -> Table:
 
 def selection(scale: str) -> Table:
     """Every output of one run as a model of its own depth."""
-    net, data, layers = "auxnet-56-5", "cifar10", (15, 25, 35, 45)
-    if scale == SMOKE:
-        net, data, layers = "auxnet-44-3", "drawn", (27, 35)
+    net, data = ("auxnet-44-3", "drawn") if scale == SMOKE else ("auxnet-56-5", "cifar10")
+    layers = (27, 35) if scale == SMOKE else (15, 25, 35, 45)
     training = Training(f"{net}_relay", data)
     rows = [
         Row(

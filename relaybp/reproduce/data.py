@@ -65,6 +65,8 @@ def find(keys: list[str], environment: Mapping[str, str], out: str) -> dict[str,
     Relative paths start at the current folder. Raises RelayError where a folder is missing, where
     it holds another data set than its variable says, and where no variable is set at all.
     """
+    if not keys:
+        return {}
     if keys == [DRAWN]:
         return {DRAWN: drawn(os.path.join(out, "scenes"))}
     found = {

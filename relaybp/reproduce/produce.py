@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 from caffe_plain.files import write_atomically
@@ -16,12 +17,21 @@ from ..report import clock
 from . import auxnet_tables, relay_tables, writers
 from .cells import Measured
 from .data import DRAWN, DataSet
+from .layer_list import layer_list
 from .runs import FINISHED, Options, Run, Runs
 from .scales import PAPER, SMOKE
 from .spec import Block, Row, Table, Test, Training
 from .writers import Filled, Page
 
 TABLES = {**relay_tables.TABLES, **auxnet_tables.TABLES}
+
+
+def without_reported(table: Table) -> Table:
+    """The table without the rows for which nothing is measured."""
+    blocks = [
+        replace(block, rows=tuple(row for row in block.rows if row.test)) for block in table.blocks
+    ]
+    return replace(table, blocks=tuple(block for block in blocks if block.rows), notes=())
 
 
 class Production:
@@ -33,7 +43,8 @@ class Production:
     def __init__(
         self, engine: Any, name: str, table: Table, options: Options, data: dict[str, DataSet]
     ):
-        self.engine, self.name, self.table = engine, name, table
+        self.engine, self.name = engine, name
+        self.table = without_reported(table) if options.scale == SMOKE else table
         self.options, self.data = options, data
         self.maker = Runs(engine, options, data)
         trainings = [training for training in table.trainings() if training.data in data]
@@ -54,7 +65,9 @@ class Production:
                 f"{run.images:,} images{about}"
             )
         used = (f"  {key}: {found.title} in {found.path}" for key, found in self.data.items())
-        return "\n".join([f"{self.table.title}", "data:", *used, "runs:", *lines])
+        if not self.runs:
+            return f"{self.table.title}: nothing to train"
+        return "\n".join([self.table.title, "data:", *used, "runs:", *lines])
 
     def train(self) -> None:
         """Train what is not finished, one run after another."""
@@ -64,6 +77,9 @@ class Production:
 
     def page(self) -> Page:
         """Test every row, and fill the table."""
+        if self.table.listed:
+            lists = [layer_list(self.engine.pb, *network) for network in self.table.listed]
+            return Page(self.name, self.table.title, tuple(lists), ())
         blocks = tuple(self._fill(block) for block in self.table.blocks)
         titles = dict.fromkeys(block.data for block in blocks if block.data)
         notes = [*self.table.notes, *self._notes()]
@@ -82,7 +98,7 @@ class Production:
         return Filled(block, title, found, facts, self.options.scale != SMOKE)
 
     def measure(self, test: Test) -> Measured:
-        """The Result of each seed, of which those that are kept are not tested again."""
+        """The Result of each seed; what was tested before is not tested again."""
         results, folders = [], []
         for seed in self.options.seeds:
             members = [
@@ -132,6 +148,7 @@ class Production:
 
     def write(self, page: Page) -> list[str]:
         """Write OUT/NAME.md, .tex and .csv; return their paths."""
+        os.makedirs(self.options.out, exist_ok=True)
         paths = []
         for ending, form in writers.FORMATS.items():
             paths.append(os.path.join(self.options.out, f"{self.name}.{ending}"))

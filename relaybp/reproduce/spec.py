@@ -82,11 +82,15 @@ class Block:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: title, what it compares, blocks of rows, and remarks that are printed below it."""
+    """A table: title, what it compares, blocks of rows, and remarks that are printed below it.
+
+    listed: pairs of a model and its name in the paper, whose layers are listed.
+    """
 
     title: str
-    blocks: tuple[Block, ...]
+    blocks: tuple[Block, ...] = ()
     notes: tuple[str, ...] = ()
+    listed: tuple[tuple[str, str], ...] = ()
 
     def trainings(self) -> list[Training]:
         """Everything that is trained for it, each once, in the order of the rows."""

@@ -8,8 +8,13 @@ from dataclasses import dataclass
 
 from . import cells, reported
 from .cells import Measured
+from .layer_list import LayerList
 from .spec import Block, Row
 
+COLUMNS = [
+    *("data", "row", "k", "reported", "source", "measured", "deviation", "improvement"),
+    *("runs", "images", "protocol", "folders"),
+]
 FACTS = ("depth", "parameters", "multiply-adds")
 
 
@@ -40,8 +45,11 @@ class Filled:
             names += [f"top-{k} measured"]
         return [*names, "runs x images"]
 
-    def row(self, row: Row, plus_minus: str = "±") -> list[str]:
-        """The texts of a row's cells."""
+    def rows(self, plus_minus: str = "±") -> list[list[str]]:
+        """The texts of the cells."""
+        return [self._row(row, plus_minus) for row in self.block.rows]
+
+    def _row(self, row: Row, plus_minus: str) -> list[str]:
         cell = [row.label, *(self.facts.get(row.label, ("",) * 3) if self.facts else ())]
         for k in self.block.ks:
             if self.with_reported:
@@ -51,6 +59,22 @@ class Filled:
         runs = len(measured.results)
         return [*cell, f"{runs} x {measured.images:,}" if runs else cells.NOTHING]
 
+    columns = COLUMNS
+
+    def csv_rows(self, table: str) -> list[list[str]]:
+        """A line for each row and k; folders: the runs behind it."""
+        start = [table, self.block.title, self.data]
+        return [[*start, *self._csv(row, k)] for row in self.block.rows for k in self.block.ks]
+
+    def _csv(self, row: Row, k: int) -> list[str]:
+        said = reported.find(row.reported if self.with_reported else None)
+        error, source = said.errors.get(k), said.source if k in said.errors else ""
+        mine = self.found.get(row.label, Measured())
+        found = cells.measured_number(row, k, self.found)
+        numbers = (found.value, found.deviation, found.improvement) if found else (None,) * 3
+        behind = [str(len(mine.results)), str(mine.images), mine.protocol, " ".join(mine.folders)]
+        return [row.label, str(k), _plain(error), source, *map(_plain, numbers), *behind]
+
 
 @dataclass(frozen=True)
 class Page:
@@ -58,7 +82,7 @@ class Page:
 
     name: str
     title: str
-    blocks: tuple[Filled, ...]
+    blocks: tuple[Filled | LayerList, ...]
     notes: tuple[str, ...]
 
 
@@ -66,7 +90,7 @@ def terminal(page: Page) -> str:
     """Aligned columns."""
     lines = [page.title]
     for block in page.blocks:
-        rows = [block.header(), *(block.row(row) for row in block.block.rows)]
+        rows = [block.header(), *block.rows()]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines += ["", block.title]
         lines += ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
@@ -79,7 +103,7 @@ def markdown(page: Page) -> str:
     for block in page.blocks:
         header = block.header()
         lines += [f"**{block.title}**", "", _bar(header), "|---" * len(header) + "|"]
-        lines += [_bar(block.row(row)) for row in block.block.rows] + [""]
+        lines += [*map(_bar, block.rows()), ""]
     return "\n".join([*lines, *(f"- {note}" for note in page.notes)]) + "\n"
 
 
@@ -95,7 +119,7 @@ def latex(page: Page) -> str:
         lines += ["\\begin{table}", "\\centering", f"\\caption{{{_tex(page.title, block.title)}}}"]
         lines += [f"\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", "\\hline"]
         lines += [_ampersand(header), "\\hline"]
-        lines += [_ampersand(block.row(row, "$\\pm$")) for row in block.block.rows]
+        lines += map(_ampersand, block.rows("$\\pm$"))
         lines += ["\\hline", "\\end{tabular}", "\\end{table}"]
     return "\n".join([*lines, *(f"% {note}" for note in page.notes)]) + "\n"
 
@@ -108,36 +132,14 @@ def _tex(*parts: str) -> str:
     return ". ".join(parts).replace("_", "\\_").replace("%", "\\%")
 
 
-COLUMNS = (
-    *("table", "data", "block", "row", "k", "reported", "source"),
-    *("measured", "deviation", "improvement", "runs", "images", "protocol", "folders"),
-)
-
-
 def comma_separated(page: Page) -> str:
     """A line for each row and k; reported and measured errors in columns of their own."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(["table", "block", *page.blocks[0].columns])
     for block in page.blocks:
-        for row in block.block.rows:
-            for k in block.block.ks:
-                writer.writerow([page.name, block.data, block.block.title, *_line(block, row, k)])
+        writer.writerows(block.csv_rows(page.name))
     return file.getvalue()
-
-
-def _line(block: Filled, row: Row, k: int) -> list[str | int]:
-    said = reported.find(row.reported) if block.with_reported else reported.find(None)
-    mine, measured = block.found.get(row.label, Measured()), None
-    measured = cells.measured_number(row, k, block.found)
-    numbers = (
-        (measured.value, measured.deviation, measured.improvement) if measured else (None,) * 3
-    )
-    return [
-        *(row.label, k, _plain(said.errors.get(k)), said.source if k in said.errors else ""),
-        *map(_plain, numbers),
-        *(len(mine.results), mine.images, mine.protocol, " ".join(mine.folders)),
-    ]
 
 
 def _plain(value: float | None) -> str:

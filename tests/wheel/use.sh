@@ -42,7 +42,8 @@ relay train --model resnet20_relay --data mydata --batch 8 --crop 32 --gpu none 
 test -s run/resnet20_iter_10.caffemodel
 relay evaluate run --gpu none
 test -s run/errors.csv
-relay table "Drawn images" "ten iterations=run"
+relay reproduce table2 --out tables
+test -s tables/table2.md
 relay plan resnet20_relay --no-picture > plan.txt
 python -m relaybp plan vgg19 --no-picture > plan.txt
 

@@ -330,11 +330,13 @@ class _Backward(_Pass):
 
 
 def _not_written(nodes):
-    """Tops whose diffs no layer above computes, the losses among them: they come from outside."""
-    tops = {}
+    """Blobs whose diffs no layer above computes, the losses among them: they come from outside."""
+    found = {}
     for node in nodes:
         for blob, propagate in zip(node.bottoms, node.propagate_down, strict=True):
             if propagate and node.needs_backward:
-                tops.pop(blob, None)
-        tops.update(dict.fromkeys(node.tops))
-    return list(tops)
+                found.pop(blob, None)
+            else:
+                found[blob] = None
+        found.update(dict.fromkeys(node.tops))
+    return list(found)

@@ -53,9 +53,14 @@ class Extra:
         """Whether the rate follows from an output of a test net."""
         return self.param.lr_policy == "plateau" and bool(self.options.plateau_output)
 
+    @property
+    def observes_losses(self):
+        """Whether the rate follows from the training loss."""
+        return self.param.lr_policy == "plateau" and not self.options.plateau_output
+
     def observe(self, iteration, loss):
         """Take in the training loss of an iteration, before its update."""
-        if self.param.lr_policy != "plateau" or self.observes_tests:
+        if not self.observes_losses:
             return
         self.losses.append(float(loss))  # waits for a GPU: the next rate depends on it
         self._watch(iteration, sum(self.losses) / len(self.losses))
