@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import figure_texts
 from relaybp import colours
-from relaybp.figures import by_class, by_layer, curves
+from relaybp.commands.plot import PLOTS
+from relaybp.figures import by_class, by_layer, curves, style
 from relaybp.figures.run_tables import Run
 
 ROOT = Path(__file__).parent.parent
@@ -68,6 +70,13 @@ def test_probed_values_stand_over_their_layers_the_trunk_first(run):
     shares, cosines = by_layer.flows([run]).axes
     assert lines(shares)["aux_loss"][1] == pytest.approx([0.3] * 3)
     assert lines(cosines)["loss & aux_loss"][1] == pytest.approx([-0.5] * 3)
+
+
+def test_no_text_lies_over_another(run):
+    with style.styled():
+        for draw in PLOTS.values():
+            figure_texts.check(draw([run]))
+            figure_texts.check(draw([run, run]))
 
 
 def test_a_run_without_probes_has_curves_only(tmp_path):
