@@ -14,9 +14,8 @@ import caffe
 import figure_texts
 from caffe.proto import caffe_pb2
 from nets import AUXILIARY, BRANCHED
-from relaybp import flows, relay_file
+from relaybp import flows, relay_file, style
 from relaybp.errors import RelayError
-from relaybp.figures import style
 from relaybp.graph import Graph
 from relaybp.planning import branches, cost, picture, table
 from relaybp.planning.blueprint import blueprint, without_branches

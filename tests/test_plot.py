@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import figure_texts
-from relaybp import colours
+from relaybp import colours, style
 from relaybp.commands.plot import PLOTS
-from relaybp.figures import by_class, by_layer, curves, style
+from relaybp.figures import by_class, by_layer, curves
 from relaybp.figures.run_tables import Run
 
 ROOT = Path(__file__).parent.parent

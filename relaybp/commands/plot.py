@@ -16,7 +16,7 @@ from caffe_plain.errors import CaffeError
 
 from ..figures import by_class, by_layer, curves
 from ..figures.run_tables import Run
-from ..figures.style import save, styled
+from ..style import save, styled
 
 PLOTS = {
     "losses": curves.losses,

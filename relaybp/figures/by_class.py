@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..colours import series
+from ..style import panels
 from .curves import label_of
 from .run_tables import Run
-from .style import panels
 
 NAMED = 60  # classes that a page can name
 

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation
 
 from ..colours import INK, of_losses, series
+from ..style import legend_beside, name_layers, panels
 from .curves import label_of
 from .run_tables import Run, Values
-from .style import legend_beside, name_layers, panels
 
 SHOWN = 6  # iterations, at most
 GRADIENT, RELATIVE = "mean |g|", "mean |g| / mean |w|"

@@ -7,12 +7,12 @@ from statistics import mean
 
 from matplotlib.axes import Axes
 
+from .. import style
 from ..colours import METHODS
 from ..evaluation.results import Result
 from ..reproduce import relay_tables
 from ..reproduce.produce import Production
 from ..reproduce.spec import Block, Table
-from . import style
 from .by_class import ascending, name_classes
 from .by_layer import spread
 from .drawn import Drawn, about

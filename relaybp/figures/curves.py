@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..colours import of_losses, series
+from ..style import panels
 from .run_tables import Run
-from .style import panels
 
 Curve = tuple[Run, str, str]  # a run, train or test, a name
 

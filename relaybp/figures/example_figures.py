@@ -9,13 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .. import style
 from ..colours import BLUE, GREY, tint
 from ..errors import RelayError
 from ..evaluation.results import Result
 from ..evaluation.validation_set import Record, find
 from ..reproduce.produce import Production
 from ..reproduce.spec import Table
-from . import style
 from .by_layer import spread
 from .class_figure import ensemble_block
 from .drawn import Drawn, about

@@ -12,8 +12,8 @@ from ..planning.table import span
 from ..planning.trunk import Trunk
 from ..reproduce.produce import Production
 from ..reproduce.spec import Table
+from ..style import PAGE
 from .drawn import Drawn
-from .style import PAGE
 
 MODEL = "vgg19_relay"  # the paper's example
 HEADER = ("method", "loss", "weight", "from", "to", "layers with weights")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from statistics import mean
 
-from .. import run_folder
+from .. import run_folder, style
 from ..errors import RelayError
 from ..reproduce import relay_tables
 from ..reproduce.produce import Production
 from ..reproduce.spec import Block, Table
-from . import style
 from .by_layer import over_layers
 from .drawn import Drawn, about
 from .run_tables import Run, Values

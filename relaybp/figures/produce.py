@@ -12,9 +12,9 @@ from caffe_plain.files import write_atomically
 
 from ..reproduce.produce import Production
 from ..reproduce.spec import Table
+from ..style import save, styled
 from . import class_figure, example_figures, flow_figure, gradient_figure, ratio_figure
 from .drawn import Drawn
-from .style import save, styled
 
 
 class Kind(NamedTuple):

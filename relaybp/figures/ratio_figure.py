@@ -10,15 +10,14 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from .. import run_folder
+from .. import run_folder, style
 from ..colours import METHODS, MUTED
 from ..evaluation.identity import newest_snapshot
 from ..relay_solver import attach
 from ..reproduce import auxnet_tables
 from ..reproduce.produce import Production
-from ..reproduce.spec import Block, Table
+from ..reproduce.spec import Block, Row, Table
 from ..supervision import Ratio, Supervision
-from . import style
 from .drawn import Drawn, about
 
 LABELS = {  # of the rows of auxnet_methods
@@ -48,23 +47,13 @@ def compared(scale: str) -> Table:
 def draw(production: Production) -> Drawn:
     """The figure of trained runs."""
     (block,) = production.table.blocks
-    figure, (axes,) = style.panels(width=style.PAGE, height=3.2)
-    lines: list[tuple[Any, ...]] = []
-    for row in block.rows:
-        method = LABELS[row.label]
-        ((training, _),) = row.test.members if row.test else ()
-        ratios = mean_of(
-            [
-                of_run(production.engine, production.runs[training, seed].folder)
-                for seed in production.options.seeds
-            ]
-        )
+    production.engine.use_device(production.options.gpu)
+    found = {LABELS[row.label]: measured(production, row) for row in block.rows}
+    figure, (axes,) = style.panels()
+    for method, ratios in found.items():
         _curve(axes, ratios, METHODS[method], method)
-        lines += [
-            (method, ratio.block.name, ratio.block.level, ratio.loss, ratio.value)
-            for ratio in ratios
-        ]
-    for number, layer in enumerate({each.loss: each.block.level for each in ratios}.values()):
+    ends = {ratio.loss: ratio.block.level for ratio in found["multi-way"]}
+    for number, layer in enumerate(ends.values()):
         label = None if number else "outputs"
         axes.axvline(layer, color=MUTED, lw=1.1, ls=":", zorder=1, label=label)
     axes.set(xlabel="layer at which the block ends", ylabel="supervision ratio", ylim=(0, None))
@@ -72,7 +61,20 @@ def draw(production: Production) -> Drawn:
     style.legend_beside(axes)
     networks = about(production, block.title)
     style.title(figure, f"Supervision ratio by block. {networks}")
-    return Drawn(figure, CAPTION.format(about=networks, batches=BATCHES), HEADER, lines)
+    rows: list[tuple[Any, ...]] = [
+        (method, ratio.block.name, ratio.block.level, ratio.loss, ratio.value)
+        for method, ratios in found.items()
+        for ratio in ratios
+    ]
+    return Drawn(figure, CAPTION.format(about=networks, batches=BATCHES), HEADER, rows)
+
+
+def measured(production: Production, row: Row) -> list[Ratio]:
+    """The mean over seeds of the ratios of a row's runs."""
+    ((training, _),) = row.test.members if row.test else ()
+    folders = [production.runs[training, seed].folder for seed in production.options.seeds]
+    runs = [of_run(production.engine, folder) for folder in folders]
+    return [Ratio(each[0].block, each[0].loss, mean(r.value for r in each)) for each in zip(*runs)]
 
 
 def _curve(axes: Axes, ratios: Sequence[Ratio], colour: str, label: str) -> None:
@@ -97,8 +99,3 @@ def of_run(engine: Any, run: str, batches: int = BATCHES) -> list[Ratio]:
         engine.forward(solver.net)
         supervision.add()
     return supervision.ratios()
-
-
-def mean_of(runs: list[list[Ratio]]) -> list[Ratio]:
-    """The mean over runs of the same net."""
-    return [Ratio(each[0].block, each[0].loss, mean(r.value for r in each)) for each in zip(*runs)]

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 
 from ..colours import INK, LINE, MUTED, PAPER, of_losses, text_on, tint
-from ..figures.style import save, styled
 from ..flows import Flow
+from ..style import save, styled
 from . import cost, table
 from .trunk import Trunk, Unit, has_weights, is_spatial
 

@@ -11,7 +11,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..colours import GRID, INK, MUTED
+from .colours import GRID, INK, MUTED
 
 STYLE = {
     "font.size": 8,
