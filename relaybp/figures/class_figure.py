@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import mean
+from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from .. import style
 from ..colours import METHODS
@@ -17,10 +19,10 @@ from .by_class import ascending, name_classes
 from .by_layer import spread
 from .drawn import Drawn, about
 
-STANDARD, RELAY = "standard BP", "Relay BP"
+STANDARD, RELAY, ENSEMBLE = "standard BP", "Relay BP", "ensemble"
 EXAMPLES = 10
 NAMED = 20  # classes that half a page can name
-HEADER = ("label", "class", "images", "standard BP", "Relay BP", "ensemble", "is an example")
+HEADER = ("label", "class", "images", STANDARD, RELAY, ENSEMBLE, "is an example")
 CAPTION = (
     "Top-5 error by class. (a) One network by standard BP and by Relay BP, for classes evenly "
     "spaced in the order of the difference, from where Relay BP helps most (above) to where it "
@@ -47,36 +49,44 @@ def ensemble_block(scale: str) -> Block:
 def draw(production: Production) -> Drawn:
     """The figure of tested runs."""
     model, ensemble = production.table.blocks
+    rows = {**{row.label: row for row in model.rows}, ENSEMBLE: ensemble.rows[0]}
     results = {
-        row.label: production.measure(row.test).results
-        for block in (model, ensemble)
-        for row in block.rows
-        if row.test
+        label: production.measure(row.test).results for label, row in rows.items() if row.test
     }
-    (five,) = (row.label for row in ensemble.rows)
     found = {label: errors(of_seeds) for label, of_seeds in results.items()}
-    first = results[five][0]
-    shown = examples(found[STANDARD], found[RELAY])
-    figure, (left, right) = style.panels(1, 2, height=3.6)
-    names = {label: style.short(first.class_name(label)) for label in found[five]}
-    _bars(left, [names[label] for label in shown], [
-        (method, [found[method][label] for label in shown]) for method in (STANDARD, RELAY)
-    ])  # fmt: skip
-    order = sorted(found[five], key=lambda label: (found[five][label], label))
-    ascending(right, [(names[label], found[five][label]) for label in order], METHODS[RELAY])
-    name_classes(right, [names[label] for label in order], NAMED)
-    left.set_title("(a) example classes", loc="left")
-    right.set_title("(b) all classes, ensemble of five", loc="left")
+    first = results[ENSEMBLE][0]
+    names = {label: first.class_name(label) for label in found[ENSEMBLE]}
+    figure = _picture(found, names)
     networks = about(production, model.title)
     style.title(figure, f"Errors by class. {networks}")
-    images = {label: count for label, count, _ in first.class_errors()}
-    rows = [
-        (label, first.class_name(label), images[label], *(found[method][label] for method in found),
-         int(label in shown))
-        for label in sorted(found[five])
-    ]  # fmt: skip
-    caption = f"{CAPTION.format(count=len(order))} {networks}"
-    return Drawn(figure, caption, HEADER, rows)
+    shown = examples(found[STANDARD], found[RELAY])
+    lines: list[tuple[Any, ...]] = [
+        (
+            label,
+            names[label],
+            images,
+            *(each[label] for each in found.values()),
+            int(label in shown),
+        )
+        for label, images, _ in sorted(first.class_errors())
+    ]
+    return Drawn(figure, f"{CAPTION.format(count=len(names))} {networks}", HEADER, lines)
+
+
+def _picture(found: dict[str, dict[int, float]], names: dict[int, str]) -> Figure:
+    """Bars of example classes, and the curve of all; found: {method: {label: error in %}}."""
+    figure, (left, right) = style.panels(1, 2, height=3.6)
+    shown = examples(found[STANDARD], found[RELAY])
+    short = {label: style.short(name) for label, name in names.items()}
+    bars = {method: [found[method][label] for label in shown] for method in (STANDARD, RELAY)}
+    _bars(left, [short[label] for label in shown], bars)
+    five = found[ENSEMBLE]
+    order = sorted(five, key=lambda label: (five[label], label))
+    ascending(right, [(short[label], five[label]) for label in order], METHODS[RELAY])
+    name_classes(right, [short[label] for label in order], NAMED)
+    left.set_title("(a) example classes", loc="left")
+    right.set_title("(b) all classes, ensemble of five", loc="left")
+    return figure
 
 
 def errors(results: Sequence[Result]) -> dict[int, float]:
@@ -91,13 +101,12 @@ def examples(standard: dict[int, float], relay: dict[int, float]) -> list[int]:
     return spread(order, EXAMPLES)
 
 
-def _bars(axes: Axes, names: list[str], methods: list[tuple[str, list[float]]]) -> None:
+def _bars(axes: Axes, names: list[str], methods: dict[str, list[float]]) -> None:
     """Horizontal bars, for each class one of each method, the first class on top."""
-    for number, (method, values) in enumerate(methods):
+    for number, (method, values) in enumerate(methods.items()):
         places = [k + 0.4 * (number - 0.5) for k in range(len(names))]
-        axes.barh(
-            places, values, 0.4, color=METHODS[method], edgecolor=METHODS[method], label=method
-        )
+        colour = METHODS[method]
+        axes.barh(places, values, 0.4, color=colour, edgecolor=colour, label=method)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="top-5 error, %", ylim=(len(names) - 0.4, -0.6))
     axes.grid(False, axis="y")

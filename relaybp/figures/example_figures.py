@@ -63,18 +63,24 @@ def _draw(production: Production, right: bool) -> Drawn:
         raise RelayError(f"of the {result.images} images tested none is classified {how}")
     names = [result.names[index] for index in chosen]
     records = find(production.engine.caffe, result.data["source"], names)
-    figure = Figure(figsize=(style.PAGE, 2.75 * -(-len(chosen) // COLUMNS)), layout="constrained")
-    grid = figure.add_gridspec(-(-len(chosen) // COLUMNS), COLUMNS)
-    for place, index in enumerate(chosen):
-        cell = grid[place // COLUMNS, place % COLUMNS].subgridspec(2, 1, height_ratios=(5, 4))
-        name = result.class_name(int(result.labels[index]))
-        _image(figure.add_subplot(cell[0]), records[place], name)
-        _guesses(figure.add_subplot(cell[1]), result, index)
+    figure = _picture(result, dict(zip(chosen, records)))
     networks = about(production, "an ensemble of five")
     style.title(figure, f"Images {how} classified. {networks}")
-    return Drawn(figure, CAPTION.format(about=networks, how=how, what=what), HEADER, [
-        line for index in chosen for line in _lines(result, index)
-    ])  # fmt: skip
+    lines = [line for index in chosen for line in _lines(result, index)]
+    return Drawn(figure, CAPTION.format(about=networks, how=how, what=what), HEADER, lines)
+
+
+def _picture(result: Result, records: dict[int, Record]) -> Figure:
+    """A grid of images with their guesses; records: {number of the image: its record}."""
+    rows = -(-len(records) // COLUMNS)
+    figure = Figure(figsize=(style.PAGE, 2.75 * rows), layout="constrained")
+    grid = figure.add_gridspec(rows, COLUMNS)
+    for place, (index, record) in enumerate(records.items()):
+        cell = grid[place // COLUMNS, place % COLUMNS].subgridspec(2, 1, height_ratios=(5, 4))
+        name = result.class_name(int(result.labels[index]))
+        _image(figure.add_subplot(cell[0]), record, name)
+        _guesses(figure.add_subplot(cell[1]), result, index)
+    return figure
 
 
 def choose(result: Result, right: bool) -> list[int]:
