@@ -208,15 +208,15 @@ def test_without_data_there_is_nothing_to_train_on():
     ],
 )
 def test_the_scale_follows_from_the_data(table, environment, scale):
-    assert command.choose_scale(table, environment) == scale
+    assert command.choose_scale(TABLES[table], environment) == scale
 
 
 @pytest.mark.parametrize(
     "table, variable", [("table3", "IMAGENET"), ("auxnet_methods", "CIFAR100"), ("table6", "SVHN")]
 )
 def test_data_that_a_table_does_not_use_is_no_reason_to_draw_scenes(table, variable):
-    with pytest.raises(RelayError, match=f"{variable}= names data that this table does not use"):
-        command.choose_scale(table, {variable: "x"})
+    with pytest.raises(RelayError, match=f"{variable}= names data that is not used here"):
+        command.choose_scale(TABLES[table], {variable: "x"})
 
 
 def test_there_is_no_class_aware_sampling_of_cifar():
@@ -433,7 +433,7 @@ def test_help_says_what_a_table_needs_and_trains_nothing(tmp_path):
 def test_wrong_data_is_an_error_before_anything_is_made(tmp_path):
     for environment, message in (
         ({"CIFAR10": "none"}, "CIFAR10=.*/none: no such folder"),
-        ({"CIFAR100": "none"}, "CIFAR100= names data that this table does not use"),
+        ({"CIFAR100": "none"}, "CIFAR100= names data that is not used here"),
         ({"SCALE": "paper"}, "no data: name it with PLACES2="),
     ):
         printed = script("table3", tmp_path, expect=1, **environment)
