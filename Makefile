@@ -65,8 +65,8 @@ train: $(NEEDS) ## train MODEL (DATA=, FEED=, SCENE=, GPU=, PROFILE=, WEIGHTS=, 
 evaluate: $(NEEDS) ## test RUN's newest snapshot (ARGS='--protocol vgg' for more than a crop; RUN="a@vgg b": ensembles)
 	$(PY) tools/evaluate.py $(RUN) --gpu $(GPU) $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
 
-smoke: $(READY) ## run every script of tools/tables/ on drawn scenes (OUT=runs/smoke), in minutes
-	@for script in tools/tables/*.sh; do SCALE=smoke OUT=$(or $(OUT),runs/smoke) bash $$script || exit 1; done
+smoke: $(READY) ## run every script of tools/tables/ and tools/figures/ on drawn scenes (OUT=runs/smoke), in minutes
+	@for script in tools/tables/*.sh tools/figures/*.sh; do SCALE=smoke OUT=$(or $(OUT),runs/smoke) bash $$script || exit 1; done
 
 plot: $(READY) ## plot the curves and probes of RUN="runs/... [runs/...]"
 	$(VENV)/bin/python tools/plot.py $(RUN) $(ARGS)

@@ -14,6 +14,7 @@ COMMANDS = {
     "plot": "plot the losses, errors and probes of runs",
     "models": "list the models that --model can name",
     "reproduce": "train, test and tabulate what a table of the papers compares",
+    "figure": "train and test what a figure of the papers shows, and draw it",
     "build-info": "say which devices and libraries the engine sees",
     "export-onnx": "export a deploy net with its weights as ONNX",
     "import-torch": "turn a torchvision state dict into a Caffe model",

@@ -7,9 +7,7 @@ quantity/layer/flow, for
 - gradient: mean |g| of the layer's weights, for each flow and for `all` flows summed;
 - relative: mean |g| / mean |w|, for `all` (with gradient: Figure 1 of the relay paper);
 - share: ||g|| of a flow over the sum of all flows' ||g||, where several flows meet;
-- cosine: between the gradients of two flows ("loss & aux_loss") that meet;
-- supervision: ||g|| / (||g|| + ||decay w||), the part of the step that comes from the losses and
-  not from weight decay; with a step for each loss, ||g|| and decay add up over the steps.
+- cosine: between the gradients of two flows ("loss & aux_loss") that meet.
 
 g is the gradient of an iteration's first batch, with the losses' weights, before any scaling.
 """
@@ -18,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Iterator
 from itertools import combinations
 
 import numpy as np
@@ -56,8 +55,6 @@ class Probe:
             for index in graph.head(loss)
         }
         self.weights = {index: graph.layers[index].blobs[0] for index in self.layers}
-        self.decay = self.solver.param.weight_decay
-        self.steps_apart = schedule.steps_apart
 
     def __call__(self) -> None:
         if self.solver.iter % self.every:
@@ -67,10 +64,7 @@ class Probe:
         for index in self.layers:
             weight = np.asarray(self.weights[index].data, np.float64)
             where = self.parts.get(index, "trunk"), self.names[index]
-            rows.extend(
-                (*where, *row)
-                for row in measures(weight, found[index], self.decay, self.steps_apart)
-            )
+            rows.extend((*where, *row) for row in measures(weight, found[index]))
         with open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if not file.tell():
@@ -93,7 +87,9 @@ class Probe:
         return found
 
 
-def measures(weight, gradients, decay, steps_apart):
+def measures(
+    weight: np.ndarray, gradients: dict[str, np.ndarray]
+) -> Iterator[tuple[str, str, float]]:
     """(flow, quantity, value) of one layer; gradients: {loss: array}."""
     if not gradients:
         return
@@ -101,10 +97,6 @@ def measures(weight, gradients, decay, steps_apart):
     yield "all", "gradient", np.abs(total).mean()
     yield "all", "relative", _over(np.abs(total).mean(), np.abs(weight).mean())
     norms = {loss: np.linalg.norm(gradient) for loss, gradient in gradients.items()}
-    from_losses, from_decay = np.linalg.norm(total), decay * np.linalg.norm(weight)
-    if steps_apart:
-        from_losses, from_decay = sum(norms.values()), len(norms) * from_decay
-    yield "all", "supervision", _over(from_losses, from_losses + from_decay)
     for loss, gradient in gradients.items():
         yield loss, "gradient", np.abs(gradient).mean()
     if len(gradients) > 1:

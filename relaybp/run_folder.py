@@ -122,9 +122,18 @@ def _hint(message: Any, error: str) -> str:
     return " " + nearest(found[2], kind.fields_by_name)
 
 
-def write(path, message):
-    """Write a text-format message whole or not at all."""
-    write_atomically(path, text_format.MessageToString(message))
+def write(path: str, message: Any) -> None:
+    """Write a text-format message whole or not at all; a file that holds it already is left."""
+    text = text_format.MessageToString(message)
+    if not _holds(path, text):
+        write_atomically(path, text)
+
+
+def _holds(path: str, text: str) -> bool:
+    if not os.path.isfile(path):
+        return False
+    with open(path, encoding="utf-8") as file:
+        return file.read() == text
 
 
 def test_data_layers(net: Any) -> list[Any]:

@@ -11,12 +11,13 @@ import pytest
 from google.protobuf import text_format
 
 import caffe
+import figure_texts
 from caffe.proto import caffe_pb2
 from nets import AUXILIARY, BRANCHED
-from relaybp import flows, relay_file
+from relaybp import flows, relay_file, style
 from relaybp.errors import RelayError
 from relaybp.graph import Graph
-from relaybp.planning import branches, cost, table
+from relaybp.planning import branches, cost, picture, table
 from relaybp.planning.blueprint import blueprint, without_branches
 from relaybp.planning.propose import propose
 from relaybp.planning.trunk import Trunk
@@ -222,6 +223,14 @@ def plan(folder, *arguments, expect=0):
     )
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["vgg19", "model_b", "auxnet-56-5", "resnet200", "plain16"])
+def test_no_text_of_a_picture_lies_over_another(name):
+    trunk, found = model_plan(name)
+    with style.styled():
+        drawing = picture.Drawing(name, trunk, found, "RELAY")
+        figure_texts.check(picture.figure_of([drawing], picture.INCH))
 
 
 def test_the_tool_prints_and_draws(tmp_path):

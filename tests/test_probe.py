@@ -21,7 +21,6 @@ FLOWS = (
     'flow { loss: "aux2_loss" to: "conv1" }'
 )
 LOSS_WEIGHTS = {"loss": 1.0, "aux3_loss": 0.25, "aux2_loss": 0.5}
-DECAY = 2**-7
 
 
 def probed(tmp_path, relay, every, iterations, net=AUXILIARY_IN_PLACE):
@@ -95,12 +94,9 @@ def test_quantities_are_what_they_are_defined_to_be(double, tmp_path, relay):
     }
     weight, total = expected["weights"]["conv2"], sum(g.values())
     norms = {loss: np.sqrt((array**2).sum()) for loss, array in g.items()}
-    steps = list(norms.values()) if "MULTI_WAY" in relay else [np.sqrt((total**2).sum())]
-    decay = DECAY * np.sqrt((weight**2).sum()) * len(steps)
     values = {
         ("all", "gradient"): np.abs(total).mean(),
         ("all", "relative"): np.abs(total).mean() / np.abs(weight).mean(),
-        ("all", "supervision"): sum(steps) / (sum(steps) + decay),
         ("aux3_loss", "gradient"): np.abs(g["aux3_loss"]).mean(),
         ("aux3_loss", "share"): norms["aux3_loss"] / sum(norms.values()),
     }

@@ -9,15 +9,13 @@ python tools/plan.py vgg16 --auto 2              propose two auxiliary losses, a
 import argparse
 import os
 import sys
-import tempfile
 
 from caffe_plain.errors import CaffeError
 
 from .. import engines, flows, models, relay_file, run_folder
 from ..errors import RelayError
-from ..graph import Graph
 from ..planning import branches, table
-from ..planning.blueprint import blueprint, without_branches
+from ..planning.blueprint import graph_of, without_branches
 from ..planning.propose import propose
 from ..planning.trunk import Trunk
 
@@ -56,7 +54,7 @@ def plan(caffe, args):
         net_param, relay = proposed(caffe, net_param, size, args.auto, folder)
     else:
         relay = relay_file.read_relay(relay_path) if relay_path else None
-    graph = build(caffe, net_param, size)
+    graph = graph_of(caffe, net_param, size)
     relay = relay or relay_file.RelayParameter(schedule=relay_file.SCHEDULES.index("JOINT"))
     planned = flows.plan(graph.net, relay, net_param, relay_path or name)
     trunk = Trunk(graph)
@@ -65,12 +63,9 @@ def plan(caffe, args):
     if not args.no_picture:
         from ..planning import picture
 
-        os.makedirs(args.out, exist_ok=True)
         stem = os.path.join(args.out, name)
-        picture.draw(
-            net_param.name or name, trunk, planned, schedule, [stem + ".svg", stem + ".png"]
-        )
-        print(f"Drawn: {stem}.svg, {stem}.png")
+        paths = picture.draw(net_param.name or name, trunk, planned, schedule, stem)
+        print(f"Drawn: {', '.join(paths)}")
 
 
 def sources(args):
@@ -86,18 +81,10 @@ def sources(args):
     )
 
 
-def build(caffe, net_param, size):
-    """The Graph of the training net, with a batch of one image."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "net.prototxt")
-        run_folder.write(path, blueprint(caffe.proto.caffe_pb2, net_param, size))
-        return Graph(caffe.Net(path, caffe.TRAIN))
-
-
 def proposed(caffe, net_param, size, count, folder):
     """Write the net with `count` auxiliary losses and its relay file; return both."""
     plain = without_branches(caffe.proto.caffe_pb2, net_param)
-    trunk = Trunk(build(caffe, plain, size))
+    trunk = Trunk(graph_of(caffe, plain, size))
     if len(trunk.graph.losses) > 1:
         names = ", ".join(trunk.graph.names[index] for index in trunk.graph.losses)
         raise RelayError(

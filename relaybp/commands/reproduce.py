@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from caffe_plain.errors import CaffeError
 
@@ -25,6 +26,8 @@ from ..reproduce.runs import Options
 from ..reproduce.scales import CIFAR, PAPER, SCALES, SMOKE
 from ..reproduce.spec import Table
 
+Makers = Mapping[str, Callable[[str], Table]]
+
 VARIABLES = f"""\
 Variables: {"=, ".join(data.VARIABLES)}= name the folders of data sets; SCALE=, SEEDS=, EPOCHS=,
 OUT= and GPU= stand in for the options. Relative paths start at the current folder."""
@@ -32,19 +35,24 @@ OUT= and GPU= stand in for the options. Relative paths start at the current fold
 
 def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     """The options; environment: gives their defaults."""
-    main = argparse.ArgumentParser(
-        prog="relay reproduce",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    tables = main.add_subparsers(dest="table", required=True, metavar="TABLE")
-    for name, make in TABLES.items():
-        one = tables.add_parser(
+    return parser_of("reproduce", __doc__, TABLES, environment)
+
+
+def parser_of(
+    command: str, about: str, makers: Makers, environment: Mapping[str, str]
+) -> argparse.ArgumentParser:
+    """The options of a command whose first argument is a table or figure; makers: {name: what
+    makes its Table}."""
+    form = argparse.RawDescriptionHelpFormatter
+    main = argparse.ArgumentParser(prog=f"relay {command}", description=about, formatter_class=form)
+    names = main.add_subparsers(dest="name", required=True, metavar="NAME")
+    for name, make in makers.items():
+        one = names.add_parser(
             name,
             help=make.__doc__,
-            description=f"{make.__doc__}\n\n{needs(name)}",
+            description=f"{make.__doc__}\n\n{needs(make)}",
             epilog=VARIABLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=form,
         )
         _add_options(one, environment)
     return main
@@ -68,17 +76,17 @@ def _add_options(one: argparse.ArgumentParser, environment: Mapping[str, str]) -
         "--out", default=environment.get("OUT") or "runs/tables", help="where everything goes"
     )
     one.add_argument(
-        "--gpu", default=environment.get("GPU") or "auto", help="auto, none, or GPU numbers"
+        "--gpu", default=environment.get("GPU") or "auto", help="auto, none, or a GPU's number"
     )
     one.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
 
 
-def needs(name: str) -> str:
+def needs(make: Callable[[str], Table]) -> str:
     """What a table needs at each scale, and how long it takes."""
     lines = []
     for scale, about in SCALES.items():
         try:
-            table = TABLES[name](scale)
+            table = make(scale)
         except RelayError as error:
             lines.append(f"  SCALE={scale}: not possible: {error}")
             continue
@@ -87,6 +95,8 @@ def needs(name: str) -> str:
             lines.append(f"  SCALE={scale}: nothing; the layers of {models}")
             continue
         variables = " ".join(f"{data.KINDS[key].variable}=" for key in _kinds(table)) or "no data"
+        if not table.trainings():
+            return "  No data, and nothing is trained."
         models = ", ".join(dict.fromkeys(training.model for training in table.trainings()))
         count = len(table.trainings())
         lines.append(f"  SCALE={scale}: {variables}; for each seed {count} trainings ({models})")
@@ -98,22 +108,23 @@ def _kinds(table: Table) -> list[str]:
     return [key for key in table.data() if key in data.KINDS]
 
 
-def choose_scale(name: str, environment: Mapping[str, str]) -> str:
-    """The first scale that a variable names data of; smoke where none does."""
+def choose_scale(make: Callable[[str], Table], environment: Mapping[str, str]) -> str:
+    """The first scale that a variable names data of; smoke where none does, paper where no data is
+    needed."""
+    if not make(PAPER).data():
+        return PAPER
     for scale in (PAPER, CIFAR):
         try:
-            keys = _kinds(TABLES[name](scale))
+            keys = _kinds(make(scale))
         except RelayError:
             continue
         if any(environment.get(data.KINDS[key].variable) for key in keys):
             return scale
-    if TABLES[name](PAPER).listed:
-        return PAPER
     given = [variable for variable in data.VARIABLES if environment.get(variable)]
     if given:
         raise RelayError(
-            f"{name}: {', '.join(f'{variable}=' for variable in given)} names data that this table "
-            f"does not use:\n{needs(name)}"
+            f"{', '.join(f'{variable}=' for variable in given)} names data that is not used here:"
+            f"\n{needs(make)}"
         )
     return SMOKE
 
@@ -131,29 +142,42 @@ def options_of(args: argparse.Namespace) -> Options:
         epochs = 0.0
     if epochs is not None and not 0 < epochs < float("inf"):
         raise RelayError(f"EPOCHS={args.epochs}: expected a number above 0")
+    if "," in args.gpu:
+        raise RelayError(
+            f"GPU={args.gpu}: expected one; several would make the mini-batch as many times larger"
+        )
     seeds = tuple(int(word) for word in words)
     return Options(args.scale, seeds, epochs, os.path.abspath(args.out), args.gpu)
+
+
+def plan(args: argparse.Namespace, makers: Makers, environment: Mapping[str, str]) -> Production:
+    """What is to be trained, which is printed. Raises RelayError for everything that can be wrong,
+    before anything is trained."""
+    make = makers[args.name]
+    args.scale = args.scale or choose_scale(make, environment)
+    options = options_of(args)
+    table = make(options.scale)
+    engine = engines.load()
+    found = data.find(table.data(), environment, options.out)
+    production = Production(engine, args.name, table, options, found)
+    print(production.describe(), flush=True)
+    return production
 
 
 def main() -> None:
     args = parser(os.environ).parse_args()
     try:
-        reproduce(args, os.environ)
+        production = plan(args, TABLES, os.environ)
+        if not args.dry_run:
+            reproduce(production)
     except CaffeError as error:
-        sys.exit(f"reproduce {args.table}: {error}")
+        sys.exit(f"reproduce {args.name}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
-def reproduce(args: argparse.Namespace, environment: Mapping[str, str]) -> None:
-    """Reproduce one table. Everything that can be wrong is found before anything is trained."""
-    args.scale = args.scale or choose_scale(args.table, environment)
-    options = options_of(args)
-    table = TABLES[args.table](options.scale)
-    engine = engines.load()
-    found = data.find(table.data(), environment, options.out)
-    production = Production(engine, args.table, table, options, found)
-    print(production.describe(), flush=True)
-    if args.dry_run:
-        return
+def reproduce(production: Production) -> None:
+    """Train, test, and print and write the table."""
     production.train()
     page = production.page()
     paths = production.write(page)

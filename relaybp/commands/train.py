@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import sys
 import time
@@ -84,9 +85,9 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--precision", default="fp32", help="fp32, tf32 or bf16")
     parser.add_argument(
         "--probe",
-        type=int,
         metavar="N",
-        help="every N iterations, measure every flow's gradients (tools/plot.py)",
+        help="every N iterations, or every N%% of max_iter (20%%), measure every flow's gradients "
+        "(tools/plot.py)",
     )
     parser.add_argument("--no-fuse", action="store_true", help="one BackwardFromTo per range")
     parser.add_argument(
@@ -95,7 +96,10 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         help="leave the C library's memory allocator as it is",
     )
     parser.add_argument("--out", help="the folder of the run")
-    return parser.parse_args(words)
+    args = parser.parse_args(words)
+    if args.probe and not re.fullmatch(r"[1-9][0-9]*%?", args.probe):
+        parser.error(f"--probe {args.probe}: expected a number of iterations, as in 500, or 20%")
+    return args
 
 
 def main():
@@ -153,7 +157,8 @@ def train(engine: Engine, args: argparse.Namespace, device: str, group: Alone) -
     wanted = plan.identity(args, group.size)
     record = identity.check(plan.run, wanted)
     if record and record["state"] == identity.FINISHED and not args.snapshot:
-        print(f"{plan.run}: finished after {record['iteration']} iterations; nothing to do")
+        if group.rank == 0:
+            print(f"{plan.run}: finished after {record['iteration']} iterations; nothing to do")
         return 0
     if record and not args.snapshot:
         args.snapshot = run_folder.newest_state(plan.solver.snapshot_prefix)
@@ -169,6 +174,13 @@ def train(engine: Engine, args: argparse.Namespace, device: str, group: Alone) -
     run_recorded(trainer, report, plan, group)
     group.first(None)  # a launcher ends the others when one has ended: the first has saved now
     return trainer.status
+
+
+def probe_interval(flag: str, max_iter: int) -> int:
+    """The iterations between two probes: "500", or "20%" of max_iter."""
+    if flag.endswith("%"):
+        return max(1, max_iter * int(flag[:-1]) // 100)
+    return int(flag)
 
 
 def plan_together(engine: Engine, args: argparse.Namespace, group: Alone) -> Plan:
@@ -215,7 +227,7 @@ def set_up(
     report = Report(run, plan.name, param.max_iter, param.display) if not group.rank else NoReport()
 
     def probe(schedule):
-        return Probe(schedule, args.probe, run, report.events)
+        return Probe(schedule, probe_interval(args.probe, param.max_iter), run, report.events)
 
     relay = attach(
         solver,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Callable
 
 from caffe_plain.extra import in_force
@@ -148,6 +149,9 @@ class Bvlc(Engine):
 
     def keep_values(self, net: Any, blobs: bool, diffs: bool) -> None:
         """Nothing to do: an original Caffe keeps everything."""
+
+    def keeping_diffs(self, net: Any) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def address(self, blob: Any) -> int:
         return blob.data.__array_interface__["data"][0]

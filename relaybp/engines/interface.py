@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, Callable
 
@@ -149,6 +150,10 @@ class Engine(ABC):
     @abstractmethod
     def keep_values(self, net: Any, blobs: bool, diffs: bool) -> None:
         """Set whether blobs keep values and diffs that no other layer needs."""
+
+    @abstractmethod
+    def keeping_diffs(self, net: Any) -> AbstractContextManager[None]:
+        """Within it, backward passes leave every blob its diff."""
 
     @abstractmethod
     def address(self, blob: Any) -> int:

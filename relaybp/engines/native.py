@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Callable
 
 import torch
@@ -117,6 +119,14 @@ class Native(Engine):
 
     def keep_values(self, net: Any, blobs: bool, diffs: bool) -> None:
         net.keep_blobs, net.keep_diffs = blobs, diffs
+
+    @contextmanager
+    def keeping_diffs(self, net: Any) -> Iterator[None]:
+        before, net.keep_diffs = net.keep_diffs, True
+        try:
+            yield
+        finally:
+            net.keep_diffs = before
 
     def address(self, blob: Any) -> int:
         return blob.tensor.data_ptr()

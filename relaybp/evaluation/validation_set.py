@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -117,15 +117,30 @@ def _contents(source: str, state: tuple[tuple[str, int, int], ...]) -> Contents:
 
 def read(caffe: Any, source: str) -> Iterator[Record]:
     """Yield the Record of each image of a database, in the order of the keys."""
-    datum = caffe.proto.caffe_pb2.Datum()
     with closing(open_database(source)) as environment, environment.begin() as transaction:
         for key, record in transaction.cursor():
-            datum.ParseFromString(record)
-            if datum.encoded:
-                image = decode(datum.data, f"{source}, record {_name(key)!r}")
-            else:
-                image = caffe.io.datum_to_array(datum).transpose(1, 2, 0)
-            yield Record(_name(key), image, datum.label)
+            yield _record(caffe, source, key, record)
+
+
+def find(caffe: Any, source: str, names: Sequence[str]) -> list[Record]:
+    """The Records of some images of a database, by their names."""
+    found = []
+    with closing(open_database(source)) as environment, environment.begin() as transaction:
+        cursor = transaction.cursor()
+        for name in names:
+            if not cursor.set_range(name.encode()) or cursor.key() != name.encode():
+                raise RelayError(f"{source}: no record {name!r}; the database has changed")
+            found.append(_record(caffe, source, cursor.key(), cursor.value()))
+    return found
+
+
+def _record(caffe: Any, source: str, key: bytes, record: Any) -> Record:
+    datum = caffe.proto.caffe_pb2.Datum.FromString(record)
+    if datum.encoded:
+        image = decode(datum.data, f"{source}, record {_name(key)!r}")
+    else:
+        image = caffe.io.datum_to_array(datum).transpose(1, 2, 0)
+    return Record(_name(key), image, datum.label)
 
 
 def decode(data: bytes, where: str) -> np.ndarray:

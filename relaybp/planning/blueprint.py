@@ -1,17 +1,22 @@
 """A training net for planning: one image, no data to read, no weights to fill."""
 
+from __future__ import annotations
+
+import os
+import tempfile
 from typing import Any
 
 from caffe_plain.phases import TEST, TRAIN, State, is_in_net, layers_of
 
 from ..data_layers import DataLayer
 from ..errors import RelayError
-from ..run_folder import STANDARD_STAGE
+from ..graph import Graph
+from ..run_folder import STANDARD_STAGE, write
 
 TRAINING = State(TRAIN)
 
 
-def blueprint(pb, net_param, size=None):
+def blueprint(pb: Any, net_param: Any, size: list[int] | None = None) -> Any:
     """The TRAIN layers of a NetParameter, of batch 1, with an Input for the data layers.
 
     size: (channels, height, width) of the images; by default the data layer's crop_size.
@@ -27,6 +32,14 @@ def blueprint(pb, net_param, size=None):
     if not kept.layer:
         raise RelayError(f"net {net_param.name!r} has no layers for training")
     return kept
+
+
+def graph_of(caffe: Any, net_param: Any, size: list[int] | None = None) -> Graph:
+    """The Graph of the training net that a NetParameter describes; see `blueprint`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "net.prototxt")
+        write(path, blueprint(caffe.proto.caffe_pb2, net_param, size))
+        return Graph(caffe.Net(path, caffe.TRAIN))
 
 
 def without_branches(pb: Any, net_param: Any) -> Any:

@@ -4,43 +4,66 @@ After Figure 2 of the Relay Backpropagation paper. The trunk runs from left to r
 block is a box, as tall as its map is large, in the colours of the losses that train it.
 """
 
-from math import log2
+from __future__ import annotations
 
-import matplotlib
-from matplotlib import colors, patheffects
+import textwrap
+from collections.abc import Sequence
+from math import log2
+from typing import Any
+
+from matplotlib import patheffects
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 
+from ..colours import INK, LINE, MUTED, PAPER, of_losses, text_on, tint
+from ..flows import Flow
+from ..style import save, styled
 from . import cost, table
-from .trunk import has_weights, is_spatial
+from .trunk import Trunk, Unit, has_weights, is_spatial
 
-COLOURS = ("#2f6db5", "#e07b28", "#3f9a57", "#9b59a8", "#c8433f", "#4aa3a2", "#8a6d3b", "#6b7280")
-INK, MUTED, PAPER, LINE = "#22272e", "#57606a", "#ffffff", "#8b949e"
-TINT = 0.42  # how strong a loss's colour is in a box
 INCH = 0.40  # of one unit of the drawing
+FONT, TITLE = 8, 10  # points
+CHARACTER = 0.06  # inches that one of FONT takes, about
 GAP, STAGE_GAP = 0.22, 0.55
 LANE, LANE_PITCH = 0.62, 0.86
+BRANCH, BRANCH_PITCH = 0.52, 0.74
 MANY = 45  # units; from here on, boxes are narrow and have no names
 RADIUS = 0.42  # of a loss
 
 
-def draw(title, trunk, flows, schedule, paths):
-    """Draw the flows (in the order of flows.plan, the final loss first) to files."""
-    drawing = Drawing(trunk, flows, schedule)
-    drawing.draw(title)
-    with matplotlib.rc_context({"svg.hashsalt": "relaybp", "font.family": "DejaVu Sans"}):
-        for path in paths:
-            extra = {"metadata": {"Date": None}} if path.endswith(".svg") else {}
-            drawing.figure.savefig(path, dpi=200, facecolor=PAPER, **extra)
+def draw(title: str, trunk: Trunk, flows: Sequence[Flow], schedule: str, stem: str) -> list[str]:
+    """Draw the flows to STEM.svg and STEM.png; return their paths."""
+    drawing = Drawing(f"{title}: which loss trains which layers", trunk, flows, schedule)
+    with styled():
+        return save(figure_of([drawing], INCH), stem)
+
+
+def figure_of(drawings: Sequence[Drawing], inch: float) -> Figure:
+    """The drawings below each other. inch: of one unit of a drawing."""
+    width = max(drawing.width for drawing in drawings) * inch
+    heights = [drawing.height * inch for drawing in drawings]
+    figure, below = Figure(figsize=(width, sum(heights))), sum(heights)
+    for drawing, height in zip(drawings, heights):
+        below -= height
+        place = (0, below / sum(heights), drawing.width * inch / width, height / sum(heights))
+        drawing.draw(figure.add_axes(place), inch)
+    return figure
 
 
 class Drawing:
-    """The figure, and the place of everything in it."""
+    """A net, and the place of everything in it. width, height: in units.
 
-    def __init__(self, trunk, flows, schedule):
-        self.trunk, self.graph, self.flows = trunk, trunk.graph, flows
+    flows: those of flows.plan; schedule: its name, for the cost of a step.
+    """
+
+    axes: Axes
+    inch: float
+
+    def __init__(self, title: str, trunk: Trunk, flows: Sequence[Flow], schedule: str):
+        self.title, self.trunk, self.graph, self.flows = title, trunk, trunk.graph, flows
         self.schedule = schedule
-        self.colour = {flow.loss: COLOURS[i % len(COLOURS)] for i, flow in enumerate(flows)}
+        self.colour = of_losses(flow.loss for flow in flows)
         self.many = len(trunk.units) > MANY
         self.heights = {unit: self._height(unit) for unit in trunk.units}
         self.left, self.right = {}, {}  # of each unit
@@ -58,7 +81,12 @@ class Drawing:
             flow: self.labels_at - 1.1 - LANE_PITCH * k for k, flow in enumerate(flows)
         }
         self.stacks = {flow: self._stack(flow) for flow in flows}
-        self.stack_bottom = self.top + 0.7
+        self.stack_bottom = self.top + 0.9
+        tallest = max(map(len, self.stacks.values()))
+        branches = BRANCH_PITCH * tallest + 2 * RADIUS + 1.2 if tallest else 0
+        self.low, self.high = min(self.lanes_at.values()) - 1.9, self.stack_bottom + branches + 1.4
+        self.low_x, self.high_x = -0.9, max(self.end + 1.3, 19)
+        self.width, self.height = self.high_x - self.low_x, self.high - self.low
 
     def _width(self, unit):
         narrow = 0.4 if self.many else 1.0
@@ -84,29 +112,29 @@ class Drawing:
 
     # ---- drawing -----------------------------------------------------------------------------
 
-    def draw(self, title):
-        tallest = max(map(len, self.stacks.values()))
-        low = min(self.lanes_at.values()) - 1.6
-        high = self.stack_bottom + 0.62 * tallest + 2 * RADIUS + (2.4 if tallest else 1.2)
-        low_x, high_x = -0.9, max(self.end + 1.3, 19)
-        self.figure = Figure(figsize=((high_x - low_x) * INCH, (high - low) * INCH))
-        self.axes = self.figure.add_axes((0, 0, 1, 1))
-        self.axes.set(xlim=(low_x, high_x), ylim=(low, high))
-        self.axes.axis("off")
-        self._text(
-            low_x + 0.5,
-            high - 0.55,
-            f"{title}: which loss trains which layers",
-            13,
-            weight="bold",
-            ha="left",
-        )
-        self._text(low_x + 0.5, low + 0.55, self._cost_line(), 7.8, ha="left", color=MUTED)
+    def draw(self, axes: Axes, inch: float) -> None:
+        """Draw into axes as large as this; inch: of one unit."""
+        self.axes, self.inch = axes, inch
+        axes.set(xlim=(self.low_x, self.high_x), ylim=(self.low, self.high))
+        axes.axis("off")
+        left = self.low_x + 0.5
+        style: dict[str, Any] = {"ha": "left", "va": "top", "size": TITLE, "weight": "bold"}
+        self._text(left, self.high - 0.3, self._wrapped(self.title, TITLE), **style)
+        cost_line = self._wrapped(self._cost_line(), FONT)
+        self._text(left, self.low + 0.2, cost_line, ha="left", va="bottom", color=MUTED)
         self._trunk()
         for flow in self.flows:
             self._lane(flow)
         for stage in self.trunk.stages:
             self._stage_label(stage)
+
+    def _wrapped(self, text: str, size: float) -> str:
+        """The text in lines that fit the drawing."""
+        columns = (self.width - 1) * self.inch / (CHARACTER * size / FONT)
+        return "\n".join(textwrap.wrap(text, int(columns)))
+
+    def _fits(self, text: str, width: float) -> bool:
+        return len(text) * CHARACTER < width * self.inch
 
     def _trunk(self):
         first = self.trunk.units[0]
@@ -127,7 +155,7 @@ class Drawing:
                 [self.colour[flow.loss] for flow in here],
             )
             if not self.many and has_weights(self.graph, unit):
-                self._text((self.left[unit] + self.right[unit]) / 2, 0, unit.name, 8.2, rotation=90)
+                self._text((self.left[unit] + self.right[unit]) / 2, 0, unit.name, rotation=90)
 
     def _box(self, x, y, width, height, fills):
         """A box in bands of the given colours; plain if there are none."""
@@ -138,7 +166,7 @@ class Drawing:
                     (x, y + height - (k + 1) * band),
                     width,
                     band,
-                    facecolor=_tint(fill),
+                    facecolor=tint(fill),
                     edgecolor="none",
                     zorder=3,
                 )
@@ -157,9 +185,9 @@ class Drawing:
         self.axes.add_patch(
             Circle((x, loss_at), RADIUS, facecolor=colour, edgecolor=INK, lw=0.9, zorder=6)
         )
-        self._text(x, loss_at, "L", 10, color=PAPER, weight="bold", zorder=7)
+        self._text(x, loss_at, "L", size=9, color=text_on(colour), weight="bold", zorder=7)
         above = loss_at + RADIUS + 0.35
-        self._text(x, above, flow.loss, 9, color=colour, weight="bold")
+        self._text(x, above, flow.loss, weight="bold", halo=True)
         low = self.left[units[0]] if units else x - 0.5
         head, half = min(0.45, (x - low) / 2), LANE / 2
         self.axes.add_patch(
@@ -181,13 +209,12 @@ class Drawing:
     def _lane_text(self, flow, units, low, high, y):
         reach = f"{units[0].name} to {units[-1].name}" if units else "its own branch"
         text = f"{flow.loss}, weight {flow.weight:.2g}:  {reach}"
-        fits = (high - low) > 0.185 * len(text)
+        fits = self._fits(text, high - low)
         self._text(
             (low + high) / 2 if fits else high + 0.25,
             y - 0.02,
             text,
-            8.6,
-            color=PAPER if fits else self.colour[flow.loss],
+            color=text_on(self.colour[flow.loss]) if fits else INK,
             zorder=7,
             ha="center" if fits else "left",
         )
@@ -207,7 +234,7 @@ class Drawing:
             (unit for unit in map(self.trunk.unit_at, self._sources(below)) if unit),
             key=lambda unit: unit.index,
         )
-        rises = len(self.stacks[flow]) * 0.62
+        rises = len(self.stacks[flow]) * BRANCH_PITCH
         beside = self.left[self.trunk.units[unit.index + 1]]
         return (self.right[unit] + beside) / 2, self.stack_bottom + rises + 0.35 + RADIUS
 
@@ -220,22 +247,22 @@ class Drawing:
 
     def _branch(self, flow, x):
         for k, word in enumerate(self.stacks[flow]):
-            y = self.stack_bottom + 0.62 * k
+            y = self.stack_bottom + BRANCH_PITCH * k
             self.axes.add_patch(
                 FancyBboxPatch(
-                    (x - 0.55, y),
-                    1.1,
-                    0.36,
+                    (x - 0.6, y),
+                    1.2,
+                    BRANCH,
                     boxstyle="round,pad=0.04,rounding_size=0.1",
-                    facecolor=_tint(self.colour[flow.loss]),
+                    facecolor=tint(self.colour[flow.loss]),
                     edgecolor=INK,
                     lw=0.8,
                     zorder=5,
                 )
             )
-            self._text(x, y + 0.17, word, 7.6, zorder=6)
+            self._text(x, y + BRANCH / 2 - 0.02, word, zorder=9)
 
-    def _stage_label(self, stage):
+    def _stage_label(self, stage: Sequence[Unit]) -> None:
         left, right, y = self.left[stage[0]], self.right[stage[-1]], self.labels_at
         self.axes.plot(
             [left, left, right, right], [y + 0.14, y, y, y + 0.14], color=LINE, lw=1, zorder=1
@@ -243,31 +270,20 @@ class Drawing:
         number = self.trunk.stages.index(stage) + 1
         text = f"segment {number}" if is_spatial(stage[0]) else "classifier"
         sides = [str(side) for side in stage[0].shape[2:]] if is_spatial(stage[0]) else []
-        style = {"color": MUTED, "halo": True, "ha": "left"}
-        self._text(
-            left, y - 0.34, text if right - left > 1.9 or not sides else str(number), 8.2, **style
-        )
-        self._text(
-            left,
-            self.top + 0.3,
-            "×".join(sides) if right - left > 1.1 else "".join(sides[:1]),
-            7.6,
-            **style,
-        )
+        short, size = str(number) if sides else "fc", "×".join(sides)
+        wide = right - left + STAGE_GAP
+        style: dict[str, Any] = {"color": MUTED, "halo": True, "ha": "left"}
+        self._text(left, y - 0.4, text if self._fits(text, wide) else short, **style)
+        size = size if self._fits(size, wide) else "".join(sides[:1])
+        self._text(left, self.top + 0.35, size, **style)
 
     def _cost_line(self):
         rows = table.steps(self.graph, self.flows, self.schedule)
         standard = cost.total(rows[0][1])
-        return "Multiply-adds of a training step: standard BP 1, " + ", ".join(
-            f"{name} {cost.total(step) / standard:.3f}" for name, step in rows[1:]
-        )
+        others = [f"{name} {cost.total(step) / standard:.3f}" for name, step in rows[1:]]
+        return "Multiply-adds of a training step: " + ", ".join(["standard BP 1", *others])
 
-    def _text(self, x, y, text, size, halo=False, **style):
+    def _text(self, x: float, y: float, text: str, halo: bool = False, **style: Any) -> None:
         effects = [patheffects.withStroke(linewidth=3, foreground=PAPER)] if halo else []
-        style = {"color": INK, "ha": "center", "va": "center", "zorder": 8, **style}
-        self.axes.text(x, y, text, fontsize=size, path_effects=effects, **style)
-
-
-def _tint(colour):
-    """A colour mixed with paper."""
-    return tuple(1 - TINT * (1 - part) for part in colors.to_rgb(colour))
+        style = {"color": INK, "ha": "center", "va": "center", "zorder": 8, "size": FONT, **style}
+        self.axes.text(x, y, text, path_effects=effects, **style)

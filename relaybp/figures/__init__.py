@@ -1,0 +1,1 @@
+"""Plots of runs, and the papers' figures by their own numbers."""

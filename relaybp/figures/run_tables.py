@@ -1,0 +1,57 @@
+"""The tables that a run's folder holds."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import os
+
+from ..errors import RelayError
+
+Values = dict[int, dict[str, float]]  # {iteration: {layer: value}}
+
+
+class Run:
+    """curves: {(train or test, name): {iteration: value}}; parts: {"trunk" or a loss: its layers};
+    classes: {test: [(class, top-5 error in %)], the best first}."""
+
+    def __init__(self, folder: str):
+        self.name = os.path.basename(os.path.normpath(folder))
+        self.curves: dict[tuple[str, str], dict[int, float]] = {}
+        for row in read(os.path.join(folder, "metrics.csv"), needed=True):
+            curve = self.curves.setdefault((row["kind"], row["name"]), {})
+            curve[int(row["iteration"])] = float(row["value"])
+        self.parts: dict[str, list[str]] = {}
+        self._probe: dict[tuple[str, str], Values] = {}
+        for row in read(os.path.join(folder, "probe.csv")):
+            part = self.parts.setdefault(row["part"], [])
+            if row["layer"] not in part:
+                part.append(row["layer"])
+            values = self._probe.setdefault((row["quantity"], row["flow"]), {})
+            values.setdefault(int(row["iteration"]), {})[row["layer"]] = float(row["value"])
+        self.classes = {
+            os.path.basename(path)[len("per_class_") : -len(".csv")]: [
+                (row["class"], float(row["top5_error"])) for row in read(path)
+            ]
+            for path in sorted(glob.glob(os.path.join(glob.escape(folder), "per_class_*.csv")))
+        }
+
+    @property
+    def layers(self) -> list[str]:
+        """The trunk's layers, then those of each branch."""
+        parts = sorted(self.parts, key=lambda part: part != "trunk")
+        return [layer for part in parts for layer in self.parts[part]]
+
+    def measured(self, quantity: str) -> dict[str, Values]:
+        """{flow: {iteration: {layer: value}}} of a quantity of the probe."""
+        return {flow: values for (name, flow), values in self._probe.items() if name == quantity}
+
+
+def read(path: str, needed: bool = False) -> list[dict[str, str]]:
+    """The rows of a CSV file. Without the file there are none, or a RelayError if it is needed."""
+    if not os.path.exists(path):
+        if needed:
+            raise RelayError(f"{path}: no such file; expected the folder of a run")
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
