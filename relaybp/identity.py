@@ -25,6 +25,7 @@ from caffe_plain.version import VERSION
 
 from .errors import RelayError
 from .relay_file import schedule_name
+from .run_folder import STANDARD_STAGE
 
 FILE = "run.json"
 RUNNING, INTERRUPTED, FINISHED = "running", "interrupted", "finished"
@@ -66,7 +67,7 @@ def of_run(
         "data": {"train": of_data(train), "val": of_data(val)},
         "model": {"name": net.name, "net": _digest(_without_places(net))},
         "method": {
-            "schedule": "STANDARD" if "standard" in solver.train_state.stage else method,
+            "schedule": "STANDARD" if STANDARD_STAGE in solver.train_state.stage else method,
             "relay": _digest(str(relay)) if relay is not None else None,
         },
         "settings": {**_settings(solver), **_settings(extra), "precision": precision},
@@ -169,7 +170,7 @@ def _settings(message: Any) -> dict[str, str]:
 
 
 def _plain(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).strip()
+    return f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
 def _digest(text: str) -> str:

@@ -122,9 +122,18 @@ def _hint(message: Any, error: str) -> str:
     return " " + nearest(found[2], kind.fields_by_name)
 
 
-def write(path, message):
-    """Write a text-format message whole or not at all."""
-    write_atomically(path, text_format.MessageToString(message))
+def write(path: str, message: Any) -> None:
+    """Write a text-format message whole or not at all; a file that holds it already is left."""
+    text = text_format.MessageToString(message)
+    if not _holds(path, text):
+        write_atomically(path, text)
+
+
+def _holds(path: str, text: str) -> bool:
+    if not os.path.isfile(path):
+        return False
+    with open(path, encoding="utf-8") as file:
+        return file.read() == text
 
 
 def test_data_layers(net: Any) -> list[Any]:
@@ -212,16 +221,16 @@ def resize(pb: Any, net: Any, batch: int | None, crop: int | None) -> None:
         if batch:
             layer.set("batch_size", batch)
         if crop:
-            ratio = crop / layer.get("crop_size")
+            before = layer.get("crop_size")
             layer.set("crop_size", crop)
             if layer.is_scene:
-                _fit_to_crop(pb, layer, crop, ratio)
+                _fit_to_crop(pb, layer, crop, before)
 
 
-def _fit_to_crop(pb: Any, layer: DataLayer, crop: int, ratio: float) -> None:
+def _fit_to_crop(pb: Any, layer: DataLayer, crop: int, before: int) -> None:
     for field in ("short_side_min", "short_side_max"):
         if layer.get(field):
-            layer.set(field, max(crop, round(ratio * layer.get(field))))
+            layer.set(field, max(crop, round(layer.get(field) * crop / before)))
     mean = layer.get("mean_file")
     if mean and read_mean(pb, mean).shape[1:] != (crop, crop):
         layer.clear("mean_file")

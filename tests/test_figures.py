@@ -97,7 +97,7 @@ def test_another_probe_is_refused(flag, capsys):
 
 
 def options(*words, **environment):
-    return command.parser_of("figure", "", COMPARED, environment).parse_args(words)
+    return command.parser("figure", "", COMPARED, environment).parse_args(words)
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,11 @@ SMALL = [
 ]
 
 
-def commands(text):
-    """The commands of the code blocks of a Markdown text, each as one line."""
-    blocks = re.findall(r"^```\n(.*?)^```", text, re.S | re.M)
+def documented():
+    """The commands of the README's section on ImageNet, each as one line."""
+    text = (ROOT / "data_prep" / "README.md").read_text()
+    section = text.split("\n## ImageNet\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"^```\n(.*?)^```", section, re.S | re.M)
     return [line for block in blocks for line in block.replace("\\\n", "").splitlines()]
 
 
@@ -100,9 +102,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("imagenet")
     (folder / "DATA").mkdir()
     write_archives(folder)
-    text = (ROOT / "data_prep" / "README.md").read_text()
-    section = text.split("\n## ImageNet\n")[1].split("\n## ")[0]
-    for line in commands(section):
+    for line in documented():
         if not line.startswith("relay evaluate"):
             run(folder, line, *(SMALL if "relay train" in line else ()))
     return folder
@@ -142,3 +142,12 @@ def test_the_test_of_the_run_is_that_of_centre_crops_less_the_mean(trained):
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name] == pytest.approx(float(value), rel=1e-4), name
+
+
+def test_the_run_is_evaluated_as_it_was_tested(trained):
+    pytest.importorskip("relaybp.evaluation.results")  # reads what SceneData feeds
+    with open(trained / "RUN" / "metrics.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["name"] == "accuracy_top1"]
+    error = 100 * (1 - float(rows[-1]["value"]))
+    printed = run(trained, documented()[-1], "--gpu=none")
+    assert f"top-1 error {error:.2f} % on 4 images" in printed

@@ -22,12 +22,11 @@ from relaybp.commands import reproduce as command
 from relaybp.commands import train
 from relaybp.errors import RelayError
 from relaybp.evaluation.protocol import Protocol
-from relaybp.reproduce import data, reported, runs, scales, writers
-from relaybp.reproduce.cells import Measured, number
+from relaybp.reproduce import data, reported, runs, scales
 from relaybp.reproduce.layer_list import layer_list
 from relaybp.reproduce.produce import TABLES, without_reported
 from relaybp.reproduce.runs import Options, Runs
-from relaybp.reproduce.spec import Block, Key, Row, Training, single
+from relaybp.reproduce.spec import Key, Training
 from relaybp.run_plan import make_plan
 from test_train import ROOT, write_database
 
@@ -137,87 +136,6 @@ def test_reported_values_are_the_collected_facts():
     assert rows(Path(reported.__file__).with_name("reported.tsv")) == rows(FACTS)
 
 
-# ---- arithmetic and form -------------------------------------------------------------------------
-
-
-def test_mean_deviation_and_improvement_by_hand():
-    found = number([50.0, 51.0, 52.0], [52.0, 53.0, 54.5])
-    assert (found.value, found.deviation) == (51.0, 1.0)
-    assert found.improvement == pytest.approx(159.5 / 3 - 51)
-    assert found.text() == "51.00 ± 1.00 (2.17)"
-    assert number([50.0]).text() == "50.00"
-    assert number([50.0], [49.5]).text() == "50.00 (-0.50)"
-    assert number([]) is None
-
-
-def results(*errors, images=1000):
-    return tuple(SimpleNamespace(errors={1: one, 5: five}, images=images) for one, five in errors)
-
-
-def filled(with_reported=True):
-    training = Training("model_a", "places2")
-    rows = tuple(
-        Row(
-            method,
-            single(training),
-            Key("3", "Model A", method, "Places2 challenge", "val", "single crop"),
-            over="" if method == "standard BP" else "standard BP",
-        )
-        for method in ("standard BP", "multi-loss + standard BP", "Relay BP")
-    )
-    found = {
-        "standard BP": Measured(results((51.0, 19.5), (52.0, 19.5)), ("a", "b"), "crop"),
-        "Relay BP": Measured(results((49.0, 17.0), (50.0, 18.0)), ("c", "d"), "crop"),
-    }
-    block = writers.Filled(Block("Model A", "places2", rows), "Places2", found, {}, with_reported)
-    return writers.Page("table3", "Table 3", (block,), ("A note.",))
-
-
-def test_a_table_shows_reported_and_measured_errors_apart():
-    assert writers.markdown(filled()).splitlines() == [
-        "# Table 3",
-        "",
-        "**Model A: Places2**",
-        "",
-        "| error in % | top-1 reported | top-1 measured | top-5 reported | top-5 measured "
-        "| runs x images |",
-        "|---|---|---|---|---|---|",
-        "| standard BP | 50.91 | 51.50 ± 0.71 | 19.00 | 19.50 ± 0.00 | 2 x 1,000 |",
-        "| multi-loss + standard BP | 50.72 (0.19) | - | 18.84 (0.16) | - | - |",
-        "| Relay BP | 49.75 (1.16) | 49.50 ± 0.71 (2.00) | 17.83 (1.17) | 17.50 ± 0.71 (2.00) "
-        "| 2 x 1,000 |",
-        "",
-        "- A note.",
-    ]
-
-
-def test_where_nothing_is_comparable_nothing_reported_is_shown():
-    page = filled(with_reported=False)
-    for form in (writers.terminal, *writers.FORMATS.values()):
-        text = form(page)
-        assert "50.91" not in text and "49.75" not in text and "ECCV" not in text
-
-
-def test_the_terminal_aligns_columns_and_latex_escapes():
-    lines = writers.terminal(filled()).splitlines()
-    header, first = lines[3], lines[4]
-    assert first.index("50.91") == header.index("top-1 reported")
-    assert first.index("51.50") == header.index("top-1 measured")
-    tex = writers.latex(filled())
-    assert "Relay BP & 49.75 (1.16) & 49.50 $\\pm$ 0.71 (2.00) & 17.83 (1.17)" in tex
-    assert "error in \\% & top-1 reported" in tex and tex.count("\\begin{tabular}{lrrrrr}") == 1
-
-
-def test_csv_has_a_line_for_each_row_and_k_with_what_is_behind_it():
-    lines = list(csv.DictReader(io.StringIO(writers.comma_separated(filled()))))
-    assert [(line["row"], line["k"]) for line in lines][-1] == ("Relay BP", "5")
-    last, middle = lines[-1], lines[2]
-    assert (last["reported"], last["measured"], last["deviation"]) == ("17.83", "17.5", "0.7071")
-    assert (last["improvement"], last["runs"], last["images"]) == ("2", "2", "1000")
-    assert last["source"] == "Shen, Lin, Huang, ECCV 2016" and last["folders"] == "c d"
-    assert (middle["measured"], middle["runs"], middle["reported"]) == ("", "0", "50.72")
-
-
 def test_rows_that_only_report_are_left_out_where_nothing_reported_is_shown():
     table = TABLES["table6"]("smoke")
     for block in without_reported(table).blocks:
@@ -314,10 +232,13 @@ def test_there_is_no_class_aware_sampling_of_cifar():
         (["--seeds", "one"], "different whole numbers"),
         (["--epochs", "0"], "EPOCHS=0: expected a number above 0"),
         (["--epochs", "nan"], "EPOCHS=nan: expected a number above 0"),
+        (["--gpu", "0,1"], "GPU=0,1: expected one"),
     ],
 )
 def test_options_are_checked(words, message):
-    args = command.parser({"SCALE": "smoke"}).parse_args(["table3", *words])
+    args = command.parser("reproduce", "", TABLES, {"SCALE": "smoke"}).parse_args(
+        ["table3", *words]
+    )
     with pytest.raises(RelayError, match=message):
         command.options_of(args)
 
@@ -325,7 +246,7 @@ def test_options_are_checked(words, message):
 def test_variables_stand_in_for_options(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     environment = {"SCALE": "cifar", "SEEDS": "1 2 3", "EPOCHS": "2", "OUT": "mine", "GPU": "none"}
-    args = command.parser(environment).parse_args(["table3"])
+    args = command.parser("reproduce", "", TABLES, environment).parse_args(["table3"])
     assert command.options_of(args) == Options(
         "cifar", (1, 2, 3), 2.0, str(tmp_path / "mine"), "none"
     )
@@ -475,6 +396,15 @@ def test_a_table_from_nothing_to_its_files_and_what_changes_it(tmp_path):
     again = script("auxnet_selection", tmp_path, OUT="mine")
     assert "seed1: finished" in again and again.endswith(printed[printed.index(title) :])
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+    # a folder that was moved still is the same run
+    (tmp_path / "mine").rename(tmp_path / "moved")
+    moved = script("auxnet_selection", tmp_path, OUT="moved")
+    assert "seed1: finished" in moved and "Snapshot" not in moved
+    assert (
+        csv_rows(tmp_path / "moved" / "auxnet_selection.csv")[0]["measured"] == rows[0]["measured"]
+    )
+    (tmp_path / "moved").rename(tmp_path / "mine")
 
     # another seed or length is another run
     dry = script("auxnet_selection", tmp_path, "--dry-run", OUT="mine", SEEDS="1 2")

@@ -97,7 +97,7 @@ def evaluate(engine: Any, args: argparse.Namespace) -> None:
     for member in members:
         result = measure(engine, *member, gpu=args.gpu)
         write_tables(member.run, result)
-        print(describe(member.run, result), *notes(engine.pb, member), sep="\n  ")
+        print(describe(member.run, result), *notes(engine.pb, member), sep="\n  ", flush=True)
     if len(members) > 1:
         out = args.out or ensemble_folder([member.run for member in members])
         result = ensemble(engine, members, out, args.gpu)

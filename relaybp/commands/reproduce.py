@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 
@@ -32,12 +33,7 @@ Variables: {"=, ".join(data.VARIABLES)}= name the folders of data sets; SCALE=, 
 OUT= and GPU= stand in for the options. Relative paths start at the current folder."""
 
 
-def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
-    """The options; environment: gives their defaults."""
-    return parser_of("reproduce", __doc__, TABLES, environment)
-
-
-def parser_of(
+def parser(
     command: str, about: str, makers: Makers, environment: Mapping[str, str]
 ) -> argparse.ArgumentParser:
     """The options of a command whose first argument is a table or figure; makers: {name: what
@@ -75,7 +71,7 @@ def _add_options(one: argparse.ArgumentParser, environment: Mapping[str, str]) -
         "--out", default=environment.get("OUT") or "runs/tables", help="where everything goes"
     )
     one.add_argument(
-        "--gpu", default=environment.get("GPU") or "auto", help="auto, none, or GPU numbers"
+        "--gpu", default=environment.get("GPU") or "auto", help="auto, none, or a GPU's number"
     )
     one.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
 
@@ -141,6 +137,10 @@ def options_of(args: argparse.Namespace) -> Options:
         epochs = 0.0
     if epochs is not None and not 0 < epochs < float("inf"):
         raise RelayError(f"EPOCHS={args.epochs}: expected a number above 0")
+    if "," in args.gpu:
+        raise RelayError(
+            f"GPU={args.gpu}: expected one; several would make the mini-batch as many times larger"
+        )
     seeds = tuple(int(word) for word in words)
     return Options(args.scale, seeds, epochs, os.path.abspath(args.out), args.gpu)
 
@@ -160,13 +160,20 @@ def plan(args: argparse.Namespace, makers: Makers, environment: Mapping[str, str
 
 
 def main() -> None:
-    args = parser(os.environ).parse_args()
+    run("reproduce", __doc__, TABLES, reproduce)
+
+
+def run(command: str, about: str, makers: Makers, finish: Callable[[Production], None]) -> None:
+    """The whole of a command: its arguments, the plan, and unless it is a dry run, `finish`."""
+    args = parser(command, about, makers, os.environ).parse_args()
     try:
-        production = plan(args, TABLES, os.environ)
+        production = plan(args, makers, os.environ)
         if not args.dry_run:
-            reproduce(production)
+            finish(production)
     except CaffeError as error:
-        sys.exit(f"reproduce {args.name}: {error}")
+        sys.exit(f"{command} {args.name}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 def reproduce(production: Production) -> None:

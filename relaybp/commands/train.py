@@ -157,7 +157,8 @@ def train(engine: Engine, args: argparse.Namespace, device: str, group: Alone) -
     wanted = plan.identity(args, group.size)
     record = identity.check(plan.run, wanted)
     if record and record["state"] == identity.FINISHED and not args.snapshot:
-        print(f"{plan.run}: finished after {record['iteration']} iterations; nothing to do")
+        if group.rank == 0:
+            print(f"{plan.run}: finished after {record['iteration']} iterations; nothing to do")
         return 0
     if record and not args.snapshot:
         args.snapshot = run_folder.newest_state(plan.solver.snapshot_prefix)

@@ -131,27 +131,31 @@ def ensemble(engine: Any, members: Sequence[Member], out: str, gpu: str = "auto"
     if len(members) < 2:
         raise RelayError(f"an ensemble of {len(members)}: expected two runs or more")
     results = [measure(engine, *member, gpu=gpu) for member in members]
-    for member, result in zip(members[1:], results[1:]):
-        _check_same_images(members[0].run, results[0], member.run, result)
+    identity = _identify_ensemble(members, results)
+    path = os.path.join(out, FOLDER, file_name(identity))
+    if os.path.exists(path):
+        return Result(path)
     first = results[0]
-    identity = {
-        "protocol": f"ensemble-{len(members)}" + ("" if first.whole else f"_limit{first.images}"),
+    scores = np.zeros(first.scores.shape)
+    for member, result in zip(members, results):
+        _check_same_images(members[0].run, first, member.run, result)
+        scores += result.scores / len(results)
+    return _store(out, identity, scores, first.labels, first.names, first.class_names, out)
+
+
+def _identify_ensemble(members: Sequence[Member], results: Sequence[Result]) -> dict[str, Any]:
+    first, whole = results[0], all(result.whole for result in results)
+    return {
+        "protocol": f"ensemble-{len(results)}" + ("" if whole else f"_limit{first.images}"),
         "weights": {},
         "data": first.data,
         "images": first.images,
-        "whole": first.whole,
+        "whole": whole,
         "members": [
             {"run": member.run, **{name: result.facts[name] for name in _OF_A_MEMBER}}
             for member, result in zip(members, results)
         ],
     }
-    path = os.path.join(out, FOLDER, file_name(identity))
-    if os.path.exists(path):
-        return Result(path)
-    scores = np.zeros(first.scores.shape)
-    for result in results:
-        scores += result.scores / len(results)
-    return _store(out, identity, scores, first.labels, first.names, first.class_names, out)
 
 
 def _store(

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from caffe_plain.database import open_database
 
@@ -19,33 +20,38 @@ DRAWN_TITLE = "drawn scenes, nothing that a paper reports"
 DRAWN_SIZE = ("--train=240", "--val=40", "--size=40")
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A data set as published.
+class Edition(NamedTuple):
+    """A published set. train: the possible numbers of training images; val: of the others."""
 
-    variable: names its folder; titles: {number of classes: what it is then}; train: the possible
-    numbers of training images; val: of validation images; recipe: makes the folder.
-    """
-
-    variable: str
-    titles: Mapping[int, str]
+    title: str
     train: tuple[int, ...]
     val: int
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a variable may name. editions: by their number of classes; recipe: makes the folder."""
+
+    variable: str
+    editions: Mapping[int, Edition]
     recipe: str
 
 
 KINDS = {
-    "imagenet": Kind("IMAGENET", {1000: "ImageNet 2012"}, (1_281_167,), 50_000, "ImageNet"),
+    "imagenet": Kind(
+        "IMAGENET", {1000: Edition("ImageNet 2012", (1_281_167,), 50_000)}, "ImageNet"
+    ),
     "places2": Kind(
         "PLACES2",
-        {401: "Places2 challenge", 365: "Places365-Standard"},
-        (8_097_967, 1_803_460),
-        20_500,
+        {
+            401: Edition("Places2 challenge", (8_097_967,), 20_500),
+            365: Edition("Places365-Standard", (1_803_460,), 36_500),
+        },
         "Places",
     ),
-    "cifar10": Kind("CIFAR10", {10: "CIFAR-10"}, (50_000,), 10_000, "CIFAR"),
-    "cifar100": Kind("CIFAR100", {100: "CIFAR-100"}, (50_000,), 10_000, "CIFAR"),
-    "svhn": Kind("SVHN", {10: "SVHN"}, (604_388, 73_257), 26_032, "SVHN"),
+    "cifar10": Kind("CIFAR10", {10: Edition("CIFAR-10", (50_000,), 10_000)}, "CIFAR"),
+    "cifar100": Kind("CIFAR100", {100: Edition("CIFAR-100", (50_000,), 10_000)}, "CIFAR"),
+    "svhn": Kind("SVHN", {10: Edition("SVHN", (73_257, 604_388), 26_032)}, "SVHN"),
 }
 VARIABLES = tuple(kind.variable for kind in KINDS.values())
 
@@ -94,11 +100,11 @@ def check(kind: Kind, folder: str) -> DataSet:
             raise RelayError(f"{what}: no {name} there; {cure}")
     with open(os.path.join(folder, "classes.txt"), encoding="utf-8") as file:
         classes = sum(1 for line in file if line.strip())
-    if classes not in kind.titles:
-        wanted = " or ".join(f"{title} has {count}" for count, title in kind.titles.items())
+    if classes not in kind.editions:
+        wanted = " or ".join(f"{one.title} has {count}" for count, one in kind.editions.items())
         raise RelayError(f"{what}: {classes} classes in classes.txt; {wanted}; {cure}")
     train, val = (_records(os.path.join(folder, split)) for split in SPLITS)
-    return DataSet(folder, _title(kind.titles[classes], kind, train, val), train)
+    return DataSet(folder, _title(kind.editions[classes], train, val), train)
 
 
 def drawn(folder: str) -> DataSet:
@@ -114,12 +120,12 @@ def _records(path: str) -> int:
         return environment.stat()["entries"]
 
 
-def _title(title: str, kind: Kind, train: int, val: int) -> str:
+def _title(edition: Edition, train: int, val: int) -> str:
     """The name of the data set, with its numbers of images where they are unusual."""
     parts = []
-    if train not in kind.train:
-        whole = " or ".join(f"{count:,}" for count in sorted(kind.train))
+    if train not in edition.train:
+        whole = " or ".join(f"{count:,}" for count in edition.train)
         parts.append(f"{train:,} training images instead of {whole}")
-    if val != kind.val and kind.variable != "PLACES2":
-        parts.append(f"{val:,} test images instead of {kind.val:,}")
-    return f"{title} ({', '.join(parts)})" if parts else title
+    if val != edition.val:
+        parts.append(f"{val:,} test images instead of {edition.val:,}")
+    return f"{edition.title} ({', '.join(parts)})" if parts else edition.title

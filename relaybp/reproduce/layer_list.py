@@ -66,14 +66,11 @@ def _items(net: Any, lowest: dict[str, str]) -> list[tuple[str, str, str]]:
     modules = [row.name for row in rows if row.type == "Concat"]
     found = []
     for row in trunk:
-        index, layer = names.index(row.name), layers[row.name]
+        if row.name.startswith(tuple(f"{name}{sign}" for name in modules for sign in "_123456789")):
+            continue  # within a module
+        layer, index = layers[row.name], names.index(row.name)
+        word = _module(row.name, layers) if row.name in modules else _word(layer)
         flows = ["aux"] * (index <= hung) + ["primary"] * (index >= start)
-        if row.name in modules:
-            word = _module(row.name, layers)
-        elif any(row.name.startswith((f"{name}_", name)) for name in modules):
-            continue
-        else:
-            word = _word(layer)
         bottom = shapes[_below(layer, layers, modules)]
         side = str(bottom[2]) if len(bottom) == 4 and bottom[2] > 1 else ""
         if word:

@@ -9,14 +9,14 @@ from typing import Any
 from caffe_plain.files import write_atomically
 from caffe_plain.phases import TEST
 
-from .. import prototxt, run_folder
+from .. import identity, prototxt, run_folder
 from ..evaluation.protocol import Protocol
 from ..evaluation.results import Member, ensemble, measure
 from ..prototxt import count
 from ..report import clock
 from . import auxnet_tables, relay_tables, writers
 from .cells import Measured
-from .data import DRAWN, DataSet
+from .data import DRAWN, KINDS, DataSet
 from .layer_list import layer_list
 from .runs import FINISHED, Options, Run, Runs
 from .scales import PAPER, SMOKE
@@ -115,7 +115,7 @@ class Production:
         return Measured(tuple(results), tuple(folders), results[0].protocol)
 
     def _facts(self, row: Row) -> tuple[str, ...]:
-        """Depth in layers with weights on the longest way, parameters, multiply-adds of a net."""
+        """Layers with weights, parameters and multiply-adds of a net."""
         path = os.path.join(os.path.dirname(prototxt.__file__), row.deploy)
         net = run_folder.read(path, self.engine.pb.NetParameter())
         rows = count.walk(net, TEST)
@@ -127,24 +127,33 @@ class Production:
         )
 
     def _notes(self) -> list[str]:
-        options = self.options
-        seeds = " ".join(map(str, options.seeds))
-        notes = [
-            f"Measured: mean over seeds {seeds}, ± the standard deviation of the sample, in "
-            "brackets the improvement over standard BP; `-`: nothing was run."
-            if len(options.seeds) > 1
-            else f"Measured: seed {seeds}; in brackets the improvement over standard BP; `-`: "
-            "nothing was run."
-        ]
+        options, seeds = self.options, " ".join(map(str, self.options.seeds))
+        overs = {row.over for block in self.table.blocks for row in block.rows if row.over}
+        over = f", in brackets the improvement over {' or '.join(sorted(overs))}" if overs else ""
+        several = len(options.seeds) > 1
+        what = (
+            "mean over seeds {}, ± the standard deviation of the sample" if several else "seed {}"
+        )
+        notes = [f"Measured: {what.format(seeds)}{over}; `-`: nothing was run."]
+        missing = [KINDS[key] for key in self.table.data() if key not in self.data]
+        notes += [f"{kind.variable}= was not named: nothing was run on it." for kind in missing]
         if options.epochs:
             notes.append(f"Schedules were shortened proportionally to {options.epochs:g} epochs.")
         if DRAWN in self.data:
             notes.append("Drawn scenes and some iterations: these errors mean nothing.")
-        elif options.scale != PAPER:
+        elif options.scale != PAPER and not self.name.startswith("auxnet"):
             notes.append(
-                "Reported values are those of the paper's own networks and data, not of these."
+                "Reported errors are those of the paper's own networks and data, not of these."
             )
-        return notes
+        return notes + self._commits()
+
+    def _commits(self) -> list[str]:
+        """A remark where the runs were trained by different code."""
+        records = [identity.read(run.folder) for run in self.runs.values()]
+        commits = sorted({str(record.get("commit")) for record in records if record})
+        if len(commits) < 2:
+            return []
+        return [f"The runs were trained at several commits: {', '.join(commits)}."]
 
     def write(self, page: Page) -> list[str]:
         """Write OUT/NAME.md, .tex and .csv; return their paths."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import RelayError
-from .scales import CIFAR, SMOKE, Networks, networks
+from .scales import CIFAR, PAPER, SMOKE, Networks, networks
 from .spec import Block, Key, Row, Table, Test, Training, single
 
 METHODS = (("standard BP", ""), ("multi-loss + standard BP", "_multiloss"), ("Relay BP", "_relay"))
@@ -23,7 +23,7 @@ def table1(scale: str) -> Table:
     net = networks(scale)
     blocks = tuple(
         Block(
-            f"plain networks, for {paper}",
+            "plain networks" if scale == PAPER else f"plain networks, for {paper}",
             data,
             tuple(
                 Row(
@@ -84,8 +84,10 @@ def table5(scale: str) -> Table:
     )
     reported = [Key("4", f"Model {x}", "Relay BP", PLACES2, "val", "single model") for x in "AB"]
     rows = [
-        Row(f"Relay BP, {training.model}", single(training, protocol), key)
-        for (training, protocol), key in zip(members, [*reported, None, None, None])
+        Row(f"{model} ({protocol})", single(training, protocol), key)
+        for (model, _), (training, protocol), key in zip(
+            net.members, members, [*reported, None, None, None]
+        )
     ]
     five = Key("5", "WM (model ensemble)", "Relay BP", PLACES2, "val", "ensemble of 5")
     rows.append(Row("ensemble of these five", Test(members), five))
@@ -93,7 +95,7 @@ def table5(scale: str) -> Table:
         Row(team, None, Key("5", team, "", PLACES2, "test", "test server"))
         for team in (*TEAMS, "WM (model B)", "WM (model ensemble)")
     )
-    blocks = Block("Relay BP, validation set", net.places, tuple(rows))
+    blocks = Block("Relay BP, single models and all together", net.places, tuple(rows))
     return Table(
         "Table 5: five models and their ensemble",
         (blocks, Block("teams, test server", "", server, ks=(5,))),

@@ -79,6 +79,8 @@ class Runs:
             iterations = plan.solver.max_iter
         folder, wanted = self.folder(training, seed), plan.identity(train.arguments(words))
         record = identity.check(folder, wanted)
+        if record:
+            plan.save()  # the folder or the data may have been moved since
         images = iterations * batch_of(plan)
         state = self._state(plan, record)
         return Run(training, seed, folder, words, state, iterations, images, wanted)
@@ -132,7 +134,7 @@ class Runs:
         """How long a run will take, by the speed of another of the same model; None: not known."""
         folder = os.path.join(self.options.out, "runs")
         for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
-            if name.startswith(run.training.name):
+            if name.startswith(f"{run.training.name}-"):
                 speed = _speed(os.path.join(folder, name, "metrics.csv"))
                 if speed:
                     return run.images / speed

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.oracle
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path("build") / "preparation"  # below ROOT, which is what BVLC Caffe sees
 PATHS = f"{ROOT}/python:{ROOT}"
+THEIRS = ["env", f"PYTHONPATH={PATHS}", "CAFFE_ROOT=/usr/lib/python3/dist-packages", "python3"]
 TRAIN = [
     *("-m", "relaybp", "train", "--model", "resnet50", "--data", str(FOLDER / "data")),
     *("--gpu", "none", "--batch", "3"),
@@ -75,12 +76,16 @@ def values(run):
 )
 def test_both_engines_measure_the_same(oracle, start, name, feed, compared):
     here(name, *START, *feed)
-    theirs = ["env", f"PYTHONPATH={PATHS}", "CAFFE_ROOT=/usr/lib/python3/dist-packages", "python3"]
-    oracle(ROOT, *theirs, *TRAIN, *START, *feed, "--out", FOLDER / f"bvlc_{name}")
+    oracle(ROOT, *THEIRS, *TRAIN, *START, *feed, "--out", FOLDER / f"bvlc_{name}")
     expected = {key: value for key, value in values(f"bvlc_{name}").items() if key[:2] in compared}
     assert {key[:2] for key in expected} == compared
     for key, value in expected.items():
         assert values(name)[key] == pytest.approx(value, rel=1e-3), key
+
+
+def test_it_refuses_what_only_this_engine_has(oracle, start):
+    with pytest.raises(RuntimeError, match="an original Caffe has no lr_policy: use this repo"):
+        oracle(ROOT, *THEIRS, *TRAIN, "--set", "lr_policy=cosine", "--out", FOLDER / "cosine")
 
 
 def test_its_data_layer_refuses_the_mean_of_the_crop(oracle, start):
