@@ -34,10 +34,10 @@ class Late:
         while self._waiting:
             self._report()
 
-    def _first_is_here(self):
+    def _first_is_here(self) -> bool:
         numbers, _ = self._waiting[0]
         return all(isinstance(number, float) or number.is_here for number in numbers)
 
-    def _report(self):
+    def _report(self) -> None:
         numbers, report = self._waiting.popleft()
         report(*map(float, numbers))
