@@ -5,12 +5,14 @@ import io
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
 import caffe
 import figure_texts
 from caffe.proto import caffe_pb2
+from caffe_plain.database import new_database
 from relaybp import engines, style
 from relaybp.colours import BLUE, GREY, METHODS, tint
 from relaybp.commands import reproduce as command
@@ -31,7 +33,7 @@ from relaybp.reproduce.produce import TABLES
 from relaybp.reproduce.runs import Options
 from relaybp.reproduce.scales import SCALES
 from relaybp.supervision import Block, Ratio
-from scene_cases import picture, raw, write_lmdb
+from scene_cases import encoded, picture, raw, write_lmdb
 from test_reproduce import ROOT, script
 
 SCRIPTS = sorted((ROOT / "tools" / "figures").glob("*.sh"))
@@ -95,7 +97,7 @@ def test_another_probe_is_refused(flag, capsys):
 
 
 def options(*words, **environment):
-    return command.parser_of("figure", "", COMPARED, environment).parse_args(words)
+    return command.parser("figure", "", COMPARED, environment).parse_args(words)
 
 
 @pytest.mark.parametrize(
@@ -255,15 +257,30 @@ def test_where_all_images_are_right_there_is_no_figure_of_wrong_ones():
         example_figures.draw_wrong(produced("figure5", {"ensemble of these five": [tested]}))
 
 
-def test_images_are_found_by_name(tmp_path):
+def test_pictures_are_found_by_name_in_rgb(tmp_path):
     source = write_lmdb(tmp_path / "a", [raw(caffe_pb2, picture(k), k) for k in range(4)])
     every = list(validation_set.read(caffe, source))
-    chosen = validation_set.find(caffe, source, [every[2].name, every[0].name])
-    for found, expected in zip(chosen, (every[2], every[0]), strict=True):
-        assert (found.name, found.label) == (expected.name, expected.label)
-        np.testing.assert_array_equal(found.image, expected.image)
+    shown = validation_set.pictures(caffe, source, [every[2].name, every[0].name])
+    for found, bgr in zip(shown, (picture(2), picture(0)), strict=True):
+        np.testing.assert_array_equal(found, bgr[::-1].transpose(1, 2, 0))
     with pytest.raises(RelayError, match="no record '00000001_2.jpg'; the database has changed"):
-        validation_set.find(caffe, source, ["00000001_2.jpg"])
+        validation_set.pictures(caffe, source, ["00000001_2.jpg"])
+
+
+def test_where_keys_are_numbers_raw_pixels_are_in_rgb_order(tmp_path):
+    """As Caffe's convert_cifar_data and small_images write them; encoded images never are."""
+    rgb = np.zeros((3, 32, 32), np.uint8)
+    rgb[0] = 200
+    gray, png = picture(0)[:1], cv2.imencode(".png", rgb.transpose(1, 2, 0)[..., ::-1])[1]
+    with new_database(tmp_path / "b") as put:
+        put(b"00000", raw(caffe_pb2, rgb, 0))
+        put(b"00001", encoded(caffe_pb2, png.tobytes(), 0))
+        put(b"00002", raw(caffe_pb2, gray, 0))
+    names = ["00000", "00001", "00002"]
+    raw_one, decoded, gray_one = validation_set.pictures(caffe, str(tmp_path / "b"), names)
+    for found in (raw_one, decoded):
+        np.testing.assert_array_equal(found, rgb.transpose(1, 2, 0))
+    np.testing.assert_array_equal(gray_one, np.repeat(gray.transpose(1, 2, 0), 3, axis=2))
 
 
 # ---- figures of nets -----------------------------------------------------------------------------

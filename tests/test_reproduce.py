@@ -236,7 +236,9 @@ def test_there_is_no_class_aware_sampling_of_cifar():
     ],
 )
 def test_options_are_checked(words, message):
-    args = command.parser({"SCALE": "smoke"}).parse_args(["table3", *words])
+    args = command.parser("reproduce", "", TABLES, {"SCALE": "smoke"}).parse_args(
+        ["table3", *words]
+    )
     with pytest.raises(RelayError, match=message):
         command.options_of(args)
 
@@ -244,7 +246,7 @@ def test_options_are_checked(words, message):
 def test_variables_stand_in_for_options(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     environment = {"SCALE": "cifar", "SEEDS": "1 2 3", "EPOCHS": "2", "OUT": "mine", "GPU": "none"}
-    args = command.parser(environment).parse_args(["table3"])
+    args = command.parser("reproduce", "", TABLES, environment).parse_args(["table3"])
     assert command.options_of(args) == Options(
         "cifar", (1, 2, 3), 2.0, str(tmp_path / "mine"), "none"
     )

@@ -10,22 +10,16 @@ are those of the tables in the same OUT.
 
 from __future__ import annotations
 
-import os
-import sys
-
-from caffe_plain.errors import CaffeError
-
 from ..figures.produce import COMPARED, write
-from .reproduce import parser_of, plan
+from ..reproduce.produce import Production
+from .reproduce import run
 
 
 def main() -> None:
-    args = parser_of("figure", __doc__, COMPARED, os.environ).parse_args()
-    try:
-        production = plan(args, COMPARED, os.environ)
-        if args.dry_run:
-            return
-        production.train()
-        print("Written: " + ", ".join(write(production)))
-    except CaffeError as error:
-        sys.exit(f"figure {args.name}: {error}")
+    run("figure", __doc__, COMPARED, figure)
+
+
+def figure(production: Production) -> None:
+    """Train, test, draw and write the figure."""
+    production.train()
+    print("Written: " + ", ".join(write(production)))

@@ -33,12 +33,7 @@ Variables: {"=, ".join(data.VARIABLES)}= name the folders of data sets; SCALE=, 
 OUT= and GPU= stand in for the options. Relative paths start at the current folder."""
 
 
-def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
-    """The options; environment: gives their defaults."""
-    return parser_of("reproduce", __doc__, TABLES, environment)
-
-
-def parser_of(
+def parser(
     command: str, about: str, makers: Makers, environment: Mapping[str, str]
 ) -> argparse.ArgumentParser:
     """The options of a command whose first argument is a table or figure; makers: {name: what
@@ -165,13 +160,18 @@ def plan(args: argparse.Namespace, makers: Makers, environment: Mapping[str, str
 
 
 def main() -> None:
-    args = parser(os.environ).parse_args()
+    run("reproduce", __doc__, TABLES, reproduce)
+
+
+def run(command: str, about: str, makers: Makers, finish: Callable[[Production], None]) -> None:
+    """The whole of a command: its arguments, the plan, and unless it is a dry run, `finish`."""
+    args = parser(command, about, makers, os.environ).parse_args()
     try:
-        production = plan(args, TABLES, os.environ)
+        production = plan(args, makers, os.environ)
         if not args.dry_run:
-            reproduce(production)
+            finish(production)
     except CaffeError as error:
-        sys.exit(f"reproduce {args.name}: {error}")
+        sys.exit(f"{command} {args.name}: {error}")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
 

@@ -119,28 +119,34 @@ def read(caffe: Any, source: str) -> Iterator[Record]:
     """Yield the Record of each image of a database, in the order of the keys."""
     with closing(open_database(source)) as environment, environment.begin() as transaction:
         for key, record in transaction.cursor():
-            yield _record(caffe, source, key, record)
+            datum = caffe.proto.caffe_pb2.Datum.FromString(record)
+            yield Record(_name(key), _pixels(caffe, source, key, datum), datum.label)
 
 
-def find(caffe: Any, source: str, names: Sequence[str]) -> list[Record]:
-    """The Records of some images of a database, by their names."""
+def pictures(caffe: Any, source: str, names: Sequence[str]) -> list[np.ndarray]:
+    """Some images of a database, by their names, for people: (H, W, 3) uint8 in RGB order.
+
+    NOTE: where keys are mere numbers, raw pixels are in RGB order already: so write Caffe's
+    convert_cifar_data and data_prep's --lmdb. All others are in BGR order.
+    """
     found = []
     with closing(open_database(source)) as environment, environment.begin() as transaction:
         cursor = transaction.cursor()
-        for name in names:
-            if not cursor.set_range(name.encode()) or cursor.key() != name.encode():
-                raise RelayError(f"{source}: no record {name!r}; the database has changed")
-            found.append(_record(caffe, source, cursor.key(), cursor.value()))
+        for key in map(str.encode, names):
+            if not cursor.set_range(key) or cursor.key() != key:
+                raise RelayError(f"{source}: no record {_name(key)!r}; the database has changed")
+            datum = caffe.proto.caffe_pb2.Datum.FromString(cursor.value())
+            pixels = np.clip(_pixels(caffe, source, key, datum), 0, 255).astype(np.uint8)
+            is_rgb = key.isdigit() and not datum.encoded
+            rgb = pixels if is_rgb else pixels[..., ::-1]
+            found.append(np.repeat(rgb, 3, axis=2) if rgb.shape[2] == 1 else rgb)
     return found
 
 
-def _record(caffe: Any, source: str, key: bytes, record: Any) -> Record:
-    datum = caffe.proto.caffe_pb2.Datum.FromString(record)
+def _pixels(caffe: Any, source: str, key: bytes, datum: Any) -> np.ndarray:
     if datum.encoded:
-        image = decode(datum.data, f"{source}, record {_name(key)!r}")
-    else:
-        image = caffe.io.datum_to_array(datum).transpose(1, 2, 0)
-    return Record(_name(key), image, datum.label)
+        return decode(datum.data, f"{source}, record {_name(key)!r}")
+    return caffe.io.datum_to_array(datum).transpose(1, 2, 0)
 
 
 def decode(data: bytes, where: str) -> np.ndarray:

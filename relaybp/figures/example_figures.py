@@ -13,7 +13,7 @@ from .. import style
 from ..colours import BLUE, GREY, tint
 from ..errors import RelayError
 from ..evaluation.results import Result
-from ..evaluation.validation_set import Record, find
+from ..evaluation.validation_set import pictures
 from ..reproduce.produce import Production
 from ..reproduce.spec import Table
 from .by_layer import spread
@@ -62,23 +62,23 @@ def _draw(production: Production, right: bool) -> Drawn:
     if not chosen:
         raise RelayError(f"of the {result.images} images tested none is classified {how}")
     names = [result.names[index] for index in chosen]
-    records = find(production.engine.caffe, result.data["source"], names)
-    figure = _picture(result, dict(zip(chosen, records)))
+    shown = pictures(production.engine.caffe, result.data["source"], names)
+    figure = _picture(result, dict(zip(chosen, shown)))
     networks = about(production, "an ensemble of five")
     style.title(figure, f"Images {how} classified. {networks}")
     lines = [line for index in chosen for line in _lines(result, index)]
     return Drawn(figure, CAPTION.format(about=networks, how=how, what=what), HEADER, lines)
 
 
-def _picture(result: Result, records: dict[int, Record]) -> Figure:
-    """A grid of images with their guesses; records: {number of the image: its record}."""
-    rows = -(-len(records) // COLUMNS)
+def _picture(result: Result, shown: dict[int, np.ndarray]) -> Figure:
+    """A grid of images with their guesses; shown: {number of the image: its pixels in RGB}."""
+    rows = -(-len(shown) // COLUMNS)
     figure = Figure(figsize=(style.PAGE, 2.75 * rows), layout="constrained")
     grid = figure.add_gridspec(rows, COLUMNS)
-    for place, (index, record) in enumerate(records.items()):
+    for place, (index, pixels) in enumerate(shown.items()):
         cell = grid[place // COLUMNS, place % COLUMNS].subgridspec(2, 1, height_ratios=(5, 4))
         name = result.class_name(int(result.labels[index]))
-        _image(figure.add_subplot(cell[0]), record, name)
+        _image(figure.add_subplot(cell[0]), pixels, name)
         _guesses(figure.add_subplot(cell[1]), result, index)
     return figure
 
@@ -114,10 +114,7 @@ def _lines(result: Result, index: int) -> list[tuple[Any, ...]]:
     ]
 
 
-def _image(axes: Axes, record: Record, name: str) -> None:
-    pixels = np.clip(record.image, 0, 255).astype(np.uint8)[..., ::-1]  # BGR to RGB
-    if pixels.shape[2] == 1:
-        pixels = np.repeat(pixels, 3, axis=2)
+def _image(axes: Axes, pixels: np.ndarray, name: str) -> None:
     blocks = min(pixels.shape[:2]) < SMALL
     axes.imshow(pixels, interpolation="nearest" if blocks else "antialiased")
     axes.set_title(style.short(name), fontsize=8, fontweight="bold")
