@@ -1,0 +1,217 @@
+"""What a stranger's files must not be able to do: each is built here and refused by name."""
+
+import gzip
+import os
+import pickle
+import struct
+import tarfile
+
+import cv2
+import numpy as np
+import pytest
+
+from caffe_plain.errors import DataError
+from caffe_plain.names import file_name
+from relaybp.data_prep import archives, bounded_reader, cifar, make_list
+from relaybp.data_prep.errors import PrepError
+from relaybp.data_prep.pickles import read_pickle
+from tests import archive_cases as cases
+from tests.oracle.record_data_prep import cifar_rows
+
+# ---- names that become paths ---------------------------------------------------------------------
+
+UNSAFE = {
+    "": "names no file",
+    ".": "names no file",
+    "..": "names no file",
+    "../../x": "slash",
+    "/etc/x": "slash",
+    "a\\b": "slash",
+    "a\nb": "line break",
+    "a\0b": "control",
+    "a\x1b[2Jb": "control",
+    "a\u2028b": "line break",
+    "é" * 128: "256 bytes",
+    "a\ud8ffb": "cannot store",
+}
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_unsafe_names(name):
+    with pytest.raises(DataError, match=rf"^list: class .* cannot name a file: .*{UNSAFE[name]}"):
+        file_name(name, "list: class")
+
+
+@pytest.mark.parametrize("name", ["airplane", "n01440764", "a b", "-x", ".x", "été", "..x", "x.."])
+def test_safe_names(name, tmp_path):
+    (tmp_path / file_name(name, "class")).touch()
+    assert os.listdir(tmp_path) == [name]
+
+
+def everything_below(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("version", ["binary", "python"])
+@pytest.mark.parametrize("form", [(), ("--lmdb",)])
+def test_a_class_of_cifar_stays_in_the_output_folder(tmp_path, version, form):
+    names = ["../../x", *"bcdefghij"]
+    if version == "python":
+        content = cases.cifar10_python(cifar_rows(), names)
+    else:
+        files = [f"data_batch_{k}.bin" for k in range(1, 6)] + ["test_batch.bin"]
+        content = {file: rows.tobytes() for file, rows in zip(files, cifar_rows(), strict=True)}
+        content["batches.meta.txt"] = "\n".join(names).encode()
+    (tmp_path / "in").mkdir()
+    archive = tmp_path / "in" / "cifar.tar.gz"
+    archive.write_bytes(cases.tar(content, "gz"))
+    before = everything_below(tmp_path)
+    with pytest.raises(DataError, match=r"class '../../x' cannot name a file: it holds a slash"):
+        cifar.main([*form, str(archive), str(tmp_path / "a" / "b" / "out")])
+    assert everything_below(tmp_path) == before
+
+
+def test_a_class_folder_cannot_add_a_line_to_the_lists(tmp_path):
+    folder = tmp_path / "images" / "cat\ndog"
+    folder.mkdir(parents=True)
+    cv2.imwrite(str(folder / "a.png"), np.zeros((2, 2, 3), np.uint8))
+    with pytest.raises(DataError, match=r"images: class 'cat\\ndog' cannot name a file"):
+        make_list.make_lists(tmp_path / "images", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["c/..", "a\rb"])
+def test_a_file_of_an_archive_stays_in_the_output_folder(tmp_path, name):
+    path = tmp_path / "evil.tar"
+    path.write_bytes(cases.tar({name: b"x"}))
+    with pytest.raises(DataError, match=r"evil.tar: file .* cannot name a file"):
+        archives.extract(archives.members(path), tmp_path, path)
+    assert os.listdir(tmp_path) == ["evil.tar"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE])
+def test_links_and_devices_of_an_archive_are_left_out(tmp_path, kind):
+    member = tarfile.TarInfo("passwd")
+    member.type, member.linkname = kind, "/etc/passwd"
+    with tarfile.open(tmp_path / "evil.tar", "w") as archive:
+        archive.addfile(member)
+    assert list(archives.members(tmp_path / "evil.tar")) == []
+
+
+# ---- archives that grow --------------------------------------------------------------------------
+
+
+def test_an_archive_that_grows_is_refused_before_it_has_grown(tmp_path, monkeypatch):
+    monkeypatch.setattr(bounded_reader, "FREE_BYTES", 1 << 20)
+    path = tmp_path / "bomb.tar.gz"
+    path.write_bytes(cases.tar({"zeros": bytes(4 << 20)}, "gz"))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(PrepError, match=r"bomb.tar.gz: it unpacks to 4,\d+,\d+ bytes .*not trust"):
+        archives.extract(archives.members(path), tmp_path / "out", path)
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_a_sparse_file_counts_as_large_as_it_becomes(tmp_path):
+    member = tarfile.TarInfo("sparse")
+    member.type = tarfile.GNUTYPE_SPARSE
+    header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    header[386:482] = bytes(96)  # no piece of it is stored
+    header[483:495] = b"77777777777\0"  # 8 GiB
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    path = tmp_path / "bomb.tar"
+    path.write_bytes(bytes(header) + bytes(1024))
+    with pytest.raises(PrepError, match="bomb.tar: it unpacks to 8,589,934,591 bytes"):
+        list(archives.members(path))
+
+
+def test_a_header_that_grows_is_refused(tmp_path):
+    """A name of 64 MiB, which the module tarfile would read in one go."""
+    member = tarfile.TarInfo("././@LongLink")
+    member.type, member.size = tarfile.GNUTYPE_LONGNAME, 64 << 20
+    path = tmp_path / "bomb.tar.gz"
+    with gzip.open(path, "wb", 1) as out:
+        out.write(member.tobuf(tarfile.GNU_FORMAT) + bytes(64 << 20))
+    with pytest.raises(PrepError, match=r"bomb.tar.gz: it has a header of 67,\d+,\d+ bytes"):
+        list(archives.members(path))
+
+
+def test_an_archive_of_too_many_files_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MOST_FILES", 3)
+    path = tmp_path / "many.tar"
+    path.write_bytes(cases.tar({f"{k}": b"" for k in range(3)}))
+    assert len(list(archives.members(path))) == 3
+    path.write_bytes(cases.tar({f"{k}": b"" for k in range(4)}))
+    with pytest.raises(PrepError, match="many.tar holds more than 3 files"):
+        list(archives.members(path))
+
+
+def test_chained_headers_end_in_an_error(tmp_path):
+    member = tarfile.TarInfo("././@LongLink")
+    member.type, member.size = tarfile.GNUTYPE_LONGNAME, 1
+    path = tmp_path / "chain.tar"
+    path.write_bytes((member.tobuf(tarfile.GNU_FORMAT) + bytes(512)) * 5000)
+    with pytest.raises(PrepError, match="chain.tar: .*damaged"):
+        list(archives.members(path))
+
+
+# ---- pickles -------------------------------------------------------------------------------------
+
+CALLS = [
+    b"cos\nsystem\n(S'touch called'\ntR.",
+    b'cbuiltins\neval\n(S\'open("called", "w")\'\ntR.',
+    b"cnumpy\nload\n(S'x'\ntR.",
+    b"(S'touch called'\nios\nsystem\n.",
+    b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x0ctouch called\x85R.",
+    b"cnumpy\nndarray.dump\n(S'called'\ntR.",
+    b"\x82\x01.",  # an extension of copyreg
+    b"Px\n.",  # an object from elsewhere
+]
+
+
+@pytest.mark.parametrize("data", CALLS)
+def test_a_pickle_calls_nothing(tmp_path, monkeypatch, data):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "meta").write_bytes(data)
+    with pytest.raises(PrepError, match="meta: not a readable pickle"):
+        read_pickle("meta", ["x"])
+    assert os.listdir() == ["meta"]
+
+
+class Pointers:
+    """Pickles as an array of objects whose pointers come from the file."""
+
+    def __reduce__(self):
+        make, arguments, _ = np.empty(0).__reduce__()
+        return make, arguments, (1, (1,), Objects(), False, struct.pack("q", 0x41414141))
+
+
+class Objects:
+    """Pickles as the dtype of objects, without the flag that keeps numpy from raw pointers."""
+
+    def __reduce__(self):
+        return np.dtype, ("O8", False, True), (3, "|", None, None, None, -1, -1, 0)
+
+
+def test_an_array_of_objects_is_refused(tmp_path):
+    (tmp_path / "meta").write_bytes(pickle.dumps({b"x": Pointers()}, 3))
+    with pytest.raises(PrepError, match="an array of 'O8'; expected plain numbers"):
+        read_pickle(tmp_path / "meta", ["x"])
+
+
+def test_arrays_of_numbers_are_read(tmp_path):
+    for array in (
+        np.arange(6, dtype=np.uint8).reshape(2, 3),
+        np.arange(6, dtype=">i4").reshape(3, 2),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.array([True, False]),
+    ):
+        (tmp_path / "data").write_bytes(cases.python2_pickle({"x": array}))
+        (found,) = read_pickle(tmp_path / "data", ["x"])
+        np.testing.assert_array_equal(found, array)
+        assert found.dtype == array.dtype
+
+
+def test_a_pickle_cannot_ask_for_a_table_of_gigabytes(tmp_path):
+    (tmp_path / "meta").write_bytes(b"]r\xff\xff\xff\x7f.")
+    with pytest.raises(PrepError, match="value number 2147483647 at byte 1"):
+        read_pickle(tmp_path / "meta", ["x"])
