@@ -7,13 +7,18 @@ import struct
 import tarfile
 
 import cv2
+import h5py
 import numpy as np
 import pytest
+from google.protobuf import text_format
 
+import caffe
+from caffe.files import weights
 from caffe_plain.errors import DataError
 from caffe_plain.names import file_name
 from relaybp.data_prep import archives, bounded_reader, cifar, make_list
 from relaybp.data_prep.errors import PrepError
+from relaybp.data_prep.matlab import read_matlab
 from relaybp.data_prep.pickles import read_pickle
 from tests import archive_cases as cases
 from tests.oracle.record_data_prep import cifar_rows
@@ -215,3 +220,95 @@ def test_a_pickle_cannot_ask_for_a_table_of_gigabytes(tmp_path):
     (tmp_path / "meta").write_bytes(b"]r\xff\xff\xff\x7f.")
     with pytest.raises(PrepError, match="value number 2147483647 at byte 1"):
         read_pickle(tmp_path / "meta", ["x"])
+
+
+# ---- HDF5 ----------------------------------------------------------------------------------------
+
+
+def external_link(path, name, other):
+    with h5py.File(path, "w") as file:
+        file[name] = h5py.ExternalLink(str(other), name)
+
+
+def soft_link_to_external(path, name, other):
+    with h5py.File(path, "w") as file:
+        file["elsewhere"] = h5py.ExternalLink(str(other), "/")
+        file[name] = h5py.SoftLink(f"/elsewhere/{name}")
+
+
+def external_storage(path, name, other):
+    size_bytes = os.path.getsize(other) // 4 * 4
+    with h5py.File(path, "w") as file:
+        file.create_dataset(name, (size_bytes // 4,), "f4", external=[(str(other), 0, size_bytes)])
+
+
+def virtual(path, name, other):
+    layout = h5py.VirtualLayout((4,), "f4")
+    layout[:] = h5py.VirtualSource(str(other), name, (4,))
+    with h5py.File(path, "w") as file:
+        file.create_virtual_dataset(name, layout)
+
+
+ELSEWHERE = {
+    external_link: "is a link to another file",
+    soft_link_to_external: "elsewhere is a link to another file",
+    external_storage: "is stored in another file",
+    virtual: "is put together from another file",
+}
+
+
+def read_data(path):
+    path.with_name("list.txt").write_text(str(path))
+    param = text_format.Parse(
+        f"""layer {{ name: "d" type: "HDF5Data" top: "data" hdf5_data_param {{
+              source: "{path.with_name("list.txt")}" batch_size: 1 }} }}""",
+        caffe.proto.caffe_pb2.NetParameter(),
+    )
+    return caffe.Net(param, caffe.TEST).forward()["data"]
+
+
+HDF5_READERS = {
+    "data/conv/0": weights.read_weights,
+    "history/0": weights.read_state,
+    "data": read_data,
+    "X": lambda path: read_matlab(path, ["X"])[0],
+}
+
+
+@pytest.mark.parametrize("name", HDF5_READERS)
+@pytest.mark.parametrize("make", ELSEWHERE)
+def test_hdf5_reads_no_other_file(tmp_path, name, make):
+    read, other, path = HDF5_READERS[name], tmp_path / "secret.h5", tmp_path / "model.h5"
+    with h5py.File(other, "w") as file:
+        file[name] = np.arange(4, dtype=np.float32)
+    make(path, name, other)
+    with h5py.File(path) as file:  # HDF5 itself would follow it
+        assert file[name][...].size
+    with pytest.raises(DataError, match=rf"model.h5: /.*{ELSEWHERE[make]}, which is never foll"):
+        read(path)
+
+
+def test_links_inside_an_hdf5_file_stay(tmp_path):
+    with h5py.File(tmp_path / "model.h5", "w") as file:
+        file["values"] = np.arange(4, dtype=np.float32)
+        file["data"] = h5py.SoftLink("/values")
+    assert read_data(tmp_path / "model.h5").tolist() == [0]
+
+
+def test_hdf5_output_overwrites_only_hdf5(tmp_path):
+    path = tmp_path / "notes"
+    param = text_format.Parse(
+        f"""layer {{ name: "in" type: "Input" top: "x" top: "y" input_param {{ shape {{ dim: 1 }} }}
+        }} layer {{ name: "out" type: "HDF5Output" bottom: "x" bottom: "y"
+        hdf5_output_param {{ file_name: "{path}" }} }}""",
+        caffe.proto.caffe_pb2.NetParameter(),
+    )
+    for before in (b"", None):
+        path.write_bytes(b"") if before == b"" else path.unlink()
+        caffe.Net(param, caffe.TEST)
+        assert h5py.is_hdf5(path)
+    caffe.Net(param, caffe.TEST)
+    path.write_text("mine")
+    with pytest.raises(DataError, match="layer 'out' .*no HDF5 file, so it is not overwritten"):
+        caffe.Net(param, caffe.TEST)
+    assert path.read_text() == "mine"
