@@ -12,6 +12,7 @@ import sys
 import tempfile
 
 from caffe_plain.errors import CaffeError
+from caffe_plain.python_layers import admit
 
 from .. import engines, flows, models, relay_file, run_folder
 from ..errors import RelayError
@@ -49,6 +50,7 @@ def plan(caffe, args):
     pb = caffe.proto.caffe_pb2
     path, relay_path, name = sources(args)
     net_param = run_folder.read(path, pb.NetParameter())
+    admit(net_param, path)
     size = [int(part) for part in args.size.split("x")] if args.size else None
     if args.auto:
         name = f"{name}-auto{args.auto}"

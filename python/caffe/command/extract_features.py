@@ -17,12 +17,12 @@ from caffe_plain.glog import say
 from .. import device
 from ..net import Net
 from ..proto import caffe_pb2
-from .flags import program, run, use_gpus
+from .flags import net_program, run, use_gpus
 
 
 def main(args=None):
     """Run the command line; return the exit status."""
-    parser = program("extract_features", __doc__)
+    parser = net_program("extract_features", __doc__)
     for name, kind in (
         ("weights", str),
         ("net", str),

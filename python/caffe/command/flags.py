@@ -1,7 +1,9 @@
 """Command lines like the original's (gflags): -flag=value, -flag value, with one dash or two."""
 
+import contextlib
 import logging
 
+from caffe_plain import python_layers
 from caffe_plain.errors import CaffeError
 from caffe_plain.flags import FlagParser
 from caffe_plain.glog import init_log, log_to_folder, say
@@ -29,6 +31,18 @@ def program(name, doc):
     return parser
 
 
+def net_program(name, doc):
+    """A `program` that builds nets: with -python_layers."""
+    parser = program(name, doc)
+    parser.flag(
+        "python_layers",
+        "",
+        "folders, separated as in PYTHONPATH, from which Python layers may come, besides the "
+        f"prototxt's own; also {python_layers.VARIABLE}",
+    )
+    return parser
+
+
 def _log_to_folder(parser, options):
     try:
         log_to_folder(options.log_dir, parser.prog, options.minloglevel)
@@ -48,7 +62,8 @@ def run(parser, action, args=None):
             _log_to_folder(parser, options)
             if not options.alsologtostderr:
                 on_stderr.setLevel(logging.ERROR)  # like glog's stderrthreshold
-        action(options)
+        with _modules(options):
+            action(options)
     except (CaffeError, OSError, ValueError) as error:
         say(parser.prog, str(error), FATAL)
         return 1
@@ -56,6 +71,13 @@ def run(parser, action, args=None):
         say(parser.prog, "Interrupted.", FATAL)
         return 130
     return 0
+
+
+def _modules(options):
+    """The context in which a `net_program` runs: its prototxts name only modules they may name."""
+    if "python_layers" not in options:
+        return contextlib.nullcontext()
+    return python_layers.restricted(options.python_layers)
 
 
 def use_gpus(flag):
