@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import cv2
@@ -17,16 +18,20 @@ import pytest
 from google.protobuf import text_format
 
 import caffe
+from caffe.catalogue.data import prefetch
 from caffe.command import draw_net, summarize
 from caffe.command import main as command
 from caffe.files import weights
 from caffe_plain import python_layers
+from caffe_plain.database import new_database
 from caffe_plain.errors import DataError
 from caffe_plain.names import file_name
 from relaybp.data_prep import archives, bounded_reader, cifar, make_list
 from relaybp.data_prep.errors import PrepError
 from relaybp.data_prep.matlab import read_matlab
 from relaybp.data_prep.pickles import read_pickle
+from relaybp.errors import RelayError
+from relaybp.relay_file import parse_relay, read_relay
 from tests import archive_cases as cases
 from tests.oracle.record_data_prep import cifar_rows
 
@@ -445,3 +450,66 @@ def test_tools_name_no_module_from_elsewhere(modules, arguments):
     )
     assert done.returncode == 1
     assert "module 'in_path' lies in" in done.stderr and "ran" not in done.stdout
+
+
+# ---- what takes time or memory -------------------------------------------------------------------
+
+
+def test_relay_files_are_read_in_linear_time():
+    """Quadratic, 100,000 flows would take minutes; they take two seconds."""
+    flows = "".join(f'flow {{ loss: "{k}" to: "conv1" }}\n' for k in range(100_000))
+    begun = time.process_time()
+    assert len(parse_relay(flows).flow) == 100_000
+    with pytest.raises(RelayError, match="loss '77' has 2 flows; give it one"):
+        parse_relay(flows + 'flow { loss: "77" to: "conv1" }')
+    assert time.process_time() - begun < 30
+
+
+def test_a_relay_file_that_is_no_text(tmp_path):
+    (tmp_path / "relay.prototxt").write_bytes(b"\xff\xfe")
+    for path in (tmp_path / "relay.prototxt", tmp_path):
+        with pytest.raises(RelayError, match="not a readable text file"):
+            read_relay(path)
+
+
+def data_net(folder, options):
+    with new_database(folder / "db") as put:
+        datum = caffe.proto.caffe_pb2.Datum(channels=3, height=32, width=32, data=bytes(3072))
+        put(b"0", datum.SerializeToString())
+    return text_format.Parse(
+        f"""layer {{ name: "images" type: "Data" top: "data" data_param {{ backend: LMDB
+        source: "{folder / "db"}" batch_size: 1000 {options} }} }}""",
+        caffe.proto.caffe_pb2.NetParameter(),
+    )
+
+
+def test_prefetch_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(prefetch, "limit_bytes", lambda: 100 << 20)
+    param = data_net(tmp_path, "prefetch: 4000000000")
+    with pytest.raises(
+        caffe.LayerError,
+        match=r"'images' \(Data\).*prefetch: 4,000,000,000 batches of 11.7 MiB; this process may "
+        r"have 100.0 MiB: give at most 8 \(4 are usual\)",
+    ):
+        caffe.Net(param, caffe.TEST)
+    param.layer[0].data_param.prefetch = 8
+    caffe.Net(param, caffe.TEST)
+
+
+def test_a_dataset_that_claims_terabytes(tmp_path):
+    with h5py.File(tmp_path / "claims.h5", "w") as file:
+        file.create_dataset("data", (1 << 40, 4), "u1", chunks=(1024, 4))
+    assert os.path.getsize(tmp_path / "claims.h5") < 10000
+    with pytest.raises(DataError, match="claims.h5: dataset 'data' of 4,096.0 GiB is read whole"):
+        read_data(tmp_path / "claims.h5")
+
+
+def test_the_limit_of_memory_is_that_of_ulimit():
+    program = "from caffe_plain.memory import limit_bytes; print(limit_bytes())"
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -v 1000000; exec {sys.executable} -c '{program}'"],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "python")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"{1000000 * 1024}\n", done.stderr

@@ -9,6 +9,7 @@ import torch
 
 from caffe_plain.errors import DataError
 from caffe_plain.hdf5 import check_self_contained
+from caffe_plain.memory import amount, limit_bytes
 
 from ... import device
 from ...layer import TensorLayer, register
@@ -114,6 +115,11 @@ class _RowReader:
             )
         if dataset.dtype.kind not in "fiu":
             raise DataError(f"{path}: dataset {name!r} must hold numbers; found {dataset.dtype}")
+        if dataset.nbytes > limit_bytes():  # a file of a few bytes can claim to hold any number
+            raise DataError(
+                f"{path}: dataset {name!r} of {amount(dataset.nbytes)} is read whole, and this "
+                f"process may have {amount(limit_bytes())}; split the file"
+            )
         double = device.master_dtype() == torch.float64
         return dataset[...].astype(np.float64 if double else np.float32)
 
