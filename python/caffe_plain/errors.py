@@ -24,6 +24,10 @@ class ShapeError(LayerError):
     """Blobs whose shapes do not fit together."""
 
 
+class OutOfMemoryError(LayerError, MemoryError):
+    """A layer for whose values there is no more memory."""
+
+
 class PythonLayerError(LayerError, RuntimeError):
     """The user's code in a Python layer raised; what it raised is the `__cause__`."""
 

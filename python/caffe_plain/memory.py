@@ -26,9 +26,10 @@ def limit_bytes() -> int:
 
 
 def used_bytes() -> int:
-    """The address space of this process, which `ulimit -v` limits."""
-    pages = Path("/proc/self/statm").read_text().split()[0]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    """What this process has of it: address space under `ulimit -v`, else memory."""
+    size, resident = Path("/proc/self/statm").read_text().split()[:2]
+    limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    return int(size if limited else resident) * os.sysconf("SC_PAGE_SIZE")
 
 
 def amount(size_bytes: float) -> str:
