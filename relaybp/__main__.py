@@ -7,6 +7,7 @@ import importlib
 import sys
 
 from caffe_plain import python_layers
+from caffe_plain.errors import CaffeError, reason
 from caffe_plain.version import CAFFE_VERSION, VERSION
 
 COMMANDS = {
@@ -73,8 +74,11 @@ def run(name: str, words: list[str]) -> None:
             f"relay {name}: needs the package {error.name}: "
             f"pip install 'caffe-relay[{EXTRAS[error.name]}]'"
         )
-    with python_layers.restricted(options.python_layers):
-        command.main()
+    try:
+        with python_layers.restricted(options.python_layers):
+            command.main()
+    except (CaffeError, OSError, MemoryError) as error:
+        sys.exit(f"{name}: {reason(error)}")
 
 
 if __name__ == "__main__":

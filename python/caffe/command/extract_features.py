@@ -44,6 +44,8 @@ def _extract(options):
             f"extract_features: {len(blobs)} blobs for {len(databases)} databases; "
             "give one database for each blob"
         )
+    if options.batches < 1:
+        raise CaffeError(f"extract_features: {options.batches} batches; expected at least 1")
     if options.mode == "GPU":
         use_gpus(options.device_id.rpartition("=")[2])
     else:

@@ -4,7 +4,7 @@ import contextlib
 import logging
 
 from caffe_plain import python_layers
-from caffe_plain.errors import CaffeError
+from caffe_plain.errors import CaffeError, reason
 from caffe_plain.flags import FlagParser
 from caffe_plain.glog import init_log, log_to_folder, say
 from caffe_plain.version import CAFFE_VERSION, VERSION
@@ -54,18 +54,18 @@ def _log_to_folder(parser, options):
 
 
 def run(parser, action, args=None):
-    """Parse the command line and call action(options); a CaffeError is one line and status 1."""
+    """Parse the command line and call action(options); a user's error is one line and status 1."""
     options = parser.parse_args(args)
-    on_stderr = init_log(options.minloglevel)
     try:
+        on_stderr = init_log(options.minloglevel)
         if options.log_dir and not options.logtostderr:
             _log_to_folder(parser, options)
             if not options.alsologtostderr:
                 on_stderr.setLevel(logging.ERROR)  # like glog's stderrthreshold
         with _modules(options):
             action(options)
-    except (CaffeError, OSError, ValueError) as error:
-        say(parser.prog, str(error), FATAL)
+    except (CaffeError, OSError, ValueError, MemoryError) as error:
+        say(parser.prog, reason(error), FATAL)
         return 1
     except KeyboardInterrupt:
         say(parser.prog, "Interrupted.", FATAL)
