@@ -26,6 +26,7 @@ from caffe_plain import python_layers
 from caffe_plain.database import new_database
 from caffe_plain.errors import DataError
 from caffe_plain.names import file_name
+from relaybp import flows
 from relaybp.data_prep import archives, bounded_reader, cifar, make_list
 from relaybp.data_prep.errors import PrepError
 from relaybp.data_prep.matlab import read_matlab
@@ -96,6 +97,24 @@ def test_a_class_folder_cannot_add_a_line_to_the_lists(tmp_path):
     cv2.imwrite(str(folder / "a.png"), np.zeros((2, 2, 3), np.uint8))
     with pytest.raises(DataError, match=r"images: class 'cat\\ndog' cannot name a file"):
         make_list.make_lists(tmp_path / "images", tmp_path / "out")
+
+
+@pytest.mark.parametrize("schedule", ["PAIR_WISE", "MULTI_WAY", "JOINT"])
+def test_a_loss_stays_in_the_folder_of_the_snapshots(schedule):
+    """Its momentum goes to PREFIX_iter_N.LOSS.solverstate."""
+    param = text_format.Parse(
+        """layer { name: "x" type: "DummyData" top: "x" dummy_data_param { shape { dim: 2 } } }
+        layer { name: "fc" type: "InnerProduct" bottom: "x" top: "y"
+                inner_product_param { num_output: 1 axis: 0 } }
+        layer { name: "/../../mine" type: "EuclideanLoss" bottom: "y" bottom: "y" top: "l" }""",
+        caffe.proto.caffe_pb2.NetParameter(),
+    )
+    net, relay = caffe.Net(param, caffe.TRAIN), parse_relay(f"schedule: {schedule}")
+    if schedule == "JOINT":  # one file for all losses
+        assert flows.plan(net, relay, param)[0].loss == "/../../mine"
+    else:
+        with pytest.raises(DataError, match="relay.prototxt: loss '/../../mine' cannot name a fi"):
+            flows.plan(net, relay, param)
 
 
 @pytest.mark.parametrize("name", ["c/..", "a\rb"])
