@@ -1,11 +1,14 @@
 """Archives (tar, plain or compressed) as downloaded: read but never trusted.
 
 Only regular files are taken, under their names without folders, so nothing is ever written outside
-the output folder.
+the output folder. An archive that has more files or grows larger than bounded_reader.py allows is
+an error before it has filled the disk.
 """
 
 from __future__ import annotations
 
+import itertools
+import lzma
 import os
 import posixpath
 import re
@@ -18,10 +21,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
+from caffe_plain.names import file_name
+from relaybp.data_prep.bounded_reader import BoundedReader, decompressed
 from relaybp.data_prep.errors import PrepError
 
+MOST_FILES = 10_000_000  # of one archive; ImageNet has 1,281,167, Places365 1,803,460
+
 _TAR_NAME = re.compile(r"\.(tar|tgz|tbz|txz|tar\.\w+)$", re.IGNORECASE)
-_BROKEN = (tarfile.TarError, EOFError, zlib.error, OSError)
+# on damage, tarfile raises all of these
+_BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
+_BROKEN += (ValueError, OverflowError, RecursionError)
 
 
 def is_archive(path: str | os.PathLike) -> bool:
@@ -35,17 +44,25 @@ def members(
     """Yield (name without folders, readable file) of each regular file of a tar.
 
     file: the tar itself where it is a file within another; then `path` only names it.
+    Raises PrepError for an archive that is damaged or beyond the bounds.
     """
-    with _opened(path, file) as archive:
-        while True:
+    with _opened(path, file) as (archive, bytes_in):
+        claimed_bytes = 0
+        for count in itertools.count():
             with _named(path):
                 member = archive.next()
-                content = member is not None and member.isreg() and archive.extractfile(member)
                 if member is None:
                     _check_end(archive)
                     return
+                claimed_bytes += member.size  # a sparse file has fewer in the archive
+                bytes_in.check(claimed_bytes)
+                content = member.isreg() and archive.extractfile(member)
+            if count == MOST_FILES:
+                raise PrepError(f"{path} holds more than {MOST_FILES:,} files: no data set does")
+            archive.members.clear()  # it would remember every file
             if content:
-                yield posixpath.basename(member.name), content
+                name = posixpath.basename(member.name)
+                yield file_name(name, f"{path}: file"), content
 
 
 def extract(files: Iterable[tuple[str, IO[bytes]]], folder: Path, where: str | os.PathLike) -> int:
@@ -79,12 +96,15 @@ def unpacked(path: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextmanager
-def _opened(path: str | os.PathLike, file: IO[bytes] | None) -> Iterator[tarfile.TarFile]:
+def _opened(
+    path: str | os.PathLike, file: IO[bytes] | None
+) -> Iterator[tuple[tarfile.TarFile, BoundedReader]]:
     with ExitStack() as stack:
         with _named(path):
-            source = path if file is None else None
-            archive = stack.enter_context(tarfile.open(source, "r:*", file))
-        yield archive
+            packed = file or stack.enter_context(open(path, "rb"))
+            bytes_in = stack.enter_context(decompressed(packed, path))
+            archive = stack.enter_context(tarfile.open(fileobj=bytes_in, mode="r:"))
+        yield archive, bytes_in
 
 
 def _check_end(archive: tarfile.TarFile) -> None:

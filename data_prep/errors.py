@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Callable, NoReturn
 
-from caffe_plain.errors import CaffeError
+from caffe_plain.errors import CaffeError, reason
 
 
 class PrepError(CaffeError):
@@ -14,11 +14,11 @@ class PrepError(CaffeError):
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Call a script's main(); its CaffeError or OSError becomes one line and exit status 1."""
+    """Call a script's main(); what a user can cause becomes one line and exit status 1."""
     try:
         sys.exit(main())
-    except (CaffeError, OSError) as error:
-        sys.exit(f"{sys.argv[0]}: error: {error}")
+    except (CaffeError, OSError, MemoryError) as error:
+        sys.exit(f"{sys.argv[0]}: error: {reason(error)}")
     except KeyboardInterrupt:
         sys.exit(f"{sys.argv[0]}: interrupted")
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from caffe_plain.files import complete_folder
 from caffe_plain.flags import FlagParser
+from caffe_plain.names import file_name
 from relaybp.data_prep.errors import PrepError, run, some
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -66,7 +67,11 @@ def _classes(folder: str | Path) -> list[str]:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise PrepError(f"cannot read the image folder {folder}: {error.strerror}") from error
-    names = [entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."]
+    names = [
+        file_name(entry.name, f"{folder}: class")
+        for entry in entries
+        if entry.is_dir() and entry.name[0] != "."
+    ]
     if not names:
         raise PrepError(f"{folder} has no subfolders: expected one subfolder per class")
     if set(map(str.lower, names)) <= SPLITS:

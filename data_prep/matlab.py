@@ -7,6 +7,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from caffe_plain.errors import CaffeError
+from caffe_plain.hdf5 import check_self_contained
 from relaybp.data_prep.errors import PrepError
 
 
@@ -17,9 +19,12 @@ def read_matlab(path: str | Path, names: list[str]) -> list[np.ndarray]:
     try:
         if h5py.is_hdf5(path):
             with h5py.File(path, "r") as file:
+                check_self_contained(file)
                 return [np.asarray(file[name]).T for name in names]  # HDF5 has the axes reversed
         found = io.loadmat(path, variable_names=names, squeeze_me=False)
         return [found[name] for name in names]
+    except CaffeError:
+        raise
     except FileNotFoundError as error:
         raise PrepError(f"{path} is missing: download it again") from error
     except KeyError as error:

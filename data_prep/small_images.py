@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from caffe_plain.files import complete_folder
+from caffe_plain.names import file_name
 from relaybp.data_prep.compute_image_mean import mean_of, write_mean
 from relaybp.data_prep.datum_db import DatumDB, raw_datum
 
@@ -24,9 +25,9 @@ def write_set(
     splits: {"train": arrays, "val": arrays}; arrays: an iterable of pixels (N, 3, H, W) in RGB
     order and labels (N,). With `lmdb`, a data folder: train_lmdb, val_lmdb, mean.binaryproto,
     classes.txt, the pixels in RGB order as they come, under keys as `key`. Else images (PNG), lists
-    and classes.txt.
+    and classes.txt. Raises DataError for a class that cannot name a folder.
     """
-    counts = {}
+    names, counts = [file_name(name, f"{out}: class") for name in names], {}
     with complete_folder(out) as partial:
         (partial / "classes.txt").write_text("".join(f"{name}\n" for name in names))
         for split, arrays in splits.items():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
 
+from caffe_plain import python_layers
+from caffe_plain.errors import CaffeError, reason
 from caffe_plain.version import CAFFE_VERSION, VERSION
 
 COMMANDS = {
@@ -34,6 +37,8 @@ def usage() -> str:
             *lines,
             "",
             "`relay COMMAND --help` lists its arguments, `relay --version` says the versions.",
+            "With --python-layers=FOLDERS, separated as in PYTHONPATH, a prototxt's Python",
+            "layers may also come from there, and not only from its own folder.",
         ]
     )
 
@@ -52,7 +57,13 @@ def main(args: list[str] | None = None) -> None:
 
 
 def run(name: str, words: list[str]) -> None:
-    """Run commands/NAME as its script in tools/ does; it reads its arguments from sys.argv."""
+    """Run commands/NAME, as its script in tools/ does, on the arguments `words`.
+
+    The command reads them from sys.argv, except --python-layers.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--python-layers", "-python_layers", default="")
+    options, words = parser.parse_known_args(words)
     sys.argv[:] = [f"relay {name}", *words]
     module = f"relaybp.commands.{name.replace('-', '_')}"
     try:
@@ -64,7 +75,11 @@ def run(name: str, words: list[str]) -> None:
             f"relay {name}: needs the package {error.name}: "
             f"pip install 'caffe-relay[{EXTRAS[error.name]}]'"
         )
-    command.main()
+    try:
+        with python_layers.restricted(options.python_layers):
+            command.main()
+    except (CaffeError, OSError, MemoryError) as error:
+        sys.exit(f"{name}: {reason(error)}")
 
 
 if __name__ == "__main__":

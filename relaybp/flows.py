@@ -11,11 +11,12 @@ from collections import namedtuple
 from typing import Any
 
 from caffe_plain.errors import nearest
+from caffe_plain.names import file_name
 
 from .errors import RelayError
 from .graph import Graph
 from .loss_weights import weigh
-from .relay_file import schedule_name
+from .relay_file import ONE_STEP_PER_LOSS, schedule_name
 
 # loss: name of the loss layer; to: what it trains down to; layers: frozenset of layer indices;
 # ranges: ((start, end), ...) as net._backward takes them, topmost first; blobs: the tops that
@@ -40,6 +41,8 @@ def plan(net: Any, relay: Any, net_param: Any, source: str = "relay.prototxt") -
     found = [_flow(graph, loss, to, source) for loss, to in reach.items()]
     _check_losses(graph, reach, source)
     flows = [flow for flow in weigh(graph, found, relay) if flow.weight]
+    for flow in flows if schedule in ONE_STEP_PER_LOSS else ():
+        file_name(flow.loss, f"{source}: loss")  # of its momentum: PREFIX_iter_N.LOSS.solverstate
     flows.sort(key=lambda flow: -max(flow.layers))
     _check_parameters(graph, flows, frozen(graph, net_param, relay, source), source)
     return flows

@@ -8,6 +8,7 @@ README.md beside this file lists every field, and relay.proto defines them.
 """
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,12 @@ def read_relay(path):
     """The RelayParameter of a relay.prototxt, checked as far as possible without a net."""
     if not os.path.exists(path):
         raise RelayError(f"{path}: no such file; a relay file holds a schedule and its flows")
-    with open(path, encoding="utf-8") as file:
-        return parse_relay(file.read(), path)
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RelayError(f"{path}: not a readable text file: {error}") from None
+    return parse_relay(text, path)
 
 
 def parse_relay(text, source="relay.prototxt"):
@@ -64,15 +69,15 @@ def schedule_name(relay):
 def _problems(relay):
     """What is wrong with a RelayParameter, as far as can be told without a net."""
     name, law, step = schedule_name(relay), relay.weight_law, relay.step
-    losses = [flow.loss for flow in relay.flow]
+    flows_of = Counter(flow.loss for flow in relay.flow)
     for flow in relay.flow:
         if not (flow.HasField("loss") and flow.HasField("to")):
             yield (
                 "a flow needs a loss and the lowest layer that it trains, as in "
                 'flow { loss: "loss" to: "conv1" }'
             )
-        if losses.count(flow.loss) > 1:
-            yield f"loss {flow.loss!r} has {losses.count(flow.loss)} flows; give it one"
+        if flows_of[flow.loss] > 1:
+            yield f"loss {flow.loss!r} has {flows_of[flow.loss]} flows; give it one"
         if flow.weight < 0:
             yield f"flow of loss {flow.loss!r}: weight {flow.weight:g}; expected 0 or more"
     if name == "RELAY" and not relay.flow:

@@ -8,23 +8,28 @@ was not; anything but a CaffeError ends it with the traceback and the case.
 """
 
 import faulthandler
+import gzip
 import json
 import re
 import resource
+import shutil
 import sys
 from pathlib import Path
 
+import h5py
 import lmdb
 import numpy as np
 import torch
 from google.protobuf import text_format
 
+import archive_cases
 import caffe
 import catalogue_cases
 import data_cases
 import mutations
 import solver_cases
 from caffe.proto import caffe_pb2
+from relaybp.data_prep import cifar
 
 GOLDEN = Path(__file__).parent / "golden"
 MEMORY_BYTES = 1 << 30
@@ -189,7 +194,47 @@ def read_record(data):
     net.forward()
 
 
-KINDS = {kind.__name__: kind for kind in (nets, solvers, weights, states, records)}
+def archives(rng, count):
+    """Tars of CIFAR, plain and compressed, made into images: nothing is written beside them."""
+    rows = rng.integers(0, 10, (6, 2, 3073), dtype=np.uint8)
+    content = archive_cases.cifar10_python(rows, list("abcdefghij"))
+    plain = archive_cases.tar(content)
+    for index in range(count):
+        data = mutations.mutate(rng, plain)
+        yield (data if index % 2 else gzip.compress(data, 1)), prepare_cifar
+
+
+def prepare_cifar(data):
+    write("data.tar", data)
+    before = sorted(Path("..").iterdir())
+    shutil.rmtree("out", ignore_errors=True)
+    try:
+        cifar.prepare("data.tar", "out")
+    finally:
+        assert sorted(Path("..").iterdir()) == before
+        assert not [path for path in Path("out").rglob("*") if path.is_symlink()]
+
+
+def hdf5(rng, count):
+    """HDF5 files for HDF5Data; the half of them name another file."""
+    for index in range(count):
+        with h5py.File("source.h5", "w") as file:
+            file["data"] = rng.random((3, 4), np.float32)
+            if index % 2:
+                file["other"] = h5py.ExternalLink("secret.h5", "/")
+        yield mutations.mutate(rng, Path("source.h5").read_bytes()), read_hdf5
+
+
+def read_hdf5(data):
+    write("data.h5", data)
+    write("list.txt", "data.h5")
+    caffe.Net(text_format.Parse(HDF5_NET, caffe_pb2.NetParameter()), caffe.TEST).forward()
+
+
+HDF5_NET = """layer { name: "rows" type: "HDF5Data" top: "data"
+                      hdf5_data_param { source: "list.txt" batch_size: 2 } }"""
+
+KINDS = {kind.__name__: kind for kind in (nets, solvers, weights, states, records, archives, hdf5)}
 
 
 def write(path, data):

@@ -16,6 +16,7 @@ import fuzz
 ROOT = Path(__file__).parents[1]
 SEARCH_PATH = os.pathsep.join(map(str, [ROOT / "python", ROOT, ROOT / "tests"]))
 SHORT = {"nets": 200, "solvers": 60, "weights": 120, "states": 80, "records": 120}
+SHORT.update(archives=60, hdf5=60)
 
 
 def run(folder, counts, seed):

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Print the devices and libraries that the engine finds."""
 
-from relaybp.commands.build_info import main
+import sys
+
+from relaybp.__main__ import run
 
 if __name__ == "__main__":
-    main()
+    run("build-info", sys.argv[1:])

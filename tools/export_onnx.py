@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Export a deploy net with its weights as ONNX, for use outside Caffe."""
 
-from relaybp.commands.export_onnx import main
+import sys
+
+from relaybp.__main__ import run
 
 if __name__ == "__main__":
-    main()
+    run("export-onnx", sys.argv[1:])

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Turn a torchvision state dict of a ResNet or VGG into a Caffe model."""
 
-from relaybp.commands.import_torch import main
+import sys
+
+from relaybp.__main__ import run
 
 if __name__ == "__main__":
-    main()
+    run("import-torch", sys.argv[1:])

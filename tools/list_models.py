@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """List the models that `make train MODEL=` can name."""
 
-from relaybp.commands.models import main
+import sys
+
+from relaybp.__main__ import run
 
 if __name__ == "__main__":
-    main()
+    run("models", sys.argv[1:])

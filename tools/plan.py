@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Show what each loss trains and what that costs, or propose auxiliary losses."""
 
-from relaybp.commands.plan import main
+import sys
+
+from relaybp.__main__ import run
 
 if __name__ == "__main__":
-    main()
+    run("plan", sys.argv[1:])

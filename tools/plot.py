@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Plot runs: losses, errors, and what --probe measured."""
 
-from relaybp.commands.plot import main
+import sys
+
+from relaybp.__main__ import run
 
 if __name__ == "__main__":
-    main()
+    run("plot", sys.argv[1:])

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Train a model by name, or any solver, with or without a relay file."""
 
-from relaybp.commands.train import main
+import sys
+
+from relaybp.__main__ import run
 
 if __name__ == "__main__":
-    main()
+    run("train", sys.argv[1:])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from caffe_plain.errors import CaffeError, ShapeError, UnknownNameError, nearest
+from caffe_plain.errors import CaffeError, OutOfMemoryError, ShapeError, UnknownNameError, nearest
 from caffe_plain.phases import state_of
 
 from . import device
@@ -14,6 +14,7 @@ from .files.text import read_net
 from .graph.build import build, reshape
 from .graph.net_weights import copy_weights, save_hdf5, save_weights, share_weights
 from .graph.rewrite import filter_net, insert_splits
+from .graph.shortage import advised
 from .proto import caffe_pb2
 from .run import batches
 from .run.debug import DebugInfo
@@ -192,13 +193,19 @@ class Net:
         """`_forward` without waiting for a GPU: the loss as a number or a tensor without axes."""
         self._check_range(start, end)
         device.make_current()
-        return self._sweep.forward(start, end)
+        try:
+            return self._sweep.forward(start, end)
+        except OutOfMemoryError as error:
+            raise advised(error, self.nodes) from error
 
     def _backward(self, start, end):
         """Caffe's BackwardFromTo: layers `start` down to `end` (indices, both included)."""
         self._check_range(end, start)
         device.make_current()
-        self._sweep.backward(end, start)
+        try:
+            self._sweep.backward(end, start)
+        except OutOfMemoryError as error:
+            raise advised(error, self.nodes) from error
 
     def backward_flows(self, flows):
         """Run several backward flows in one sweep.
@@ -209,7 +216,10 @@ class Net:
         diffs.
         """
         device.make_current()
-        self._sweep.backward_flows(flows)
+        try:
+            self._sweep.backward_flows(flows)
+        except OutOfMemoryError as error:
+            raise advised(error, self.nodes) from error
 
     @property
     def keep_diffs(self):

@@ -4,6 +4,8 @@ Every message says what is wrong, where (file, layer, blob), what was expected, 
 and how to fix it. Each class is also the builtin exception that a Python user would catch.
 """
 
+import errno
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -22,6 +24,10 @@ class LayerError(CaffeError, ValueError):
 
 class ShapeError(LayerError):
     """Blobs whose shapes do not fit together."""
+
+
+class OutOfMemoryError(LayerError, MemoryError):
+    """A layer for whose values there is no more memory."""
 
 
 class PythonLayerError(LayerError, RuntimeError):
@@ -60,3 +66,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return "did you mean " + " or ".join(repr(match) for match in close) + "?"
     shown = ", ".join(sorted(known)[:20])
     return f"known are: {shown}" + (", ..." if len(known) > 20 else "")
+
+
+def reason(error: BaseException) -> str:
+    """What an error says to a user: never empty, and without a system error's number."""
+    if isinstance(error, OSError) and not isinstance(error, CaffeError) and error.strerror:
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        return f"{where}{error.strerror}" + ("; check your rights there" if denied else "")
+    if isinstance(error, MemoryError) and not str(error):
+        return "out of memory; end what else uses it, or raise the limit (ulimit -v)"
+    return str(error) or type(error).__name__

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Union
 
-from .errors import DataError
+from .errors import DataError, reason
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -53,7 +53,10 @@ def complete_folder(folder: str | os.PathLike) -> Iterator[Path]:
         raise DataError(f"{folder} exists already: delete it or choose another name")
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise DataError(f"cannot make the folder {folder}: {reason(error)}") from error
     try:
         yield partial
         os.rename(partial, folder)

@@ -15,6 +15,8 @@ import time
 from collections import deque
 from typing import Any
 
+from .errors import CaffeError
+
 logger = logging.getLogger("caffe")
 logger.setLevel(logging.INFO)
 _handlers: list[logging.Handler] = []  # what init_log has set up
@@ -72,12 +74,21 @@ def log_to_folder(
 
 def _add(handler: logging.Handler, level: int | None) -> logging.Handler:
     if level is None:
-        level = int(os.environ.get("GLOG_minloglevel", 0))  # noqa: SIM112 glog's own name
+        level = _least_level()
     handler.setFormatter(GlogFormatter())
     handler.setLevel(_LEVELS[min(max(level, 0), 3)])
     _handlers.append(handler)
     logger.addHandler(handler)
     return handler
+
+
+def _least_level() -> int:
+    """What glog's own variable says."""
+    text = os.environ.get("GLOG_minloglevel", "0")  # noqa: SIM112 glog's own name
+    try:
+        return int(text)
+    except ValueError:
+        raise CaffeError(f"GLOG_minloglevel={text}: expected a number from 0 to 3") from None
 
 
 def log(text: str) -> None:

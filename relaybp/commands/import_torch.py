@@ -180,6 +180,20 @@ def convert(entries, param, keep_colors=False):
     return net
 
 
+def read_state_dict(path: str) -> dict:
+    """The entries of a state dict that torch.save wrote; a pickle in it runs no code."""
+    try:
+        entries = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file can raise anything
+        why = str(error).partition("\n")[0]
+        raise caffe.WeightsError(f"{path}: not a state dict of PyTorch (.pth): {why}") from error
+    if not isinstance(entries, dict):
+        raise caffe.WeightsError(f"{path}: expected a state dict, found {type(entries).__name__}")
+    return entries
+
+
 def main(args=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("weights", help="a file that torch.save wrote (.pth)")
@@ -190,7 +204,7 @@ def main(args=None):
     )
     options = parser.parse_args(args)
     try:
-        entries = torch.load(options.weights, map_location="cpu", weights_only=True)
+        entries = read_state_dict(options.weights)
         param = text.read_text(options.deploy, caffe_pb2.NetParameter())
         net = convert(entries, param, options.keep_colors)
         net.save(options.output + ".caffemodel")

@@ -8,9 +8,11 @@ python tools/plan.py vgg16 --auto 2              propose two auxiliary losses, a
 
 import argparse
 import os
+import re
 import sys
 
 from caffe_plain.errors import CaffeError
+from caffe_plain.python_layers import admit
 
 from .. import engines, flows, models, relay_file, run_folder
 from ..errors import RelayError
@@ -25,7 +27,9 @@ def arguments():
     parser.add_argument("model", nargs="?", help="a name below prototxt/")
     parser.add_argument("--net", help="a train_val.prototxt of your own")
     parser.add_argument("--relay", help="its relay.prototxt")
-    parser.add_argument("--size", help="CxHxW of the images, where no crop_size tells it")
+    parser.add_argument(
+        "--size", type=_size, help="CxHxW of the images, where no crop_size tells it"
+    )
     parser.add_argument("--auto", type=int, metavar="K", help="propose K auxiliary losses")
     parser.add_argument("--out", default=os.path.join("runs", "plan"), help="where files go")
     parser.add_argument("--no-picture", action="store_true")
@@ -33,6 +37,13 @@ def arguments():
     if bool(args.model) == bool(args.net):
         parser.error("give a MODEL or --net")
     return args
+
+
+def _size(text: str) -> list[int]:
+    """[C, H, W] of "CxHxW"."""
+    if not re.fullmatch(r"[1-9]\d*x[1-9]\d*x[1-9]\d*", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected CxHxW, such as 3x224x224")
+    return [int(part) for part in text.split("x")]
 
 
 def main():
@@ -47,7 +58,8 @@ def plan(caffe, args):
     pb = caffe.proto.caffe_pb2
     path, relay_path, name = sources(args)
     net_param = run_folder.read(path, pb.NetParameter())
-    size = [int(part) for part in args.size.split("x")] if args.size else None
+    admit(net_param, path)
+    size = args.size
     if args.auto:
         name = f"{name}-auto{args.auto}"
         folder = os.path.join(args.out, name)

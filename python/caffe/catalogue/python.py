@@ -83,7 +83,7 @@ class Python(TensorLayer):
         except Exception as error:
             raise self.error(
                 f"cannot import module {module!r}: {type(error).__name__}: {error}; put the "
-                "folder that holds it on PYTHONPATH"
+                "folder that holds it on PYTHONPATH, or give it to a command as -python_layers"
             ) from error
         if not hasattr(found, name):
             raise self.error(

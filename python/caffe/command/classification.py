@@ -13,7 +13,7 @@ from caffe_plain.errors import CaffeError, DataError
 from ..files.weights import read_blob
 from ..net import Net
 from ..proto.caffe_pb2 import TEST
-from .flags import program, run
+from .flags import net_program, run
 
 _SHOWN = 5
 _TO_GRAY = {3: cv2.COLOR_BGR2GRAY, 4: cv2.COLOR_BGRA2GRAY}
@@ -22,7 +22,7 @@ _TO_COLOR = {1: cv2.COLOR_GRAY2BGR, 4: cv2.COLOR_BGRA2BGR}
 
 def main(args=None):
     """Run the command line; return the exit status."""
-    parser = program("classification", __doc__)
+    parser = net_program("classification", __doc__)
     for name in ("deploy", "weights", "mean", "labels", "image"):
         parser.add_argument(name)
     return run(parser, _classify, args)

@@ -17,12 +17,12 @@ from caffe_plain.glog import say
 from .. import device
 from ..net import Net
 from ..proto import caffe_pb2
-from .flags import program, run, use_gpus
+from .flags import net_program, run, use_gpus
 
 
 def main(args=None):
     """Run the command line; return the exit status."""
-    parser = program("extract_features", __doc__)
+    parser = net_program("extract_features", __doc__)
     for name, kind in (
         ("weights", str),
         ("net", str),
@@ -44,6 +44,8 @@ def _extract(options):
             f"extract_features: {len(blobs)} blobs for {len(databases)} databases; "
             "give one database for each blob"
         )
+    if options.batches < 1:
+        raise CaffeError(f"extract_features: {options.batches} batches; expected at least 1")
     if options.mode == "GPU":
         use_gpus(options.device_id.rpartition("=")[2])
     else:

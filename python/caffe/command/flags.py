@@ -1,8 +1,10 @@
 """Command lines like the original's (gflags): -flag=value, -flag value, with one dash or two."""
 
+import contextlib
 import logging
 
-from caffe_plain.errors import CaffeError
+from caffe_plain import python_layers
+from caffe_plain.errors import CaffeError, reason
 from caffe_plain.flags import FlagParser
 from caffe_plain.glog import init_log, log_to_folder, say
 from caffe_plain.version import CAFFE_VERSION, VERSION
@@ -29,6 +31,18 @@ def program(name, doc):
     return parser
 
 
+def net_program(name, doc):
+    """A `program` that builds nets: with -python_layers."""
+    parser = program(name, doc)
+    parser.flag(
+        "python_layers",
+        "",
+        "folders, separated as in PYTHONPATH, from which Python layers may come, besides the "
+        f"prototxt's own; also {python_layers.VARIABLE}",
+    )
+    return parser
+
+
 def _log_to_folder(parser, options):
     try:
         log_to_folder(options.log_dir, parser.prog, options.minloglevel)
@@ -40,22 +54,30 @@ def _log_to_folder(parser, options):
 
 
 def run(parser, action, args=None):
-    """Parse the command line and call action(options); a CaffeError is one line and status 1."""
+    """Parse the command line and call action(options); a user's error is one line and status 1."""
     options = parser.parse_args(args)
-    on_stderr = init_log(options.minloglevel)
     try:
+        on_stderr = init_log(options.minloglevel)
         if options.log_dir and not options.logtostderr:
             _log_to_folder(parser, options)
             if not options.alsologtostderr:
                 on_stderr.setLevel(logging.ERROR)  # like glog's stderrthreshold
-        action(options)
-    except (CaffeError, OSError, ValueError) as error:
-        say(parser.prog, str(error), FATAL)
+        with _modules(options):
+            action(options)
+    except (CaffeError, OSError, ValueError, MemoryError) as error:
+        say(parser.prog, reason(error), FATAL)
         return 1
     except KeyboardInterrupt:
         say(parser.prog, "Interrupted.", FATAL)
         return 130
     return 0
+
+
+def _modules(options):
+    """The context in which a `net_program` runs: its prototxts name only modules they may name."""
+    if "python_layers" not in options:
+        return contextlib.nullcontext()
+    return python_layers.restricted(options.python_layers)
 
 
 def use_gpus(flag):

@@ -10,7 +10,7 @@ commands:
 import sys
 
 from .device_query import device_query
-from .flags import program, run
+from .flags import net_program, run
 from .score import test
 from .timing import time
 from .train import train
@@ -20,7 +20,7 @@ COMMANDS = {"train": train, "test": test, "device_query": device_query, "time": 
 
 def parser():
     """The command line, with the original's flags and a few more."""
-    made = program("caffe", __doc__)
+    made = net_program("caffe", __doc__)
     made.add_argument("command", choices=COMMANDS, metavar="command")
     made.flag("solver", "", "the solver definition (solver.prototxt), for train")
     made.flag("model", "", "the model definition, for test and time")

@@ -16,7 +16,7 @@ from ..files.text import read_net
 from ..graph.build import Node
 from ..net import Net
 from ..proto import caffe_pb2
-from .flags import program, run, stages
+from .flags import net_program, run, stages
 
 _DATA = ("Data", "ImageData", "HDF5Data", "MemoryData", "WindowData", "DummyData")
 _PHASES = {"TRAIN": caffe_pb2.TRAIN, "TEST": caffe_pb2.TEST}
@@ -26,7 +26,7 @@ _VALUE_BYTES = 4
 
 def main(args=None):
     """Run the command line; return the exit status."""
-    parser = program("summarize", __doc__)
+    parser = net_program("summarize", __doc__)
     parser.add_argument("net", help="the net's prototxt")
     parser.flag("phase", "TEST", "TRAIN or TEST", choices=tuple(_PHASES))
     parser.flag("level", 0, "the net's level")

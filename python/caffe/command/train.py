@@ -9,6 +9,7 @@ import threading
 import time
 from typing import NamedTuple
 
+from caffe_plain import python_layers
 from caffe_plain.errors import CaffeError, LostProcessError
 from caffe_plain.glog import logger, say
 from caffe_plain.settings import apply_setting
@@ -161,7 +162,7 @@ def _work(message, gpus, rank, uid, effects):
     """What every process except the first does: train without logs, tests and snapshots."""
     logger.setLevel(logging.WARNING)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with Signals(effects, patient=True) as signals:
+    with Signals(effects, patient=True) as signals, python_layers.restricted():
         job = message._replace(param=caffe_pb2.SolverParameter.FromString(message.param))
         try:
             join(job, gpus, rank, uid, signals)

@@ -12,6 +12,8 @@ import zlib
 import h5py
 import numpy as np
 
+from caffe_plain.hdf5 import check_self_contained
+
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 # Weights hardly compress; a file that claims to grow many times larger does not hold weights.
@@ -78,6 +80,7 @@ def read_weights(file, size_bytes, want_diff=False):
     An array is None if the layer shares it with the layer that saved it. With `want_diff`, each is
     a pair (array, diff or None).
     """
+    check_self_contained(file)
     layers = _datasets_by_group(file["data"])
     diffs = _datasets_by_group(file["diff"]) if want_diff and "diff" in file else {}
     _check_size([*layers.values(), *diffs.values()], size_bytes)
@@ -89,6 +92,7 @@ def read_weights(file, size_bytes, want_diff=False):
 
 def read_state(file, size_bytes):
     """(iter, learned_net, current_step, history) of a solver state."""
+    check_self_contained(file)
     history = _datasets_by_group(file["history"]).get("", {})
     _check_size([history], size_bytes)
     arrays = _blobs(history, {}, False)

@@ -10,6 +10,7 @@ from typing import TypeVar
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError, Message
 
+from caffe_plain import python_layers
 from caffe_plain.errors import ParseError, nearest
 from caffe_plain.files import write_atomically
 
@@ -44,7 +45,9 @@ def read_net(net: str | os.PathLike | caffe_pb2.NetParameter) -> caffe_pb2.NetPa
     """The current form of `net`, a prototxt's path or a NetParameter (which stays as it is)."""
     if isinstance(net, caffe_pb2.NetParameter):
         return upgrade_net(net)
-    return _upgraded(upgrade_net, read_text(net, caffe_pb2.NetParameter()), net)
+    param = _upgraded(upgrade_net, read_text(net, caffe_pb2.NetParameter()), net)
+    python_layers.admit(param, net)
+    return param
 
 
 def read_solver(path: str | os.PathLike) -> caffe_pb2.SolverParameter:
@@ -55,6 +58,8 @@ def read_solver(path: str | os.PathLike) -> caffe_pb2.SolverParameter:
     """
     solver = read_text(path, caffe_pb2.SolverParameter())
     solver = _upgraded(upgrade_solver, solver, path)
+    for net in (solver.net_param, solver.train_net_param, *solver.test_net_param):
+        python_layers.admit(net, path)
     stem = os.path.splitext(os.fspath(path))[0]
     if not solver.HasField("snapshot_prefix"):
         solver.snapshot_prefix = stem

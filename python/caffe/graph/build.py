@@ -8,6 +8,7 @@ from caffe_plain.errors import CaffeError, LayerError, ShapeError
 from .. import layer as layers
 from ..blob import Blob
 from ..proto import caffe_pb2
+from .shortage import is_shortage, named
 
 AUTOMATIC = "(automatic)"
 
@@ -172,6 +173,8 @@ def _set_up(node):
     except CaffeError:
         raise
     except (IndexError, ZeroDivisionError, OverflowError, RuntimeError, MemoryError) as error:
+        if is_shortage(error):
+            raise named(error, node, "its set-up") from error
         raise ShapeError(
             f"layer {node.name!r} ({param.type}) cannot be set up for bottoms "
             f"{[tuple(shape) for shape in shapes]}: {error}"

@@ -5,6 +5,7 @@ import torch
 from caffe_plain.errors import CaffeError, ShapeError
 
 from ..catalogue.factor import scaled
+from ..graph import shortage
 from ..graph.build import put_loss_weight, reshape
 
 _FOREIGN = (RuntimeError, IndexError, MemoryError)  # what PyTorch raises
@@ -105,7 +106,8 @@ def _run(node, what, method, *arguments):
             f"backward found no {error.name!r}, which forward leaves: run the layer forward first"
         ) from error
     except _FOREIGN as error:
-        raise _named(error, node, what) from error
+        name = shortage.named if shortage.is_shortage(error) else _named
+        raise name(error, node, what) from error
 
 
 def _values(node):

@@ -1,5 +1,6 @@
 """HDF5Data and HDF5Output: named arrays in HDF5 files."""
 
+import os
 from itertools import count, islice
 
 import h5py
@@ -7,12 +8,16 @@ import numpy as np
 import torch
 
 from caffe_plain.errors import DataError
+from caffe_plain.hdf5 import check_self_contained
+from caffe_plain.memory import amount, limit_bytes
 
 from ... import device
 from ...layer import TensorLayer, register
 from .image import read_lines
 from .prefetch import PrefetchedSource
 from .source import precision_of
+
+_BROKEN = (OSError, RuntimeError, ValueError, KeyError, MemoryError)  # what h5py raises on damage
 
 
 @register
@@ -87,8 +92,11 @@ class _RowReader:
         if self.loaded[0] != path:
             try:
                 with h5py.File(path, "r") as file:
+                    check_self_contained(file)
                     arrays = [self._dataset(file, path, name) for name in self.names]
-            except OSError as error:
+            except DataError as error:
+                raise DataError(f"{self.where}: {error}") from error
+            except _BROKEN as error:
                 raise DataError(f"{self.where}: cannot read HDF5 file {path}: {error}") from error
             sizes = {name: len(array) for name, array in zip(self.names, arrays, strict=True)}
             if len(set(sizes.values())) > 1 or not min(sizes.values()):
@@ -103,12 +111,14 @@ class _RowReader:
         dataset = file.get(name)
         if not isinstance(dataset, h5py.Dataset) or not dataset.shape:
             raise DataError(
-                f"{self.where}: {path} has no dataset {name!r}, as a top is named; it "
-                f"has {sorted(file)}"
+                f"{path} has no dataset {name!r}, as a top is named; it has {sorted(file)}"
             )
         if dataset.dtype.kind not in "fiu":
+            raise DataError(f"{path}: dataset {name!r} must hold numbers; found {dataset.dtype}")
+        if dataset.nbytes > limit_bytes():  # a file of a few bytes can claim to hold any number
             raise DataError(
-                f"{self.where}: {path}: dataset {name!r} must hold numbers; found {dataset.dtype}"
+                f"{path}: dataset {name!r} of {amount(dataset.nbytes)} is read whole, and this "
+                f"process may have {amount(limit_bytes())}; split the file"
             )
         double = device.master_dtype() == torch.float64
         return dataset[...].astype(np.float64 if double else np.float32)
@@ -122,7 +132,8 @@ class HDF5Output(TensorLayer):
     """Writes its bottoms to the datasets "data" and "label" of an HDF5 file.
 
     bottoms: data (N, ...) and labels (N, ...), written as (N, C, H, W); every forward appends.
-    The file is created with the net. Options: hdf5_output_param. Caffe's HDF5OutputLayer.
+    The file is created with the net; one that is there is overwritten only if it is HDF5, which
+    Caffe does not ask. Options: hdf5_output_param. Caffe's HDF5OutputLayer.
     """
 
     bottom_count = (2, 2)
@@ -133,6 +144,12 @@ class HDF5Output(TensorLayer):
     names = ("data", "label")
 
     def setup(self, *shapes):
+        path = self.options.file_name
+        if os.path.exists(path) and not h5py.is_hdf5(path) and os.path.getsize(path):
+            raise DataError(
+                f"layer {self.name!r} (HDF5Output): file_name {path!r} is there and is no HDF5 "
+                "file, so it is not overwritten; give another name, or delete it"
+            )
         self._open("w").close()
 
     def reshape(self, *shapes):

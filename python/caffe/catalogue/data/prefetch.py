@@ -1,9 +1,12 @@
 """Batches made by a separate thread while the net computes."""
 
+import math
 import queue
 import threading
 import weakref
 import zlib
+
+from caffe_plain.memory import amount, limit_bytes
 
 from ... import device
 from .source import Source
@@ -50,7 +53,19 @@ class PrefetchedSource(Source):
         if self.given:
             return [blob.shape for blob in self.tops]
         self.given = True
-        return self.reader.shapes[: len(self.tops)]
+        shapes = self.reader.shapes[: len(self.tops)]
+        self._check_ahead(sum(map(math.prod, shapes)) * 4)
+        return shapes
+
+    def _check_ahead(self, batch_bytes):
+        """Refuse to read more batches ahead than can ever be in memory."""
+        most = max(limit_bytes() // max(batch_bytes, 1), PrefetchedSource.ahead)
+        if self.ahead > most:
+            raise self.error(
+                f"prefetch: {self.ahead:,} batches of {amount(batch_bytes)}; this process may "
+                f"have {amount(limit_bytes())}: give at most {most:,} "
+                f"({PrefetchedSource.ahead} are usual)"
+            )
 
     def forward(self):
         if self._prefetcher is None:
