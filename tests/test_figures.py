@@ -121,6 +121,12 @@ def test_a_dry_run_trains_nothing(tmp_path, capsys):
     assert not (tmp_path / "out" / "runs").exists()
 
 
+@pytest.mark.parametrize("name, seeds", [("figure1", (1, 2)), ("figure4", (1,))])
+def test_images_are_of_one_seed(name, seeds, tmp_path):
+    args = options(name, "--seeds", "1 2", "--out", str(tmp_path))
+    assert command.plan(args, COMPARED, {}).options.seeds == seeds
+
+
 def test_wrong_data_is_an_error_before_anything_is_made(tmp_path):
     printed = figure_script("figure3", tmp_path, expect=1, CIFAR10="none")
     assert "figure figure3: CIFAR10=" in printed and "no such folder" in printed

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from caffe_plain.errors import CaffeError
 
@@ -152,6 +153,8 @@ def plan(args: argparse.Namespace, makers: Makers, environment: Mapping[str, str
     args.scale = args.scale or choose_scale(make, environment)
     options = options_of(args)
     table = make(options.scale)
+    if table.one_seed:
+        options = replace(options, seeds=options.seeds[:1])
     engine = engines.load()
     found = data.find(table.data(), environment, options.out)
     production = Production(engine, args.name, table, options, found)

@@ -84,13 +84,15 @@ class Block:
 class Table:
     """A table: title, what it compares, blocks of rows, and remarks that are printed below it.
 
-    listed: pairs of a model and its name in the paper, whose layers are listed.
+    listed: pairs of a model and its name in the paper, whose layers are listed; one_seed: whether
+    it shows runs of one seed and no means.
     """
 
     title: str
     blocks: tuple[Block, ...] = ()
     notes: tuple[str, ...] = ()
     listed: tuple[tuple[str, str], ...] = ()
+    one_seed: bool = False
 
     def trainings(self) -> list[Training]:
         """Everything that is trained for it, each once, in the order of the rows."""
