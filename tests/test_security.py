@@ -22,6 +22,7 @@ from caffe.catalogue.data import prefetch
 from caffe.command import draw_net, summarize
 from caffe.command import main as command
 from caffe.files import weights
+from caffe.files.text import read_net
 from caffe_plain import python_layers
 from caffe_plain.database import new_database
 from caffe_plain.errors import DataError
@@ -32,6 +33,7 @@ from relaybp.data_prep.errors import PrepError
 from relaybp.data_prep.matlab import read_matlab
 from relaybp.data_prep.pickles import read_pickle
 from relaybp.errors import RelayError
+from relaybp.evaluation.identity import net_of_run
 from relaybp.relay_file import parse_relay, read_relay
 from tests import archive_cases as cases
 from tests.oracle.record_data_prep import cifar_rows
@@ -437,6 +439,25 @@ def test_nets_of_solvers_name_no_module_from_elsewhere(modules, capsys, field):
     (modules / "solver.prototxt").write_text(text)
     assert command.main(["train", "-solver", "solver.prototxt"]) == 1
     assert "module 'in_path' lies in" in capsys.readouterr().err
+
+
+def test_a_net_without_a_file_names_no_module_from_elsewhere(modules, capsys):
+    param = read_net(str(python_net(modules / "beside" / "net.prototxt", "in_path")))
+    with python_layers.restricted(), pytest.raises(caffe.LayerError, match="'in_path' lies in"):
+        caffe.Net(param, caffe.TEST)
+    assert "ran" not in capsys.readouterr().out
+    with python_layers.restricted(str(modules / "path")):
+        caffe.Net(param, caffe.TEST)
+
+
+def test_a_runs_folder_may_hold_its_layers(modules, capsys):
+    """The net that is tested is composed elsewhere."""
+    net = python_net(modules / "beside" / "net.prototxt", "in_beside")
+    (modules / "beside" / "solver.prototxt").write_text(f'net: "{net}"')
+    with python_layers.restricted():
+        param = net_of_run(caffe.proto.caffe_pb2, str(modules / "beside"))
+        caffe.Net(param, caffe.TEST)
+    assert "ran in_beside" in capsys.readouterr().out
 
 
 def test_a_users_own_script_is_free(modules):
