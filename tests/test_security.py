@@ -27,7 +27,7 @@ from caffe_plain import python_layers
 from caffe_plain.database import new_database
 from caffe_plain.errors import DataError
 from caffe_plain.names import file_name
-from relaybp import flows
+from relaybp import flows, models
 from relaybp.data_prep import archives, bounded_reader, cifar, make_list
 from relaybp.data_prep.errors import PrepError
 from relaybp.data_prep.matlab import read_matlab
@@ -68,6 +68,13 @@ def test_unsafe_names(name):
 def test_safe_names(name, tmp_path):
     (tmp_path / file_name(name, "class")).touch()
     assert os.listdir(tmp_path) == [name]
+
+
+def test_a_models_name_leads_nowhere_else(tmp_path):
+    (tmp_path / "train_val.prototxt").touch()
+    (tmp_path / "models").mkdir()
+    with pytest.raises(DataError, match="MODEL '../' cannot name a file"):
+        models.find("../", tmp_path / "models")
 
 
 def everything_below(folder):
