@@ -3,6 +3,7 @@
 import os
 
 from caffe_plain.errors import nearest
+from caffe_plain.names import file_name
 
 from . import prototxt
 from .errors import RelayError
@@ -13,6 +14,7 @@ METHODS = {"_relay": "RELAY", "_multiloss": "JOINT", "": "STANDARD"}
 def find(name, root=None):
     """(folder, method) of a model name; the suffix picks the method, the folder is shared."""
     root = root or os.path.dirname(prototxt.__file__)
+    file_name(name, "MODEL")
     suffix = next(s for s in METHODS if name.endswith(s))
     base = name[: len(name) - len(suffix)]
     for folder in (base, base + "_relay"):

@@ -1,10 +1,6 @@
 """What a stranger's files must not be able to do: each is built here and refused by name."""
 
-import gzip
 import os
-import pickle
-import re
-import struct
 import subprocess
 import sys
 import tarfile
@@ -19,18 +15,13 @@ from google.protobuf import text_format
 
 import caffe
 from caffe.catalogue.data import prefetch
-from caffe.command import draw_net, summarize
-from caffe.command import main as command
 from caffe.files import weights
-from caffe_plain import python_layers
 from caffe_plain.database import new_database
 from caffe_plain.errors import DataError
 from caffe_plain.names import file_name
-from relaybp import flows
-from relaybp.data_prep import archives, bounded_reader, cifar, make_list
-from relaybp.data_prep.errors import PrepError
+from relaybp import flows, models
+from relaybp.data_prep import archives, cifar, make_list
 from relaybp.data_prep.matlab import read_matlab
-from relaybp.data_prep.pickles import read_pickle
 from relaybp.errors import RelayError
 from relaybp.relay_file import parse_relay, read_relay
 from tests import archive_cases as cases
@@ -66,6 +57,13 @@ def test_unsafe_names(name):
 def test_safe_names(name, tmp_path):
     (tmp_path / file_name(name, "class")).touch()
     assert os.listdir(tmp_path) == [name]
+
+
+def test_a_models_name_leads_nowhere_else(tmp_path):
+    (tmp_path / "train_val.prototxt").touch()
+    (tmp_path / "models").mkdir()
+    with pytest.raises(DataError, match="MODEL '../' cannot name a file"):
+        models.find("../", tmp_path / "models")
 
 
 def everything_below(folder):
@@ -133,126 +131,6 @@ def test_links_and_devices_of_an_archive_are_left_out(tmp_path, kind):
     with tarfile.open(tmp_path / "evil.tar", "w") as archive:
         archive.addfile(member)
     assert list(archives.members(tmp_path / "evil.tar")) == []
-
-
-# ---- archives that grow --------------------------------------------------------------------------
-
-
-def test_an_archive_that_grows_is_refused_before_it_has_grown(tmp_path, monkeypatch):
-    monkeypatch.setattr(bounded_reader, "FREE_BYTES", 1 << 20)
-    path = tmp_path / "bomb.tar.gz"
-    path.write_bytes(cases.tar({"zeros": bytes(4 << 20)}, "gz"))
-    (tmp_path / "out").mkdir()
-    with pytest.raises(PrepError, match=r"bomb.tar.gz: it unpacks to 4,\d+,\d+ bytes .*not trust"):
-        archives.extract(archives.members(path), tmp_path / "out", path)
-    assert os.listdir(tmp_path / "out") == []
-
-
-def test_a_sparse_file_counts_as_large_as_it_becomes(tmp_path):
-    member = tarfile.TarInfo("sparse")
-    member.type = tarfile.GNUTYPE_SPARSE
-    header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
-    header[386:482] = bytes(96)  # no piece of it is stored
-    header[483:495] = b"77777777777\0"  # 8 GiB
-    header[148:156] = b" " * 8
-    header[148:156] = b"%06o\0 " % sum(header)
-    path = tmp_path / "bomb.tar"
-    path.write_bytes(bytes(header) + bytes(1024))
-    with pytest.raises(PrepError, match="bomb.tar: it unpacks to 8,589,934,591 bytes"):
-        list(archives.members(path))
-
-
-def test_a_header_that_grows_is_refused(tmp_path):
-    """A name of 64 MiB, which the module tarfile would read in one go."""
-    member = tarfile.TarInfo("././@LongLink")
-    member.type, member.size = tarfile.GNUTYPE_LONGNAME, 64 << 20
-    path = tmp_path / "bomb.tar.gz"
-    with gzip.open(path, "wb", 1) as out:
-        out.write(member.tobuf(tarfile.GNU_FORMAT) + bytes(64 << 20))
-    with pytest.raises(PrepError, match=r"bomb.tar.gz: it has a header of 67,\d+,\d+ bytes"):
-        list(archives.members(path))
-
-
-def test_an_archive_of_too_many_files_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "MOST_FILES", 3)
-    path = tmp_path / "many.tar"
-    path.write_bytes(cases.tar({f"{k}": b"" for k in range(3)}))
-    assert len(list(archives.members(path))) == 3
-    path.write_bytes(cases.tar({f"{k}": b"" for k in range(4)}))
-    with pytest.raises(PrepError, match="many.tar holds more than 3 files"):
-        list(archives.members(path))
-
-
-def test_chained_headers_end_in_an_error(tmp_path):
-    member = tarfile.TarInfo("././@LongLink")
-    member.type, member.size = tarfile.GNUTYPE_LONGNAME, 1
-    path = tmp_path / "chain.tar"
-    path.write_bytes((member.tobuf(tarfile.GNU_FORMAT) + bytes(512)) * 5000)
-    with pytest.raises(PrepError, match="chain.tar: .*damaged"):
-        list(archives.members(path))
-
-
-# ---- pickles -------------------------------------------------------------------------------------
-
-CALLS = [
-    b"cos\nsystem\n(S'touch called'\ntR.",
-    b'cbuiltins\neval\n(S\'open("called", "w")\'\ntR.',
-    b"cnumpy\nload\n(S'x'\ntR.",
-    b"(S'touch called'\nios\nsystem\n.",
-    b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x0ctouch called\x85R.",
-    b"cnumpy\nndarray.dump\n(S'called'\ntR.",
-    b"\x82\x01.",  # an extension of copyreg
-    b"Px\n.",  # an object from elsewhere
-]
-
-
-@pytest.mark.parametrize("data", CALLS)
-def test_a_pickle_calls_nothing(tmp_path, monkeypatch, data):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "meta").write_bytes(data)
-    with pytest.raises(PrepError, match="meta: not a readable pickle"):
-        read_pickle("meta", ["x"])
-    assert os.listdir() == ["meta"]
-
-
-class Pointers:
-    """Pickles as an array of objects whose pointers come from the file."""
-
-    def __reduce__(self):
-        make, arguments, _ = np.empty(0).__reduce__()
-        return make, arguments, (1, (1,), Objects(), False, struct.pack("q", 0x41414141))
-
-
-class Objects:
-    """Pickles as the dtype of objects, without the flag that keeps numpy from raw pointers."""
-
-    def __reduce__(self):
-        return np.dtype, ("O8", False, True), (3, "|", None, None, None, -1, -1, 0)
-
-
-def test_an_array_of_objects_is_refused(tmp_path):
-    (tmp_path / "meta").write_bytes(pickle.dumps({b"x": Pointers()}, 3))
-    with pytest.raises(PrepError, match="an array of 'O8'; expected plain numbers"):
-        read_pickle(tmp_path / "meta", ["x"])
-
-
-def test_arrays_of_numbers_are_read(tmp_path):
-    for array in (
-        np.arange(6, dtype=np.uint8).reshape(2, 3),
-        np.arange(6, dtype=">i4").reshape(3, 2),
-        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
-        np.array([True, False]),
-    ):
-        (tmp_path / "data").write_bytes(cases.python2_pickle({"x": array}))
-        (found,) = read_pickle(tmp_path / "data", ["x"])
-        np.testing.assert_array_equal(found, array)
-        assert found.dtype == array.dtype
-
-
-def test_a_pickle_cannot_ask_for_a_table_of_gigabytes(tmp_path):
-    (tmp_path / "meta").write_bytes(b"]r\xff\xff\xff\x7f.")
-    with pytest.raises(PrepError, match="value number 2147483647 at byte 1"):
-        read_pickle(tmp_path / "meta", ["x"])
 
 
 # ---- HDF5 ----------------------------------------------------------------------------------------
@@ -345,130 +223,6 @@ def test_hdf5_output_overwrites_only_hdf5(tmp_path):
     with pytest.raises(DataError, match="layer 'out' .*no HDF5 file, so it is not overwritten"):
         caffe.Net(param, caffe.TEST)
     assert path.read_text() == "mine"
-
-
-# ---- Python layers -------------------------------------------------------------------------------
-
-LAYER = """
-import caffe
-print("ran", __name__)
-class Twice(caffe.Layer):
-    def setup(self, bottom, top): pass
-    def reshape(self, bottom, top): top[0].reshape(*bottom[0].shape)
-    def forward(self, bottom, top): top[0].data[...] = 2 * bottom[0].data
-    def backward(self, top, propagate_down, bottom): pass
-"""
-SOLVER = 'net: "{}" base_lr: 0.1 lr_policy: "fixed" max_iter: 1 snapshot_after_train: false'
-
-
-def python_net(path, module, layer="Twice"):
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(
-        """layer { name: "in" type: "DummyData" top: "x" dummy_data_param { shape { dim: 1 } } }
-        layer { name: "evil" type: "Python" bottom: "x" top: "y" python_param { """
-        f'module: "{module}" layer: "{layer}" }} }}'
-    )
-    return path
-
-
-@pytest.fixture
-def modules(tmp_path, monkeypatch):
-    """Folders with a module each, of which `path` is on Python's path, as the current one is."""
-    for folder in ("beside", "allowed", "path"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / f"in_{folder}.py").write_text(LAYER)
-    (tmp_path / "beside" / "json").mkdir()  # names that Python itself has
-    (tmp_path / "beside" / "google").mkdir()
-    monkeypatch.setattr(sys, "path", [str(tmp_path / "path"), *sys.path])
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    for name in [name for name in sys.modules if name.startswith("in_")]:
-        del sys.modules[name]
-
-
-@pytest.mark.parametrize(
-    "module, where",
-    [
-        ("in_path", "path"),
-        ("os", ""),
-        ("sys", "Python itself"),
-        ("json.tool", "lib"),
-        ("google.protobuf.message", "packages"),
-        ("relaybp.commands.train", ""),
-        ("relaybp.layers_of_mine", ""),
-        ("__main__", ""),
-    ],
-)
-def test_a_prototxt_names_no_module_from_elsewhere(modules, capsys, module, where):
-    net = python_net(modules / "beside" / "net.prototxt", module)
-    assert command.main(["time", "-model", str(net), "-iterations", "1"]) == 1
-    shown = capsys.readouterr()
-    assert re.search(rf"layer 'evil' \(Python\): module '{module}' lies in .*{where}", shown.err)
-    assert "-python_layers FOLDER, or CAFFE_PYTHON_LAYERS=FOLDER" in shown.err
-    assert "ran" not in shown.out
-
-
-def test_it_names_modules_of_its_folder_and_of_those_allowed(modules, capsys, monkeypatch):
-    beside = python_net(modules / "beside" / "net.prototxt", "in_beside")
-    allowed = python_net(modules / "beside" / "other.prototxt", "in_allowed")
-    time = ["time", "-iterations=1", "-model"]
-    assert command.main([*time, "beside/net.prototxt"]) == 0
-    assert command.main([*time, str(allowed)]) == 1
-    assert "cannot import module 'in_allowed'" in capsys.readouterr().err
-    assert command.main([*time, str(allowed), "-python_layers", "allowed"]) == 0
-    monkeypatch.setenv(python_layers.VARIABLE, f"nowhere{os.pathsep}{modules / 'allowed'}")
-    assert command.main([*time, str(allowed)]) == 0
-    assert summarize.main([str(allowed)]) == 0
-    assert draw_net.main([str(python_net(beside, "os")), "net.dot"]) == 0  # which builds no net
-
-
-def test_the_projects_own_layers_are_allowed(modules, capsys):
-    net = python_net(modules / "beside" / "net.prototxt", "relaybp.layers.scene_data", "SceneData")
-    assert command.main(["time", "-model", str(net), "-iterations", "1"]) == 1
-    assert "lies in" not in (shown := capsys.readouterr().err) and "SceneData" in shown
-
-
-@pytest.mark.parametrize("field", ["net", "net_param"])
-def test_nets_of_solvers_name_no_module_from_elsewhere(modules, capsys, field):
-    net = python_net(modules / "beside" / "net.prototxt", "in_path")
-    text = SOLVER.format(net)
-    if field == "net_param":
-        text = text.replace(f'net: "{net}"', f"net_param {{ {net.read_text()} }}")
-    (modules / "solver.prototxt").write_text(text)
-    assert command.main(["train", "-solver", "solver.prototxt"]) == 1
-    assert "module 'in_path' lies in" in capsys.readouterr().err
-
-
-def test_a_users_own_script_is_free(modules):
-    net = caffe.Net(str(python_net(modules / "beside" / "net.prototxt", "in_path")), caffe.TEST)
-    assert net.forward()["y"].shape == (1,)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["tools/export_onnx.py", "NET", "none.caffemodel", "out.onnx"],
-        ["tools/plan.py", "--no-picture", "--net", "NET"],
-        ["-m", "relaybp", "plan", "--no-picture", "--net", "NET"],
-        ["tools/train.py", "--gpu", "none", "--out", "run", "--solver", "SOLVER"],
-    ],
-)
-def test_tools_name_no_module_from_elsewhere(modules, arguments):
-    net = python_net(modules / "beside" / "net.prototxt", "in_path")
-    (modules / "solver.prototxt").write_text(SOLVER.format(net))
-    files = {"NET": str(net), "SOLVER": "solver.prototxt"}
-    words = [
-        str(ROOT / word) if word[:5] == "tools" else files.get(word, word) for word in arguments
-    ]
-    search = os.pathsep.join(map(str, [ROOT / "python", ROOT, modules / "path"]))
-    done = subprocess.run(
-        [sys.executable, *words],
-        env={**os.environ, "PYTHONPATH": search},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert "module 'in_path' lies in" in done.stderr and "ran" not in done.stdout
 
 
 # ---- what takes time or memory -------------------------------------------------------------------

@@ -60,14 +60,17 @@ def admit(net: Any, path: str | os.PathLike) -> None:
     if folder not in _allowed:
         _allowed.insert(0, folder)
     for layer in layers:
-        module = layer.python_param.module
-        if module != OWN and not module.startswith(OWN + "."):
-            _find(layer.name, module, path)
+        check(layer.name, layer.python_param.module, f"{path}: ")
 
 
-def _find(layer: str, module: str, path: str | os.PathLike) -> None:
-    """Put the folder of a module first on Python's path; check that it is what Python takes."""
-    top, allowed = module.partition(".")[0], _allowed or []
+def check(layer: str, module: str, where: str = "") -> None:
+    """Refuse a module that lies in no allowed folder; put the folder of another on Python's path.
+
+    where: what the error begins with. Outside `restricted()` this does nothing.
+    """
+    if _allowed is None or module == OWN or module.startswith(OWN + "."):
+        return
+    top, allowed = module.partition(".")[0], _allowed
     for folder in allowed:
         if top and PathFinder.find_spec(top, [folder]) and sys.path[0] != folder:
             sys.path.insert(0, folder)
@@ -78,9 +81,9 @@ def _find(layer: str, module: str, path: str | os.PathLike) -> None:
         spec = ModuleSpec(top, None)
     if spec is None or (homes := _homes(spec)) and homes.issubset(allowed):
         return  # what is nowhere is an error when it is imported
-    where = " and ".join(sorted(homes)) or "Python itself"
+    found = " and ".join(sorted(homes)) or "Python itself"
     raise PythonLayerError(
-        f"{path}: layer {layer!r} (Python): module {module!r} lies in {where}. A prototxt may name "
+        f"{where}layer {layer!r} (Python): module {module!r} lies in {found}. A prototxt may name "
         f"only modules of {OWN}, of its own folder and of folders that you allow; if you trust "
         f"this one: -python_layers FOLDER, or {VARIABLE}=FOLDER"
     )

@@ -2,6 +2,7 @@
 
 import importlib
 
+from caffe_plain import python_layers
 from caffe_plain.errors import PythonLayerError, nearest
 
 from .. import device
@@ -78,6 +79,7 @@ class Python(TensorLayer):
 
     def _user_class(self):
         module, name = self.options.module, self.options.layer
+        python_layers.check(self.name, module)
         try:
             found = importlib.import_module(module)
         except Exception as error:
