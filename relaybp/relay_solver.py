@@ -15,7 +15,7 @@ from typing import Any, Callable
 from caffe_plain.glog import SolverLog, show_log
 from caffe_plain.means import mean_outputs
 
-from . import engines
+from . import engines, snapshots
 from .distributed import Alone
 from .engines import Engine
 from .errors import RelayError
@@ -66,6 +66,8 @@ class RelaySolver:
         self.engine, self.solver, self.schedule = engine, solver, schedule
         self.net = solver.net
         self.root = schedule.group.rank == 0  # the process that tests, logs and saves
+        self.is_whole = True  # whether the weights are those of a whole number of iterations
+        self.loss: Any = 0.0  # the present iteration's, for float()
         self.log = SolverLog(solver.param, quiet=not self.root)
         self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
 
@@ -95,9 +97,11 @@ class RelaySolver:
 
     def iterate(self) -> None:
         """One iteration by itself: forward, backward through each flow, update."""
+        self.is_whole = True
         for on_start, _ in self._callbacks:
             on_start()
         self.schedule.iterate(self._on_loss, self._on_gradients)
+        self.is_whole = True
 
     def backward(self) -> None:
         """Backward through every flow, after a forward pass, for an update of your own:
@@ -115,12 +119,14 @@ class RelaySolver:
         self._callbacks.append((on_start, on_gradients_ready))
 
     def _on_loss(self, loss):
+        self.loss = loss
         self.solver.observe_loss(loss)
         self.log.iteration(self.solver, loss)
 
     def _on_gradients(self):
         for _, on_gradients_ready in self._callbacks:
             on_gradients_ready()
+        self.is_whole = False  # until the iteration's last update is done
 
     # ---- tests and snapshots -----------------------------------------------------------------
 
@@ -162,14 +168,21 @@ class RelaySolver:
     def snapshot(self) -> str:
         """Write the weights and the state, as the solver does; return the path of the state.
 
-        Each loss with its own momentum has PREFIX_iter_N.LOSS.solverstate beside it.
+        Each loss with its own momentum has PREFIX_iter_N.LOSS.solverstate beside it, and
+        PREFIX_iter_N.sha256, which comes last, the checksums of all parts.
         """
         state = self.solver.snapshot()
         self.schedule.save(state)
+        snapshots.seal(state)
         return state
 
     def restore(self, path: str) -> None:
-        """Continue from a .solverstate."""
+        """Continue from a .solverstate.
+
+        Raises RelayError where a part of a snapshot of `snapshot` is missing or damaged.
+        """
+        if snapshots.is_sealed(path):
+            snapshots.check(path)
         self.solver.restore(path)
         self.schedule.restore(path)
 

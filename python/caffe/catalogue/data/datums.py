@@ -38,6 +38,10 @@ class Data(PrefetchedSource):
         if options.rand_skip:
             self.position = int(np.random.default_rng(self.seed).integers(options.rand_skip))
 
+    def names(self, position):
+        """What the records of the batch at `position` are called."""
+        return self.reader.names(position)
+
 
 def _check_backend(layer, source):
     """Raise an error if the prototxt says LMDB of a LevelDB, or the other way round."""
