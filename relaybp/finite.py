@@ -8,6 +8,7 @@ the program learns of it in the next iteration, whose update is left out too.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -119,62 +120,70 @@ def first_not_finite(relay: RelaySolver, mark: Mark) -> str:
     found = ""
     with relay.engine.looking_inside(net):
         for _ in range(relay.solver.param.iter_size):
-            records = _records(graph, mark)
-            where = _forward(graph, mark) or _backward(graph)
-            found = found or (where and where + records)
+            names = _names(graph, mark)
+            where, rows = _forward(graph, mark) or _backward(graph) or ("", [])
+            found = found or (where and where + _said(names, rows))
     return found or (
         "a loss or a gradient is NaN or infinite, and in one more pass over the same batch none is"
     )
 
 
-def _forward(graph: Graph, mark: Mark) -> str:
+def _forward(graph: Graph, mark: Mark) -> tuple[str, np.ndarray] | None:
+    """(what is not finite, in which of the batch's images) of a forward pass."""
     net = graph.net
-    for index, name in enumerate(graph.names):
+    for index in range(len(graph.names)):
         if graph.bottoms[index] or graph.layers[index].blobs or index in mark.positions:
             net._forward(index, index)  # other data layers' present batch stands
         for top in graph.tops[index]:
-            count = _count(net.blobs[top].data)
-            if count:
-                return _said(graph, index, name, f"values of {top!r}", count, net.blobs[top])
-    return ""
+            values = net.blobs[top].data
+            if _count(values):
+                rows = ~np.isfinite(values.reshape(len(values), -1)).all(1) if values.ndim else []
+                return _where(graph, index, f"values of {top!r}", values), np.flatnonzero(rows)
+    return None
 
 
-def _backward(graph: Graph) -> str:
+def _backward(graph: Graph) -> tuple[str, list[int]] | None:
+    """(what is not finite, no images) of a backward pass."""
     net = graph.net
     net.clear_param_diffs()
     for index in reversed(range(len(graph.names))):
         net._backward(index, index)
-        for number, blob in enumerate(graph.layers[index].blobs):
-            count = _count(blob.diff)
-            if count:
-                what = f"gradients of param {number}"
-                return _said(graph, index, graph.names[index], what, count, blob)
-        for bottom in graph.bottoms[index]:
-            count = _count(net.blobs[bottom].diff)
-            if count:
-                what = f"gradients of {bottom!r}"
-                return _said(graph, index, graph.names[index], what, count, net.blobs[bottom])
-    return ""
+        diffs = {f"param {k}": blob.diff for k, blob in enumerate(graph.layers[index].blobs)}
+        diffs |= {repr(bottom): net.blobs[bottom].diff for bottom in graph.bottoms[index]}
+        for name, values in diffs.items():
+            if _count(values):
+                return _where(graph, index, f"gradients of {name}", values), []
+    return None
 
 
-def _said(graph: Graph, index: int, name: str, what: str, count: int, blob: Any) -> str:
-    size = int(np.prod(blob.shape))
-    kind = graph.types[index]
+def _where(graph: Graph, index: int, what: str, values: np.ndarray) -> str:
     return (
-        f"layer {name!r} ({kind}) is the first where {count} of {size} {what} are NaN or infinite"
+        f"layer {graph.names[index]!r} ({graph.types[index]}) is the first where "
+        f"{_count(values)} of {values.size} {what} are NaN or infinite"
     )
 
 
-def _records(graph: Graph, mark: Mark) -> str:
-    """Which records the next forward pass reads, where the data layers know."""
-    said = []
-    for index in mark.positions:
-        layer = graph.layers[index]
-        if hasattr(layer, "names"):
-            names = layer.names(layer.position)
-            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            said.append(f"; layer {graph.names[index]!r} had {', '.join(names[:SHOWN])}{more}")
-    return "".join(said)
+def _names(graph: Graph, mark: Mark) -> dict[str, list[str]]:
+    """{data layer: the names of the records that come next}, where the layers know them."""
+    layers = {graph.names[index]: graph.layers[index] for index in mark.positions}
+    return {
+        name: layer.names(layer.position)
+        for name, layer in layers.items()
+        if hasattr(layer, "names")
+    }
+
+
+def _said(names: dict[str, list[str]], rows: Sequence[int]) -> str:
+    """Some words on the records of a batch, of these rows where rows are images."""
+    said = ""
+    for layer, records in names.items():
+        if 0 < len(rows) < len(records) and max(rows) < len(records):
+            more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+            which = ", ".join(records[row] for row in rows[:SHOWN]) + more
+        else:
+            which = f"any of the {len(records)} from {records[0]} to {records[-1]}"
+        said += f"; it comes from layer {layer!r}, {which}"
+    return said
 
 
 def _count(values: np.ndarray) -> int:

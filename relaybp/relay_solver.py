@@ -23,6 +23,7 @@ from .flows import Flow
 from .graph import Graph
 from .relay_file import RelayParameter, check_relay, read_relay
 from .schedules import Schedule, Watch, make_schedule
+from .scores import Scores
 
 
 def attach(
@@ -66,6 +67,7 @@ class RelaySolver:
         self.engine, self.solver, self.schedule = engine, solver, schedule
         self.net = solver.net
         self.root = schedule.group.rank == 0  # the process that tests, logs and saves
+        self.not_finite = 0  # images of the last test of which a score was not finite
         self.is_whole = True  # whether the weights are those of a whole number of iterations
         self.loss: Any = 0.0  # the present iteration's, for float()
         self.log = SolverLog(solver.param, quiet=not self.root)
@@ -148,15 +150,22 @@ class RelaySolver:
     def test_all(self, go_on: Callable[[], bool] = lambda: True) -> list[dict[str, Any]]:
         """Run every test net; for each {output name: mean array over its test_iter batches}.
 
-        go_on: asked before each batch; where it says False, the test ends and finds nothing.
+        go_on: asked before each batch; where it says False, the test ends and finds nothing. A
+        score that is not finite never counts as right; `not_finite` is then how many there were.
         """
         found = []
+        self.not_finite = 0
         for index, net in enumerate(self.solver.test_nets):
             self.log.testing(self.iter, index)
             net.share_with(self.net)
-            tested = mean_outputs(net, self.solver.param.test_iter[index], go_on)
+            batches = self.solver.param.test_iter[index]
+            params = {p.name: p for p in self.engine.test_net_param(self.solver, index).layer}
+            scores = Scores(net, params)
+            tested = mean_outputs(net, batches, go_on, scores.observe)
             if tested is None:
                 return []
+            scores.correct(tested[1], batches)
+            self.not_finite += scores.not_finite
             found.append(tested[1])
             self.log.test_outputs(net, found[-1])
         return found

@@ -53,10 +53,15 @@ def check(state: str) -> None:
         raise RelayError(f"{stem}: {name} does not belong to it: {stem + LIST} does not list it")
 
 
-def newest(prefix: str) -> tuple[str | None, list[str]]:
-    """(the .solverstate of the newest whole snapshot or None, what is wrong with newer ones)."""
+def newest(prefix: str, before: int | None = None) -> tuple[str | None, list[str]]:
+    """(the .solverstate of the newest whole snapshot or None, what is wrong with newer ones).
+
+    before: an iteration from which on snapshots are not looked at.
+    """
     problems = []
     for stem in reversed(_stems(prefix)):
+        if before is not None and _iteration(stem) >= before:
+            continue
         try:
             if not os.path.exists(stem + LIST):
                 raise RelayError(f"{stem}: not whole: {stem + LIST}, which comes last, is missing")

@@ -106,10 +106,10 @@ class Trainer:
             self._tested_at = None
         self.report.go_on_from(iteration)
 
-    def newest(self) -> tuple[str | None, list[str]]:
-        """What `snapshots.newest` finds of this run, the same in all processes."""
+    def newest(self, before: int | None = None) -> str | None:
+        """The newest whole snapshot of this run, see `snapshots`, the same in all processes."""
         prefix = self.param.snapshot_prefix
-        return self.group.first(snapshots.newest(prefix) if self.relay.root else None)
+        return self.group.first(snapshots.newest(prefix, before)[0] if self.relay.root else None)
 
     def _save_in_an_emergency(self, error: Exception) -> None:
         """A snapshot of the last whole iteration, as if the broken one had not begun."""
@@ -194,6 +194,11 @@ class Trainer:
                 ", ".join("{} {:.4f}".format(*item) for item in self.last_test.items()),
             )
         )
+        if self.relay.not_finite:
+            self.report.say(
+                f"NOTE: {self.relay.not_finite} images had scores that are NaN or infinite; they "
+                "count as wrong"
+            )
         self.report.pause()
 
     @property

@@ -77,6 +77,15 @@ class Bvlc(Engine):
                 return getattr(param, field)
         return read(param.net or param.train_net, self.pb.NetParameter())
 
+    def test_net_param(self, solver: BvlcSolver, index: int) -> Any:
+        param = solver.param
+        if index < len(param.test_net_param):
+            return param.test_net_param[index]
+        index -= len(param.test_net_param)
+        if index < len(param.test_net):
+            return read(param.test_net[index], self.pb.NetParameter())
+        return self.net_param(solver)
+
     def make_steps(
         self, solver: BvlcSolver, flows: list, own_momentum: bool, scaled: bool
     ) -> list[Step]:

@@ -105,6 +105,10 @@ class Engine(ABC):
         """The NetParameter of the train net."""
 
     @abstractmethod
+    def test_net_param(self, solver: Any, index: int) -> Any:
+        """The NetParameter of a test net, or one with all of its layers."""
+
+    @abstractmethod
     def make_steps(self, solver: Any, flows: list, own_momentum: bool, scaled: bool) -> list[Step]:
         """A step for each flow, the final one's last.
 

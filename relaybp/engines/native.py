@@ -73,6 +73,9 @@ class Native(Engine):
     def net_param(self, solver: Any) -> Any:
         return solver.net.param
 
+    def test_net_param(self, solver: Any, index: int) -> Any:
+        return solver.test_nets[index].param
+
     def make_steps(self, solver: Any, flows: list, own_momentum: bool, scaled: bool) -> list[Step]:
         return [
             NativeStep(self, solver, flow, own_momentum and flow is not flows[-1]) for flow in flows
