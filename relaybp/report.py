@@ -167,6 +167,10 @@ class _LogFile(logging.FileHandler):
     def handleError(self, record):
         pass
 
+    def close(self):
+        with ignore_full_disk():
+            super().close()
+
 
 def ignore_full_disk() -> contextlib.suppress:
     """A context in which what cannot be written is left out: it never ends a training."""
@@ -178,7 +182,7 @@ def _cut(path: str, iteration: int, after: str | None = None) -> None:
 
     after: the kind of rows that come after an iteration, whose own stay.
     """
-    if not os.path.exists(path):
+    if not os.path.isfile(path):
         return
     with open(path, newline="", encoding="utf-8", errors="replace") as file:
         lines = file.read().splitlines(keepends=True)

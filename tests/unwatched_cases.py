@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+from multiprocessing import forkserver
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -36,7 +37,22 @@ SETTINGS = {
     "test_interval": 10,
 }
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["unwatched_cases"])
+
+
+@functools.cache
+def import_everything():
+    """Start the process that all trainings are forked from.
+
+    NOTE: Python before 3.12 imports what is preloaded only from its environment's path.
+    """
+    before = dict(os.environ)
+    os.environ.update(PYTHONPATH=os.pathsep.join(sys.path), OMP_NUM_THREADS="1")
+    FORKS.set_forkserver_preload(["unwatched_cases"])
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def make(folder, relay="RELAY", **settings):
@@ -57,15 +73,16 @@ def make(folder, relay="RELAY", **settings):
 
 
 class Training:
-    """`relay train` of what `make` wrote, with more words; at: (phase, signal) that it sends itself.
+    """`relay train` of what `make` wrote, with more words.
 
-    output: where it prints, by default to folder/printed.
+    at: (phase, signal) that it sends itself; output: where it prints, by default folder/printed.
     """
 
     def __init__(self, folder, *words, at=None, output=None):
         self.folder, self.printed = folder, output or folder / "printed"
         files = ["--solver", "solver.prototxt", "--relay", "relay.prototxt"]
         words = ["train", "--gpu", "none", *files, "--out", "run", "--snapshot", "auto", *words]
+        import_everything()
         self.process = FORKS.Process(target=_run, args=(folder, words, at, str(self.printed)))
         self.process.start()
 
