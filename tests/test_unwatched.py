@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from relaybp.errors import RelayError
 from relaybp.lock import Lock
 from unwatched_cases import RELAYS, Training, make, rows, state, weights
 
+ROOT = Path(__file__).parent.parent
 LAST = unwatched_cases.SETTINGS["max_iter"]
 
 
@@ -115,6 +117,77 @@ def test_a_time_limit_that_is_none(tmp_path):
     training = Training(make(tmp_path / "run"), "--time-limit", "12h")
     assert training.wait() == 2
     assert "'12h': expected [days-]hours:minutes:seconds" in training.text
+
+
+def test_slurm_requeues_a_run_until_it_has_finished(tmp_path):
+    folder = make(tmp_path / "run", max_iter=3000, display=100, snapshot=0, test_interval=1000)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/queued\n')
+    (tools / "scontrol").chmod(0o755)
+    words = ["--gpu", "none", "--solver", "solver.prototxt", "--relay", "relay.prototxt"]
+    environment = {
+        **os.environ,
+        "PATH": f"{tools}:{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "OMP_NUM_THREADS": "1",
+        "TRAIN": f"{sys.executable} -m relaybp train",
+        "SLURM_JOB_ID": "4711",
+    }
+
+    def job():
+        return subprocess.Popen(
+            ["bash", str(ROOT / "examples" / "slurm" / "train.sh"), *words, "--out", "run"],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    first, metrics = job(), folder / "run" / "metrics.csv"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and "100,train" in metrics.read_text()):
+        assert time.monotonic() < deadline and first.poll() is None
+        time.sleep(0.02)
+    first.send_signal(signal.SIGUSR1)
+    text, _ = first.communicate(timeout=60)
+    assert first.returncode == 138, text
+    assert (tmp_path / "queued").read_text() == "requeue 4711\n"
+    at = state(folder)[1]
+    second = job()
+    text, _ = second.communicate(timeout=120)
+    assert second.returncode == 0, text
+    assert f"Going on from run/small_iter_{at}.solverstate" in text
+    assert state(folder) == ("finished", 3000)
+    assert (tmp_path / "queued").read_text() == "requeue 4711\n"
+
+
+# ---- errors --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("relay", RELAYS)
+def test_an_error_in_an_iteration_leaves_a_snapshot_of_the_last_whole_one(
+    tmp_path, undisturbed, relay
+):
+    """The batch of iteration 6 has been read, and the masks of dropout are drawn."""
+    folder = make(tmp_path / "run", relay)
+    training = Training(folder, at=("iteration", None))
+    assert training.wait() == 1
+    assert "Snapshot: run/small_iter_5.solverstate" in training.text
+    assert "train: a broken layer" in training.text
+    assert state(folder) == ("interrupted", 5)
+    assert Training(folder).wait() == 0
+    assert_same_run(folder, undisturbed[relay])
+
+
+def test_an_error_between_the_updates_of_an_iteration_leaves_none(tmp_path, undisturbed):
+    folder = make(tmp_path / "run", "MULTI_WAY")
+    training = Training(folder, at=("update", None))
+    assert training.wait() == 1
+    assert "No snapshot: an iteration was half done" in training.text
+    assert snapshots.iterations(str(folder / "run" / "small")) == [4]
+    assert Training(folder).wait() == 0
+    assert_same_run(folder, undisturbed["MULTI_WAY"])
 
 
 # ---- no room, no terminal ------------------------------------------------------------------------

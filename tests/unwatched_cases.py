@@ -13,6 +13,7 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from caffe.proto import caffe_pb2
+from caffe_plain.errors import CaffeError
 from relaybp import identity, snapshots
 from relaybp.commands import train
 from relaybp.relay_solver import RelaySolver
@@ -75,7 +76,8 @@ def make(folder, relay="RELAY", **settings):
 class Training:
     """`relay train` of what `make` wrote, with more words.
 
-    at: (phase, signal) that it sends itself; output: where it prints, by default folder/printed.
+    at: (phase, signal) that it sends itself, with None an error; output: where it prints, by default
+    to folder/printed.
     """
 
     def __init__(self, folder, *words, at=None, output=None):
@@ -119,19 +121,22 @@ def _run(folder, words, at, printed):
 PHASES = {  # what is called in each, and its how manieth call sends the signal
     "start": (Plan, "save", 1),
     "iteration": (RelaySolver, "_on_loss", 6),
+    "update": (RelaySolver, "_on_gradients", 12),  # of two in each iteration
     "test": (Scores, "observe", 5),
     "snapshot": (snapshots, "seal", 2),
 }
 
 
 def _send(phase, number):
-    """Let this process send itself a signal in a phase."""
+    """Let this process send itself a signal in a phase; None: let an error come."""
     where, name, call = PHASES[phase]
     whole, calls = getattr(where, name), []
 
     @functools.wraps(whole)
     def sends(*arguments):
         calls.append(name)
+        if len(calls) == call and number is None:
+            raise CaffeError("a broken layer")
         if len(calls) == call:
             os.kill(os.getpid(), number)
         return whole(*arguments)
