@@ -76,8 +76,8 @@ def make(folder, relay="RELAY", **settings):
 class Training:
     """`relay train` of what `make` wrote, with more words.
 
-    at: (phase, signal) that it sends itself, with None an error; output: where it prints, by default
-    to folder/printed.
+    at: (phase, signal) that it sends itself, with None an error; output: where it prints, by
+    default to folder/printed.
     """
 
     def __init__(self, folder, *words, at=None, output=None):

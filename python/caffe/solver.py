@@ -37,6 +37,7 @@ class Solver:
         self.iter = 0
         self.net = nets.train_net(param, folder)
         self.extra.smooth_labels(self.net)
+        self.extra.skip_damaged(self.net)
         self.test_nets = nets.test_nets(param, folder)
         self.extra.check_output(self.test_nets)
         self.requested_action = lambda: None  # the caffe command's signals: "stop" or "snapshot"
