@@ -12,6 +12,8 @@ import os
 import zlib
 from typing import Any
 
+import numpy as np
+
 import caffe
 from caffe.proto import caffe_pb2
 from caffe_plain.database import open_database
@@ -98,6 +100,12 @@ class SceneData(caffe.Layer):
         self.close()
         self._order, self._position = None, int(position)
 
+    def names(self, position: int) -> list[str]:
+        """What the records of the batch at `position` are called: their numbers."""
+        rank, count = self._share()
+        draws = position + rank + count * np.arange(self.options.batch_size)
+        return [f"record {record}" for record in self._records().draw(draws)]
+
     @property
     def left_out(self) -> int:
         """How many damaged records have been replaced by others since the workers started."""
@@ -111,18 +119,8 @@ class SceneData(caffe.Layer):
 
     def _start(self) -> Feeder:
         options, labels, seed = self.options, self.index.labels, self._seed()
-        if self._order is None:
-            self._order = (
-                KeyOrder(len(labels))
-                if not self.training
-                else ClassAware(labels, seed)
-                if options.class_aware
-                else ShuffledOrder(len(labels), seed)
-                if options.shuffle
-                else KeyOrder(len(labels))
-            )
+        order, share = self._records(), self._share()
         self.finisher.seed = seed
-        share = (caffe.solver_rank(), caffe.solver_count()) if self.training else (0, 1)
         settings = {
             "options": self.param_str,
             "training": self.training,
@@ -132,7 +130,23 @@ class SceneData(caffe.Layer):
         workers = options.workers or max(1, _cores() // share[1])
         pool = Pool(workers, options.batch_size, settings, f"SceneData ({options.source})")
         upload.pin(pool)
-        return Feeder(pool, self._order, labels, seed, share, self._position)
+        return Feeder(pool, order, labels, seed, share, self._position)
+
+    def _records(self) -> KeyOrder | ShuffledOrder | ClassAware:
+        """Which record is at which position."""
+        if self._order is None:
+            options, labels = self.options, self.index.labels
+            if self.training and options.class_aware:
+                self._order = ClassAware(labels, self._seed())
+            elif self.training and options.shuffle:
+                self._order = ShuffledOrder(len(labels), self._seed())
+            else:
+                self._order = KeyOrder(len(labels))
+        return self._order
+
+    def _share(self) -> tuple[int, int]:
+        """(rank, count): which of the draws are this process's own."""
+        return (caffe.solver_rank(), caffe.solver_count()) if self.training else (0, 1)
 
     def _seed(self) -> int:
         """The seed in param_str, else one derived from the engine's seed and the source."""

@@ -22,6 +22,11 @@ class EventFile:
         summary = _bytes(1, _bytes(1, tag.encode()) + b"\x15" + struct.pack("<f", value))
         self._write(b"\x10" + _varint(step) + _bytes(5, summary))
 
+    def go_on_from(self, step: int) -> None:
+        """Let readers forget the scalars beyond `step`: the run goes on from there."""
+        started = _bytes(7, b"\x08\x01")  # session_log { status: START }
+        self._write(b"\x10" + _varint(step + 1) + started)
+
     def flush(self):
         """Make what was written visible to readers."""
         self._file.flush()

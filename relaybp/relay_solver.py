@@ -15,7 +15,7 @@ from typing import Any, Callable
 from caffe_plain.glog import SolverLog, show_log
 from caffe_plain.means import mean_outputs
 
-from . import engines
+from . import engines, snapshots
 from .distributed import Alone
 from .engines import Engine
 from .errors import RelayError
@@ -23,6 +23,7 @@ from .flows import Flow
 from .graph import Graph
 from .relay_file import RelayParameter, check_relay, read_relay
 from .schedules import Schedule, Watch, make_schedule
+from .scores import Scores
 
 
 def attach(
@@ -66,6 +67,9 @@ class RelaySolver:
         self.engine, self.solver, self.schedule = engine, solver, schedule
         self.net = solver.net
         self.root = schedule.group.rank == 0  # the process that tests, logs and saves
+        self.not_finite = 0  # images of the last test of which a score was not finite
+        self.is_whole = True  # whether the weights are those of a whole number of iterations
+        self.loss: Any = 0.0  # the present iteration's, for float()
         self.log = SolverLog(solver.param, quiet=not self.root)
         self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
 
@@ -95,9 +99,11 @@ class RelaySolver:
 
     def iterate(self) -> None:
         """One iteration by itself: forward, backward through each flow, update."""
+        self.is_whole = True
         for on_start, _ in self._callbacks:
             on_start()
         self.schedule.iterate(self._on_loss, self._on_gradients)
+        self.is_whole = True
 
     def backward(self) -> None:
         """Backward through every flow, after a forward pass, for an update of your own:
@@ -115,12 +121,14 @@ class RelaySolver:
         self._callbacks.append((on_start, on_gradients_ready))
 
     def _on_loss(self, loss):
+        self.loss = loss
         self.solver.observe_loss(loss)
         self.log.iteration(self.solver, loss)
 
     def _on_gradients(self):
         for _, on_gradients_ready in self._callbacks:
             on_gradients_ready()
+        self.is_whole = False  # until the iteration's last update is done
 
     # ---- tests and snapshots -----------------------------------------------------------------
 
@@ -142,15 +150,22 @@ class RelaySolver:
     def test_all(self, go_on: Callable[[], bool] = lambda: True) -> list[dict[str, Any]]:
         """Run every test net; for each {output name: mean array over its test_iter batches}.
 
-        go_on: asked before each batch; where it says False, the test ends and finds nothing.
+        go_on: asked before each batch; where it says False, the test ends and finds nothing. A
+        score that is not finite never counts as right; `not_finite` is then how many there were.
         """
         found = []
+        self.not_finite = 0
         for index, net in enumerate(self.solver.test_nets):
             self.log.testing(self.iter, index)
             net.share_with(self.net)
-            tested = mean_outputs(net, self.solver.param.test_iter[index], go_on)
+            batches = self.solver.param.test_iter[index]
+            params = {p.name: p for p in self.engine.test_net_param(self.solver, index).layer}
+            scores = Scores(net, params)
+            tested = mean_outputs(net, batches, go_on, scores.observe)
             if tested is None:
                 return []
+            scores.correct(tested[1], batches)
+            self.not_finite += scores.not_finite
             found.append(tested[1])
             self.log.test_outputs(net, found[-1])
         return found
@@ -162,14 +177,21 @@ class RelaySolver:
     def snapshot(self) -> str:
         """Write the weights and the state, as the solver does; return the path of the state.
 
-        Each loss with its own momentum has PREFIX_iter_N.LOSS.solverstate beside it.
+        Each loss with its own momentum has PREFIX_iter_N.LOSS.solverstate beside it, and
+        PREFIX_iter_N.sha256, which comes last, the checksums of all parts.
         """
         state = self.solver.snapshot()
         self.schedule.save(state)
+        snapshots.seal(state)
         return state
 
     def restore(self, path: str) -> None:
-        """Continue from a .solverstate."""
+        """Continue from a .solverstate.
+
+        Raises RelayError where a part of a snapshot of `snapshot` is missing or damaged.
+        """
+        if snapshots.is_sealed(path):
+            snapshots.check(path)
         self.solver.restore(path)
         self.schedule.restore(path)
 

@@ -1,11 +1,16 @@
 """What the user sees of a run: progress on the terminal, glog lines, a table, an event file."""
 
+from __future__ import annotations
+
+import contextlib
 import csv
 import logging
 import os
 import sys
 import time
+from typing import Any
 
+from caffe_plain.files import write_atomically
 from caffe_plain.glog import GlogFormatter
 
 from .events import EventFile
@@ -23,6 +28,9 @@ except ImportError:  # an original Caffe's Python has no rich: plain lines do
     Console = None  # type: ignore[assignment,misc]
 
 
+HEADER = ("iteration", "kind", "name", "value")
+
+
 class Report:
     """Writes RUN/train.log, RUN/metrics.csv and an event file, and shows the progress.
 
@@ -34,18 +42,33 @@ class Report:
         self.display = max(display, 1)
         self.quiet = quiet
         self.log = self._open_log()
-        self._csv = open(  # noqa: SIM115, closed by close()
-            os.path.join(run, "metrics.csv"), "a", newline="", encoding="utf-8"
-        )
-        self._rows = csv.writer(self._csv)
-        if not self._csv.tell():
-            self._rows.writerow(["iteration", "kind", "name", "value"])
+        self._csv: Any = None
+        self._open_table()
         self.events = EventFile(run)
         self._live = None
         self._speed = _Speed()
 
+    def _open_table(self):
+        path = os.path.join(self.run, "metrics.csv")
+        self._csv = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115, see close
+        self._rows = csv.writer(self._csv)
+        if not self._csv.tell():
+            self._rows.writerow(HEADER)
+
+    def go_on_from(self, iteration: int) -> None:
+        """Forget what is said of the time after a snapshot: a run goes on from there.
+
+        A test comes after the snapshot of the same iteration, so it comes again.
+        """
+        with ignore_full_disk():
+            self._csv.close()
+        _cut(os.path.join(self.run, "metrics.csv"), iteration, "train")
+        _cut(os.path.join(self.run, "probe.csv"), iteration)
+        self._open_table()
+        self.events.go_on_from(iteration)
+
     def _open_log(self):
-        handler = logging.FileHandler(os.path.join(self.run, "train.log"), encoding="utf-8")
+        handler = _LogFile(os.path.join(self.run, "train.log"), encoding="utf-8")
         handler.setFormatter(GlogFormatter())
         log = logging.getLogger("caffe")
         log.setLevel(logging.INFO)
@@ -114,10 +137,14 @@ class Report:
 
     def _write(self, iteration, kind, values):
         for name, value in values.items():
-            self._rows.writerow([iteration, kind, name, repr(value)])
-            self.events.scalar(iteration, f"{kind}/{name}", value)
-        self._csv.flush()
-        self.events.flush()
+            with ignore_full_disk():
+                self._rows.writerow([iteration, kind, name, repr(value)])
+            with ignore_full_disk():
+                self.events.scalar(iteration, f"{kind}/{name}", value)
+        with ignore_full_disk():
+            self._csv.flush()
+        with ignore_full_disk():
+            self.events.flush()
 
     def pause(self):
         """Leave tests and snapshots out of the speed."""
@@ -127,10 +154,46 @@ class Report:
         if self._live:
             self._live.stop()
             self._live = None
-        self._csv.close()
-        self.events.close()
+        for file in (self._csv, self.events):
+            with ignore_full_disk():
+                file.close()
         self.log.removeHandler(self._handler)
         self._handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """train.log; a line that cannot be written is left out."""
+
+    def handleError(self, record):
+        pass
+
+    def close(self):
+        with ignore_full_disk():
+            super().close()
+
+
+def ignore_full_disk() -> contextlib.suppress:
+    """A context in which what cannot be written is left out: it never ends a training."""
+    return contextlib.suppress(OSError)
+
+
+def _cut(path: str, iteration: int, after: str | None = None) -> None:
+    """Leave only whole rows of before an iteration in a table.
+
+    after: the kind of rows that come after an iteration, whose own stay.
+    """
+    if not os.path.isfile(path):
+        return
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        lines = file.read().splitlines(keepends=True)
+    kept = lines[:1]
+    for line in lines[1:]:
+        at, kind = line.split(",", 2)[:2] if line.count(",") > 1 else ("", "")
+        last = iteration if kind == after else iteration - 1
+        if at.isdigit() and int(at) <= last and line.endswith("\n"):
+            kept.append(line)
+    if kept != lines:
+        write_atomically(path, "".join(kept))
 
 
 class NoReport:
@@ -139,7 +202,7 @@ class NoReport:
     def say(self, text):
         pass
 
-    start = say
+    start = go_on_from = say
 
     def iteration(self, done, images, losses, rate):
         pass

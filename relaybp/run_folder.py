@@ -5,7 +5,6 @@ The files are ordinary Caffe files: `caffe train -solver RUN/solver.prototxt` ru
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections.abc import Sequence
@@ -86,20 +85,6 @@ def save(run: str, solver: Any, net: Any, extra: Any, relay: Any = None) -> str:
     path = os.path.join(run, "solver.prototxt")
     write(path, solver)
     return path
-
-
-def newest_state(prefix: str) -> str | None:
-    """The solverstate of the highest iteration whose weights are there too; None without one.
-
-    prefix: the solver's snapshot_prefix.
-    """
-    found = {}
-    for path in glob.glob(glob.escape(prefix) + "_iter_*.solverstate*"):
-        match = re.fullmatch(r"_iter_(\d+)\.solverstate(\.h5)?", path[len(prefix) :])
-        stem = path[: path.rindex(".solverstate")]
-        if match and any(os.path.exists(stem + end) for end in (".caffemodel", ".caffemodel.h5")):
-            found[int(match[1])] = path
-    return found[max(found)] if found else None
 
 
 def read(path, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ SHORT = [
     "snapshot=60",
 ]
 SHORT_BATCH, SHORT_CROP = 16, 112
+OF_MODELS = ("data", "feed", "scene", "profile", "batch", "crop", "set")  # options
 LEAST_CROP = {"inception_v3": 267}  # whose auxiliary head asks for more than SHORT_CROP
 DEMO_SIZE = 128
 
@@ -86,9 +88,48 @@ def make_plan(pb: Any, args: argparse.Namespace, draws: bool = True) -> Plan:
 
     Raises RelayError where the model, a setting or the data cannot be used.
     """
-    name = args.model or os.path.splitext(os.path.basename(args.solver))[0]
-    run = args.out or os.path.join("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    name, run = name_of(args), args.out or default_folder(args)
+    if args.solver:
+        _refuse_unused(args)
+    elif args.extra:
+        raise RelayError(
+            f"--extra {args.extra}: for a --solver; a --model takes --set lr_policy=..."
+        )
     return (_of_solver if args.solver else _of_model)(pb, args, name, run, draws)
+
+
+def name_of(args: argparse.Namespace) -> str:
+    """What a run is called: as its model or its solver's file."""
+    return args.model or os.path.splitext(os.path.basename(args.solver))[0]
+
+
+def default_folder(args: argparse.Namespace) -> str:
+    """The folder of a run that is given none."""
+    return os.path.join("runs", f"{name_of(args)}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+def own_folder(run: str) -> str:
+    """Make a folder of this name, or of the next one that nobody has; return its name."""
+    names = itertools.chain([run], (f"{run}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if _is_new(name))
+
+
+def _is_new(folder: str) -> bool:
+    try:
+        os.makedirs(folder)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _refuse_unused(args: argparse.Namespace) -> None:
+    """Refuse options that only change a model's files; those of --solver are the user's own."""
+    for name in OF_MODELS:
+        if getattr(args, name):
+            raise RelayError(
+                f"--{name}: it changes the files of a --model, and {args.solver} and the net "
+                f"that it names are used as they are; write it there"
+            )
 
 
 def _of_solver(pb: Any, args: argparse.Namespace, name: str, run: str, draws: bool) -> Plan:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import signal
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from caffe_plain.errors import LostProcessError
 from caffe_plain.late import Late
 from caffe_plain.signals import CAFFE_EFFECTS, Signals
 
+from . import snapshots
+from .errors import NotFiniteError
+from .finite import Finite, check_weights
+from .recovery import STOP, Recovery
 from .report import NoReport, Report, clock
 
 if TYPE_CHECKING:
     from .relay_solver import RelaySolver
+    from .retention import Keep
 
 
 class Trainer:
@@ -20,38 +25,59 @@ class Trainer:
 
     SIGINT takes a snapshot and stops, SIGHUP takes a snapshot, as the caffe command does; what
     clusters send to end a job stops too. A training that was stopped has a `status` other than 0.
-    Of several processes, the first tests and saves; a signal to any of them is answered by all in
-    the same iteration.
+    signals: those that are noted already, by default this one's own while it trains; on_nan: see
+    Recovery; keep: which snapshots stay, by default all. Of several processes, the first tests and
+    saves; a signal to any of them is answered by all in the same iteration.
     """
 
-    def __init__(self, relay: RelaySolver, report: Report | NoReport):
+    def __init__(
+        self,
+        relay: RelaySolver,
+        report: Report | NoReport,
+        signals: Signals | None = None,
+        on_nan: str = STOP,
+        keep: Keep | None = None,
+    ):
         self.relay, self.solver, self.report = relay, relay.solver, report
         self.param, net = self.solver.param, relay.net
         self.group = relay.schedule.group
         self.losses = [name for name, weight in net.blob_loss_weights.items() if weight]
         self.images = next(iter(net.blobs.values())).shape[0] * self.param.iter_size
-        self.signals = Signals(CAFFE_EFFECTS, patient=self.group.size > 1)
+        own = Signals(CAFFE_EFFECTS, patient=self.group.size > 1)
+        self.signals = signals or own
+        self._entered = nullcontext() if signals else own
         self.late = Late()  # reports of iterations
-        self.stopped = False
+        self.finite, self.recovery, self.keep = Finite(relay), Recovery(self, on_nan), keep
+        self.stopped = self._iterating = False
         self.last_test: dict[str, float] | None = None
-        self.last_state: str | None = None
+        self._saved_at: int | None = None  # iterations
+        self._tested_at: int | None = None
 
     def train(self) -> dict[str, float] | None:
         """Run to max_iter, or to an interrupt; return the last test's {output name: mean}.
 
-        Raises LostProcessError, after a snapshot of the last update, where another of the
-        processes that train together has ended.
+        Raises NotFiniteError where a number is not finite and `on_nan` says so. Whatever else
+        goes wrong, LostProcessError where another of the processes that train together has ended,
+        is raised after a snapshot of the last whole iteration, where one can be made.
         """
         self.relay.log.solving(self.relay.engine.net_param(self.solver).name)
-        with self.signals:
+        self.report.start(self.relay.iter)
+        with self._entered:
             try:
-                self._iterate_all()
+                while not self._is_over:
+                    try:
+                        self._iterate_all()
+                    except NotFiniteError as error:
+                        self.recovery.serve(error)
                 self._finish()
-            except LostProcessError:
-                self.snapshot()
+            except NotFiniteError:
+                raise
+            except Exception as error:
+                self._save_in_an_emergency(error)
                 raise
             finally:
-                self._finish_reports()
+                self.late.finish()
+                self.solver.finish_reports()
         return self.last_test
 
     @property
@@ -59,16 +85,48 @@ class Trainer:
         """With what the process is to end: 0, or 128 + the signal that stopped the training."""
         return self.signals.status or (128 + signal.SIGINT if self.stopped else 0)
 
+    @property
+    def _is_over(self):
+        return self.stopped or self.relay.iter >= self.param.max_iter
+
     def _iterate_all(self):
-        self.report.start(self.relay.iter)
-        while self.relay.iter < self.param.max_iter and self._goes_on():
-            if self.relay.test_due:
+        while not self._is_over and self._goes_on():
+            if self.relay.test_due and self._tested_at != self.relay.iter:
                 self.test()
                 if self.stopped:
                     break
             self.iterate()
             if self.relay.snapshot_due:
                 self.snapshot()
+        self._finish_reports()
+
+    def go_on_from(self, iteration: int) -> None:
+        """Forget what was reported beyond an iteration: it comes again."""
+        if self._tested_at is not None and self._tested_at > iteration:
+            self._tested_at = None
+        self.report.go_on_from(iteration)
+
+    def newest(self, before: int | None = None) -> str | None:
+        """The newest whole snapshot of this run, see `snapshots`, the same in all processes."""
+        prefix = self.param.snapshot_prefix
+        return self.group.first(snapshots.newest(prefix, before)[0] if self.relay.root else None)
+
+    def _save_in_an_emergency(self, error: Exception) -> None:
+        """A snapshot of the last whole iteration, as if the broken one had not begun."""
+        self.late.finish()
+        if not self.relay.root:
+            return
+        if not self.relay.is_whole:
+            self.report.say("No snapshot: an iteration was half done")
+            return
+        try:
+            if self._iterating:
+                self.finite.mark.restore()
+            check_weights(self.relay.net, "after the last update")
+            self._write_snapshot()
+        except Exception as another:  # the first one is what matters
+            if str(another) != str(error):
+                self.report.say(f"No snapshot: {another}")
 
     def _goes_on(self):
         """Serve what signals ask for; whether to go on. All processes ask equally often."""
@@ -92,7 +150,9 @@ class Trainer:
     def iterate(self) -> None:
         """One iteration; it is reported at the latest in the next one."""
         rate = self.solver.learning_rate()
+        self._iterating = True
         self.relay.iterate()
+        self._iterating = False
         done, blobs = self.relay.iter, self.relay.net.blobs
         self.late.add(
             [self.relay.engine.value(blobs[name]) for name in self.losses],
@@ -102,7 +162,8 @@ class Trainer:
         )
 
     def _finish_reports(self):
-        """Report all iterations that are over."""
+        """Report all iterations that are over, which are then known to be finite."""
+        self.finite.finish()
         self.late.finish()
         self.solver.finish_reports()
 
@@ -116,6 +177,7 @@ class Trainer:
             all(self._goes_on() for _ in range(sum(self.param.test_iter)))
         if self.stopped:
             return
+        self._tested_at = self.relay.iter
         self.relay.observe_test(found)
         if not self.relay.root:
             return
@@ -123,6 +185,8 @@ class Trainer:
             name: float(mean.mean()) for means in found for name, mean in means.items()
         }
         self.report.test(self.relay.iter, self.last_test)
+        if self.keep:
+            self.keep.tested(self.relay.iter, self.last_test)
         self.report.say(
             "Test at iteration %d: %s"
             % (
@@ -130,6 +194,11 @@ class Trainer:
                 ", ".join("{} {:.4f}".format(*item) for item in self.last_test.items()),
             )
         )
+        if self.relay.not_finite:
+            self.report.say(
+                f"NOTE: {self.relay.not_finite} images had scores that are NaN or infinite; they "
+                "count as wrong"
+            )
         self.report.pause()
 
     @property
@@ -143,11 +212,18 @@ class Trainer:
     def snapshot(self) -> None:
         """Write the weights and the state, in the first process and once an iteration."""
         self._finish_reports()
-        saved = (self.last_state or "").endswith(f"_iter_{self.relay.iter}.solverstate")
-        if saved or not self.relay.root:
+        if self._saved_at == self.relay.iter:
             return
-        self.last_state = self.relay.snapshot()
-        self.report.say(f"Snapshot: {self.last_state}")
+        check_weights(self.relay.net, f"iteration {self.relay.iter}: after its update")
+        self._saved_at = self.relay.iter
+        if self.relay.root:
+            self._write_snapshot()
+
+    def _write_snapshot(self) -> None:
+        state = self.relay.snapshot()
+        self.report.say(f"Snapshot: {state}")
+        if self.keep:
+            self.keep(self.param.snapshot_prefix)
         self.report.pause()
 
 

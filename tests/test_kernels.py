@@ -5,6 +5,7 @@ Those for GPUs run on one, or on the CPU in Triton's interpreter: TRITON_INTERPR
 
 import functools
 import logging
+import math
 import subprocess
 import sys
 import types
@@ -196,6 +197,34 @@ def test_update(kernels, nesterov, keep_diffs):
             assert torch.equal(copy, weight.bfloat16())
     written = (x._version for x in (*weights, *gradients))
     assert all(now > before for now, before in zip(written, versions, strict=True))
+
+
+@pytest.mark.parametrize("held", [0.0, 1.0])
+def test_an_update_that_is_held_changes_nothing(kernels, held):
+    def after(held, spoil=1.0):
+        random = np.random.RandomState(0)
+        weights, gradients, velocities = (
+            [torch.tensor(random.randn(size), dtype=torch.float32) for size in (3, 5000)]
+            for _ in range(3)
+        )
+        gradients[0] *= spoil
+        rates = {"rate": 0.1, "momentum": 0.9, "decay": 0.01, "gradient_factor": 0.5}
+        if held != "not at all":
+            kernels.update_sgd(
+                weights,
+                gradients,
+                velocities,
+                [None, None],
+                **rates,
+                nesterov=False,
+                keep_diffs=False,
+                held=held if held is None else torch.tensor(held),
+            )
+        return weights + velocities
+
+    found = after(held, math.nan if held else 1.0)
+    for mine, theirs in zip(found, after("not at all" if held else None), strict=True):
+        assert torch.equal(mine, theirs)
 
 
 def test_rounding_to_bf16_is_that_of_pytorch(kernels):

@@ -123,7 +123,7 @@ def whole_run(folder):
         folder, "--solver", "solver.prototxt", "--relay", "relay.prototxt", "--out", "whole"
     )
     for name in ("small_iter_10", "small_iter_20"):
-        for ending in (".caffemodel", ".solverstate", ".datastate"):
+        for ending in (".caffemodel", ".solverstate", ".datastate", ".sha256"):
             (folder / (name + ending)).rename(folder / "whole" / (name + ending))
     return text, folder / "whole"
 

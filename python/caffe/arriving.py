@@ -9,10 +9,11 @@ class Arriving:
     """A copy of a small tensor on the CPU, begun now; a CPU tensor is here at once.
 
     float() of one without axes gives it divided by `divisor`. To read waits for this copy alone,
-    not for what the GPU was given afterwards.
+    not for what the GPU was given afterwards. tensor: the GPU's own.
     """
 
     def __init__(self, tensor: torch.Tensor, divisor: float = 1):
+        self.tensor = tensor
         self._values = tensor.to("cpu", non_blocking=True)
         self._event = device.mark() if tensor.is_cuda else None
         self._divisor = divisor

@@ -37,9 +37,11 @@ class Solver:
         self.iter = 0
         self.net = nets.train_net(param, folder)
         self.extra.smooth_labels(self.net)
+        self.extra.skip_damaged(self.net)
         self.test_nets = nets.test_nets(param, folder)
         self.extra.check_output(self.test_nets)
         self.requested_action = lambda: None  # the caffe command's signals: "stop" or "snapshot"
+        self.held: torch.Tensor | None = None  # on a GPU: where it is not 0, updates are left out
         self._stopped = False
         self._history = None
         self._callbacks = []
@@ -182,8 +184,19 @@ class Solver:
         data, gradients = [b.tensor for b in blobs], [b.diff_tensor for b in blobs]
         updates.follow(history, data)
         if updates.try_fused_step(
-            self.type, blobs, data, gradients, history, rate, self.param, decay, self.net.keep_diffs
+            self.type,
+            blobs,
+            data,
+            gradients,
+            history,
+            rate,
+            self.param,
+            decay,
+            self.net.keep_diffs,
+            self.held,
         ):
+            return
+        if self.held is not None and float(self.held):  # waits for the GPU
             return
         if self.param.iter_size > 1:
             torch._foreach_mul_(gradients, 1 / self.param.iter_size)

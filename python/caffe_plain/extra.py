@@ -10,7 +10,8 @@ from .messages import read_messages
 MESSAGES = read_messages(Path(__file__).with_name("extra.proto"))
 ExtraParameter = MESSAGES["ExtraParameter"]
 POLICIES = ("plateau", "cosine")  # what its lr_policy can be
-_ACTING = ("lr_policy", "rampup_interval", "label_smoothing")  # the others only say how
+# the others only say how
+_ACTING = ("lr_policy", "rampup_interval", "label_smoothing", "skip_damaged")
 
 
 def in_force(extra: Any) -> list[str]:

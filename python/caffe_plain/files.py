@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -87,10 +88,34 @@ def _write_and_rename(target: str, pieces: Iterable[Buffer]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
+        sync_folder(folder)
     except BaseException:  # an interrupt, too, must not leave a partial file
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def sync_folder(folder: str) -> None:
+    """Let the names in a folder survive a crash, where the file system can."""
+    with contextlib.suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def remove_leftovers(folder: str, stem: str = "") -> list[str]:
+    """Remove what killed writers have left in a folder; return the names.
+
+    stem: of the files that they were writing, such as a snapshot's prefix. Nobody may be writing.
+    """
+    pattern = re.compile(rf"\.{re.escape(stem)}.*\.[0-9a-f]{{8}}\.tmp", re.DOTALL)
+    names = [name for name in os.listdir(folder or ".") if pattern.fullmatch(name)]
+    for name in names:
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(folder, name))
+    return names
 
 
 def _reason(path: str, error: OSError, needed_bytes: int) -> str:

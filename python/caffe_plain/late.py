@@ -34,6 +34,10 @@ class Late:
         while self._waiting:
             self._report()
 
+    def forget(self) -> None:
+        """Make no report of what waits."""
+        self._waiting.clear()
+
     def _first_is_here(self) -> bool:
         numbers, _ = self._waiting[0]
         return all(isinstance(number, float) or number.is_here for number in numbers)

@@ -1,6 +1,10 @@
 """Signals as requests to a running training: snapshot, stop or none."""
 
+import contextlib
+import math
+import os
 import signal
+import time
 from typing import Optional
 
 from .errors import CaffeError
@@ -18,11 +22,18 @@ class Signals:
     effects: {signal number: "snapshot", "stop" or "none"}; those in CLUSTER always stop, and
     `status` is then 128 + signal, the exit status that the process should have. A request that is
     already waiting is not noted again. A second SIGINT interrupts at once, unless `patient`: a
-    launcher of several processes repeats what the terminal has sent. Raises CaffeError for an
-    unknown effect.
+    launcher of several processes repeats what the terminal has sent. acknowledges: whether a line
+    on stderr says at once that a signal has come. time_limit_s: seconds from now on after which it
+    is as if SIGXCPU had come. Raises CaffeError for an unknown effect.
     """
 
-    def __init__(self, effects: dict[int, str], patient: bool = False):
+    def __init__(
+        self,
+        effects: dict[int, str],
+        patient: bool = False,
+        acknowledges: bool = False,
+        time_limit_s: float = math.inf,
+    ):
         for effect in effects.values():
             if effect not in EFFECTS:
                 raise CaffeError(
@@ -30,7 +41,8 @@ class Signals:
                 )
         self.status = 0
         self._effects = {**effects, **dict.fromkeys(CLUSTER, "stop")}
-        self._patient = patient
+        self._patient, self._acknowledges = patient, acknowledges
+        self._end_s = time.monotonic() + time_limit_s
         self._waiting: list[str] = []
 
     def __enter__(self) -> "Signals":
@@ -43,6 +55,9 @@ class Signals:
 
     def requested(self) -> Optional[str]:
         """Take the oldest request, "snapshot" or "stop"; None if none waits."""
+        if time.monotonic() > self._end_s:
+            self._end_s = math.inf
+            self._note(signal.SIGXCPU, None)
         return self._waiting.pop(0) if self._waiting else None
 
     def _note(self, number: int, frame: object) -> None:
@@ -53,3 +68,11 @@ class Signals:
             raise KeyboardInterrupt
         if effect != "none" and effect not in self._waiting:
             self._waiting.append(effect)
+            self._acknowledge(number, effect)
+
+    def _acknowledge(self, number: int, effect: str) -> None:
+        what = {"stop": "a snapshot and the end come", "snapshot": "a snapshot comes"}[effect]
+        if self._acknowledges:  # not by print, which may be what the signal has interrupted
+            with contextlib.suppress(OSError):
+                line = f"{signal.Signals(number).name}: {what} after this batch\n"
+                os.write(2, line.encode())

@@ -14,6 +14,7 @@ schedule.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import shutil
@@ -22,16 +23,22 @@ import time
 from collections.abc import Sequence
 
 from caffe_plain.errors import CaffeError
+from caffe_plain.files import remove_leftovers
+from caffe_plain.signals import CAFFE_EFFECTS, Signals
 
-from .. import distributed, engines, identity, run_folder
+from .. import distributed, engines, identity, run_folder, snapshots, streams
 from ..data_layers import TYPES
 from ..distributed import Alone
 from ..engines import Engine
 from ..errors import RelayError
+from ..finite import check_weights
+from ..lock import Lock
 from ..probe import Probe
+from ..recovery import POLICIES, STOP
 from ..relay_solver import attach
 from ..report import NoReport, Report
-from ..run_plan import Plan, make_plan
+from ..retention import Keep
+from ..run_plan import Plan, make_plan, own_folder
 from ..trainer import Trainer, summary, top_errors
 
 
@@ -80,7 +87,12 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         help="another value for a field of the solver, or of extra.prototxt: lr_policy=plateau",
     )
     parser.add_argument("--weights", help="start from these .caffemodel files (comma-separated)")
-    parser.add_argument("--snapshot", help="continue from this .solverstate")
+    parser.add_argument(
+        "--snapshot",
+        metavar="auto|FOLDER|FILE",
+        help="continue from a .solverstate, or from the newest whole snapshot of a run's folder; "
+        "auto: of --out, from the beginning where there is none",
+    )
     parser.add_argument("--gpu", default="auto", help="auto, none, a GPU's number, or several: 0,1")
     parser.add_argument("--precision", default="fp32", help="fp32, tf32 or bf16")
     parser.add_argument(
@@ -96,10 +108,52 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         help="leave the C library's memory allocator as it is",
     )
     parser.add_argument("--out", help="the folder of the run")
+    add_unwatched(parser)
     args = parser.parse_args(words)
     if args.probe and not re.fullmatch(r"[1-9][0-9]*%?", args.probe):
         parser.error(f"--probe {args.probe}: expected a number of iterations, as in 500, or 20%")
     return args
+
+
+def add_unwatched(parser: argparse.ArgumentParser) -> None:
+    """The options for a run that nobody watches."""
+    parser.add_argument(
+        "--on-nan",
+        choices=POLICIES,
+        default=STOP,
+        help="where a loss or gradient is not finite: stop, skip the batch, or roll back to the "
+        "newest snapshot and go on with other records",
+    )
+    parser.add_argument("--keep", type=positive, metavar="N", help="delete all but N snapshots")
+    parser.add_argument(
+        "--keep-best", action="store_true", help="with --keep: and the one that tested best"
+    )
+    parser.add_argument(
+        "--keep-every", type=positive, metavar="N", help="with --keep: and every N iterations'"
+    )
+    parser.add_argument(
+        "--time-limit",
+        type=seconds,
+        default=math.inf,
+        metavar="[D-]H:MM:SS",
+        help="take a snapshot and stop then, with status 152",
+    )
+
+
+def positive(text: str) -> int:
+    """A number of at least 1."""
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of at least 1")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """The seconds of [days-]hours:minutes:seconds."""
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected [days-]hours:minutes:seconds")
+    days, hours, minutes, rest = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60.0 + rest
 
 
 def main():
@@ -120,11 +174,14 @@ def main():
                 *sys.argv[1:],
             ],
         )
+    streams.protect()
+    several, first = "LOCAL_RANK" in os.environ, os.environ.get("RANK", "0") == "0"
     try:
-        engine = engines.load()
-        device = engine.use_device(own_gpu(args.gpu, engine.gpu_count()), args.precision)
-        group = distributed.join(engine)
-        status = train(engine, args, device, group)
+        with Signals(CAFFE_EFFECTS, several, first, args.time_limit) as signals:
+            engine = engines.load()
+            device = engine.use_device(own_gpu(args.gpu, engine.gpu_count()), args.precision)
+            group = distributed.join(engine)
+            status = train(engine, args, device, group, signals)
     except CaffeError as error:
         sys.exit(f"train: {error}")
     sys.exit(status)
@@ -147,24 +204,28 @@ def own_gpu(flag: str, visible: int) -> str:
     return names[rank % len(names)]
 
 
-def train(engine: Engine, args: argparse.Namespace, device: str, group: Alone) -> int:
+def train(
+    engine: Engine, args: argparse.Namespace, device: str, group: Alone, signals: Signals
+) -> int:
     """Train, or say that the run is finished; return the exit status.
 
-    The run's folder is refused where another run lies in it; the same run goes on from its newest
-    snapshot.
+    The run's folder is refused where another run lies in it, or another process trains there; the
+    same run goes on from its newest whole snapshot.
     """
-    plan = plan_together(engine, args, group)
-    wanted = plan.identity(args, group.size)
-    record = identity.check(plan.run, wanted)
-    if record and record["state"] == identity.FINISHED and not args.snapshot:
-        if group.rank == 0:
-            print(f"{plan.run}: finished after {record['iteration']} iterations; nothing to do")
-        return 0
-    if record and not args.snapshot:
-        args.snapshot = run_folder.newest_state(plan.solver.snapshot_prefix)
-    existed = group.first(os.path.exists(plan.run))
+    find_folder(args)
+    plan, existed = plan_together(engine, args, group)
+    lock = None
     try:
-        trainer, report = set_up(engine, args, plan, device, group)
+        wanted = plan.identity(args, group.size)
+        record = identity.check(plan.run, wanted)
+        if record and record["state"] == identity.FINISHED and not args.snapshot:
+            if group.rank == 0:
+                print(f"{plan.run}: finished after {record['iteration']} iterations; nothing to do")
+            return 0
+        lock = Lock(plan.run) if group.rank == 0 else None
+        if record and not args.snapshot:
+            args.snapshot = newest_together(plan, group)
+        trainer, report = set_up(engine, args, plan, device, group, signals)
     except BaseException:
         if not existed and group.rank == 0:
             shutil.rmtree(plan.run, ignore_errors=True)  # it never started: leave no folder
@@ -173,6 +234,8 @@ def train(engine: Engine, args: argparse.Namespace, device: str, group: Alone) -
         identity.begin(plan.run, wanted, plan.net, trainer.relay.iter)
     run_recorded(trainer, report, plan, group)
     group.first(None)  # a launcher ends the others when one has ended: the first has saved now
+    if lock:
+        lock.release()
     return trainer.status
 
 
@@ -183,12 +246,43 @@ def probe_interval(flag: str, max_iter: int) -> int:
     return int(flag)
 
 
-def plan_together(engine: Engine, args: argparse.Namespace, group: Alone) -> Plan:
-    """The plan of the run, with the same folder in every process; the first draws the demo."""
+def find_folder(args: argparse.Namespace) -> None:
+    """Let --snapshot FOLDER and auto be the folder in --out, from which a run goes on anyway."""
+    if args.snapshot and os.path.isdir(args.snapshot):
+        if args.out and not os.path.samefile(args.out, args.snapshot):
+            raise RelayError(
+                f"--snapshot {args.snapshot} and --out {args.out}: two folders of one run; leave "
+                "one out, or name the .solverstate to start another run from"
+            )
+        args.out, args.snapshot = args.snapshot, None
+    elif args.snapshot == snapshots.AUTO:
+        if not args.out:
+            raise RelayError("--snapshot auto: of which run? name its folder with --out (RUN=)")
+        args.snapshot = None
+
+
+def plan_together(engine: Engine, args: argparse.Namespace, group: Alone) -> tuple[Plan, bool]:
+    """The plan of the run, with the same folder in every process; the first draws the demo.
+
+    Also whether the folder was there. One without a name of its own is made at once: another run
+    that starts in this second gets another.
+    """
+    existed = True
     if group.rank == 0:
-        args.out = make_plan(engine.pb, args).run
-    args.out = group.first(args.out)
-    return make_plan(engine.pb, args)
+        existed = bool(args.out) and os.path.exists(args.out)
+        run = make_plan(engine.pb, args).run
+        args.out = args.out or own_folder(run)
+    args.out, existed = group.first((args.out, existed))
+    return make_plan(engine.pb, args), existed
+
+
+def newest_together(plan: Plan, group: Alone) -> str | None:
+    """The newest whole snapshot of the run; says why newer ones are not taken."""
+    found = snapshots.newest(plan.solver.snapshot_prefix) if group.rank == 0 else None
+    state, problems = group.first(found)
+    for problem in problems if group.rank == 0 else ():
+        print(f"Passed over: {problem}", flush=True)
+    return state
 
 
 def run_recorded(trainer: Trainer, report: Report | NoReport, plan: Plan, group: Alone) -> None:
@@ -208,7 +302,12 @@ def run_recorded(trainer: Trainer, report: Report | NoReport, plan: Plan, group:
 
 
 def set_up(
-    engine: Engine, args: argparse.Namespace, plan: Plan, device: str, group: Alone
+    engine: Engine,
+    args: argparse.Namespace,
+    plan: Plan,
+    device: str,
+    group: Alone,
+    signals: Signals,
 ) -> tuple[Trainer, Report | NoReport]:
     """Everything that can go wrong before the first iteration.
 
@@ -218,6 +317,10 @@ def set_up(
         engine.keep_freed_memory()
     if group.rank == 0:
         plan.save()
+        folder, stem = os.path.split(plan.solver.snapshot_prefix)
+        remove_leftovers(plan.run)
+        if os.path.isdir(folder or "."):
+            remove_leftovers(folder, f"{stem}_iter_")
     group.first(None)
     solver = engine.make_solver(plan.path, plan.extra_path)
     for weights in args.weights.split(",") if args.weights else []:
@@ -243,6 +346,21 @@ def set_up(
     if args.snapshot:
         report.say(f"Going on from {args.snapshot}")
         relay.restore(args.snapshot)
+    if args.snapshot or args.weights:
+        check_weights(solver.net, args.snapshot or args.weights)
+    report.go_on_from(relay.iter)
     for net in [solver.net, *solver.test_nets]:  # nobody looks inside between iterations
         engine.keep_values(net, args.no_fuse, args.no_fuse or param.snapshot_diff)
-    return Trainer(relay, report), report
+    keep = keep_of(args, plan) if group.rank == 0 and args.keep else None
+    return Trainer(relay, report, signals, args.on_nan, keep), report
+
+
+def keep_of(args: argparse.Namespace, plan: Plan) -> Keep:
+    """Which snapshots --keep, --keep-best and --keep-every leave."""
+    output = run_folder.error_output(plan.net) if args.keep_best else ""
+    if args.keep_best and not output:
+        raise RelayError(
+            f"--keep-best: the test net of {plan.net.name!r} has no Accuracy layer that would tell "
+            "which one is the best"
+        )
+    return Keep(args.keep, args.keep_every or 0, output, run=plan.run)

@@ -7,6 +7,8 @@ import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Callable
 
+import numpy as np
+
 from caffe_plain.extra import in_force
 from caffe_plain.files import write_atomically
 from caffe_plain.lr_policy import POLICIES, learning_rate
@@ -74,6 +76,15 @@ class Bvlc(Engine):
             if param.HasField(field):
                 return getattr(param, field)
         return read(param.net or param.train_net, self.pb.NetParameter())
+
+    def test_net_param(self, solver: BvlcSolver, index: int) -> Any:
+        param = solver.param
+        if index < len(param.test_net_param):
+            return param.test_net_param[index]
+        index -= len(param.test_net_param)
+        if index < len(param.test_net):
+            return read(param.test_net[index], self.pb.NetParameter())
+        return self.net_param(solver)
 
     def make_steps(
         self, solver: BvlcSolver, flows: list, own_momentum: bool, scaled: bool
@@ -153,6 +164,31 @@ class Bvlc(Engine):
 
     def keeping_diffs(self, net: Any) -> AbstractContextManager[None]:
         return nullcontext()
+
+    def looking_inside(self, net: Any) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def copies(self, blobs: list) -> Callable[[], None]:
+        kept = [(blob, blob.data.copy()) for blob in blobs]
+
+        def put_back():
+            for blob, values in kept:
+                blob.data[...] = values
+
+        return put_back
+
+    def random_state(self) -> None:
+        """Nothing: pycaffe shows no random generator."""
+
+    def set_random_state(self, state: None) -> None:
+        """Nothing to do: it goes on."""
+
+    def finite(self, solver: BvlcSolver, loss: float) -> float:
+        diffs = (blob.diff for blobs in solver.net.params.values() for blob in blobs)
+        return float(np.isfinite(loss) and all(np.isfinite(diff).all() for diff in diffs))
+
+    def release(self, solver: BvlcSolver) -> None:
+        """Nothing to do: no update has been left out."""
 
     def address(self, blob: Any) -> int:
         return blob.data.__array_interface__["data"][0]

@@ -105,6 +105,10 @@ class Engine(ABC):
         """The NetParameter of the train net."""
 
     @abstractmethod
+    def test_net_param(self, solver: Any, index: int) -> Any:
+        """The NetParameter of a test net, or one with all of its layers."""
+
+    @abstractmethod
     def make_steps(self, solver: Any, flows: list, own_momentum: bool, scaled: bool) -> list[Step]:
         """A step for each flow, the final one's last.
 
@@ -154,6 +158,34 @@ class Engine(ABC):
     @abstractmethod
     def keeping_diffs(self, net: Any) -> AbstractContextManager[None]:
         """Within it, backward passes leave every blob its diff."""
+
+    @abstractmethod
+    def looking_inside(self, net: Any) -> AbstractContextManager[None]:
+        """A context in which every blob of a net keeps its values and diffs."""
+
+    @abstractmethod
+    def copies(self, blobs: list[Any]) -> Callable[[], None]:
+        """A function that gives some blobs their present values again."""
+
+    @abstractmethod
+    def random_state(self) -> Any:
+        """Where the random generators are, for `set_random_state`."""
+
+    @abstractmethod
+    def set_random_state(self, state: Any) -> None:
+        """Draw again what was drawn after `random_state`, where the engine can."""
+
+    @abstractmethod
+    def finite(self, solver: Any, loss: Any) -> Any:
+        """Whether a loss of `number` and the gradients of the solver's net are finite.
+
+        1 or 0, for float(), which may wait for a GPU where `is_here` is not True. There the solver
+        leaves every update out from the first 0 on, without waiting, until `release`.
+        """
+
+    @abstractmethod
+    def release(self, solver: Any) -> None:
+        """Let a solver update again whose updates `finite` has made it leave out."""
 
     @abstractmethod
     def address(self, blob: Any) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Callable
 
 import torch
 
-from caffe.arriving import number
+from caffe import device
+from caffe.arriving import Arriving, number
 from caffe.files import weights
 from caffe.kernels.native import LIBRARY
 
@@ -71,6 +73,9 @@ class Native(Engine):
     def net_param(self, solver: Any) -> Any:
         return solver.net.param
 
+    def test_net_param(self, solver: Any, index: int) -> Any:
+        return solver.test_nets[index].param
+
     def make_steps(self, solver: Any, flows: list, own_momentum: bool, scaled: bool) -> list[Step]:
         return [
             NativeStep(self, solver, flow, own_momentum and flow is not flows[-1]) for flow in flows
@@ -128,6 +133,55 @@ class Native(Engine):
         finally:
             net.keep_diffs = before
 
+    @contextmanager
+    def looking_inside(self, net: Any) -> Iterator[None]:
+        before = net.keep_blobs, net.keep_diffs
+        net.keep_blobs = net.keep_diffs = True
+        try:
+            yield
+        finally:
+            net.keep_blobs, net.keep_diffs = before
+
+    def copies(self, blobs: list) -> Callable[[], None]:
+        tensors = [blob.tensor for blob in blobs]
+        kept = [torch.empty_like(tensor) for tensor in tensors]
+        if kept:
+            torch._foreach_copy_(kept, tensors)
+
+        def put_back():
+            for blob, values in zip(blobs, kept):
+                blob.tensor.copy_(values)
+                blob.show("data")
+
+        return put_back
+
+    def random_state(self) -> dict[str, torch.Tensor]:
+        return device.random_state()
+
+    def set_random_state(self, state: dict[str, torch.Tensor]) -> None:
+        device.set_random_state(state)
+
+    def finite(self, solver: Any, loss: Any) -> Any:
+        diffs = [
+            record.blob.diff_tensor
+            for record in solver.net.learnable
+            if record.lr_mult and not record.blob.diff_is_zero
+        ]
+        if isinstance(loss, Arriving) or (diffs and diffs[0].is_cuda):
+            return self._finite_on_gpu(solver, diffs, loss)
+        return float(math.isfinite(loss) and all(map(_is_finite, diffs)))
+
+    def _finite_on_gpu(self, solver: Any, diffs: list, loss: Arriving | float) -> Any:
+        values = list(torch._foreach_norm(diffs, math.inf))
+        if isinstance(loss, Arriving):
+            values.append(loss.tensor.reshape(()).to(diffs[0]))
+        bad = torch.stack(values).isfinite().logical_not().any().float()
+        solver.held = bad if solver.held is None else torch.maximum(bad, solver.held)
+        return number(1 - solver.held)
+
+    def release(self, solver: Any) -> None:
+        solver.held = None
+
     def address(self, blob: Any) -> int:
         return blob.tensor.data_ptr()
 
@@ -174,6 +228,11 @@ class NativeStep(Step):
             )
         for kept, array in zip(mine, saved):
             kept.copy_(torch.from_numpy(array.reshape(tuple(kept.shape))))
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    """The sum tells in one fast pass, unless it overflows."""
+    return math.isfinite(tensor.sum()) or bool(tensor.isfinite().all())
 
 
 def _gpu(properties: Any) -> str:

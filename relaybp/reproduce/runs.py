@@ -13,7 +13,7 @@ from typing import Any
 import caffe_plain
 from caffe_plain.files import write_atomically
 
-from .. import identity, models, relay_file, run_folder, run_plan
+from .. import identity, models, relay_file, run_plan, snapshots
 from ..commands import train
 from ..errors import RelayError
 from .data import DRAWN, DataSet
@@ -116,7 +116,7 @@ class Runs:
             return NEW
         if record["state"] == identity.FINISHED:
             return FINISHED
-        state = run_folder.newest_state(plan.solver.snapshot_prefix)
+        state, _ = snapshots.newest(plan.solver.snapshot_prefix)
         return f"goes on from {os.path.basename(state)}" if state else NEW
 
     def train(self, run: Run) -> None:

@@ -244,12 +244,15 @@ def update_sgd(
     gradient_factor,
     nesterov,
     keep_diffs,
+    held=None,
 ):
     """One step of SGD or Nesterov with L2 decay, on lists of tensors of equal layouts.
 
     copies: for each weight a bf16 tensor to round it into, or None. keep_diffs: whether the
-    gradients become what was subtracted.
+    gradients become what was subtracted. held: a tensor; where it is 1, nothing changes.
     """
+    if held is not None and held:
+        return
     lists = [_pointers(tensors) for tensors in (weights, gradients, velocities, copies)]
     counts = (ctypes.c_long * len(weights))(*[w.numel() for w in weights])
     native.library().update_sgd(

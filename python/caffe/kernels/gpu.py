@@ -240,10 +240,12 @@ def update_sgd(
     gradient_factor,
     nesterov,
     keep_diffs,
+    held=None,
 ):
     """One step of SGD or Nesterov with L2 decay, on lists of tensors of equal layouts.
 
     copies: for each weight a bf16 tensor to round it into, or None. The gradients are overwritten.
+    held: a tensor; where it is 1, weights and velocities stay, and nothing waits for it.
 
     PyTorch's own multi-tensor step computes v = momentum v + g / s + d w and w -= v with a rate
     of 1; with 1 / s and d multiplied by Caffe's rate, that is Caffe's rule.
@@ -263,7 +265,7 @@ def update_sgd(
         maximize=False,
         is_first_step=False,
         grad_scale=scale,
-        found_inf=None,
+        found_inf=held,
     )
     increment_version([*weights, *gradients])  # in torch 2 the fused step does not
     kept = [(copy, w) for copy, w in zip(copies, weights, strict=True) if copy is not None]

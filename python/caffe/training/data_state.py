@@ -9,6 +9,8 @@ Without it, as after a snapshot by BVLC Caffe, the data start from the beginning
 import json
 import os
 
+import torch
+
 from caffe_plain.errors import DataError
 from caffe_plain.files import write_atomically
 
@@ -26,7 +28,9 @@ def write(state_path, nets, plateau):
     content = json.dumps(
         {
             "seed": device.seed(),
-            "random": device.random_state(),
+            "random": {
+                kind: bytes(state.tolist()).hex() for kind, state in device.random_state().items()
+            },
             "nets": [_positions(net) for net in nets],
             "plateau": plateau,
         }
@@ -46,7 +50,12 @@ def restore(state_path, nets):
         with open(path, encoding="utf-8") as file:
             state = json.load(file)
         device.set_random_seed(state["seed"])
-        device.set_random_state(state["random"])
+        device.set_random_state(
+            {
+                kind: torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8)
+                for kind, text in state["random"].items()
+            }
+        )
         for net, positions in zip(nets, state["nets"], strict=False):
             for node in net.nodes:
                 if node.name in positions:

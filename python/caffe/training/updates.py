@@ -108,11 +108,12 @@ def try_fused_step(
     solver_param: Any,
     decay: float,
     keep_diffs: bool,
+    held: torch.Tensor | None = None,
 ) -> bool:
     """Do one whole step in one pass over memory, if a kernel can; returns whether it did.
 
     params: Blobs of one learning rate and decay, `weights` and `gradients` their tensors. Averages
-    over iter_size, adds the L2 decay, updates `history`, subtracts.
+    over iter_size, adds the L2 decay, updates `history`, subtracts. held: as Solver.held.
     """
     if rule not in ("SGD", "Nesterov") or solver_param.regularization_type != "L2":
         return False
@@ -131,6 +132,7 @@ def try_fused_step(
         gradient_factor=1 / solver_param.iter_size,
         nesterov=rule == "Nesterov",
         keep_diffs=keep_diffs,
+        held=held,
     )
     for blob, copy in zip(params, copies, strict=True):
         if copy is not None:

@@ -68,6 +68,10 @@ class ImageData(PrefetchedSource):
         if options.rand_skip:
             self.position = int(np.random.default_rng(self.seed).integers(options.rand_skip))
 
+    def names(self, position):
+        """What the records of the batch at `position` are called."""
+        return self.reader.names(position)
+
 
 class _ImageReader(RecordReader):
     def __init__(self, layer):

@@ -48,6 +48,11 @@ class RecordReader:
                 position += self.batch_size * self.step
                 yield self._batch(list(islice(records, self.batch_size)), draws), position
 
+    def names(self, position):
+        """What the records of the batch at `position` are called."""
+        with closing(self.records(position + self.rank, self.step)) as records:
+            return [name for _, _, name in islice(records, self.batch_size)]
+
     def _batch(self, records, draws):
         cuts, places, first = [], [], None
         for (pixels, _, name), draw in zip(records, draws.random((len(records), 3)), strict=True):

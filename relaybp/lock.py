@@ -1,0 +1,43 @@
+"""One run in a folder at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+
+from .errors import RelayError
+
+FILE = "lock"
+
+
+class Lock:
+    """Holds RUN/lock until `release` or the end of the process, however it ends.
+
+    Raises RelayError where another process holds it; the error says which.
+    """
+
+    def __init__(self, run: str):
+        os.makedirs(run, exist_ok=True)
+        path = os.path.join(run, FILE)
+        # kept open; not inherited, and a lock of lockf is not, either: only this process holds it
+        self._file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.seek(0)
+            who = self._file.read().strip() or "another process"
+            self._file.close()
+            raise RelayError(
+                f"{run}: {who} trains in this folder (its file {FILE} is locked: "
+                f"{error.strerror}); wait for its end, or choose another folder"
+            ) from None
+        self._file.truncate(0)
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        self._file.write(f"process {os.getpid()} on {socket.gethostname()}, since {since},\n")
+        self._file.flush()
+
+    def release(self) -> None:
+        """Let another process train in the folder."""
+        self._file.close()

@@ -1,0 +1,347 @@
+"""A run that nobody watches: killed, signalled, without room or a terminal, it goes on."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import unwatched_cases
+from relaybp import snapshots
+from relaybp.errors import RelayError
+from relaybp.lock import Lock
+from unwatched_cases import RELAYS, Training, make, rows, state, weights
+
+ROOT = Path(__file__).parent.parent
+LAST = unwatched_cases.SETTINGS["max_iter"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """{schedule: the folder of a run that nothing has disturbed}."""
+    found = {}
+    for relay in RELAYS:
+        found[relay] = make(tmp_path_factory.mktemp("undisturbed") / relay, relay)
+        assert Training(found[relay]).wait() == 0
+    return found
+
+
+def assert_same_run(folder, wanted):
+    assert weights(folder) == weights(wanted)
+    assert rows(folder) == rows(wanted)
+    assert state(folder) == ("finished", LAST)
+    assert not list((folder / "run").glob(".*.tmp"))
+
+
+# ---- killed --------------------------------------------------------------------------------------
+
+
+def kill_and_go_on(folder, kills, seed, longest_s=0.8):
+    """Kill a run at random moments, beginning with another where one has finished meanwhile."""
+    draws, done = random.Random(seed), 0
+    while done < kills:
+        training = Training(folder)
+        if training.kill(draws.uniform(0, longest_s)):
+            done += 1
+        else:
+            yield training
+            subprocess.run(["rm", "-r", folder / "run"], check=True)
+    training = Training(folder)
+    assert training.wait() == 0, training.text
+    assert "Going on from" in training.text
+    yield training
+
+
+@pytest.mark.parametrize("relay", RELAYS)
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, undisturbed, relay):
+    folder = make(tmp_path / "killed", relay)
+    for training in kill_and_go_on(folder, 10, seed=relay):
+        assert training.process.exitcode == 0, training.text
+        assert_same_run(folder, undisturbed[relay])
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("relay", RELAYS)
+@pytest.mark.parametrize("kind", ["SGD", "Adam"])
+def test_a_hundred_kills(tmp_path, relay, kind):
+    settings = {"type": kind, "momentum2": 0.999, "snapshot": 2}
+    wanted, folder = (make(tmp_path / name, relay, **settings) for name in ("whole", "killed"))
+    assert Training(wanted).wait() == 0
+    for training in kill_and_go_on(folder, 100, seed=kind + relay):
+        assert training.process.exitcode == 0, training.text
+        assert_same_run(folder, wanted)
+
+
+# ---- signalled -----------------------------------------------------------------------------------
+
+PHASES = {"start": 0, "iteration": 6, "test": 10, "snapshot": 8}  # and where it stops
+STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGXCPU]
+
+
+@pytest.mark.parametrize("number", [*STOPS, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_signal_in_any_phase(tmp_path, undisturbed, default_sigint, phase, number):
+    """Of a test, the one before iteration 10 is interrupted."""
+    folder, at = make(tmp_path / "run"), PHASES[phase]
+    training = Training(folder, at=(phase, number))
+    status = training.wait()
+    assert f"{number.name}: a snapshot" in training.text
+    assert f"Snapshot: run/small_iter_{at}.solverstate" in training.text
+    assert "Traceback" not in training.text
+    if number in STOPS:
+        assert status == 128 + number
+        assert f"Interrupted at iteration {at}" in training.text
+        assert state(folder) == ("interrupted", at)
+        assert snapshots.newest(str(folder / "run" / "small"))[0].endswith(f"_{at}.solverstate")
+        assert Training(folder).wait() == 0
+    else:
+        assert status == 0
+    assert_same_run(folder, undisturbed["RELAY"])
+
+
+def test_a_time_limit(tmp_path, undisturbed):
+    folder = make(tmp_path / "run")
+    training = Training(folder, "--time-limit", "0:00:00")
+    assert training.wait() == 128 + signal.SIGXCPU
+    assert "SIGXCPU: a snapshot and the end come after this batch" in training.text
+    assert Training(folder, "--time-limit", "1-0:00:00").wait() == 0
+    assert_same_run(folder, undisturbed["RELAY"])
+
+
+def test_a_time_limit_that_is_none(tmp_path):
+    training = Training(make(tmp_path / "run"), "--time-limit", "12h")
+    assert training.wait() == 2
+    assert "'12h': expected [days-]hours:minutes:seconds" in training.text
+
+
+def test_slurm_requeues_a_run_until_it_has_finished(tmp_path):
+    folder = make(tmp_path / "run", max_iter=3000, display=100, snapshot=0, test_interval=1000)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/queued\n')
+    (tools / "scontrol").chmod(0o755)
+    words = ["--gpu", "none", "--solver", "solver.prototxt", "--relay", "relay.prototxt"]
+    environment = {
+        **os.environ,
+        "PATH": f"{tools}:{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "OMP_NUM_THREADS": "1",
+        "TRAIN": f"{sys.executable} -m relaybp train",
+        "SLURM_JOB_ID": "4711",
+    }
+
+    def job():
+        return subprocess.Popen(
+            ["bash", str(ROOT / "examples" / "slurm" / "train.sh"), *words, "--out", "run"],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    first, metrics = job(), folder / "run" / "metrics.csv"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and "100,train" in metrics.read_text()):
+        assert time.monotonic() < deadline and first.poll() is None
+        time.sleep(0.02)
+    first.send_signal(signal.SIGUSR1)
+    text, _ = first.communicate(timeout=60)
+    assert first.returncode == 138, text
+    assert (tmp_path / "queued").read_text() == "requeue 4711\n"
+    at = state(folder)[1]
+    second = job()
+    text, _ = second.communicate(timeout=120)
+    assert second.returncode == 0, text
+    assert f"Going on from run/small_iter_{at}.solverstate" in text
+    assert state(folder) == ("finished", 3000)
+    assert (tmp_path / "queued").read_text() == "requeue 4711\n"
+
+
+# ---- errors --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("relay", RELAYS)
+def test_an_error_in_an_iteration_leaves_a_snapshot_of_the_last_whole_one(
+    tmp_path, undisturbed, relay
+):
+    """The batch of iteration 6 has been read, and the masks of dropout are drawn."""
+    folder = make(tmp_path / "run", relay)
+    training = Training(folder, at=("iteration", None))
+    assert training.wait() == 1
+    assert "Snapshot: run/small_iter_5.solverstate" in training.text
+    assert "train: a broken layer" in training.text
+    assert state(folder) == ("interrupted", 5)
+    assert Training(folder).wait() == 0
+    assert_same_run(folder, undisturbed[relay])
+
+
+def test_an_error_between_the_updates_of_an_iteration_leaves_none(tmp_path, undisturbed):
+    folder = make(tmp_path / "run", "MULTI_WAY")
+    training = Training(folder, at=("update", None))
+    assert training.wait() == 1
+    assert "No snapshot: an iteration was half done" in training.text
+    assert snapshots.iterations(str(folder / "run" / "small")) == [4]
+    assert Training(folder).wait() == 0
+    assert_same_run(folder, undisturbed["MULTI_WAY"])
+
+
+# ---- no room, no terminal ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("output", ["/dev/full", "closed pipe", "latin-1"])
+@pytest.mark.parametrize("full", [[], ["metrics.csv", "train.log"]], ids=["", "full logs"])
+def test_what_cannot_be_shown_or_logged_ends_nothing(tmp_path, undisturbed, output, full):
+    folder = make(tmp_path / "r\N{SNOWMAN}n")
+    (folder / "run").mkdir()
+    for name in full:
+        (folder / "run" / name).symlink_to("/dev/full")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTHONIOENCODING": "latin-1:strict" if output == "latin-1" else "utf-8",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "relaybp", "train", "--gpu", "none", "--out"]
+    command += [str(folder / "run"), "--solver", "solver.prototxt", "--relay", "relay.prototxt"]
+    with open(output if output == "/dev/full" else os.devnull, "w") as file:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE if output == "closed pipe" else file,
+            stderr=subprocess.STDOUT,
+        )
+        if process.stdout:
+            process.stdout.close()
+        assert process.wait(120) == 0
+    assert weights(folder) == weights(undisturbed["RELAY"])
+    assert state(folder) == ("finished", LAST)
+    if not full:
+        assert rows(folder) == rows(undisturbed["RELAY"])
+
+
+# ---- not finite ----------------------------------------------------------------------------------
+
+
+def test_a_run_that_diverges_ends_at_once_and_keeps_what_is_good(tmp_path):
+    folder = make(tmp_path / "run", base_lr=1e9, snapshot=1)
+    training = Training(folder)
+    assert training.wait() == 1
+    found = re.search(
+        r"train: iteration (\d+): layer '(\w+)' \(\w+\) is the first where .* are NaN or infinite; "
+        r"it comes from layer 'data', any of the 8 from record '000000(\d\d)' of data/train_lmdb",
+        training.text,
+    )
+    at = int(found[1])
+    assert 0 < at < 5 and int(found[3]) == 8 * at
+    assert f"The newest whole snapshot is run/small_iter_{at}.solverstate" in training.text
+    assert state(folder) == ("interrupted", at)
+    assert snapshots.iterations(str(folder / "run" / "small")) == [*range(1, at + 1)]
+    assert "error 0.00 %" not in training.text
+
+
+# ---- folders -------------------------------------------------------------------------------------
+
+
+def test_two_processes_in_one_folder(tmp_path):
+    lock = Lock(str(tmp_path / "run"))
+    try:
+        assert re.search(
+            rf"run: process {os.getpid()} on \S+, since \S+ \S+, trains in this folder",
+            locked_by_another(tmp_path / "run"),
+        )
+    finally:
+        lock.release()
+    assert locked_by_another(tmp_path / "run") == "locked"
+
+
+def locked_by_another(run):
+    """What another process says that locks a folder."""
+    said = run / "said"
+    unwatched_cases.import_everything()
+    process = unwatched_cases.FORKS.Process(target=_lock, args=(str(run), said))
+    process.start()
+    process.join()
+    return said.read_text()
+
+
+def _lock(run, said):
+    try:
+        Lock(run)
+        said.write_text("locked")
+    except RelayError as error:
+        said.write_text(str(error))
+
+
+def test_a_second_run_does_not_touch_the_folder_of_a_first(tmp_path):
+    folder = make(tmp_path / "run", max_iter=100_000, display=1000, snapshot=0)
+    first = Training(folder)
+    metrics = folder / "run" / "metrics.csv"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and metrics.stat().st_size > 40):
+        assert time.monotonic() < deadline and first.process.is_alive()
+        time.sleep(0.02)
+    second = Training(folder, output=tmp_path / "second")
+    assert second.wait() == 1
+    assert f"run: process {first.process.pid} on" in second.text
+    assert first.process.is_alive()
+    assert first.kill(0)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--set", "base_lr=1"],
+        ["--batch", "3"],
+        ["--crop", "3"],
+        ["--data", "data"],
+        ["--feed", "data"],
+        ["--profile", "short"],
+        ["--scene", "class_aware=false"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_solver_of_ones_own_takes_no_option_that_would_be_ignored(tmp_path, words):
+    training = Training(make(tmp_path / "run"), *words)
+    assert training.wait() == 1
+    assert f"{words[0]}: it changes the files of a --model" in training.text
+    assert not (tmp_path / "run" / "run").exists()
+
+
+def test_leftovers_of_killed_writers_go(tmp_path):
+    folder = make(tmp_path / "run")
+    assert Training(folder, at=("start", signal.SIGTERM)).wait() == 143
+    left = folder / "run" / ".small_iter_4.caffemodel.0123abcd.tmp"
+    others = folder / "run" / ".mine.tmp"
+    left.touch(), others.touch()
+    assert Training(folder).wait() == 0
+    assert not left.exists() and others.exists()
+
+
+def test_rows_of_before_are_not_doubled_and_torn_ones_go(tmp_path, undisturbed):
+    folder = make(tmp_path / "run")
+    assert Training(folder, at=("iteration", signal.SIGTERM)).wait() == 143  # after 6 iterations
+    with (folder / "run" / "metrics.csv").open("a") as file:
+        file.write("7,train,loss,0.5\n6,test,accuracy,0.1\n6,train,lo")
+    assert Training(folder).wait() == 0
+    assert_same_run(folder, undisturbed["RELAY"])
+
+
+# ---- retention -----------------------------------------------------------------------------------
+
+
+def test_the_newest_the_best_and_milestones_stay(tmp_path, undisturbed):
+    folder = make(tmp_path / "run", snapshot=5)
+    assert Training(folder, "--keep", "2", "--keep-best", "--keep-every", "15").wait() == 0
+    tests = {int(row[0]): float(row[3]) for row in rows(folder) if row[1:3] == ["test", "accuracy"]}
+    best = max((at for at in tests if at in range(5, 36)), key=tests.__getitem__)
+    wanted = sorted({35, 40, 15, 30, best})
+    assert snapshots.iterations(str(folder / "run" / "small")) == wanted
+    assert best not in (35, 40, 15)
+    names = {path.name.partition(".")[2] for path in (folder / "run").glob("small_iter_*")}
+    assert names == {"caffemodel", "solverstate", "datastate", "sha256"}

@@ -1,0 +1,159 @@
+"""Trainings in processes of their own, forked from one that has imported everything: a start takes
+a tenth of a second, so that hundreds can be killed."""
+
+import csv
+import functools
+import multiprocessing
+import os
+import signal
+import sys
+from multiprocessing import forkserver
+from pathlib import Path
+
+from google.protobuf import text_format
+
+from caffe.proto import caffe_pb2
+from caffe_plain.errors import CaffeError
+from relaybp import identity, snapshots
+from relaybp.commands import train
+from relaybp.relay_solver import RelaySolver
+from relaybp.run_plan import Plan
+from relaybp.scores import Scores
+from test_train import NET, write_database
+
+RELAYS = {
+    "RELAY": 'flow { loss: "loss" to: "conv2" } flow { loss: "aux_loss" to: "conv1" }',
+    "MULTI_WAY": "schedule: MULTI_WAY",
+}
+SETTINGS = {
+    "base_lr": 0.01,
+    "lr_policy": "fixed",
+    "momentum": 0.9,
+    "weight_decay": 0.0005,
+    "max_iter": 40,
+    "display": 1,
+    "snapshot": 4,
+    "random_seed": 3,
+    "test_iter": [3],
+    "test_interval": 10,
+}
+FORKS = multiprocessing.get_context("forkserver")
+
+
+@functools.cache
+def import_everything():
+    """Start the process that all trainings are forked from.
+
+    NOTE: Python before 3.12 imports what is preloaded only from its environment's path.
+    """
+    before = dict(os.environ)
+    os.environ.update(PYTHONPATH=os.pathsep.join(sys.path), OMP_NUM_THREADS="1")
+    FORKS.set_forkserver_preload(["unwatched_cases"])
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def make(folder, relay="RELAY", **settings):
+    """Write the data and files of a training in `folder`; it goes to folder/run."""
+    (folder / "data").mkdir(parents=True)
+    write_database(folder / "data" / "train_lmdb", 50, 1)
+    write_database(folder / "data" / "val_lmdb", 18, 2)
+    net = NET.replace('name: "relu1"', 'name: "drop1"').replace(
+        'type: "ReLU" bottom: "conv1"', 'type: "Dropout" bottom: "conv1"'
+    )
+    (folder / "net.prototxt").write_text(net)
+    param = caffe_pb2.SolverParameter(
+        net="net.prototxt", snapshot_prefix="run/small", **{**SETTINGS, **settings}
+    )
+    (folder / "solver.prototxt").write_text(text_format.MessageToString(param))
+    (folder / "relay.prototxt").write_text(RELAYS[relay])
+    return folder
+
+
+class Training:
+    """`relay train` of what `make` wrote, with more words.
+
+    at: (phase, signal) that it sends itself, with None an error; output: where it prints, by
+    default to folder/printed.
+    """
+
+    def __init__(self, folder, *words, at=None, output=None):
+        self.folder, self.printed = folder, output or folder / "printed"
+        files = ["--solver", "solver.prototxt", "--relay", "relay.prototxt"]
+        words = ["train", "--gpu", "none", *files, "--out", "run", "--snapshot", "auto", *words]
+        import_everything()
+        self.process = FORKS.Process(target=_run, args=(folder, words, at, str(self.printed)))
+        self.process.start()
+
+    def wait(self, seconds=120):
+        """The exit status, as a shell has it."""
+        self.process.join(seconds)
+        assert self.process.exitcode is not None, "it does not end"
+        return self.process.exitcode if self.process.exitcode >= 0 else 128 - self.process.exitcode
+
+    def kill(self, after):
+        """End it with SIGKILL after some seconds; whether it was still running."""
+        self.process.join(after)
+        self.process.kill()
+        self.process.join()
+        return self.process.exitcode == -signal.SIGKILL
+
+    @property
+    def text(self):
+        return Path(self.printed).read_text()
+
+
+def _run(folder, words, at, printed):
+    output = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for number in (1, 2):
+        os.dup2(output, number)
+    os.close(output)
+    os.chdir(folder)
+    sys.argv[:] = words
+    if at:
+        _send(*at)
+    train.main()
+
+
+PHASES = {  # what is called in each, and its how manieth call sends the signal
+    "start": (Plan, "save", 1),
+    "iteration": (RelaySolver, "_on_loss", 6),
+    "update": (RelaySolver, "_on_gradients", 12),  # of two in each iteration
+    "test": (Scores, "observe", 5),
+    "snapshot": (snapshots, "seal", 2),
+}
+
+
+def _send(phase, number):
+    """Let this process send itself a signal in a phase; None: let an error come."""
+    where, name, call = PHASES[phase]
+    whole, calls = getattr(where, name), []
+
+    @functools.wraps(whole)
+    def sends(*arguments):
+        calls.append(name)
+        if len(calls) == call and number is None:
+            raise CaffeError("a broken layer")
+        if len(calls) == call:
+            os.kill(os.getpid(), number)
+        return whole(*arguments)
+
+    setattr(where, name, sends)
+
+
+def weights(folder, iteration=SETTINGS["max_iter"]):
+    return (folder / "run" / f"small_iter_{iteration}.caffemodel").read_bytes()
+
+
+def rows(folder):
+    """Those of metrics.csv, without the speed."""
+    with (folder / "run" / "metrics.csv").open(newline="") as file:
+        return [row for row in csv.reader(file) if row[2] != "images/s"]
+
+
+def state(folder):
+    record = identity.read(str(folder / "run"))
+    return record["state"], record["iteration"]
