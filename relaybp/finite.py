@@ -128,7 +128,7 @@ def first_not_finite(relay: RelaySolver, mark: Mark) -> str:
     )
 
 
-def _forward(graph: Graph, mark: Mark) -> tuple[str, np.ndarray] | None:
+def _forward(graph: Graph, mark: Mark) -> tuple[str, list[int]] | None:
     """(what is not finite, in which of the batch's images) of a forward pass."""
     net = graph.net
     for index in range(len(graph.names)):
@@ -138,7 +138,7 @@ def _forward(graph: Graph, mark: Mark) -> tuple[str, np.ndarray] | None:
             values = net.blobs[top].data
             if _count(values):
                 rows = ~np.isfinite(values.reshape(len(values), -1)).all(1) if values.ndim else []
-                return _where(graph, index, f"values of {top!r}", values), np.flatnonzero(rows)
+                return _where(graph, index, f"values of {top!r}", values), np.flatnonzero(rows).tolist()
     return None
 
 

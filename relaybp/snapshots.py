@@ -58,7 +58,7 @@ def newest(prefix: str, before: int | None = None) -> tuple[str | None, list[str
 
     before: an iteration from which on snapshots are not looked at.
     """
-    problems = []
+    problems: list[str] = []
     for stem in reversed(_stems(prefix)):
         if before is not None and _iteration(stem) >= before:
             continue

@@ -171,7 +171,7 @@ class Bvlc(Engine):
     def copies(self, blobs: list) -> Callable[[], None]:
         kept = [(blob, blob.data.copy()) for blob in blobs]
 
-        def put_back():
+        def put_back() -> None:
             for blob, values in kept:
                 blob.data[...] = values
 

@@ -148,7 +148,7 @@ class Native(Engine):
         if kept:
             torch._foreach_copy_(kept, tensors)
 
-        def put_back():
+        def put_back() -> None:
             for blob, values in zip(blobs, kept):
                 blob.tensor.copy_(values)
                 blob.show("data")
