@@ -138,7 +138,9 @@ def _forward(graph: Graph, mark: Mark) -> tuple[str, list[int]] | None:
             values = net.blobs[top].data
             if _count(values):
                 rows = ~np.isfinite(values.reshape(len(values), -1)).all(1) if values.ndim else []
-                return _where(graph, index, f"values of {top!r}", values), np.flatnonzero(rows).tolist()
+                return _where(graph, index, f"values of {top!r}", values), np.flatnonzero(
+                    rows
+                ).tolist()
     return None
 
 
