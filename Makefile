@@ -28,7 +28,7 @@ PYTEST := $(VENV)/bin/python -m pytest $(if $(CI),--require-native)
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: MODEL=resnet50_relay DATA=/path/to/lmdbs GPU=auto|none|0 PROFILE=short|full"
-	@echo "           WEIGHTS=a.caffemodel RESUME=b.solverstate RUN=folder SET='base_lr=0.1' CAFFE_ROOT=/opt/caffe"
+	@echo "           WEIGHTS=a.caffemodel RESUME=auto|b.solverstate RUN=folder SET='base_lr=0.1' CAFFE_ROOT=/opt/caffe"
 	@echo "           FEED=scene|data SCENE='class_aware=false color_file='"
 
 setup: $(READY) ## make .venv with the pinned packages, and compile the kernels

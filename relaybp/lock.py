@@ -19,10 +19,13 @@ class Lock:
     """
 
     def __init__(self, run: str):
-        os.makedirs(run, exist_ok=True)
         path = os.path.join(run, FILE)
-        # kept open; not inherited, and a lock of lockf is not, either: only this process holds it
-        self._file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+        try:
+            os.makedirs(run, exist_ok=True)
+            # kept open; a lock of lockf is not inherited, so that only this process holds it
+            self._file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+        except OSError as error:
+            raise RelayError(f"{path}: cannot be written: {error.strerror}") from error
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

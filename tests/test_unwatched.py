@@ -13,8 +13,10 @@ import pytest
 
 import unwatched_cases
 from relaybp import snapshots
+from relaybp.commands.train import leave_no_folder
 from relaybp.errors import RelayError
 from relaybp.lock import Lock
+from relaybp.run_plan import own_folder
 from unwatched_cases import RELAYS, Training, make, rows, state, weights
 
 ROOT = Path(__file__).parent.parent
@@ -345,3 +347,24 @@ def test_the_newest_the_best_and_milestones_stay(tmp_path, undisturbed):
     assert best not in (35, 40, 15)
     names = {path.name.partition(".")[2] for path in (folder / "run").glob("small_iter_*")}
     assert names == {"caffemodel", "solverstate", "datastate", "sha256"}
+
+
+def test_two_runs_that_start_in_the_same_second_get_two_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [own_folder("runs/small-20260101-000000") for _ in range(3)]
+    assert names == [f"runs/small-20260101-000000{more}" for more in ("", "-2", "-3")]
+    assert all(os.path.isdir(name) for name in names)
+
+
+def test_a_run_that_cannot_start_leaves_the_folder_of_another_alone(tmp_path):
+    """It saw no folder, and had none of its own when another one began there."""
+    run = tmp_path / "run"
+    run.mkdir()
+    leave_no_folder(str(run), None)
+    assert not run.exists()
+    first = Lock(str(run))
+    leave_no_folder(str(run), None)
+    assert (run / "lock").exists()
+    leave_no_folder(str(run), first)
+    assert not run.exists()
+    first.release()
