@@ -144,6 +144,13 @@ def _forward(graph: Graph, mark: Mark) -> tuple[str, list[int]] | None:
     return None
 
 
+def _rows(values: np.ndarray) -> list[int]:
+    """Which images of a batch have values that are not finite."""
+    if not values.ndim:
+        return []
+    return np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1)).tolist()
+
+
 def _backward(graph: Graph) -> tuple[str, list[int]] | None:
     """(what is not finite, no images) of a backward pass."""
     net = graph.net
