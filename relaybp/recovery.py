@@ -35,6 +35,11 @@ class Recovery:
         if trainer.relay.iter > self._furthest:
             self._furthest, self._tries, self._before = trainer.relay.iter, 0, None
         self._tries += 1
+        if self._policy == SKIP and not trainer.relay.is_whole:
+            raise NotFiniteError(
+                f"{error}. Another loss has made an update of this batch, which cannot be left out "
+                "any more; --on-nan rollback can go on"
+            ) from error
         if self._policy == SKIP and self._tries <= MOST_SKIPPED:
             check_weights(trainer.relay.net, f"{error}; the weights cannot go on, either")
             trainer.report.say(f"{error}. Left out, as --on-nan skip says")

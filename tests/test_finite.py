@@ -173,8 +173,23 @@ def test_what_does_not_help_ends(tmp_path, monkeypatch, on_nan, message):
         made.train()
 
 
+INPUTS = """
+    layer { name: "data" type: "Input" top: "data"
+            input_param { shape { dim: 6 dim: 3 dim: 8 dim: 8 } } }
+    layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 6 } } }
+    layer { name: "fc0" type: "InnerProduct" bottom: "data" top: "fc0"
+            inner_product_param { num_output: 5 } }
+    layer { name: "spoils" type: "Python" bottom: "fc0" top: "passed"
+            python_param { module: "test_finite" layer: "SpoilsGradients" } }
+    layer { name: "fc" type: "InnerProduct" bottom: "passed" top: "fc"
+            inner_product_param { num_output: 4 } }
+    layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" } """
+
+
 class SpoilsGradients(caffe.Layer):
     """Passes values on; from the fourth backward pass on its gradient has a NaN."""
+
+    until = 1000  # passes
 
     def setup(self, bottom, top):
         self.passes = 0
@@ -188,27 +203,38 @@ class SpoilsGradients(caffe.Layer):
     def backward(self, top, propagate_down, bottom):
         self.passes += 1
         bottom[0].diff[...] = top[0].diff
-        if self.passes > BAD:
+        if BAD < self.passes <= self.until:
             bottom[0].diff[0] = np.nan
 
 
 def test_a_gradient_alone_is_enough(tmp_path, monkeypatch):
-    net = """
-        layer { name: "data" type: "Input" top: "data"
-                input_param { shape { dim: 6 dim: 3 dim: 8 dim: 8 } } }
-        layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 6 } } }
-        layer { name: "fc0" type: "InnerProduct" bottom: "data" top: "fc0"
-                inner_product_param { num_output: 5 } }
-        layer { name: "spoils" type: "Python" bottom: "fc0" top: "passed"
-                python_param { module: "test_finite" layer: "SpoilsGradients" } }
-        layer { name: "fc" type: "InnerProduct" bottom: "passed" top: "fc"
-                inner_product_param { num_output: 4 } }
-        layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" } """
-    made = trainer(tmp_path, monkeypatch, "schedule: JOINT", batches(), net=net)
+    made = trainer(tmp_path, monkeypatch, "schedule: JOINT", batches(), net=INPUTS)
     with pytest.raises(
         NotFiniteError,
         match=f"iteration {BAD}: layer 'spoils' .* first where 5 of 30 gradients of 'fc0'",
     ):
+        made.train()
+
+
+@pytest.mark.parametrize("on_nan", ["stop", "skip", "rollback"])
+def test_what_another_loss_has_already_learned_of_a_batch(tmp_path, monkeypatch, on_nan):
+    """Only the last loss's gradient is spoiled, when the first one has made its update."""
+    aux = """
+        layer { name: "aux_fc" type: "InnerProduct" bottom: "fc0" top: "aux_fc"
+                inner_product_param { num_output: 4 } }
+        layer { name: "aux_loss" type: "SoftmaxWithLoss" bottom: "aux_fc" bottom: "label"
+                top: "aux_loss" } """
+    net = INPUTS.replace('layer { name: "spoils"', aux + 'layer { name: "spoils"')
+    made = trainer(
+        tmp_path, monkeypatch, "schedule: MULTI_WAY", batches(), net, on_nan=on_nan, snapshot=2
+    )
+    first = made.relay.net.layer_dict["spoils"]
+    if on_nan == "rollback":
+        monkeypatch.setattr(SpoilsGradients, "until", BAD + 2)
+        made.train()
+        assert made.relay.iter == 6 and first.passes > 6
+        return
+    with pytest.raises(NotFiniteError, match="cannot be left out" if on_nan == "skip" else "lower"):
         made.train()
 
 

@@ -79,6 +79,47 @@ def test_a_hundred_kills(tmp_path, relay, kind):
         assert_same_run(folder, wanted)
 
 
+def start_two(folder):
+    """`relay train` in two processes, which torchrun starts."""
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [str(ROOT / "tools" / "train.py"), "--gpu", "none", "--solver", "solver.prototxt"]
+    command += ["--relay", "relay.prototxt", "--out", "run", "--snapshot", "auto"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    with open(folder / "printed", "a") as log:
+        return subprocess.Popen(
+            [sys.executable, *command], cwd=folder, env=environment, stdout=log, stderr=log
+        )
+
+
+def family(pid):
+    """A process and all that it has started."""
+    found = [pid]
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found += family(int(child))
+    return found
+
+
+@pytest.mark.heavy
+def test_two_processes_that_are_killed(tmp_path):
+    settings = {"max_iter": 1500, "display": 100, "snapshot": 20, "test_interval": 500}
+    wanted, folder = (make(tmp_path / name, **settings) for name in ("whole", "killed"))
+    assert start_two(wanted).wait(300) == 0
+    draws, running = random.Random(1), True
+    for _ in range(12):
+        process = start_two(folder)
+        time.sleep(draws.uniform(4, 14))
+        running = process.poll() is None
+        for pid in family(process.pid) if running else ():
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+        if not running:
+            break
+    assert start_two(folder).wait(300) == 0
+    assert "Going on from" in (folder / "printed").read_text()
+    assert weights(folder, 1500) == weights(wanted, 1500)
+    assert rows(folder) == rows(wanted)
+
+
 # ---- signalled -----------------------------------------------------------------------------------
 
 PHASES = {"start": 0, "iteration": 6, "test": 10, "snapshot": 8}  # and where it stops
