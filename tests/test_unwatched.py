@@ -13,7 +13,7 @@ import pytest
 
 import unwatched_cases
 from relaybp import snapshots
-from relaybp.commands.train import leave_no_folder
+from relaybp.commands.train import arguments, find_folder, leave_no_folder
 from relaybp.errors import RelayError
 from relaybp.lock import Lock
 from relaybp.run_plan import own_folder
@@ -409,3 +409,22 @@ def test_a_run_that_cannot_start_leaves_the_folder_of_another_alone(tmp_path):
     leave_no_folder(str(run), first)
     assert not run.exists()
     first.release()
+
+
+def test_a_folder_is_named_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.makedirs("run"), os.makedirs("other")
+
+    def found(*words):
+        args = arguments(["--solver", "solver.prototxt", *words])
+        find_folder(args)
+        return args.out, args.snapshot
+
+    assert found("--snapshot", "run") == ("run", None)
+    assert found("--snapshot", "./run", "--out", "run") == ("./run", None)
+    assert found("--snapshot", "auto", "--out", "new") == ("new", None)
+    assert found("--snapshot", "a.solverstate") == (None, "a.solverstate")
+    with pytest.raises(RelayError, match="of which run"):
+        found("--snapshot", "auto")
+    with pytest.raises(RelayError, match="two folders of one run"):
+        found("--snapshot", "run", "--out", "other")
