@@ -1,7 +1,9 @@
 """Files are complete or absent, even on a full disk or when the write is interrupted."""
 
 import errno
+import os
 import resource
+import stat
 
 import numpy as np
 import pytest
@@ -70,3 +72,36 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, failure, raised):
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [
         ("model", "the old file")
     ]
+
+
+def test_a_name_is_on_the_disk_when_the_file_has_been_written(tmp_path, monkeypatch):
+    """The file's bytes are synced before it gets its name, the folder afterwards."""
+    calls, fsync, replace = [], os.fsync, os.replace
+
+    def synced(number):
+        calls.append("folder" if stat.S_ISDIR(os.fstat(number).st_mode) else "file")
+        fsync(number)
+
+    def renamed(*names):
+        calls.append("rename")
+        replace(*names)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    files.write_atomically(tmp_path / "a", "b")
+    assert calls == ["file", "rename", "folder"]
+
+
+def test_what_killed_writers_have_left_goes(tmp_path):
+    left = [".a_iter_5.caffemodel.0123abcd.tmp", ".a_iter_5.\n.0123abcd.tmp"]
+    stay = [
+        ".b_iter_5.caffemodel.0123abcd.tmp",
+        ".a_iter_5.tmp",
+        "a_iter_5.0123abcd.tmp",
+        ".a_iter",
+    ]
+    for name in left + stay:
+        (tmp_path / name).touch()
+    assert sorted(files.remove_leftovers(str(tmp_path), "a_iter_")) == sorted(left)
+    assert sorted(os.listdir(tmp_path)) == sorted(stay)
+    assert files.remove_leftovers(str(tmp_path)) == stay[:1]

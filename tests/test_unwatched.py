@@ -13,10 +13,6 @@ import pytest
 
 import unwatched_cases
 from relaybp import snapshots
-from relaybp.commands.train import leave_no_folder
-from relaybp.errors import RelayError
-from relaybp.lock import Lock
-from relaybp.run_plan import own_folder
 from unwatched_cases import RELAYS, Training, make, rows, state, weights
 
 ROOT = Path(__file__).parent.parent
@@ -118,6 +114,25 @@ def test_two_processes_that_are_killed(tmp_path):
     assert "Going on from" in (folder / "printed").read_text()
     assert weights(folder, 1500) == weights(wanted, 1500)
     assert rows(folder) == rows(wanted)
+
+
+def test_leftovers_of_killed_writers_go(tmp_path):
+    folder = make(tmp_path / "run")
+    assert Training(folder, at=("start", signal.SIGTERM)).wait() == 143
+    left = folder / "run" / ".small_iter_4.caffemodel.0123abcd.tmp"
+    others = folder / "run" / ".mine.tmp"
+    left.touch(), others.touch()
+    assert Training(folder).wait() == 0
+    assert not left.exists() and others.exists()
+
+
+def test_rows_of_before_are_not_doubled_and_torn_ones_go(tmp_path, undisturbed):
+    folder = make(tmp_path / "run")
+    assert Training(folder, at=("iteration", signal.SIGTERM)).wait() == 143  # after 6 iterations
+    with (folder / "run" / "metrics.csv").open("a") as file:
+        file.write("7,train,loss,0.5\n6,test,accuracy,0.1\n6,train,lo")
+    assert Training(folder).wait() == 0
+    assert_same_run(folder, undisturbed["RELAY"])
 
 
 # ---- signalled -----------------------------------------------------------------------------------
@@ -286,126 +301,3 @@ def test_a_run_that_diverges_ends_at_once_and_keeps_what_is_good(tmp_path):
     assert state(folder) == ("interrupted", at)
     assert snapshots.iterations(str(folder / "run" / "small")) == [*range(1, at + 1)]
     assert "error 0.00 %" not in training.text
-
-
-# ---- folders -------------------------------------------------------------------------------------
-
-
-def test_two_processes_in_one_folder(tmp_path):
-    lock = Lock(str(tmp_path / "run"))
-    try:
-        assert re.search(
-            rf"run: process {os.getpid()} on \S+, since \S+ \S+, trains in this folder",
-            locked_by_another(tmp_path / "run"),
-        )
-    finally:
-        lock.release()
-    assert locked_by_another(tmp_path / "run") == "locked"
-
-
-def locked_by_another(run):
-    """What another process says that locks a folder."""
-    said = run / "said"
-    unwatched_cases.import_everything()
-    process = unwatched_cases.FORKS.Process(target=_lock, args=(str(run), said))
-    process.start()
-    process.join()
-    return said.read_text()
-
-
-def _lock(run, said):
-    try:
-        Lock(run)
-        said.write_text("locked")
-    except RelayError as error:
-        said.write_text(str(error))
-
-
-def test_a_second_run_does_not_touch_the_folder_of_a_first(tmp_path):
-    folder = make(tmp_path / "run", max_iter=100_000, display=1000, snapshot=0)
-    first = Training(folder)
-    metrics = folder / "run" / "metrics.csv"
-    deadline = time.monotonic() + 60
-    while not (metrics.exists() and metrics.stat().st_size > 40):
-        assert time.monotonic() < deadline and first.process.is_alive()
-        time.sleep(0.02)
-    second = Training(folder, output=tmp_path / "second")
-    assert second.wait() == 1
-    assert f"run: process {first.process.pid} on" in second.text
-    assert first.process.is_alive()
-    assert first.kill(0)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["--set", "base_lr=1"],
-        ["--batch", "3"],
-        ["--crop", "3"],
-        ["--data", "data"],
-        ["--feed", "data"],
-        ["--profile", "short"],
-        ["--scene", "class_aware=false"],
-    ],
-    ids=lambda words: words[0],
-)
-def test_a_solver_of_ones_own_takes_no_option_that_would_be_ignored(tmp_path, words):
-    training = Training(make(tmp_path / "run"), *words)
-    assert training.wait() == 1
-    assert f"{words[0]}: it changes the files of a --model" in training.text
-    assert not (tmp_path / "run" / "run").exists()
-
-
-def test_leftovers_of_killed_writers_go(tmp_path):
-    folder = make(tmp_path / "run")
-    assert Training(folder, at=("start", signal.SIGTERM)).wait() == 143
-    left = folder / "run" / ".small_iter_4.caffemodel.0123abcd.tmp"
-    others = folder / "run" / ".mine.tmp"
-    left.touch(), others.touch()
-    assert Training(folder).wait() == 0
-    assert not left.exists() and others.exists()
-
-
-def test_rows_of_before_are_not_doubled_and_torn_ones_go(tmp_path, undisturbed):
-    folder = make(tmp_path / "run")
-    assert Training(folder, at=("iteration", signal.SIGTERM)).wait() == 143  # after 6 iterations
-    with (folder / "run" / "metrics.csv").open("a") as file:
-        file.write("7,train,loss,0.5\n6,test,accuracy,0.1\n6,train,lo")
-    assert Training(folder).wait() == 0
-    assert_same_run(folder, undisturbed["RELAY"])
-
-
-# ---- retention -----------------------------------------------------------------------------------
-
-
-def test_the_newest_the_best_and_milestones_stay(tmp_path, undisturbed):
-    folder = make(tmp_path / "run", snapshot=5)
-    assert Training(folder, "--keep", "2", "--keep-best", "--keep-every", "15").wait() == 0
-    tests = {int(row[0]): float(row[3]) for row in rows(folder) if row[1:3] == ["test", "accuracy"]}
-    best = max((at for at in tests if at in range(5, 36)), key=tests.__getitem__)
-    wanted = sorted({35, 40, 15, 30, best})
-    assert snapshots.iterations(str(folder / "run" / "small")) == wanted
-    assert best not in (35, 40, 15)
-    names = {path.name.partition(".")[2] for path in (folder / "run").glob("small_iter_*")}
-    assert names == {"caffemodel", "solverstate", "datastate", "sha256"}
-
-
-def test_two_runs_that_start_in_the_same_second_get_two_folders(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names = [own_folder("runs/small-20260101-000000") for _ in range(3)]
-    assert names == [f"runs/small-20260101-000000{more}" for more in ("", "-2", "-3")]
-    assert all(os.path.isdir(name) for name in names)
-
-
-def test_a_run_that_cannot_start_leaves_the_folder_of_another_alone(tmp_path):
-    """It saw no folder, and had none of its own when another one began there."""
-    run = tmp_path / "run"
-    run.mkdir()
-    leave_no_folder(str(run), None)
-    assert not run.exists()
-    first = Lock(str(run))
-    leave_no_folder(str(run), None)
-    assert (run / "lock").exists()
-    leave_no_folder(str(run), first)
-    assert not run.exists()
-    first.release()
