@@ -51,7 +51,10 @@ def _shape(datum: Datum, record: bytes | memoryview) -> Shape | str:
     """The shape (C, H, W) of what a Datum holds, or what is wrong with it."""
     if datum.encoded:
         found = check_image(datum.data)
-        return found if isinstance(found, str) else _refused(datum.data) or found
+        if isinstance(found, str):
+            return found
+        shape = (1 if found.ndim == 2 else found.shape[2], *found.shape[:2])
+        return _refused(datum.data) or shape
     if datum.float_data:
         from caffe.files.datum import decode_datum  # here, because few databases hold floats
         from caffe_plain.errors import DataError

@@ -57,6 +57,11 @@ def parser() -> FlagParser:
         False,
         "store what the decoder makes of a damaged JPEG, as the original does",
     )
+    flags.flag(
+        "keep_exif",
+        False,
+        "store the file of a photo that is not upright as it is, as the original does",
+    )
     flags.flag("shard", "", "I/N: only part I (from 0) of N, as DB_NAME.shard-I-of-N")
     flags.flag("classes", "", "file of class names, one a line, in the order of the labels")
     return flags
@@ -79,6 +84,7 @@ def convert(
     seed: int = 0,
     skip_bad: bool = False,
     keep_damaged: bool = False,
+    keep_exif: bool = False,
     classes: str | Path = "",
     shard: str = "",
     say: Callable[[str], None] = lambda line: None,
@@ -89,7 +95,9 @@ def convert(
     )
 
     encoding = encode_type if encoded or encode_type else None
-    options = Options(gray, resize_height, resize_width, resize_short, encoding, keep_damaged)
+    options = Options(
+        gray, resize_height, resize_width, resize_short, encoding, keep_damaged, keep_exif
+    )
     _check_options(options, workers)
     names = _read_classes(classes)
     images = ImageList(list_file, names, skip_bad)
@@ -171,7 +179,7 @@ def _write(
             out.flush()
             raise PrepError(
                 f"{where}: {image}\n{done} of {part.end - part.start} records before "
-                "it are done: mend the file and give the same command again, or add "
+                "it are done: correct the file and give the same command again, or add "
                 "--skip_bad to leave bad records out, or --keep_damaged for those "
                 "that the decoder reads in part"
             )

@@ -28,7 +28,9 @@ from tests.data_images import (
 from tests.oracle import record_data_prep as cases
 
 ROOT = Path(__file__).resolve().parents[1]
-PLAIN = Options(gray=False, height=0, width=0, short=0, encoding=None, keep_damaged=False)
+PLAIN = Options(
+    gray=False, height=0, width=0, short=0, encoding=None, keep_damaged=False, keep_exif=False
+)
 
 
 @pytest.fixture
@@ -205,7 +207,7 @@ def damage(data, kind):
 @pytest.mark.parametrize(
     "name, kind, reason",
     [
-        ("a.jpg", "truncated", "damaged image: Premature end"),
+        ("a.jpg", "truncated", "damaged image: Corrupt JPEG data: premature end"),
         ("sub dir/c.png", "truncated", "not an image that OpenCV can decode"),
         ("sub dir/c.png", "bit flip", "not an image that OpenCV can decode"),
         ("a.jpg", "empty", "the file is empty"),

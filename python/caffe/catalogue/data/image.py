@@ -5,6 +5,7 @@ import os
 import cv2
 import numpy as np
 
+from caffe_plain import images
 from caffe_plain.errors import DataError
 
 from ...layer import register
@@ -30,16 +31,11 @@ def read_lines(layer, path):
 
 
 def read_image(where, path, color):
-    """The image at `path` as OpenCV reads it: (H, W, 3) in BGR order, or (H, W) in gray."""
-    flag = cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE
+    """The image at `path`, upright: (H, W, 3) in BGR order, or (H, W) in gray."""
     try:
-        image = cv2.imread(path, flag)
-    except cv2.error:  # more pixels than OpenCV takes
-        image = None
-    if image is None:
-        what = "not an image that OpenCV can read" if os.path.exists(path) else "does not exist"
-        raise DataError(f"{where}: image {path} {what}; mend the list or root_folder")
-    return image
+        return images.load(path, color)
+    except DataError as error:
+        raise DataError(f"{where}: image {error}; correct the list or root_folder") from error
 
 
 @register
