@@ -22,6 +22,7 @@ from typing import Callable, NamedTuple
 import lmdb
 import numpy as np
 
+from caffe_plain.class_names import read_class_names
 from caffe_plain.database import Environment, open_database
 from caffe_plain.flags import FlagParser
 from relaybp.data_prep.check_records import Checked, check_run
@@ -54,7 +55,7 @@ class SideFiles:
     """The files beside the records of a database, as far as they exist."""
 
     def __init__(self, db: Path) -> None:
-        self.names = _lines(db / "classes.txt")
+        self.names = class_names(db)
         self._counts = _lines(db / "class_index.tsv")
         self._index = _array(db / record_index.FILE)
         self._checksums = _array(db / CHECKSUMS)
@@ -91,6 +92,12 @@ class SideFiles:
 
 def _says_else(rows: np.ndarray | None, number: int, value: int) -> bool:
     return rows is not None and number < len(rows) and rows[number] != value
+
+
+def class_names(db: Path) -> list[str]:
+    """The names of a database's classes, none where it does not say them."""
+    path = db / "classes.txt"
+    return read_class_names(path) if path.is_file() else []
 
 
 def _lines(path: Path) -> list[str] | None:
@@ -176,7 +183,7 @@ def main(args: list[str] | None = None) -> None:
             f"bad record {key.decode('utf-8', 'replace')!r}: {reason}", flush=True
         ),
     )
-    names = _lines(Path(options.db) / "classes.txt") or []
+    names = class_names(Path(options.db))
     labels = sorted(label for label in report.labels if label is not None)
     for label in labels:
         name = names[label] if 0 <= label < len(names) else ""

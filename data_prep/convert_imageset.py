@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Callable, Union
 
 import numpy as np
 
+from caffe_plain.class_names import difference, read_class_names
 from caffe_plain.flags import FlagParser
+from caffe_plain.images import printable
 from relaybp.data_prep.errors import PrepError, run, some
 from relaybp.data_prep.image_list import ImageList
 from relaybp.data_prep.images import Image, Options, Shape, read_image
@@ -99,7 +101,7 @@ def convert(
         gray, resize_height, resize_width, resize_short, encoding, keep_damaged, keep_exif
     )
     _check_options(options, workers)
-    names = _read_classes(classes)
+    names = _read_classes(classes, list_file)
     images = ImageList(list_file, names, skip_bad)
     part = Shard.parse(shard, len(images))
     order = np.arange(len(images))
@@ -160,10 +162,12 @@ def _write(
     say: Callable[[str], None],
 ) -> None:
     """Put the images into `out`; note or raise the reason where there is none."""
-    from relaybp.data_prep.datum_db import encoded_datum, key_of, raw_datum
+    from relaybp.data_prep.datum_db import encoded_datum, key_of, key_problem, raw_datum
 
     for position, (record, image) in results:
         where, done = images.where(record), position - part.start
+        if not isinstance(image, str):
+            image = key_problem(position, images.name(record)) or image
         if not isinstance(image, str):
             label = int(images.labels[record])
             datum = (
@@ -171,7 +175,7 @@ def _write(
                 if encoded
                 else raw_datum(image.data, image.shape, label, encoded=False)
             )
-            out.put(key_of(position, images.name(record), where), datum)
+            out.put(key_of(position, images.name(record)), datum)
         elif skip_bad:
             out.skip(position, where, image)
             say(f"Left out: {where}: {image}")
@@ -231,7 +235,7 @@ def _check_files(root: str, images: ImageList, todo: np.ndarray) -> None:
     missing = [record for record in todo if not os.path.isfile(_path(root, images.name(record)))]
     if missing:
         found = [
-            f"{images.where(record)}: {_path(root, images.name(record))}"
+            f"{images.where(record)}: {printable(_path(root, images.name(record)))}"
             for record in sorted(missing)[:5]
         ]
         raise PrepError(
@@ -241,17 +245,20 @@ def _check_files(root: str, images: ImageList, todo: np.ndarray) -> None:
         )
 
 
-def _read_classes(path: str | Path) -> list[str] | None:
+def _read_classes(path: str | Path, list_file: str | Path) -> list[str] | None:
+    """The names in the class file, which the list's own classes must not contradict."""
     if not path:
         return None
-    try:
-        names = Path(path).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise PrepError(f"cannot read the class file {path}: {error}") from error
-    while names and not names[-1].strip():
-        names.pop()
+    names = read_class_names(path)
     if not names or not all(name.strip() for name in names):
         raise PrepError(f"{path}: expected one class name a line, found an empty line or file")
+    own = Path(list_file).with_name("classes.txt")
+    differs = own.exists() and difference(read_class_names(own), names)
+    if differs:
+        raise PrepError(
+            f"{list_file} was numbered by the {own} beside it, where {differs} in {path}: make the "
+            f"list again with make_list.py --classes={path}"
+        )
     return names
 
 
@@ -287,7 +294,7 @@ def main(args: list[str] | None = None) -> None:
     written, skipped, made = convert(
         root, list_file, db, **options, say=lambda line: print(line, file=sys.stderr, flush=True)
     )
-    classes = len((Path(made) / "classes.txt").read_text().splitlines())
+    classes = len(read_class_names(Path(made) / "classes.txt"))
     left_out = f"; {skipped} left out, see {made}/skipped.tsv" if skipped else ""
     print(f"{made}: {written} records, {classes} classes{left_out}")
 

@@ -97,7 +97,7 @@ def _write_split(db: Path, numbers: list[int], size: int, first_seed: int, worke
     pictures = process_map(partial(draw_record, first_seed, size), items, workers)
     with DatumDB(db, {"tool": "demo_scenes", "first_seed": first_seed}) as out:
         for (k, kind), label, pixels in zip(items, labels, pictures, strict=True):
-            key = key_of(k, kind.encode(), f"image {k}")
+            key = key_of(k, kind.encode())
             out.put(key, raw_datum(pixels, (3, size, size), label))
         out.finish(numbers, kinds)
 

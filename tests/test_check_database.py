@@ -24,7 +24,7 @@ JPEG, PNG = (cv2.imencode(kind, SMOOTH)[1].tobytes() for kind in (".jpg", ".png"
 
 
 def key(k):
-    return key_of(k, b"%d.jpg" % k, "")
+    return key_of(k, b"%d.jpg" % k)
 
 
 def record(k):

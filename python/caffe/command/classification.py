@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from caffe_plain import images
+from caffe_plain.class_names import read_class_names
 from caffe_plain.errors import CaffeError
 
 from ..files.weights import read_blob
@@ -31,8 +32,7 @@ def main(args=None):
 def _classify(options):
     net = Net(options.deploy, TEST, weights=options.weights)
     scores = predict(net, options.image, options.mean)
-    with open(options.labels, encoding="utf-8") as file:
-        labels = file.read().splitlines()
+    labels = read_class_names(options.labels)
     if len(labels) != len(scores):
         raise CaffeError(
             f"{options.labels}: {len(labels)} labels for {len(scores)} outputs of "

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from caffe_plain import images
+from caffe_plain.class_names import without_mark
 from caffe_plain.errors import DataError
 
 from ...layer import register
@@ -15,16 +16,23 @@ from .transform import DataTransformer
 
 
 def read_lines(layer, path):
-    """The lines of the text file `path` that are not blank, with their numbers from 1."""
+    """The lines of the text file `path` that are not blank, with their numbers from 1.
+
+    A name keeps the blanks before it; bytes that are not UTF-8 become what open() takes for them.
+    """
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            lines = [(number, line.strip()) for number, line in enumerate(file, 1)]
+        with open(path, "rb") as file:
+            lines = without_mark(file.read(), path).split(b"\n")
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(
             f"layer {layer.name!r} ({layer.type}): source {path}: {error.strerror}; "
             f"the current folder is {os.getcwd()}"
         ) from error
-    lines = [(number, line) for number, line in lines if line]
+    lines = [
+        (number, os.fsdecode(line.rstrip())) for number, line in enumerate(lines, 1) if line.strip()
+    ]
     if not lines:
         raise DataError(f"layer {layer.name!r} ({layer.type}): source {path} is empty")
     return lines
