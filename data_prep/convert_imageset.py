@@ -17,21 +17,21 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Union
+from typing import Callable, Union
 
+import cv2
 import numpy as np
 
+from caffe.files.datum import decode_datum
 from caffe_plain.class_names import difference, read_class_names
 from caffe_plain.flags import FlagParser
 from caffe_plain.images import printable
+from relaybp.data_prep.datum_db import DatumDB, encoded_datum, key_of, key_problem, raw_datum
 from relaybp.data_prep.errors import PrepError, run, some
 from relaybp.data_prep.image_list import ImageList
 from relaybp.data_prep.images import Image, Options, Shape, read_image
 from relaybp.data_prep.shards import Shard
 from relaybp.data_prep.workers import default_workers, process_map
-
-if TYPE_CHECKING:  # workers import this file, but need no caffe
-    from relaybp.data_prep.datum_db import DatumDB
 
 Result = tuple[int, Union[Image, str]]  # a record, and its image or why there is none
 
@@ -92,10 +92,6 @@ def convert(
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[int, int, str]:
     """Convert as the command does; returns (records written, records left out, their folder)."""
-    from relaybp.data_prep.datum_db import (
-        DatumDB,  # here: workers import this file, but need no caffe
-    )
-
     encoding = encode_type if encoded or encode_type else None
     options = Options(
         gray, resize_height, resize_width, resize_short, encoding, keep_damaged, keep_exif
@@ -162,8 +158,6 @@ def _write(
     say: Callable[[str], None],
 ) -> None:
     """Put the images into `out`; note or raise the reason where there is none."""
-    from relaybp.data_prep.datum_db import encoded_datum, key_of, key_problem, raw_datum
-
     for position, (record, image) in results:
         where, done = images.where(record), position - part.start
         if not isinstance(image, str):
@@ -221,13 +215,10 @@ def _check_options(options: Options, workers: int) -> None:
         raise PrepError("give either -resize_width and -resize_height, or --resize_short")
     if workers < 1:
         raise PrepError(f"--workers={workers}: expected 1 or more")
-    if options.encoding:
-        import cv2
-
-        if not cv2.haveImageWriter("." + options.encoding):
-            raise PrepError(
-                f"-encode_type={options.encoding}: OpenCV cannot encode that; use jpg or png"
-            )
+    if options.encoding and not cv2.haveImageWriter("." + options.encoding):
+        raise PrepError(
+            f"-encode_type={options.encoding}: OpenCV cannot encode that; use jpg or png"
+        )
 
 
 def _check_files(root: str, images: ImageList, todo: np.ndarray) -> None:
@@ -268,8 +259,6 @@ def _path(root: str, name: bytes) -> str:
 
 
 def _first_shape(out: DatumDB) -> Shape | None:
-    from caffe.files.datum import decode_datum
-
     first = out.first_record()
     return None if first is None else decode_datum(first, "0").shape
 

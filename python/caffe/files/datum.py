@@ -59,8 +59,8 @@ def _decode_image(datum, key, color):
     if image.dtype != np.uint8:
         raise DataError(
             f"record {_name(key)}: expected an image of 8 bits per channel, found {image.dtype}; "
-            "read it with transform_param { force_color: true }, or convert it again with "
-            "-encode_type=jpg"
+            "give the layer transform_param { force_color: true }, or convert it again without "
+            "-encoded"
         )
     if image.ndim == 2:
         return image[np.newaxis]
