@@ -82,7 +82,7 @@ class Fingerprints:
                 count = sum(place.source == second for group in groups for place in group)
                 yield (
                     f"{count} records of {self._sources[second]} are images of "
-                    f"{self._sources[first]}:\n{self._shown(groups)}\nremove them from one of the two"
+                    f"{self._sources[first]}:\n{self._shown(groups)}\nkeep them in one of the two"
                 )
 
     @cached_property
@@ -94,20 +94,18 @@ class Fingerprints:
         order = order[np.append(same, False) | np.append(False, same)] if len(same) else order[:0]
         ends = np.flatnonzero(np.diff(hashes[order])) + 1
         groups = np.split(order, ends) if len(order) else []
-        return [[Place(*(values[k] for values in self._places)) for k in group] for group in groups]
+        return sorted([Place(*(values[k] for values in self._places)) for k in g] for g in groups)
 
     def _shown(self, groups: list[list[Place]]) -> str:
         """The keys and labels of the first few."""
         shown = [group[:_EXAMPLES] for group in groups[:_EXAMPLES]]
         keys = self._keys(place for group in shown for place in group)
         of = [f" of {source}" if len(self._sources) > 1 else "" for source in self._sources]
-        lines = [
-            " = ".join(
-                f"{printable(keys[place])}{of[place.source]}, label {place.label}"
-                for place in group
-            )
-            for group in shown
-        ]
+        named = {
+            place: f"{printable(key)}{of[place.source]}, label {place.label}"
+            for place, key in keys.items()
+        }
+        lines = [" = ".join(named[place] for place in group) for group in shown]
         return some(lines + groups[_EXAMPLES:], _EXAMPLES)
 
     def _keys(self, places: Iterable[Place]) -> dict[Place, bytes]:
