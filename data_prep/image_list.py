@@ -105,6 +105,7 @@ class ImageList:
 def _read(path: str | Path) -> bytes:
     try:
         with open(path, "rb") as file:
-            return without_mark(file.read(), path)
+            data = file.read()
     except OSError as error:
         raise PrepError(f"cannot read the list file {path}: {error.strerror}") from error
+    return without_mark(data, path)

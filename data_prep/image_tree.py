@@ -89,7 +89,7 @@ class ImageTree:
             if reason:
                 self._note(reason, path)
             else:
-                (subfolders if entry.is_dir() else files).append(path)
+                (subfolders if os.path.isdir(entry.path) else files).append(path)
         return subfolders, files
 
     def _unwanted(self, entry: os.DirEntry) -> str | None:
@@ -97,14 +97,14 @@ class ImageTree:
         name = entry.name.lower()
         if name.startswith("."):
             return HIDDEN
-        if entry.is_dir():
+        if os.path.isdir(entry.path):
             if name in _SYSTEM or name.startswith("@"):
                 return SYSTEM
             return AGAIN if entry.is_symlink() and not self._is_new(entry.path) else None
         if not os.path.exists(entry.path):
             return BROKEN
         extension = os.path.splitext(name)[1]
-        if not entry.is_file():
+        if not os.path.isfile(entry.path):
             return NO_FILES
         if extension not in EXTENSIONS:
             return f"{extension} files" if extension else "files without an extension"

@@ -19,10 +19,10 @@ def read_class_names(path: str | os.PathLike) -> list[str]:
     """The names in the file `path`, whose lines may end as on Windows; DataError without it."""
     try:
         with open(path, "rb") as file:
-            text = without_mark(file.read(), path).decode("utf-8", "surrogateescape")
+            data = file.read()
     except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"cannot read the class file {path}: {reason}") from error
+        raise DataError(f"cannot read the class file {path}: {error.strerror}") from error
+    text = without_mark(data, path).decode("utf-8", "surrogateescape")
     names = [line[:-1] if line.endswith("\r") else line for line in text.split("\n")]
     while names and not names[-1].strip():
         names.pop()

@@ -22,16 +22,16 @@ def read_lines(layer, path):
     """
     try:
         with open(path, "rb") as file:
-            lines = without_mark(file.read(), path).split(b"\n")
-    except DataError:
-        raise
+            data = file.read()
     except OSError as error:
         raise DataError(
             f"layer {layer.name!r} ({layer.type}): source {path}: {error.strerror}; "
             f"the current folder is {os.getcwd()}"
         ) from error
     lines = [
-        (number, os.fsdecode(line.rstrip())) for number, line in enumerate(lines, 1) if line.strip()
+        (number, os.fsdecode(line.rstrip()))
+        for number, line in enumerate(without_mark(data, path).split(b"\n"), 1)
+        if line.strip()
     ]
     if not lines:
         raise DataError(f"layer {layer.name!r} ({layer.type}): source {path} is empty")
