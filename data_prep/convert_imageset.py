@@ -62,7 +62,7 @@ def parser() -> FlagParser:
     flags.flag(
         "keep_exif",
         False,
-        "store the file of a photo that is not upright as it is, as the original does",
+        "as the original, turn JPEG pixels upright, but neither encoded files nor other formats",
     )
     flags.flag("shard", "", "I/N: only part I (from 0) of N, as DB_NAME.shard-I-of-N")
     flags.flag("classes", "", "file of class names, one a line, in the order of the labels")

@@ -36,7 +36,7 @@ class Options(NamedTuple):
     short: int  # resize the shorter side to, or 0
     encoding: str | None  # None for raw pixels, "" to keep the file's own, or jpg, png, ...
     keep_damaged: bool  # take what the decoder makes of a damaged file
-    keep_exif: bool  # store a file that is not upright as it is, as the original does
+    keep_exif: bool  # do with what is not upright as the original does
 
 
 class Image(NamedTuple):
@@ -65,7 +65,8 @@ def read_image(options: Options, path: str) -> Image | str:
 def _read_image(options: Options, path: str) -> Image:
     data = _bytes_of(path)
     color = not options.gray
-    pixels = _watched(partial(decode, with_end(data), color, upright=True), options.keep_damaged)
+    upright = not options.keep_exif or data[:2] == b"\xff\xd8"  # the original turns JPEG alone
+    pixels = _watched(partial(decode, with_end(data), color, upright), options.keep_damaged)
     original = pixels
     if options.height and options.width:
         pixels = cv2.resize(pixels, (options.width, options.height))

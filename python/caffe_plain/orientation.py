@@ -86,13 +86,11 @@ def _chunk(data: Bytes, at: int, header: str, wanted: bytes) -> bytes:
 
 
 def _of_exif(block: bytes) -> int:
-    order = {b"II": "<", b"MM": ">"}.get(block[:2])
-    if order is None:
-        return UPRIGHT
+    order = "<" if block[:2] == b"II" else ">"  # as OpenCV, whatever else is there
     try:
-        (at,) = struct.unpack_from(order + "I", block, 4)
+        mark, at = struct.unpack_from(order + "HI", block, 2)
         (count,) = struct.unpack_from(order + "H", block, at)
-        for entry in range(at + 2, at + 2 + 12 * count, 12):
+        for entry in range(at + 2, at + 2 + 12 * count, 12) if mark == 42 else ():
             tag, value = struct.unpack_from(order + "H6xH", block, entry)
             if tag == _TAG:
                 return value if 1 <= value <= 8 else UPRIGHT
