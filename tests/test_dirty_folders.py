@@ -1,12 +1,12 @@
 """From a folder as people have it to records: all is stored right, or named with its cure."""
 
-import contextlib
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -147,6 +147,61 @@ def test_the_check_counts_photos_that_are_stored_lying(tmp_path, capsys):
         assert ("00000000_x.jpg" in said) == keep
 
 
+def test_an_orientation_is_what_opencv_takes_for_one():
+    """EXIF blocks with bytes changed at random."""
+    random, turned = np.random.RandomState(0), 0
+    data = PHOTOS["JPEG 6"].data
+    first = data.index(b"Exif\0\0") + 6
+    for _ in range(400):
+        damaged = bytearray(data)
+        for at in first + random.randint(0, 26, random.randint(1, 3)):
+            damaged[at] = random.choice([0, 1, 3, 8, damaged[at] ^ 1 << random.randint(8)])
+        theirs = cv2.imdecode(np.frombuffer(damaged, np.uint8), cv2.IMREAD_COLOR)
+        mine = plain_images.decode(bytes(damaged), upright=True)
+        np.testing.assert_array_equal(mine, theirs)
+        turned += plain_images.is_turned(bytes(damaged))
+    assert 50 < turned < 350
+
+
+ORACLE = ROOT.parent / "shared" / "oracle" / "run.sh"
+SAME_RECORDS = {
+    "raw": ([], {}),
+    "gray": (["-gray"], {"gray": True}),
+    "encoded": (["-encoded"], {"encoded": True}),
+    "as png": (
+        ["-encode_type=png", "-resize_width=16", "-resize_height=12"],
+        {"encode_type": "png", "resize_width": 16, "resize_height": 12},
+    ),
+}
+
+
+def oracle(folder, *command):
+    return subprocess.run(["bash", str(ORACLE), *command], cwd=folder, capture_output=True)
+
+
+@pytest.mark.skipif(
+    not ORACLE.exists() or oracle(ROOT, "true").returncode != 0, reason="needs BVLC Caffe"
+)
+def test_with_keep_exif_the_records_are_those_of_the_original(tmp_path):
+    (tmp_path / "images").mkdir()
+    lines = []
+    for k, (kind, photo) in enumerate(PHOTOS.items()):
+        (tmp_path / "images" / f"{kind}.{photo.extension}").write_bytes(photo.data)
+        lines.append(f"{kind}.{photo.extension} {k}\n")
+    (tmp_path / "list.txt").write_text("".join(lines))
+    for name, (flags, options) in SAME_RECORDS.items():
+        done = oracle(tmp_path, "convert_imageset", *flags, "images/", "list.txt", f"its {name}")
+        assert done.returncode == 0, done.stderr
+        theirs = records(tmp_path / f"its {name}")
+        convert(
+            f"{tmp_path}/images/", tmp_path / "list.txt", tmp_path / name, keep_exif=True, **options
+        )  # fmt: skip
+        mine = records(tmp_path / name)
+        assert theirs == {key: mine[key] for key in theirs}
+        unknown = {key.rpartition(".")[2] for key in mine.keys() - theirs.keys()}
+        assert unknown <= {"avif", "gif"}, "formats that the original's OpenCV does not read"
+
+
 # ---- names ---------------------------------------------------------------------------------------
 
 
@@ -228,33 +283,39 @@ def test_a_key_that_is_too_long_can_be_left_out(tmp_path):
 # ---- rights --------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def nobody():
-    """Without root's right to read everything."""
-    if os.geteuid():
-        yield
-        return
-    os.seteuid(65534)
+AS_NOBODY = """
+import os, sys
+from caffe_plain import images
+from relaybp.data_prep import make_list
+from relaybp.data_prep.images import Options, read_image
+from relaybp.data_prep.errors import PrepError
+if not os.geteuid():
+    os.seteuid(65534)  # root may read everything
+root, file = sys.argv[1], sys.argv[1] + "/a/1.png"
+print(read_image(Options(False, 0, 0, 0, None, False, False), file))
+for action in (lambda: images.load(file), lambda: make_list.make_lists(root, root + "/lists")):
     try:
-        yield
-    finally:
-        os.seteuid(0)
+        action()
+    except (OSError, PrepError) as error:
+        print(error)
+"""
 
 
 def test_files_and_folders_without_permission_to_read():
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
-        root = Path(folder)
-        dirty.add(root, "a/1.png", "b/1.png")
-        (root / "a/1.png").chmod(0)
-        (root / "b").chmod(0)
-        with nobody():
-            assert read_image(PLAIN, str(root / "a/1.png")) == "Permission denied"
-            with pytest.raises(DataError, match=r"a/1.png: Permission denied"):
-                plain_images.load(root / "a/1.png")
-            with pytest.raises(PrepError, match="the folder .*b: Permission denied; get"):
-                make_lists(root, root / "lists")
-        (root / "b").chmod(0o755)
+        dirty.add(Path(folder), "a/1.png", "b/1.png")
+        os.chmod(f"{folder}/a/1.png", 0)
+        os.chmod(f"{folder}/b", 0)
+        command = [sys.executable, "-c", AS_NOBODY, folder]
+        done = subprocess.run(command, capture_output=True, text=True)
+        os.chmod(f"{folder}/b", 0o755)
+    assert done.stdout.splitlines() == [
+        "Permission denied",
+        f"{folder}/a/1.png: Permission denied",
+        f"cannot read the folder {folder}/b: Permission denied; get the right to read it, or move "
+        "it away",
+    ], done.stderr
 
 
 # ---- trees ---------------------------------------------------------------------------------------
