@@ -39,6 +39,15 @@ class Photo(NamedTuple):
     plain: bool = True  # three channels of 8 bits, as every Data layer takes them
 
 
+def check_pixels(found: np.ndarray, photo: Photo) -> None:
+    """Compare pixels (H, W, 3) with what a photo shows; a lossy format is right within a cell."""
+    assert found.shape == photo.pixels.shape
+    apart = np.abs(found.astype(int) - photo.pixels)
+    if photo.tolerance:
+        apart = apart.reshape(4, CELL, 6, CELL, 3)[:, 4:-4, :, 4:-4]
+    assert apart.max() <= photo.tolerance
+
+
 def saved(image: Image.Image, format: str, **options: object) -> bytes:
     """An image as a file of Pillow's `format`."""
     file = io.BytesIO()
