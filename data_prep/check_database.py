@@ -232,6 +232,9 @@ def _check_and_print(
     for label in labels:
         name = printable(names[label]) if 0 <= label < len(names) else ""
         print(f"label {label}: {report.labels[label]} records {name}".rstrip())
+    empty = [printable(name) for label, name in enumerate(names) if not report.labels[label]]
+    if empty:
+        print(f"note: {len(empty)} of {len(names)} classes have no record:\n{some(empty)}")
     for note in report.notes:
         print(f"note: {note}")
     for problem in report.problems:

@@ -125,7 +125,8 @@ def convert(
             _write(
                 out, images, enumerate(checked, first), part, encoding is not None, skip_bad, say
             )
-        return (*_finish(out, images, order[part.start : part.end], part, names), part.folder(db))
+        counts = _finish(out, images, order[part.start : part.end], part, names, say)
+        return (*counts, part.folder(db))
 
 
 def _read(
@@ -186,7 +187,12 @@ def _write(
 
 
 def _finish(
-    out: DatumDB, images: ImageList, order: np.ndarray, part: Shard, names: list[str] | None
+    out: DatumDB,
+    images: ImageList,
+    order: np.ndarray,
+    part: Shard,
+    names: list[str] | None,
+    say: Callable[[str], None],
 ) -> tuple[int, int]:
     """Count the classes and complete the database."""
     skipped = out.skipped()
@@ -198,6 +204,10 @@ def _finish(
         raise PrepError(f"not one of {len(order)} records is good; the first: {where}: {reason}")
     labels = images.labels[good]
     names = names or [str(label) for label in range(labels.max() + 1)]
+    lost = sorted(set(images.labels[order].tolist()).difference(labels.tolist(), [-1]))
+    if lost:
+        shown = [printable(names[k]) if k < len(names) else k for k in lost]
+        say(f"Left out: all images of {len(lost)} classes:\n{some(shown)}")
     out.finish(np.bincount(labels, minlength=len(names)).tolist(), names)
     return int(good.sum()), len(skipped)
 

@@ -171,6 +171,11 @@ def test_images_of_different_channels(tmp_path, capsys):
     )
     assert f"problem: images of different numbers of channels (1 of 1, 1 of 3): {cure}" in lines[2]
     assert check_database.main(["--workers=1", "--force_color", str(tmp_path / "db")]) == 0
+    with pytest.raises(DataError, match="8 bits .*force_color: true"):
+        compute_image_mean.mean_of(tmp_path / "db")
+    mean, _ = compute_image_mean.mean_of(tmp_path / "db", force_color=True)
+    grays = SMOOTH[:, :, :1].repeat(3, 2)
+    np.testing.assert_allclose(mean.transpose(1, 2, 0), (2.0 * SMOOTH + grays) / 3)
 
 
 def test_databases_that_number_their_classes_differently(tmp_path, capsys):
@@ -182,6 +187,7 @@ def test_databases_that_number_their_classes_differently(tmp_path, capsys):
     assert status == 1
     assert lines[-1].startswith(f"problem: {tmp_path}/val_lmdb numbers its classes unlike the")
     assert lines[-1].endswith("label 1 is 'c' here and 'b' there")
+    assert lines[1] == "note: 1 of 2 classes have no record:\n  a".partition("\n")[0]
 
 
 def test_a_negative_label_in_a_database_of_others(tmp_path, capsys):

@@ -87,6 +87,21 @@ def test_what_reads_files_sees_the_same(tmp_path, kind):
     dirty.check_pixels(np.rint(rgb[:, :, ::-1]), photo)
 
 
+def test_the_check_takes_what_a_data_layer_takes(everything, capsys):
+    """Which is all of them with force_color; without it, four kinds of files stop a training."""
+    command = ["--workers=1", str(everything / "encoded")]
+    assert check_database.main([*command, "--force_color"]) == 0
+    assert "0 bad records, 0 problems of the whole" in capsys.readouterr().out
+    assert check_database.main(command) == 1
+    said = capsys.readouterr().out
+    assert "_deep/x.png': pixels of uint16, not of 8 bits" in said
+    assert "1 bad records, 1 problems of the whole" in said
+    assert (
+        f"problem: images of different numbers of channels (4 of 1, {len(PHOTOS) - 6} of 3, 1"
+        in said
+    )
+
+
 def test_what_is_left_out_is_counted_and_named(everything):
     lines = sorted((everything / "said.txt").read_text().splitlines())
     cure = "; OpenCV here cannot read them: convert them to JPEG or PNG"
@@ -260,6 +275,15 @@ def test_a_name_that_no_terminal_shows_is_printed_all_the_same(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "line\\u2028separator: 1 train, 0 val" in done.stdout
     assert "caf\\xe9: 2 train" in done.stdout
+
+
+def test_a_class_of_which_all_images_are_left_out_is_named(tmp_path):
+    dirty.add(tmp_path, "a/1.png")
+    (tmp_path / "b.png").write_bytes(b"")
+    (tmp_path / "list.txt").write_text("a/1.png 0\nb.png 1\n")
+    said = []
+    convert(f"{tmp_path}/", tmp_path / "list.txt", tmp_path / "db", skip_bad=True, say=said.append)
+    assert said[-1] == "Left out: all images of 1 classes:\n  1"
 
 
 def test_a_key_that_is_too_long_can_be_left_out(tmp_path):
