@@ -1,32 +1,38 @@
 """Read a database back: every record decoded, counted, and compared with the files beside it.
 
-    python data_prep/check_database.py [FLAGS] DB_NAME
+    python data_prep/check_database.py [FLAGS] DB_NAME [DB_NAME ...]
 
 Prints the records of each class, and names each record that is damaged (not a Datum, an image that
 is cut off or that the decoder rejects, bytes other than those written), has a wrong label, or whose
 class has no name. The exit status is 1 if there is one, or if the side files (classes.txt,
-class_index.tsv, record_index.npy, checksums.npy; see datum_db.py) disagree with the records. A
-database made by other tools has none of these; only its records are checked.
+class_index.tsv, record_index.npy, checksums.npy; see datum_db.py) disagree with the records, if
+the images have different numbers of channels, or if databases share images (as train and val must
+not) or number their classes differently. Images that one database repeats, and photos that are
+stored lying, are noted. A database made by other tools has no side files; only its records are
+checked.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from itertools import chain
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Callable, NamedTuple
 
 import lmdb
 import numpy as np
 
+from caffe_plain.class_names import difference, read_class_names
 from caffe_plain.database import Environment, open_database
 from caffe_plain.flags import FlagParser
-from relaybp.data_prep.check_records import Checked, check_run
+from caffe_plain.images import printable
+from relaybp.data_prep.check_records import FORCE_COLOR, Checked, check_run
 from relaybp.data_prep.datum_db import CHECKSUMS
-from relaybp.data_prep.errors import PrepError, run
+from relaybp.data_prep.duplicates import Fingerprints
+from relaybp.data_prep.errors import PrepError, run, some
 from relaybp.data_prep.workers import default_workers, process_map
 from relaybp.layers import record_index
 
@@ -41,11 +47,13 @@ class Report(NamedTuple):
     labels: Counter  # how many of each, None where a record does not say
     shapes: Counter  # the same of each shape
     problems: list[str]  # of the whole
+    notes: list[str]
 
 
 def parser() -> FlagParser:
     flags = FlagParser(__doc__)
-    flags.add_argument("db", metavar="DB_NAME")
+    flags.add_argument("dbs", metavar="DB_NAME", nargs="+")
+    flags.flag("force_color", False, "as a Data layer with transform_param { force_color: true }")
     flags.flag("workers", default_workers(), "processes that read and decode")
     return flags
 
@@ -54,7 +62,7 @@ class SideFiles:
     """The files beside the records of a database, as far as they exist."""
 
     def __init__(self, db: Path) -> None:
-        self.names = _lines(db / "classes.txt")
+        self.names = class_names(db)
         self._counts = _lines(db / "class_index.tsv")
         self._index = _array(db / record_index.FILE)
         self._checksums = _array(db / CHECKSUMS)
@@ -93,6 +101,12 @@ def _says_else(rows: np.ndarray | None, number: int, value: int) -> bool:
     return rows is not None and number < len(rows) and rows[number] != value
 
 
+def class_names(db: Path) -> list[str]:
+    """The names of a database's classes, none where it does not say them."""
+    path = db / "classes.txt"
+    return read_class_names(path) if path.is_file() else []
+
+
 def _lines(path: Path) -> list[str] | None:
     return path.read_text().splitlines() if path.is_file() else None
 
@@ -110,14 +124,25 @@ def _array(path: Path) -> np.ndarray | None:
 
 
 def check(
-    db: str | Path, workers: int = 1, bad: Callable[[bytes, str], object] = lambda key, reason: None
+    db: str | Path,
+    workers: int = 1,
+    bad: Callable[[bytes, str], object] = lambda key, reason: None,
+    force_color: bool = False,
+    fingerprints: Fingerprints | None = None,
 ) -> Report:
-    """The Report of a database; calls bad(key, reason) for each bad record."""
+    """The Report of a database; calls bad(key, reason) for each bad record.
+
+    fingerprints: what those of all records are added to.
+    """
     db = Path(db)
+    fingerprints = fingerprints or Fingerprints()
+    fingerprints.begin(str(db))
     try:
         with closing(open_database(db)) as environment:
-            runs = process_map(partial(check_run, str(db)), _runs(environment), workers)
-            return _gather(runs, SideFiles(db), bad, environment.stat()["entries"])
+            task = partial(check_run, str(db), force_color)
+            runs = process_map(task, _runs(environment), workers)
+            entries = environment.stat()["entries"]
+            return _gather(runs, SideFiles(db), bad, entries, fingerprints)
     except lmdb.Error as error:
         raise PrepError(f"{db} cannot be read: {error}") from error
 
@@ -135,19 +160,44 @@ def _gather(
     side_files: SideFiles,
     bad: Callable[[bytes, str], object],
     expected: int,
+    fingerprints: Fingerprints,
 ) -> Report:
-    number, count_bad, labels, shapes = 0, 0, Counter(), Counter()
+    number, count_bad, labels, shapes, turned = 0, 0, Counter(), Counter(), []
     for number, checked in enumerate(chain.from_iterable(runs), 1):
         labels[checked.label] += 1
         shapes[checked.shape] += 1
+        if checked.turned:
+            turned.append(checked.key)
+        if checked.pixels is not None:
+            fingerprints.add(checked.pixels, number - 1, checked.label)
         reason = checked.reason or side_files.complaint(number - 1, checked)
         if reason:
             count_bad += 1
             bad(checked.key, reason)
-    problems = list(side_files.problems(labels, number))
+    problems = [*side_files.problems(labels, number), *_channels(shapes)]
     if number != expected:
         problems.append(f"{number} records can be reached, {expected} should be there")
-    return Report(number, count_bad, labels, shapes, problems)
+    return Report(number, count_bad, labels, shapes, problems, list(_lying(turned)))
+
+
+def _channels(shapes: Counter) -> Iterator[str]:
+    """Yield what is wrong if not all images have as many channels."""
+    counts = Counter()
+    for shape, count in shapes.items():
+        if shape:
+            counts[shape[0]] += count
+    if len(counts) > 1:
+        found = ", ".join(f"{counts[k]} of {k}" for k in sorted(counts))
+        yield f"images of different numbers of channels ({found}): {FORCE_COLOR}"
+
+
+def _lying(turned: list[bytes]) -> Iterator[str]:
+    if turned:
+        yield (
+            f"{len(turned)} photos are not stored upright, as their orientation says:\n"
+            f"{some([printable(key) for key in turned])}\nonly Data layers with force_color or "
+            "force_gray turn them; convert them again, without --keep_exif"
+        )
 
 
 def _sizes(shapes: Iterable[tuple[int, int, int] | None]) -> str:
@@ -167,28 +217,61 @@ def _sizes(shapes: Iterable[tuple[int, int, int] | None]) -> str:
     )
 
 
-def main(args: list[str] | None = None) -> None:
-    options = parser().parse_args(args)
+def _check_and_print(
+    db: str, workers: int, force_color: bool, fingerprints: Fingerprints
+) -> Report:
     report = check(
-        options.db,
-        options.workers,
-        lambda key, reason: print(
-            f"bad record {key.decode('utf-8', 'replace')!r}: {reason}", flush=True
-        ),
+        db,
+        workers,
+        lambda key, reason: print(f"bad record {printable(key)!r}: {reason}", flush=True),
+        force_color,
+        fingerprints,
     )
-    names = _lines(Path(options.db) / "classes.txt") or []
+    names = class_names(Path(db))
     labels = sorted(label for label in report.labels if label is not None)
     for label in labels:
-        name = names[label] if 0 <= label < len(names) else ""
+        name = printable(names[label]) if 0 <= label < len(names) else ""
         print(f"label {label}: {report.labels[label]} records {name}".rstrip())
+    empty = [printable(name) for label, name in enumerate(names) if not report.labels[label]]
+    if empty:
+        print(f"note: {len(empty)} of {len(names)} classes have no record:\n{some(empty)}")
+    for note in report.notes:
+        print(f"note: {note}")
     for problem in report.problems:
         print(f"problem: {problem}")
     print(
-        f"{options.db}: {report.records} records {_sizes(report.shapes)}, "
+        f"{db}: {report.records} records {_sizes(report.shapes)}, "
         f"{len(labels)} classes; {report.bad} bad records, "
         f"{len(report.problems)} problems of the whole"
     )
-    return 1 if report.bad or report.problems else 0
+    return report
+
+
+def _class_problems(dbs: Sequence[str]) -> Iterator[str]:
+    """Yield which databases number their classes differently, or unlike their data folder."""
+    for first, second in combinations(dbs, 2):
+        differs = difference(class_names(Path(first)), class_names(Path(second)))
+        if differs:
+            yield f"{first} and {second} number their classes differently: {differs}"
+    for db in dbs:
+        differs = difference(class_names(Path(db)), class_names(Path(db).parent))
+        if differs:
+            yield f"{db} numbers its classes unlike the classes.txt beside it: {differs}"
+
+
+def main(args: list[str] | None = None) -> int:
+    options = parser().parse_args(args)
+    fingerprints = Fingerprints()
+    reports = [
+        _check_and_print(db, options.workers, options.force_color, fingerprints)
+        for db in options.dbs
+    ]
+    for note in fingerprints.repeated():
+        print(f"note: {note}")
+    problems = [*fingerprints.shared(), *_class_problems(options.dbs)]
+    for problem in problems:
+        print(f"problem: {problem}")
+    return 1 if problems or any(report.bad or report.problems for report in reports) else 0
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from caffe.proto import caffe_pb2
 from caffe_plain.database import is_leveldb, open_database
 from caffe_plain.files import write_atomically
 from caffe_plain.flags import FlagParser
+from caffe_plain.images import printable
 from relaybp.data_prep.errors import PrepError, run
 from relaybp.data_prep.workers import default_workers, thread_map
 
@@ -38,6 +39,7 @@ def parser() -> FlagParser:
         "the mean of the central square of this side; for images of "
         "different sizes (0: whole images)",
     )
+    flags.flag("force_color", False, "decode to three channels, as a Data layer with force_color")
     flags.flag("workers", default_workers(), "threads that decode images")
     return flags
 
@@ -47,10 +49,13 @@ def mean_of(
     center_crop: int = 0,
     workers: int = 1,
     say: Callable[[str], None] = lambda line: None,
+    force_color: bool = False,
 ) -> tuple[np.ndarray, int]:
     """The mean (C, H, W) of all images of a database, float64, and their number."""
     total, count = None, 0
-    for key, image in thread_map(partial(_pixels, center_crop), read_records(db), workers):
+    for key, image in thread_map(
+        partial(_pixels, center_crop, force_color), read_records(db), workers
+    ):
         if total is None:
             total = np.zeros(image.shape)
         if image.shape != total.shape:
@@ -83,15 +88,17 @@ def read_records(db: str | Path) -> Iterator[tuple[bytes, bytes]]:
         ) from error
 
 
-def _pixels(center_crop: int, item: tuple[bytes, bytes]) -> tuple[bytes, np.ndarray]:
+def _pixels(
+    center_crop: int, force_color: bool, item: tuple[bytes, bytes]
+) -> tuple[bytes, np.ndarray]:
     """The key and the pixels, cropped, of one (key, record)."""
     key, record = item
-    image = decode_datum(record, key)
+    image = decode_datum(record, key, True if force_color else None)
     if center_crop:
         _, height, width = image.shape
         if min(height, width) < center_crop:
             raise PrepError(
-                f"record {key.decode()!r}: {height} x {width} is smaller than "
+                f"record {printable(key)!r}: {height} x {width} is smaller than "
                 f"-center_crop={center_crop}"
             )
         top, left = (height - center_crop) // 2, (width - center_crop) // 2
@@ -104,13 +111,13 @@ def _size_problem(
 ) -> str:
     found, first = (" x ".join(map(str, size)) for size in (shape, expected))
     cure = (
-        "convert them all with or all without -gray"
-        if center_crop
+        "take it with --force_color, and train with transform_param { force_color: true }"
+        if shape[0] != expected[0]
         else "convert with -resize_width and -resize_height, or take the mean of the central "
         "square with --center_crop"
     )
     return (
-        f"{db}, record {key.decode()!r}: {found} (channels x height x width), but the images "
+        f"{db}, record {printable(key)!r}: {found} (channels x height x width), but the images "
         f"before it are {first}; a mean needs one size: {cure}"
     )
 
@@ -125,6 +132,7 @@ def main(args: list[str] | None = None) -> None:
         options.center_crop,
         options.workers,
         lambda line: print(line, file=sys.stderr, flush=True),
+        options.force_color,
     )
     if options.output:
         write_mean(options.output, mean)

@@ -17,19 +17,21 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Union
+from typing import Callable, Union
 
+import cv2
 import numpy as np
 
+from caffe.files.datum import decode_datum
+from caffe_plain.class_names import difference, read_class_names
 from caffe_plain.flags import FlagParser
+from caffe_plain.images import printable
+from relaybp.data_prep.datum_db import DatumDB, encoded_datum, key_of, key_problem, raw_datum
 from relaybp.data_prep.errors import PrepError, run, some
 from relaybp.data_prep.image_list import ImageList
 from relaybp.data_prep.images import Image, Options, Shape, read_image
 from relaybp.data_prep.shards import Shard
 from relaybp.data_prep.workers import default_workers, process_map
-
-if TYPE_CHECKING:  # workers import this file, but need no caffe
-    from relaybp.data_prep.datum_db import DatumDB
 
 Result = tuple[int, Union[Image, str]]  # a record, and its image or why there is none
 
@@ -57,6 +59,11 @@ def parser() -> FlagParser:
         False,
         "store what the decoder makes of a damaged JPEG, as the original does",
     )
+    flags.flag(
+        "keep_exif",
+        False,
+        "as the original, turn JPEG pixels upright, but neither encoded files nor other formats",
+    )
     flags.flag("shard", "", "I/N: only part I (from 0) of N, as DB_NAME.shard-I-of-N")
     flags.flag("classes", "", "file of class names, one a line, in the order of the labels")
     return flags
@@ -79,19 +86,18 @@ def convert(
     seed: int = 0,
     skip_bad: bool = False,
     keep_damaged: bool = False,
+    keep_exif: bool = False,
     classes: str | Path = "",
     shard: str = "",
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[int, int, str]:
     """Convert as the command does; returns (records written, records left out, their folder)."""
-    from relaybp.data_prep.datum_db import (
-        DatumDB,  # here: workers import this file, but need no caffe
-    )
-
     encoding = encode_type if encoded or encode_type else None
-    options = Options(gray, resize_height, resize_width, resize_short, encoding, keep_damaged)
+    options = Options(
+        gray, resize_height, resize_width, resize_short, encoding, keep_damaged, keep_exif
+    )
     _check_options(options, workers)
-    names = _read_classes(classes)
+    names = _read_classes(classes, list_file)
     images = ImageList(list_file, names, skip_bad)
     part = Shard.parse(shard, len(images))
     order = np.arange(len(images))
@@ -119,7 +125,8 @@ def convert(
             _write(
                 out, images, enumerate(checked, first), part, encoding is not None, skip_bad, say
             )
-        return (*_finish(out, images, order[part.start : part.end], part, names), part.folder(db))
+        counts = _finish(out, images, order[part.start : part.end], part, names, say)
+        return (*counts, part.folder(db))
 
 
 def _read(
@@ -152,10 +159,10 @@ def _write(
     say: Callable[[str], None],
 ) -> None:
     """Put the images into `out`; note or raise the reason where there is none."""
-    from relaybp.data_prep.datum_db import encoded_datum, key_of, raw_datum
-
     for position, (record, image) in results:
         where, done = images.where(record), position - part.start
+        if not isinstance(image, str):
+            image = key_problem(position, images.name(record)) or image
         if not isinstance(image, str):
             label = int(images.labels[record])
             datum = (
@@ -163,7 +170,7 @@ def _write(
                 if encoded
                 else raw_datum(image.data, image.shape, label, encoded=False)
             )
-            out.put(key_of(position, images.name(record), where), datum)
+            out.put(key_of(position, images.name(record)), datum)
         elif skip_bad:
             out.skip(position, where, image)
             say(f"Left out: {where}: {image}")
@@ -171,7 +178,7 @@ def _write(
             out.flush()
             raise PrepError(
                 f"{where}: {image}\n{done} of {part.end - part.start} records before "
-                "it are done: mend the file and give the same command again, or add "
+                "it are done: correct the file and give the same command again, or add "
                 "--skip_bad to leave bad records out, or --keep_damaged for those "
                 "that the decoder reads in part"
             )
@@ -180,7 +187,12 @@ def _write(
 
 
 def _finish(
-    out: DatumDB, images: ImageList, order: np.ndarray, part: Shard, names: list[str] | None
+    out: DatumDB,
+    images: ImageList,
+    order: np.ndarray,
+    part: Shard,
+    names: list[str] | None,
+    say: Callable[[str], None],
 ) -> tuple[int, int]:
     """Count the classes and complete the database."""
     skipped = out.skipped()
@@ -192,6 +204,10 @@ def _finish(
         raise PrepError(f"not one of {len(order)} records is good; the first: {where}: {reason}")
     labels = images.labels[good]
     names = names or [str(label) for label in range(labels.max() + 1)]
+    lost = sorted(set(images.labels[order].tolist()).difference(labels.tolist(), [-1]))
+    if lost:
+        shown = [printable(names[k]) if k < len(names) else k for k in lost]
+        say(f"Left out: all images of {len(lost)} classes:\n{some(shown)}")
     out.finish(np.bincount(labels, minlength=len(names)).tolist(), names)
     return int(good.sum()), len(skipped)
 
@@ -209,13 +225,10 @@ def _check_options(options: Options, workers: int) -> None:
         raise PrepError("give either -resize_width and -resize_height, or --resize_short")
     if workers < 1:
         raise PrepError(f"--workers={workers}: expected 1 or more")
-    if options.encoding:
-        import cv2
-
-        if not cv2.haveImageWriter("." + options.encoding):
-            raise PrepError(
-                f"-encode_type={options.encoding}: OpenCV cannot encode that; use jpg or png"
-            )
+    if options.encoding and not cv2.haveImageWriter("." + options.encoding):
+        raise PrepError(
+            f"-encode_type={options.encoding}: OpenCV cannot encode that; use jpg or png"
+        )
 
 
 def _check_files(root: str, images: ImageList, todo: np.ndarray) -> None:
@@ -223,7 +236,7 @@ def _check_files(root: str, images: ImageList, todo: np.ndarray) -> None:
     missing = [record for record in todo if not os.path.isfile(_path(root, images.name(record)))]
     if missing:
         found = [
-            f"{images.where(record)}: {_path(root, images.name(record))}"
+            f"{images.where(record)}: {printable(_path(root, images.name(record)))}"
             for record in sorted(missing)[:5]
         ]
         raise PrepError(
@@ -233,17 +246,20 @@ def _check_files(root: str, images: ImageList, todo: np.ndarray) -> None:
         )
 
 
-def _read_classes(path: str | Path) -> list[str] | None:
+def _read_classes(path: str | Path, list_file: str | Path) -> list[str] | None:
+    """The names in the class file, which the list's own classes must not contradict."""
     if not path:
         return None
-    try:
-        names = Path(path).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise PrepError(f"cannot read the class file {path}: {error}") from error
-    while names and not names[-1].strip():
-        names.pop()
+    names = read_class_names(path)
     if not names or not all(name.strip() for name in names):
         raise PrepError(f"{path}: expected one class name a line, found an empty line or file")
+    own = Path(list_file).with_name("classes.txt")
+    differs = own.exists() and difference(read_class_names(own), names)
+    if differs:
+        raise PrepError(
+            f"{list_file} was numbered by the {own} beside it, where {differs} in {path}: make the "
+            f"list again with make_list.py --classes={path}"
+        )
     return names
 
 
@@ -253,8 +269,6 @@ def _path(root: str, name: bytes) -> str:
 
 
 def _first_shape(out: DatumDB) -> Shape | None:
-    from caffe.files.datum import decode_datum
-
     first = out.first_record()
     return None if first is None else decode_datum(first, "0").shape
 
@@ -279,7 +293,7 @@ def main(args: list[str] | None = None) -> None:
     written, skipped, made = convert(
         root, list_file, db, **options, say=lambda line: print(line, file=sys.stderr, flush=True)
     )
-    classes = len((Path(made) / "classes.txt").read_text().splitlines())
+    classes = len(read_class_names(Path(made) / "classes.txt"))
     left_out = f"; {skipped} left out, see {made}/skipped.tsv" if skipped else ""
     print(f"{made}: {written} records, {classes} classes{left_out}")
 

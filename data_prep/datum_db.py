@@ -23,6 +23,7 @@ import lmdb
 import numpy as np
 
 from caffe.proto import caffe_pb2
+from caffe_plain.class_names import write_class_names
 from caffe_plain.files import write_atomically
 from relaybp.data_prep.errors import PrepError
 from relaybp.layers import record_index
@@ -37,16 +38,21 @@ ROW = np.dtype([("key", "S8"), ("label", "<i4"), ("checksum", "<u4")])
 BATCH_RECORDS, BATCH_BYTES = 1000, 1 << 26  # a transaction: 1000 as the original, or 64 MiB
 
 
-def key_of(record: int, name: bytes, where: str) -> bytes:
+def key_of(record: int, name: bytes) -> bytes:
     """The original's key: the record's number in eight digits, an underscore, the file name."""
-    key = b"%08d_%s" % (record, name)
-    if len(key) > LARGEST_KEY_BYTES or record >= 10**8:
-        raise PrepError(
-            f"{where}: key {key!r} does not fit: an LMDB key has {LARGEST_KEY_BYTES} "
-            "bytes at most, a record's number 8 digits; use a longer ROOTFOLDER and "
-            "shorter names, or several databases"
-        )
-    return key
+    return b"%08d_%s" % (record, name)
+
+
+def key_problem(record: int, name: bytes) -> str | None:
+    """Why a record's key fits into no LMDB, or None."""
+    key = key_of(record, name)
+    if len(key) <= LARGEST_KEY_BYTES and record < 10**8:
+        return None
+    return (
+        f"its key of {len(key)} bytes does not fit: an LMDB key has {LARGEST_KEY_BYTES} bytes at "
+        "most, a record's number 8 digits; use a longer ROOTFOLDER and shorter names, or several "
+        "databases"
+    )
 
 
 def raw_datum(data: bytes, shape: tuple[int, ...], label: int, **fields: Any) -> bytes:
@@ -64,9 +70,10 @@ def encoded_datum(data: bytes, label: int) -> bytes:
 def read_skips(folder: str | Path) -> Iterator[tuple[int, str, str]]:
     """Yield (record, where, reason) of each record that was left out of a database."""
     path = Path(folder) / "skipped.tsv"
-    for line in path.read_text().splitlines(keepends=True) if path.exists() else []:
-        fields = line.rstrip("\n").split("\t")
-        if len(fields) == 3 and line.endswith("\n"):  # else the kill came while it was written
+    text = path.read_text("utf-8", "surrogateescape") if path.exists() else ""
+    for line in text.split("\n")[:-1]:  # what is last was not written whole, because of a kill
+        fields = line.split("\t")
+        if len(fields) == 3:
             yield int(fields[0]), fields[1], fields[2]
 
 
@@ -162,10 +169,9 @@ class DatumDB:
                 "it and convert again"
             )
         try:
-            classes = "".join(f"{name}\n" for name in names)
-            write_atomically(self.partial / "classes.txt", classes)
+            write_class_names(self.partial / "classes.txt", names)
             if self.folder.name == TRAINING:
-                write_atomically(self.folder.with_name("classes.txt"), classes)
+                write_class_names(self.folder.with_name("classes.txt"), names)
             write_atomically(
                 self.partial / "class_index.tsv",
                 "".join(f"{label}\t{count}\n" for label, count in enumerate(counts)),
@@ -262,7 +268,7 @@ class DatumDB:
     def _append_skips(self) -> None:
         if not self._skipped:
             return
-        with open(self.partial / "skipped.tsv", "a") as file:
+        with open(self.partial / "skipped.tsv", "a", encoding="utf-8", errors="replace") as file:
             file.writelines(f"{record}\t{where}\t{why}\n" for record, where, why in self._skipped)
             file.flush()
             os.fsync(file.fileno())

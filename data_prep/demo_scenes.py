@@ -19,8 +19,11 @@ import numpy as np
 from caffe_plain.files import complete_folder
 from caffe_plain.flags import FlagParser
 from relaybp.data_prep.brushes import SIZE
+from relaybp.data_prep.color_pca import color_pca, write_color
+from relaybp.data_prep.compute_image_mean import mean_of, write_mean
+from relaybp.data_prep.datum_db import DatumDB, key_of, raw_datum
 from relaybp.data_prep.errors import PrepError, run
-from relaybp.data_prep.scenes import KINDS, draw
+from relaybp.data_prep.scenes import KINDS, draw, draw_record
 from relaybp.data_prep.workers import default_workers, process_map
 
 TRAIN_SHARES = (0.22, 0.19, 0.16, 0.13, 0.11, 0.09, 0.06, 0.04)  # of the kinds, in their order
@@ -47,12 +50,6 @@ def make_demo(
     workers: int = 1,
 ) -> dict[str, list[int]]:
     """Make the set; returns the number of images of each kind as {split: [...]}."""
-    from relaybp.data_prep.color_pca import color_pca, write_color
-    from relaybp.data_prep.compute_image_mean import (  # here: workers need no caffe
-        mean_of,
-        write_mean,
-    )
-
     even = [1 / len(KINDS)] * len(KINDS)
     counts = {"train": _shares(train, TRAIN_SHARES), "val": _shares(val, even)}
     if min(map(min, counts.values())) < 1 or max(train, val) > FIRST_SEED["val"]:
@@ -71,15 +68,6 @@ def make_demo(
     return counts
 
 
-def draw_record(first_seed: int, size: int, item: tuple[int, str]) -> bytes:
-    """The raw pixels (C, size, size) of one image; item: its number and its kind."""
-    number, kind = item
-    picture = draw(kind, np.random.RandomState((first_seed + number) % 2**32))
-    if size != SIZE:
-        picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
-    return picture.transpose(2, 0, 1).tobytes()
-
-
 def _shares(total: int, shares: Sequence[float]) -> list[int]:
     """`total` split into whole numbers by share; what rounding leaves goes to the first."""
     numbers = [int(total * share + 1e-9) for share in shares]
@@ -88,8 +76,6 @@ def _shares(total: int, shares: Sequence[float]) -> list[int]:
 
 
 def _write_split(db: Path, numbers: list[int], size: int, first_seed: int, workers: int) -> None:
-    from relaybp.data_prep.datum_db import DatumDB, key_of, raw_datum  # here: workers need no caffe
-
     kinds = list(KINDS)
     labels = np.repeat(np.arange(len(kinds)), numbers)
     labels = np.random.RandomState(first_seed % 2**32).permutation(labels).tolist()
@@ -97,7 +83,7 @@ def _write_split(db: Path, numbers: list[int], size: int, first_seed: int, worke
     pictures = process_map(partial(draw_record, first_seed, size), items, workers)
     with DatumDB(db, {"tool": "demo_scenes", "first_seed": first_seed}) as out:
         for (k, kind), label, pixels in zip(items, labels, pictures, strict=True):
-            key = key_of(k, kind.encode(), f"image {k}")
+            key = key_of(k, kind.encode())
             out.put(key, raw_datum(pixels, (3, size, size), label))
         out.finish(numbers, kinds)
 

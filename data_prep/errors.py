@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Callable, NoReturn
 
 from caffe_plain.errors import CaffeError, reason
+from caffe_plain.flags import print_any_text
 
 
 class PrepError(CaffeError):
@@ -15,6 +16,7 @@ class PrepError(CaffeError):
 
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Call a script's main(); what a user can cause becomes one line and exit status 1."""
+    print_any_text()
     try:
         sys.exit(main())
     except (CaffeError, OSError, MemoryError) as error:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from caffe_plain.class_names import without_mark
+from caffe_plain.images import printable
 from relaybp.data_prep.errors import PrepError, some
 
 _LABEL = re.compile(rb"[+-]?[0-9]+")
@@ -58,16 +60,15 @@ class ImageList:
 
     def where(self, record: int) -> str:
         """The record for people: its line and its file."""
-        name = self.name(record).decode("utf-8", "replace")
-        return f"{self.path}, line {self._lines[record]}, {name}"
+        return f"{self.path}, line {self._lines[record]}, {printable(self.name(record))}"
 
     def line(self, record: int) -> int:
         """The number of the line that a record stands in, from 1."""
         return self._lines[record]
 
     def _parse(self, line: bytes) -> tuple[bytes, int | str]:
-        """The file name, and the label or what is wrong with it."""
-        parts = line.strip().rsplit(maxsplit=1)
+        """The file name, which may begin with a blank, and the label or what is wrong with it."""
+        parts = line.rstrip().rsplit(maxsplit=1)
         if len(parts) < 2:
             return parts[0], "no label: expected 'FILE LABEL'"
         name, text = parts
@@ -104,6 +105,7 @@ class ImageList:
 def _read(path: str | Path) -> bytes:
     try:
         with open(path, "rb") as file:
-            return file.read()
+            data = file.read()
     except OSError as error:
         raise PrepError(f"cannot read the list file {path}: {error.strerror}") from error
+    return without_mark(data, path)

@@ -15,17 +15,19 @@ validate, 1000 synsets, whose labels follow the alphabet, as Caffe's do.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
 from typing import Callable, NamedTuple
 
+from caffe_plain.class_names import write_class_names
 from caffe_plain.files import complete_folder, write_atomically
 from caffe_plain.flags import FlagParser
 from relaybp.data_prep.archives import extract, is_archive, members
 from relaybp.data_prep.errors import PrepError, run, some
+from relaybp.data_prep.image_tree import ImageTree
 from relaybp.data_prep.imagenet_labels import Truth, read_truth
-from relaybp.data_prep.make_list import images_below
 
 SYNSET = re.compile(r"n\d{8}")
 OFFICIAL = (1281167, 50000, 1000)
@@ -66,22 +68,20 @@ def prepare(
     train_root = _train_folder(Path(train), out / "train", say)
     synsets = _synset_folders(train_root)
     number = {synset: label for label, synset in enumerate(synsets)}
-    train_files = [
-        (file, synset)
-        for synset in synsets
-        for file in images_below(train_root / synset, train_root)
-    ]
+    tree = ImageTree(train_root)
+    train_files = [(file, synset) for synset in synsets for file in tree.images(synset)]
     if not subset:
         _check_sizes(train_files, truth.train_images)
     val_root = _val_folder(Path(val), out / "val", say)
-    val_files = _val_files(val_root, synsets, truth.synset_of, subset)
+    val_tree = ImageTree(val_root)
+    val_files = _val_files(val_tree, synsets, truth.synset_of, subset)
+    for line in (*tree.lines(), *val_tree.lines()):
+        say(line)
     for name, files in (("train", train_files), ("val", val_files)):
-        lines = "".join(f"{file} {number[synset]}\n" for file, synset in files)
+        lines = b"".join(b"%s %d\n" % (os.fsencode(file), number[synset]) for file, synset in files)
         write_atomically(out / f"{name}.txt", lines)
-    write_atomically(
-        out / "classes.txt",
-        "".join(f"{synset} {truth.words.get(synset, '')}".strip() + "\n" for synset in synsets),
-    )
+    names = [f"{synset} {truth.words.get(synset, '')}".strip() for synset in synsets]
+    write_class_names(out / "classes.txt", names)
     return Prepared(train_root, val_root, len(train_files), len(val_files), len(synsets))
 
 
@@ -144,18 +144,19 @@ def _check_sizes(files: list[tuple[str, str]], expected: dict[str, int]) -> None
 
 
 def _val_files(
-    root: Path, synsets: list[str], synset_of: dict[str, str | int], subset: bool
+    tree: ImageTree, synsets: list[str], synset_of: dict[str, str | int], subset: bool
 ) -> list[tuple[str, str]]:
     """[(file, synset)] of the validation images."""
-    if _synset_folders(root):
-        files = [(file, file.partition("/")[0]) for file in images_below(root, root)]
+    root = tree.root
+    if _synset_folders(Path(root)):
+        files = [(file, file.partition("/")[0]) for file in tree.images()]
     elif not synset_of:
         raise PrepError(
             f"{root} has no synset folders: say with --labels which synset each image "
             "shows (development kit, val.txt or LOC_val_solution.csv)"
         )
     else:
-        files = _labelled(root, synsets, synset_of, subset)
+        files = _labelled(tree, synsets, synset_of, subset)
     known = set(synsets)
     unknown = [f"{file}: {synset}" for file, synset in files if synset not in known]
     if unknown and not subset:
@@ -167,10 +168,10 @@ def _val_files(
 
 
 def _labelled(
-    root: Path, synsets: list[str], synset_of: dict[str, str | int], subset: bool
+    tree: ImageTree, synsets: list[str], synset_of: dict[str, str | int], subset: bool
 ) -> list[tuple[str, str]]:
-    """The files of `root` with the synset that the ground truth gives to each."""
-    files = images_below(root, root)
+    """The files of a tree with the synset that the ground truth gives to each."""
+    root, files = tree.root, tree.images()
     without = sorted(set(files) - set(synset_of))
     missing = sorted(set(synset_of) - set(files))
     if without or missing and not subset:

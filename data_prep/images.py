@@ -1,4 +1,4 @@
-"""One image file to the bytes of a Datum, exactly as the original convert_imageset makes them.
+"""One image file to the bytes of a Datum, as the original convert_imageset makes them.
 
 Runs in worker processes: imports neither caffe nor lmdb.
 """
@@ -16,8 +16,13 @@ from typing import Callable, NamedTuple
 import cv2
 import numpy as np
 
+from caffe_plain.images import decode, is_turned, with_end
+
 # What the JPEG and PNG libraries write to stderr where the pixels cannot be trusted.
 _DAMAGE = re.compile(r"(Corrupt JPEG data|Premature end of JPEG|libpng error)[^\n]*")
+
+# What OpenCV does not write, or writes with 256 colours, and what it becomes when it is resized.
+_WRITTEN_AS = {"jfif": "jpg", "gif": "png"}
 
 Shape = tuple[int, int, int]  # channels, height, width
 
@@ -31,6 +36,7 @@ class Options(NamedTuple):
     short: int  # resize the shorter side to, or 0
     encoding: str | None  # None for raw pixels, "" to keep the file's own, or jpg, png, ...
     keep_damaged: bool  # take what the decoder makes of a damaged file
+    keep_exif: bool  # do with what is not upright as the original does
 
 
 class Image(NamedTuple):
@@ -57,7 +63,10 @@ def read_image(options: Options, path: str) -> Image | str:
 
 
 def _read_image(options: Options, path: str) -> Image:
-    pixels = _decode(path, options)
+    data = _bytes_of(path)
+    color = not options.gray
+    upright = not options.keep_exif or data[:2] == b"\xff\xd8"  # the original turns JPEG alone
+    pixels = _watched(partial(decode, with_end(data), color, upright), options.keep_damaged)
     original = pixels
     if options.height and options.width:
         pixels = cv2.resize(pixels, (options.width, options.height))
@@ -72,46 +81,53 @@ def _read_image(options: Options, path: str) -> Image:
     if not wanted:
         raise _BadImage("the name has no extension to guess the encoding from: give -encode_type")
     resized = bool(options.height and options.width) or pixels is not original
-    if not resized and _same_format(own, wanted):
-        with open(path, "rb") as file:
-            return Image(file.read(), shape)
+    lying = is_turned(data) and not options.keep_exif  # whoever reads its pixels later
+    if not resized and not lying and _same_format(own, wanted):
+        return Image(data, shape)
+    if lying and not resized and not options.encoding:
+        wanted = "png"  # loses nothing
     return Image(_encode(pixels, wanted), shape)
 
 
-def _decode(path: str, options: Options) -> np.ndarray:
+def _bytes_of(path: str) -> bytes:
     if not os.path.isfile(path):
         raise _BadImage("no such file")
-    flags = cv2.IMREAD_GRAYSCALE if options.gray else cv2.IMREAD_COLOR
-    if not os.path.getsize(path):
+    with open(path, "rb") as file:
+        data = file.read()
+    if not data:
         raise _BadImage("the file is empty")
-    return _watched(partial(cv2.imread, path, flags), os.path.getsize(path), options.keep_damaged)
+    return data
 
 
-def _watched(decode: Callable[[], np.ndarray | None], size: int, keep_damaged: bool) -> np.ndarray:
-    """The pixels that `decode` gets from `size` bytes, unless it reports damage."""
+def _watched(decode: Callable[[], np.ndarray], keep_damaged: bool) -> np.ndarray:
+    """The pixels that `decode` gets, unless it reports damage."""
+    pixels = reason = None
     with _decoder_messages() as messages:
-        pixels = decode()
+        try:
+            pixels = decode()
+        except ValueError as error:
+            reason = str(error)
     damage = _DAMAGE.search(messages())
-    if pixels is None:
-        detail = f": {damage.group()}" if damage else ""
-        raise _BadImage(f"not an image that OpenCV can decode ({size} bytes){detail}")
+    if reason:
+        raise _BadImage(f"{reason}: {damage.group()}" if damage else reason)
     if damage and not keep_damaged:
         raise _BadImage(f"damaged image: {damage.group()}")
     return pixels
 
 
-def check_image(data: bytes | memoryview) -> Shape | str:
-    """The shape (C, H, W) of the image file in `data`, or the reason why it cannot be trusted."""
+def check_image(data: bytes | memoryview, color: bool | None = None) -> np.ndarray | str:
+    """The pixels of an image file as a Data layer decodes them, or why they cannot be trusted.
+
+    color: None keeps the file's own channels, True and False are force_color and force_gray.
+    """
+    if not len(data):
+        return "an empty image"
     try:
-        encoded = np.frombuffer(data, np.uint8)
-        if not encoded.size:
-            return "an empty image"
-        pixels = _watched(partial(cv2.imdecode, encoded, cv2.IMREAD_UNCHANGED), encoded.size, False)
+        return _watched(partial(decode, data, color, upright=color is not None), False)
     except _BadImage as reason:
         return str(reason)
     except cv2.error as error:
         return f"OpenCV: {error.err}"
-    return (1 if pixels.ndim == 2 else pixels.shape[2], *pixels.shape[:2])
 
 
 def _resize_short(pixels: np.ndarray, short: int) -> np.ndarray:
@@ -125,6 +141,7 @@ def _resize_short(pixels: np.ndarray, short: int) -> np.ndarray:
 
 
 def _encode(pixels: np.ndarray, extension: str) -> bytes:
+    extension = _WRITTEN_AS.get(extension, extension)
     if not cv2.haveImageWriter("." + extension):
         raise _BadImage(f"OpenCV cannot encode .{extension}: give -encode_type jpg or png")
     return cv2.imencode("." + extension, pixels)[1].tobytes()

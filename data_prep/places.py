@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from caffe_plain.class_names import write_class_names
 from caffe_plain.files import complete_folder
 from caffe_plain.flags import FlagParser
 from relaybp.data_prep.errors import PrepError, run, some
@@ -56,7 +57,7 @@ def prepare(categories: str | Path, train: str | Path, val: str | Path, out: str
             f"{some(empty)}\ntake the list and the categories of the same set"
         )
     with complete_folder(out) as partial:
-        (partial / "classes.txt").write_text("".join(f"{name}\n" for name in names))
+        write_class_names(partial / "classes.txt", names)
         for split, images in lists.items():
             with open(partial / f"{split}.txt", "wb") as file:
                 file.writelines(

@@ -13,6 +13,7 @@ import numpy as np
 
 from relaybp.data_prep.brushes import (
     CANVAS,
+    SIZE,
     Color,
     any_color,
     gradient,
@@ -34,6 +35,15 @@ def draw(kind: str, rng: np.random.RandomState) -> np.ndarray:
     canvas = np.zeros((CANVAS, CANVAS, 3), np.uint8)
     KINDS[kind](canvas, rng)
     return photograph(canvas, rng)
+
+
+def draw_record(first_seed: int, size: int, item: tuple[int, str]) -> bytes:
+    """The raw pixels (C, size, size) of one image; item: its number and its kind."""
+    number, kind = item
+    picture = draw(kind, np.random.RandomState((first_seed + number) % 2**32))
+    if size != SIZE:
+        picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+    return picture.transpose(2, 0, 1).tobytes()
 
 
 def _scene(function: Painter) -> Painter:

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from caffe_plain.class_names import write_class_names
 from caffe_plain.files import complete_folder
 from caffe_plain.names import file_name
 from relaybp.data_prep.compute_image_mean import mean_of, write_mean
@@ -29,7 +30,7 @@ def write_set(
     """
     names, counts = [file_name(name, f"{out}: class") for name in names], {}
     with complete_folder(out) as partial:
-        (partial / "classes.txt").write_text("".join(f"{name}\n" for name in names))
+        write_class_names(partial / "classes.txt", names)
         for split, arrays in splits.items():
             images = _numbered(arrays)
             if lmdb:
@@ -72,5 +73,5 @@ def _write_images(
         (out / file).write_bytes(png)
         lines.append(f"{file} {label}\n")
         counts[label] += 1
-    (out / f"{split}.txt").write_text("".join(lines))
+    (out / f"{split}.txt").write_text("".join(lines), "utf-8")
     return counts.tolist()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from itertools import islice
 from multiprocessing.process import BaseProcess
-from typing import Callable, TypeVar
+from types import ModuleType
+from typing import Any, Callable, TypeVar
 
 from relaybp.data_prep.errors import PrepError
 
@@ -33,10 +35,10 @@ def process_map(
     """Yield function(item) for each item, in order, computed by `workers` processes.
 
     The processes are spawned, so `function` must be importable, and end with this process even
-    when it is killed.
+    when it is killed. They do not run the caller's script again, so it needs no __main__ guard.
     """
     context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    executor = _Executor(workers, mp_context=context, initializer=_start_worker)
     try:
         yield from _bounded_map(executor, function, items, workers)
     except BrokenProcessPool as error:
@@ -50,6 +52,18 @@ def thread_map(
 ) -> Iterator[Result]:
     """As `process_map`, with threads: for work that is mostly OpenCV's, which releases the GIL."""
     yield from _bounded_map(ThreadPoolExecutor(workers), function, items, workers)
+
+
+class _Executor(ProcessPoolExecutor):
+    """Starts its processes, which it does when work is submitted, without the user's script."""
+
+    def submit(self, *args: Any) -> Future:
+        script = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")  # what a spawned process would run first
+        try:
+            return super().submit(*args)
+        finally:
+            sys.modules["__main__"] = script
 
 
 def _bounded_map(

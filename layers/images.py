@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from functools import cache
 
 import numpy as np
+
+from caffe_plain.images import decode as decode_whole
+from caffe_plain.images import has_end
 
 from .native.jpeg import PartialDecoder, open_decoder
 
@@ -15,7 +17,7 @@ try:
     cv2.setNumThreads(1)  # the workers are many
 except ImportError:  # as beside an original Caffe
     cv2 = None
-    from PIL import Image, ImageOps
+    from PIL import Image
 
 REDUCTIONS = (8, 4, 2)  # of the scale at which a JPEG can be decoded for less
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers that state the size
@@ -61,18 +63,17 @@ def open_image(
 def decode(data: bytes | memoryview, color: bool = True, reduction: int = 1) -> np.ndarray:
     """The image file in the bytes `data` as (H, W, C), C = 3 or 1; ValueError if it is not one.
 
+    As it is stored: like Caffe's Data layer, this takes no notice of a photo's orientation.
     reduction: 1, 2, 4 or 8; the scale of a JPEG is divided by it, others stay as they are.
     """
     _check_end(data)
-    image = _decode(data, color, reduction) if len(data) else None
-    if image is None:
-        raise ValueError(f"its {len(data)} bytes are not an image that can be decoded")
+    image = decode_whole(data, color, reduction=reduction)
     return image if image.ndim == 3 else image[:, :, np.newaxis]
 
 
 def _check_end(data: bytes | memoryview) -> None:
-    """A JPEG ends with a marker; after it some writers append a few bytes."""
-    if bytes(data[:2]) == b"\xff\xd8" and b"\xff\xd9" not in bytes(data[-64:]):
+    """Of a part, damage below it would not show; so a JPEG must reach its end."""
+    if not has_end(data):
         raise ValueError(f"a JPEG image without its end ({len(data)} bytes)")
 
 
@@ -89,16 +90,6 @@ def jpeg_size(data: bytes | memoryview) -> tuple[int, int] | None:
 
 
 if cv2:
-    _COLOR = {
-        1: cv2.IMREAD_COLOR,
-        2: cv2.IMREAD_REDUCED_COLOR_2,
-        4: cv2.IMREAD_REDUCED_COLOR_4,
-        8: cv2.IMREAD_REDUCED_COLOR_8,
-    }
-
-    def _decode(data: bytes | memoryview, color: bool, reduction: int) -> np.ndarray | None:
-        flags = _COLOR[reduction] if color else cv2.IMREAD_GRAYSCALE
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
 
     def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """(H, W, C) at size = (height, width): linear, averaged when halved or smaller."""
@@ -122,16 +113,6 @@ if cv2:
         if mirrored:
             cv2.flip(out, 1, out)
 else:
-
-    def _decode(data: bytes | memoryview, color: bool, reduction: int) -> np.ndarray | None:
-        try:
-            image = Image.open(io.BytesIO(data))
-            if reduction > 1:
-                image.draft(None, tuple(-(-side // reduction) for side in image.size))
-            image = ImageOps.exif_transpose(image).convert("RGB" if color else "L")
-        except Exception:  # Pillow raises whatever its decoders stumble over
-            return None
-        return np.asarray(image)[:, :, ::-1] if color else np.asarray(image)
 
     def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """(H, W, C) at size = (height, width), linear."""

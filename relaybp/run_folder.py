@@ -13,6 +13,7 @@ from typing import Any
 
 from google.protobuf import text_format
 
+from caffe_plain.class_names import read_class_names
 from caffe_plain.database import data_file, open_database
 from caffe_plain.errors import nearest
 from caffe_plain.extra import POLICIES, ExtraParameter
@@ -227,8 +228,7 @@ def count_classes(data):
     path = os.path.join(data, "classes.txt")
     if not os.path.exists(path):
         return None
-    with open(path, encoding="utf-8") as file:
-        return sum(1 for line in file if line.strip())
+    return len(read_class_names(path))
 
 
 def set_classes(net, classes):

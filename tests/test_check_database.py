@@ -23,14 +23,20 @@ SMOOTH = cv2.resize(np.random.RandomState(1).randint(0, 256, (6, 8, 3), np.uint8
 JPEG, PNG = (cv2.imencode(kind, SMOOTH)[1].tobytes() for kind in (".jpg", ".png"))
 
 
+def image(k):
+    """A JPEG or a PNG like no other."""
+    pixels = np.roll(SMOOTH, (k, 1 + k // 80), (1, 0))
+    return cv2.imencode(".jpg" if k % 3 == 1 else ".png", pixels)[1].tobytes()
+
+
 def key(k):
-    return key_of(k, b"%d.jpg" % k, "")
+    return key_of(k, b"%d.jpg" % k)
 
 
 def record(k):
     """Raw, JPEG and PNG in turn."""
     if k % 3:
-        return encoded_datum(JPEG if k % 3 == 1 else PNG, k % CLASSES)
+        return encoded_datum(image(k), k % CLASSES)
     return raw_datum(PIXELS[k].tobytes(), PIXELS[k].shape, k % CLASSES)
 
 
@@ -80,7 +86,7 @@ def test_it_finds_whatever_training_would_stop_at():
         data = marked
         for at in random.randint(20, len(data), random.randint(1, 3)):
             data = data[:at] + bytes([data[at] ^ 1 << random.randint(8)]) + data[at + 1 :]
-        reason = check_record(encoded_datum(data, 0))[3]
+        reason = check_record(encoded_datum(data, 0)).reason
         try:
             image = open_image(data)
             image.part(0, 0, *image.size)
@@ -126,8 +132,62 @@ def test_every_spoiled_record_is_named(tmp_path, capsys):
 @pytest.mark.parametrize("k", SPOILED)
 def test_what_can_be_found_without_side_files(k):
     value, reason, found = SPOILED[k]
-    said = check_record(value)[3]
+    said = check_record(value).reason
     assert said is None if found is None else reason in said
+
+
+def test_images_in_two_classes_and_in_two_databases(tmp_path, capsys):
+    """In whatever format: a PNG has the pixels of the raw record beside it."""
+    for name, first in (("train", 0), ("val", 2)):
+        with DatumDB(tmp_path / name, {}) as db:
+            for k in range(first, first + 5):
+                pixels = PIXELS[k % 4]
+                raw = raw_datum(pixels.tobytes(), pixels.shape, k // 3)
+                png = cv2.imencode(".png", pixels.transpose(1, 2, 0))[1].tobytes()
+                db.put(key(k), raw if k % 2 else encoded_datum(png, k // 3))
+            db.finish([3, 2, 0] if name == "train" else [1, 3, 1], "abc")
+    assert run(tmp_path / "train", capsys)[0] == 0
+    status = check_database.main(["--workers=1", str(tmp_path / "train"), str(tmp_path / "val")])
+    said = capsys.readouterr().out
+    train, val = tmp_path / "train", tmp_path / "val"
+    assert status == 1
+    assert f"note: {train}: 2 records are 1 images, under several labels:\n  00000000_0.jpg" in said
+    assert f"note: {val}: 2 records are 1 images, under several labels:\n  00000002_2.jpg" in said
+    assert f"problem: 5 records of {val} are images of {train}:\n" in said
+    assert f"00000002_2.jpg of {train}, label 0 = 00000002_2.jpg of {val}, label 0" in said
+
+
+def test_images_of_different_channels(tmp_path, capsys):
+    gray, deep = cv2.imencode(".png", SMOOTH[:, :, 0])[1], np.uint16(SMOOTH) << 8
+    with DatumDB(tmp_path / "db", {}) as db:
+        for k, data in enumerate((PNG, gray.tobytes(), cv2.imencode(".png", deep)[1].tobytes())):
+            db.put(key(k), encoded_datum(data, 0))
+        db.finish([3], "a")
+    status, lines = run(tmp_path / "db", capsys)
+    cure = "give the Data layer transform_param { force_color: true } (and this check "
+    assert status == 1
+    assert lines[0].startswith(
+        f"bad record '{key(2).decode()}': pixels of uint16, not of 8 bits: {cure}"
+    )
+    assert f"problem: images of different numbers of channels (1 of 1, 1 of 3): {cure}" in lines[2]
+    assert check_database.main(["--workers=1", "--force_color", str(tmp_path / "db")]) == 0
+    with pytest.raises(DataError, match="8 bits .*force_color: true"):
+        compute_image_mean.mean_of(tmp_path / "db")
+    mean, _ = compute_image_mean.mean_of(tmp_path / "db", force_color=True)
+    grays = SMOOTH[:, :, :1].repeat(3, 2)
+    np.testing.assert_allclose(mean.transpose(1, 2, 0), (2.0 * SMOOTH + grays) / 3)
+
+
+def test_databases_that_number_their_classes_differently(tmp_path, capsys):
+    for name, classes in (("train_lmdb", "abc"), ("val_lmdb", "ac")):
+        with DatumDB(tmp_path / name, {}) as db:
+            db.put(key(0), encoded_datum(image(len(classes)), 1))
+            db.finish([0, 1], classes)
+    status, lines = run(tmp_path / "val_lmdb", capsys)
+    assert status == 1
+    assert lines[-1].startswith(f"problem: {tmp_path}/val_lmdb numbers its classes unlike the")
+    assert lines[-1].endswith("label 1 is 'c' here and 'b' there")
+    assert lines[1] == "note: 1 of 2 classes have no record:\n  a".partition("\n")[0]
 
 
 def test_a_negative_label_in_a_database_of_others(tmp_path, capsys):
@@ -141,10 +201,10 @@ def test_a_negative_label_in_a_database_of_others(tmp_path, capsys):
 
 def test_floats():
     datum = caffe_pb2.Datum(float_data=[1, 2, 3, 4], channels=1, height=2, width=2, label=3)
-    label, _, shape, reason = check_record(datum.SerializeToString())
-    assert (label, shape, reason) == (3, (1, 2, 2), None)
+    found = check_record(datum.SerializeToString())
+    assert (found.label, found.shape, found.reason) == (3, (1, 2, 2), None)
     datum.height = 3
-    assert "but it holds 4 values" in check_record(datum.SerializeToString())[3]
+    assert "but it holds 4 values" in check_record(datum.SerializeToString()).reason
 
 
 def test_a_bit_that_flips_on_the_disk(tmp_path, capsys):

@@ -45,7 +45,7 @@ REFUSED = [
     (data_cases.images("new_height: 4"), "both new_height and new_width, or neither; found 4"),
     (data_cases.images().replace("images.txt", "none.txt"), "none.txt: No such file"),
     (data_cases.images().replace("images.txt", "hdf5.txt"), "line 1: expected a path and an int"),
-    (data_cases.images().replace('"FOLDER/" ', '"nowhere/" '), "nowhere/0 .png does not exist"),
+    (data_cases.images().replace('"FOLDER/" ', '"nowhere/" '), "nowhere/0 .png: No such file"),
     (data_cases.hdf5("data", "weight"), r"no dataset 'weight'.*\['count', 'data', 'label'\]"),
     (data_cases.hdf5("data").replace("hdf5.txt", "images.txt"), "cannot read HDF5 file 0: "),
     (

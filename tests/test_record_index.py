@@ -85,7 +85,7 @@ def test_a_beginning_reaches_beyond_the_key_before():
 def test_it_is_written_while_converting(tmp_path):
     with DatumDB(tmp_path / "db", {}) as db:
         for k in range(2500):
-            db.put(key_of(k, b"x.jpg", ""), raw_datum(b"abc", (3, 1, 1), k % 3))
+            db.put(key_of(k, b"x.jpg"), raw_datum(b"abc", (3, 1, 1), k % 3))
         db.finish([834, 833, 833], list("abc"))
     assert sorted(path.name for path in (tmp_path / "db").iterdir()) == [
         "checksums.npy",
@@ -108,7 +108,7 @@ def test_the_index_goes_on_after_an_interruption(tmp_path):
     for first, last in ((0, 10), (10, 30)):
         with DatumDB(tmp_path / "db", settings) as db:
             for k in range(first, last):
-                db.put(key_of(k, b"", ""), raw_datum(b"a", (1, 1, 1), k))
+                db.put(key_of(k, b""), raw_datum(b"a", (1, 1, 1), k))
             db.flush()
             with open(tmp_path / "db.partial" / "record_index.rows", "ab") as file:
                 file.write(bytes(30))  # noted, but killed before it was committed

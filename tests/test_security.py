@@ -21,6 +21,7 @@ from caffe_plain.errors import DataError
 from caffe_plain.names import file_name
 from relaybp import flows, models
 from relaybp.data_prep import archives, cifar, make_list
+from relaybp.data_prep.errors import PrepError
 from relaybp.data_prep.matlab import read_matlab
 from relaybp.errors import RelayError
 from relaybp.relay_file import parse_relay, read_relay
@@ -93,7 +94,7 @@ def test_a_class_folder_cannot_add_a_line_to_the_lists(tmp_path):
     folder = tmp_path / "images" / "cat\ndog"
     folder.mkdir(parents=True)
     cv2.imwrite(str(folder / "a.png"), np.zeros((2, 2, 3), np.uint8))
-    with pytest.raises(DataError, match=r"images: class 'cat\\ndog' cannot name a file"):
+    with pytest.raises(PrepError, match=r"'cat\\ndog/a.png': a list file cannot hold"):
         make_list.make_lists(tmp_path / "images", tmp_path / "out")
 
 

@@ -47,7 +47,6 @@ static void on_message(j_common_ptr jpeg, int level) {
 static int create(Decoder *decoder) {
   if (setjmp(decoder->failed)) return 0; /* no memory, or a library of another version */
   jpeg_create_decompress(&decoder->jpeg);
-  jpeg_save_markers(&decoder->jpeg, JPEG_APP0 + 1, 0xffff);
   return 1;
 }
 
@@ -63,18 +62,8 @@ Decoder *decoder_new(void) {
   return NULL;
 }
 
-/* Whether an Exif marker holds an orientation, in either order of bytes. */
-static int may_be_turned(jpeg_saved_marker_ptr marker) {
-  for (; marker; marker = marker->next)
-    for (unsigned at = 0; at + 4 <= marker->data_length; at++)
-      if (!memcmp(marker->data + at, "\x01\x12\x00\x03", 4) ||
-          !memcmp(marker->data + at, "\x12\x01\x03\x00", 4))
-        return 1;
-  return 0;
-}
-
 /* Read the header of `size` bytes of `data`, which must stay where they are until the next call.
-   DONE, with the size of the image, or NOT_FOR_US: progressive, CMYK, turned, damaged, none, ... */
+   DONE, with the size of the image, or NOT_FOR_US: progressive, CMYK, damaged, none, ... */
 int decoder_begin(Decoder *decoder, const unsigned char *data, unsigned long size, int *height,
                   int *width) {
   struct jpeg_decompress_struct *jpeg = &decoder->jpeg;
@@ -89,8 +78,7 @@ int decoder_begin(Decoder *decoder, const unsigned char *data, unsigned long siz
   int known = jpeg->jpeg_color_space == JCS_GRAYSCALE || jpeg->jpeg_color_space == JCS_YCbCr ||
               jpeg->jpeg_color_space == JCS_RGB;
   return !known || jpeg->arith_code || jpeg->progressive_mode || jpeg->data_precision != 8 ||
-                 jpeg->comps_in_scan != jpeg->num_components || jpeg->err->num_warnings ||
-                 may_be_turned(jpeg->marker_list)
+                 jpeg->comps_in_scan != jpeg->num_components || jpeg->err->num_warnings
              ? NOT_FOR_US
              : DONE;
 }

@@ -11,9 +11,9 @@ import importlib
 import os
 from typing import Any, BinaryIO
 
-import cv2
 import numpy as np
 
+from caffe_plain import images
 from caffe_plain.errors import CaffeError, DataError
 
 from . import resampling
@@ -250,14 +250,12 @@ def load_image(filename: str | os.PathLike | BinaryIO, color: bool = True) -> np
     """An image as float32 in [0, 1]: (H, W, 3) in RGB, or (H, W, 1) if `color` is false.
 
     `filename` is a path, or a file object open for reading bytes. Gray images are repeated over
-    the channels, alpha is dropped, EXIF rotation is not applied.
+    the channels, alpha is dropped, and photos are turned upright, as convert_imageset stores them.
     """
-    encoded = _bytes_of(filename)
-    image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
-    if image is None:
-        raise DataError(
-            f"load_image: {filename} is not an image that OpenCV can read ({encoded.size} bytes)"
-        )
+    try:
+        image = images.decode(_bytes_of(filename), color=None, upright=True)
+    except ValueError as error:
+        raise DataError(f"load_image: {filename}: {error}") from error
     if np.issubdtype(image.dtype, np.integer):
         image = image.astype(np.float64) / np.iinfo(image.dtype).max
     if image.ndim == 2:
@@ -271,15 +269,16 @@ def load_image(filename: str | os.PathLike | BinaryIO, color: bool = True) -> np
     return np.ascontiguousarray(image, dtype=np.float32)
 
 
-def _bytes_of(file):
-    """What a path or a file object holds, as uint8."""
+def _bytes_of(file: str | os.PathLike | BinaryIO) -> bytes:
+    """What a path or a file object holds."""
     if hasattr(file, "read"):
         data = file.read()
         if isinstance(data, str):
             raise DataError(f"load_image: {file} gives text: open it for bytes, as in mode 'rb'")
-        return np.frombuffer(data, dtype=np.uint8)
+        return data
     try:
-        return np.fromfile(os.fspath(file), dtype=np.uint8)
+        with open(file, "rb") as opened:
+            return opened.read()
     except OSError as error:
         raise DataError(
             f"load_image: {file}: {error.strerror}; the current folder is {os.getcwd()}"

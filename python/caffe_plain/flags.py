@@ -66,3 +66,10 @@ def _truth(text: str) -> bool:
     if text.lower() not in _TRUE + _FALSE:
         raise argparse.ArgumentTypeError(f"{text!r}: expected true or false")
     return text.lower() in _TRUE
+
+
+def print_any_text() -> None:
+    """From now on print what the terminal's encoding lacks as an escape, instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not what a test or a notebook puts in its place
+            stream.reconfigure(errors="backslashreplace")

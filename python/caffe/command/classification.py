@@ -2,13 +2,16 @@
 
     classification deploy.prototxt network.caffemodel mean.binaryproto labels.txt image.jpg
 
-The image is resized to the net's input; each channel's mean over mean.binaryproto is subtracted.
+The image is read as convert_imageset reads it (upright, 8 bits per channel) and resized to the
+net's input; each channel's mean over mean.binaryproto is subtracted.
 """
 
 import cv2
 import numpy as np
 
-from caffe_plain.errors import CaffeError, DataError
+from caffe_plain import images
+from caffe_plain.class_names import read_class_names
+from caffe_plain.errors import CaffeError
 
 from ..files.weights import read_blob
 from ..net import Net
@@ -16,8 +19,6 @@ from ..proto.caffe_pb2 import TEST
 from .flags import net_program, run
 
 _SHOWN = 5
-_TO_GRAY = {3: cv2.COLOR_BGR2GRAY, 4: cv2.COLOR_BGRA2GRAY}
-_TO_COLOR = {1: cv2.COLOR_GRAY2BGR, 4: cv2.COLOR_BGRA2BGR}
 
 
 def main(args=None):
@@ -31,8 +32,7 @@ def main(args=None):
 def _classify(options):
     net = Net(options.deploy, TEST, weights=options.weights)
     scores = predict(net, options.image, options.mean)
-    with open(options.labels, encoding="utf-8") as file:
-        labels = file.read().splitlines()
+    labels = read_class_names(options.labels)
     if len(labels) != len(scores):
         raise CaffeError(
             f"{options.labels}: {len(labels)} labels for {len(scores)} outputs of "
@@ -56,12 +56,7 @@ def predict(net, image_path, mean_path):
         raise CaffeError(
             f"classification: the net's input should have 1 or 3 channels; found {channels}"
         )
-    image = cv2.imread(image_path, cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise DataError(f"{image_path}: not an image that OpenCV can read")
-    found = 1 if image.ndim == 2 else image.shape[2]
-    if found != channels:
-        image = cv2.cvtColor(image, (_TO_GRAY if channels == 1 else _TO_COLOR)[found])
+    image = images.load(image_path, color=channels == 3)
     image = cv2.resize(image, (width, height)).reshape(height, width, channels)
     planes = image.astype(np.float32) - _channel_means(mean_path, channels)
     blob.reshape(1, channels, height, width)

@@ -5,7 +5,7 @@ import logging
 
 from caffe_plain import python_layers
 from caffe_plain.errors import CaffeError, reason
-from caffe_plain.flags import FlagParser
+from caffe_plain.flags import FlagParser, print_any_text
 from caffe_plain.glog import init_log, log_to_folder, say
 from caffe_plain.version import CAFFE_VERSION, VERSION
 
@@ -55,6 +55,7 @@ def _log_to_folder(parser, options):
 
 def run(parser, action, args=None):
     """Parse the command line and call action(options); a user's error is one line and status 1."""
+    print_any_text()
     options = parser.parse_args(args)
     try:
         on_stderr = init_log(options.minloglevel)

@@ -1,9 +1,9 @@
 """Datum, the record of Caffe's LMDBs, to pixels: raw bytes, floats, or an encoded image file."""
 
-import cv2
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from caffe_plain import images
 from caffe_plain.errors import DataError
 
 from ..proto import caffe_pb2
@@ -25,7 +25,8 @@ def decode_datum(datum, key, color=None):
 
     key: the record's key, for messages. An encoded image is decoded as OpenCV does, in BGR order;
     color: None keeps its own channels, True makes three of them (force_color), False one
-    (force_gray). Raw pixels and floats are returned as they are stored; `color` does not apply.
+    (force_gray); as in BVLC Caffe, only these two turn a photo as its orientation says. Raw
+    pixels and floats are returned as they are stored; `color` does not apply.
     The array may be a read-only view of the Datum.
     """
     if isinstance(datum, (bytes, bytearray, memoryview)):
@@ -49,21 +50,17 @@ def decode_datum(datum, key, color=None):
 
 
 def _decode_image(datum, key, color):
-    flags = {None: cv2.IMREAD_UNCHANGED, True: cv2.IMREAD_COLOR, False: cv2.IMREAD_GRAYSCALE}
-    encoded = np.frombuffer(datum.data, dtype=np.uint8)
-    try:
-        image = cv2.imdecode(encoded, flags[color]) if encoded.size else None
-    except cv2.error:  # more pixels than OpenCV takes
-        image = None
-    if image is None:
+    try:  # NOTE: BVLC Caffe turns photos upright only where the channels are forced
+        image = images.decode(datum.data, color, upright=color is not None)
+    except ValueError as error:
         raise DataError(
-            f"record {_name(key)}: its {encoded.size} bytes are not an image that "
-            "OpenCV can decode; the record is damaged: convert it again"
-        )
+            f"record {_name(key)}: {error}; the record is damaged: convert it again"
+        ) from error
     if image.dtype != np.uint8:
         raise DataError(
-            f"record {_name(key)}: expected an image of 8 bits per channel, found "
-            f"{image.dtype}; convert it again, or read it with force_color"
+            f"record {_name(key)}: expected an image of 8 bits per channel, found {image.dtype}; "
+            "give the layer transform_param { force_color: true }, or convert it again without "
+            "-encoded"
         )
     if image.ndim == 2:
         return image[np.newaxis]

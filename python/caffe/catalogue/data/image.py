@@ -5,6 +5,8 @@ import os
 import cv2
 import numpy as np
 
+from caffe_plain import images
+from caffe_plain.class_names import without_mark
 from caffe_plain.errors import DataError
 
 from ...layer import register
@@ -14,32 +16,34 @@ from .transform import DataTransformer
 
 
 def read_lines(layer, path):
-    """The lines of the text file `path` that are not blank, with their numbers from 1."""
+    """The lines of the text file `path` that are not blank, with their numbers from 1.
+
+    A name keeps the blanks before it; bytes that are not UTF-8 become what open() takes for them.
+    """
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            lines = [(number, line.strip()) for number, line in enumerate(file, 1)]
+        with open(path, "rb") as file:
+            data = file.read()
     except OSError as error:
         raise DataError(
             f"layer {layer.name!r} ({layer.type}): source {path}: {error.strerror}; "
             f"the current folder is {os.getcwd()}"
         ) from error
-    lines = [(number, line) for number, line in lines if line]
+    lines = [
+        (number, os.fsdecode(line.rstrip()))
+        for number, line in enumerate(without_mark(data, path).split(b"\n"), 1)
+        if line.strip()
+    ]
     if not lines:
         raise DataError(f"layer {layer.name!r} ({layer.type}): source {path} is empty")
     return lines
 
 
 def read_image(where, path, color):
-    """The image at `path` as OpenCV reads it: (H, W, 3) in BGR order, or (H, W) in gray."""
-    flag = cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE
+    """The image at `path`, upright: (H, W, 3) in BGR order, or (H, W) in gray."""
     try:
-        image = cv2.imread(path, flag)
-    except cv2.error:  # more pixels than OpenCV takes
-        image = None
-    if image is None:
-        what = "not an image that OpenCV can read" if os.path.exists(path) else "does not exist"
-        raise DataError(f"{where}: image {path} {what}; mend the list or root_folder")
-    return image
+        return images.load(path, color)
+    except DataError as error:
+        raise DataError(f"{where}: image {error}; correct the list or root_folder") from error
 
 
 @register

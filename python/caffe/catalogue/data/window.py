@@ -107,7 +107,7 @@ class _WindowReader:
             try:
                 if line.split()[0] != "#":
                     raise ValueError("expected '# image_index'")
-                path = self.options.root_folder + next(lines)[1]
+                path = self.options.root_folder + next(lines)[1].strip()
                 channels, _, _, count = (int(next(lines)[1]) for _ in range(4))
                 for _ in range(count):
                     number, line = next(lines)
