@@ -18,7 +18,7 @@ from .orientation import UPRIGHT, orientation, turned
 try:
     import cv2
 except ImportError:
-    cv2 = None
+    cv2 = None  # type: ignore[assignment]
     from PIL import Image
 
 Bytes = Union[bytes, memoryview]
@@ -142,9 +142,10 @@ else:
 
     def _decode(data: Bytes, color: bool | None, reduction: int) -> np.ndarray | None:
         try:
-            image = Image.open(io.BytesIO(data))
+            image: Image.Image = Image.open(io.BytesIO(data))
             if reduction > 1:
-                image.draft(None, tuple(-(-side // reduction) for side in image.size))
+                width, height = image.size
+                image.draft(None, (-(-width // reduction), -(-height // reduction)))
             if color is not None or image.mode not in ("RGB", "L"):
                 image = image.convert("L" if color is False else "RGB")
             pixels = np.asarray(image)
