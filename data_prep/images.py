@@ -36,7 +36,7 @@ class Options(NamedTuple):
     short: int  # resize the shorter side to, or 0
     encoding: str | None  # None for raw pixels, "" to keep the file's own, or jpg, png, ...
     keep_damaged: bool  # take what the decoder makes of a damaged file
-    keep_exif: bool  # do with what is not upright as the original does
+    keep_exif: bool = False  # do with what is not upright as the original does
 
 
 class Image(NamedTuple):

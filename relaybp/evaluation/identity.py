@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from caffe_plain import python_layers
+from caffe_plain.class_names import read_class_names
 from caffe_plain.phases import TEST, layers_of, state_of
 
 from .. import run_folder
@@ -67,8 +68,7 @@ def class_names(feed: Feed) -> list[str]:
     path = os.path.join(os.path.dirname(feed.source), "classes.txt")
     if not os.path.exists(path):
         return []
-    with open(path, encoding="utf-8") as file:
-        return file.read().splitlines()
+    return read_class_names(path)
 
 
 def checksum(path: str) -> str:

@@ -150,7 +150,9 @@ def _preparation(source: str) -> Options:
     try:
         with open(path, encoding="utf-8") as file:
             settings = json.load(file)
-        kept = {name: settings[name] for name in Options._fields if name != "keep_damaged"}
+        wanted = set(Options._fields).difference(Options._field_defaults, ["keep_damaged"])
+        kept = {name: settings[name] for name in wanted}
+        kept["keep_exif"] = settings.get("keep_exif", False)  # which older conversions do not say
     except (OSError, KeyError, ValueError) as error:
         raise RelayError(
             f"{path}: {error}; it says how the images that the run was tested with were prepared, "

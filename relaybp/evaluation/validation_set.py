@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from caffe_plain import images
 from caffe_plain.database import data_file, open_database
 from caffe_plain.phases import TEST, layers_of, state_of
 
@@ -150,12 +151,11 @@ def _pixels(caffe: Any, source: str, key: bytes, datum: Any) -> np.ndarray:
 
 
 def decode(data: bytes, where: str) -> np.ndarray:
-    """The pixels (H, W, 3) of an encoded image, in BGR; where: of the image, for the error."""
-    cv2 = opencv()
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    if image is None:
-        raise RelayError(f"{where}: its {len(data)} bytes are no image that OpenCV can decode")
-    return image
+    """The pixels (H, W, 3) of an encoded image as it is stored, in BGR; where: for the error."""
+    try:
+        return images.decode(data)  # as the Data layer, whatever a photo's orientation says
+    except ValueError as error:
+        raise RelayError(f"{where}: {error}") from error
 
 
 def _name(key: bytes) -> str:
