@@ -482,7 +482,7 @@ def train_as(rank, count, folder, uid, more):
     caffe.set_solver_rank(rank)
     caffe.set_multiprocess(True)
     glog.logger.addHandler(logging.NullHandler())
-    net, path = Path(folder) / f"net{count}_{rank}.prototxt", Path(folder) / f"{count}_{rank}.prototxt"
+    net, path = (Path(folder) / f"{name}{count}_{rank}.prototxt" for name in ("net", "solver"))
     net.write_text(REGRESSION.replace("dim: 2 dim", f"dim: {4 // count} dim"))
     path.write_text(TRAINED.format(net=net, folder=folder, rank=rank, more=more))
     solver = caffe.SGDSolver(str(path))
