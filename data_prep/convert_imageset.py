@@ -10,7 +10,6 @@ merge_shards.py joins the parts into DB_NAME.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -24,6 +23,7 @@ import numpy as np
 
 from caffe.files.datum import decode_datum
 from caffe_plain.class_names import difference, read_class_names
+from caffe_plain.files import checksum
 from caffe_plain.flags import FlagParser
 from caffe_plain.images import printable
 from relaybp.data_prep.datum_db import DatumDB, encoded_datum, key_of, key_problem, raw_datum
@@ -104,7 +104,7 @@ def convert(
     if shuffle:
         order = np.random.RandomState(seed).permutation(order)  # its stream is frozen by numpy
     settings = {
-        "list": _digest(list_file),
+        "list": checksum(list_file),
         "root": root,
         "shuffle": seed if shuffle else None,
         "check_size": check_size,
@@ -278,10 +278,6 @@ def _size_problem(shape: Shape, expected: Shape) -> str:
         f"-check_size: expected {' x '.join(map(str, expected))} (channels x height x width) "
         f"as the first image, found {' x '.join(map(str, shape))}"
     )
-
-
-def _digest(path: str | Path) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def main(args: list[str] | None = None) -> None:

@@ -19,7 +19,7 @@ from contextlib import closing
 from typing import Any
 
 from caffe_plain.database import data_file, open_database
-from caffe_plain.files import write_atomically
+from caffe_plain.files import checksum, write_atomically
 from caffe_plain.phases import TEST, TRAIN, layers_of, state_of
 from caffe_plain.version import VERSION
 
@@ -142,12 +142,8 @@ def _of_database(path: str, size: int, changed_ns: int) -> dict[str, Any]:
 
 
 def of_file(path: str) -> str:
-    """The checksum of a file's bytes."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for piece in iter(lambda: file.read(1 << 20), b""):
-            digest.update(piece)
-    return digest.hexdigest()[:16]
+    """The checksum of a file's bytes, short."""
+    return checksum(path)[:16]
 
 
 # ---- model, settings, code -----------------------------------------------------------------------

@@ -8,12 +8,11 @@ A snapshot without the list, as BVLC Caffe writes, is taken where somebody names
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 import re
 from collections.abc import Iterable
 
-from caffe_plain.files import write_atomically
+from caffe_plain.files import checksum, write_atomically
 
 from .errors import RelayError
 
@@ -31,7 +30,7 @@ def stem_of(state: str) -> str:
 def seal(state: str) -> None:
     """Write the list of a snapshot's parts; `state`: its .solverstate."""
     stem = stem_of(state)
-    lines = [f"{_checksum(path)}  {os.path.basename(path)}\n" for path in _parts(stem)]
+    lines = [f"{checksum(path)}  {os.path.basename(path)}\n" for path in _parts(stem)]
     write_atomically(stem + LIST, "".join(lines))
 
 
@@ -47,7 +46,7 @@ def check(state: str) -> None:
     for name, digest in _listed(stem).items():
         if name not in found:
             raise RelayError(f"{stem}: not whole: {name} is missing")
-        if _checksum(found.pop(name)) != digest:
+        if checksum(found.pop(name)) != digest:
             raise RelayError(f"{stem}: {name} is damaged: its checksum is not the one listed")
     for name in found:
         raise RelayError(f"{stem}: {name} does not belong to it: {stem + LIST} does not list it")
@@ -136,11 +135,3 @@ def _parts(stem: str) -> Iterable[str]:
     """The files of a snapshot, without the list."""
     paths = sorted(glob.iglob(glob.escape(stem) + ".*"))
     return [path for path in paths if PART.fullmatch(path[len(stem) :])]
-
-
-def _checksum(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for piece in iter(lambda: file.read(1 << 20), b""):
-            digest.update(piece)
-    return digest.hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -75,6 +76,18 @@ def complete_folder(folder: str | os.PathLike) -> Iterator[Path]:
 def user_cache() -> str:
     """The folder for what can be made again: $XDG_CACHE_HOME, by default ~/.cache."""
     return os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+
+
+def checksum(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file, in hexadecimal digits; DataError where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise DataError(f"{os.fspath(path)}: {error.strerror}") from error
+    return digest.hexdigest()
 
 
 def _write_and_rename(target: str, pieces: Iterable[Buffer]) -> None:

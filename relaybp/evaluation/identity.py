@@ -11,6 +11,7 @@ from typing import Any
 
 from caffe_plain import python_layers
 from caffe_plain.class_names import read_class_names
+from caffe_plain.files import checksum
 from caffe_plain.phases import TEST, layers_of, state_of
 
 from .. import run_folder
@@ -69,18 +70,6 @@ def class_names(feed: Feed) -> list[str]:
     if not os.path.exists(path):
         return []
     return read_class_names(path)
-
-
-def checksum(path: str) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise RelayError(f"{path}: {error.strerror}") from error
-    return digest.hexdigest()
 
 
 def _net_checksum(net_param: Any) -> str:
