@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from contextlib import closing
 from typing import Any
 
 from google.protobuf import text_format
 
 from caffe_plain.class_names import read_class_names
-from caffe_plain.database import data_file, open_database
+from caffe_plain.database import count_records, data_file
 from caffe_plain.errors import nearest
 from caffe_plain.extra import POLICIES, ExtraParameter
 from caffe_plain.files import write_atomically
@@ -252,6 +251,5 @@ def set_test_length(solver: Any, net: Any) -> None:
     tests = data_layers(test_data_layers(net))
     if len(tests) != 1 or len(solver.test_iter) != 1:
         return
-    with closing(open_database(tests[0].get("source"))) as environment:
-        records = environment.stat()["entries"]
+    records = count_records(tests[0].get("source"))
     solver.test_iter[0] = max(1, -(-records // tests[0].get("batch_size")))

@@ -37,7 +37,7 @@ STYLE = {
     "axes.titlesize": 9,
     "figure.titlesize": 9,
 }
-PAGE, COLUMN = 7.2, 3.5  # inches
+PAGE = 7.2  # inches
 DPI = 200
 TITLE_CHARACTERS = 13  # of a title, in an inch
 

@@ -68,8 +68,9 @@ backend: LMDB batch_size: 50 }} }}'
         """,
     "evaluation": """
         import caffe
+        from caffe_plain.database import count_records
         from relaybp.evaluation import validation_set
-        assert validation_set.count(source) == len(list(validation_set.read(caffe, source)))
+        assert count_records(source) == len(list(validation_set.read(caffe, source)))
         """,
     "run_folder": """
         from google.protobuf import text_format

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Callable, Union
 
 import lmdb
@@ -52,6 +52,12 @@ def open_database(path: str | os.PathLike, readahead: bool = True) -> Environmen
         environment.close()
         raise DataError(f"{path}: {problem}")
     return environment
+
+
+def count_records(path: str | os.PathLike) -> int:
+    """How many records the database at `path` holds; raises as `open_database` does."""
+    with closing(open_database(path)) as environment:
+        return int(environment.stat()["entries"])
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from caffe_plain.database import data_file
+from caffe_plain.database import count_records, data_file
 from caffe_plain.files import write_atomically
 
 from ..data_prep.archives import is_archive
@@ -25,7 +25,7 @@ from ..errors import RelayError
 from .identity import class_names, net_of_run, newest_snapshot
 from .results import Member
 from .scoring import Tester
-from .validation_set import Record, count, decode, read, test_feed
+from .validation_set import Record, decode, read, test_feed
 
 ANSWERS = 5  # an image
 SYNSET = re.compile(r"n[0-9]{8}\b")
@@ -96,7 +96,7 @@ def _scores(engine: Any, member: Member, images: str) -> np.ndarray:
     run, protocol, weights = member
     net_param = net_of_run(engine.pb, run)
     if os.path.isdir(images) and os.path.isfile(data_file(images)):
-        number, records = count(images), read(engine.caffe, images)
+        number, records = count_records(images), read(engine.caffe, images)
     else:
         files = list_images(images)
         number, records = len(files), _read_files(files, test_feed(net_param).source)

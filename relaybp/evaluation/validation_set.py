@@ -15,10 +15,9 @@ from caffe_plain import images
 from caffe_plain.database import data_file, open_database
 from caffe_plain.phases import TEST, layers_of, state_of
 
+from ..data_layers import feed_of
 from ..errors import RelayError
 from ..layers.scene_message import parse_options
-
-SCENE_DATA = "SceneData"  # the class of the Python layer
 
 
 class Feed(NamedTuple):
@@ -54,18 +53,14 @@ class Contents(NamedTuple):
 
 def test_feed(net_param: Any) -> Feed:
     """The Feed of a net's TEST phase: from its one Data layer, or from its one SceneData."""
-    found = [
-        layer
-        for layer in layers_of(net_param, state_of(net_param, TEST))
-        if layer.type == "Data" or layer.python_param.layer == SCENE_DATA
-    ]
+    found = [layer for layer in layers_of(net_param, state_of(net_param, TEST)) if feed_of(layer)]
     if len(found) != 1:
         raise RelayError(
             f"net {net_param.name!r}: {len(found)} Data or SceneData layers of phase TEST; "
             "expected one, whose database is tested"
         )
     layer = found[0]
-    if layer.type == "Data":
+    if feed_of(layer) == "data":
         data, transform = layer.data_param, layer.transform_param
     else:
         data = transform = parse_options(layer.python_param.param_str)
@@ -82,12 +77,6 @@ def test_feed(net_param: Any) -> Feed:
         tuple(transform.mean_value),
         transform.scale,
     )
-
-
-def count(source: str) -> int:
-    """How many records a database holds."""
-    with closing(open_database(source)) as environment:
-        return environment.stat()["entries"]
 
 
 def contents(source: str) -> Contents:

@@ -6,13 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from caffe_plain.database import open_database
+from caffe_plain.database import count_records
 
 from ..errors import RelayError
+from ..run_folder import count_classes
 
 SPLITS = ("train_lmdb", "val_lmdb")
 DRAWN = "drawn"
@@ -98,12 +98,11 @@ def check(kind: Kind, folder: str) -> DataSet:
     for name in (*SPLITS, "mean.binaryproto", "classes.txt"):
         if not os.path.exists(os.path.join(folder, name)):
             raise RelayError(f"{what}: no {name} there; {cure}")
-    with open(os.path.join(folder, "classes.txt"), encoding="utf-8") as file:
-        classes = sum(1 for line in file if line.strip())
+    classes = count_classes(folder)
     if classes not in kind.editions:
         wanted = " or ".join(f"{one.title} has {count}" for count, one in kind.editions.items())
         raise RelayError(f"{what}: {classes} classes in classes.txt; {wanted}; {cure}")
-    train, val = (_records(os.path.join(folder, split)) for split in SPLITS)
+    train, val = (count_records(os.path.join(folder, split)) for split in SPLITS)
     return DataSet(folder, _title(kind.editions[classes], train, val), train)
 
 
@@ -112,12 +111,7 @@ def drawn(folder: str) -> DataSet:
     if not os.path.exists(os.path.join(folder, "mean.binaryproto")):
         command = [sys.executable, "-m", "relaybp.data_prep.demo_scenes", *DRAWN_SIZE, folder]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return DataSet(folder, DRAWN_TITLE, _records(os.path.join(folder, SPLITS[0])))
-
-
-def _records(path: str) -> int:
-    with closing(open_database(path)) as environment:
-        return environment.stat()["entries"]
+    return DataSet(folder, DRAWN_TITLE, count_records(os.path.join(folder, SPLITS[0])))
 
 
 def _title(edition: Edition, train: int, val: int) -> str:
