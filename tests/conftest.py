@@ -15,6 +15,7 @@ import in_force
 import kernel_cases
 import recorded
 from caffe.kernels import cpu, native
+from caffe_plain import glog
 from relaybp import layers
 
 # also fills every tensor from torch.empty with NaN, so that reading one before writing shows
@@ -77,6 +78,15 @@ def passes_replayed(request):
         pytest.skip("about nets whose passes run as ever")
     with recorded.recording_from(0):
         yield
+
+
+@pytest.fixture
+def clean_log():
+    """Without the handlers that a command has set up."""
+    yield
+    glog.logger.handlers.clear()
+    while glog._handlers:
+        glog._handlers.pop().close()
 
 
 @pytest.fixture

@@ -32,7 +32,6 @@ from caffe.command import (
 from caffe.command import train as train_command
 from caffe.files.text import parse_text, read_net
 from caffe.proto import caffe_pb2
-from caffe_plain import glog
 from caffe_plain.database import is_leveldb, open_database
 from caffe_plain.signals import CAFFE_EFFECTS, Signals
 from caffe_plain.version import VERSION
@@ -49,13 +48,7 @@ LEFT_OUT = re.compile("The NetState |Ignoring source layer extra|Opened lmdb")
 NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:e[-+]\d+)?")
 
 
-@pytest.fixture(autouse=True)
-def clean_log():
-    """Without the handlers that a command has set up."""
-    yield
-    glog.logger.handlers.clear()
-    while glog._handlers:
-        glog._handlers.pop().close()
+pytestmark = pytest.mark.usefixtures("clean_log")
 
 
 @pytest.fixture(scope="module")

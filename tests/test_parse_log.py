@@ -7,18 +7,11 @@ from pathlib import Path
 import pytest
 
 from caffe.command import parse_log
-from caffe_plain import glog
 
 SHARED = Path(__file__).parents[2] / "shared" / "cases"
 
 
-@pytest.fixture(autouse=True)
-def clean_log():
-    """Without the handlers that a command has set up."""
-    yield
-    glog.logger.handlers.clear()
-    while glog._handlers:
-        glog._handlers.pop().close()
+pytestmark = pytest.mark.usefixtures("clean_log")
 
 
 LOG = """I1231 23:59:58.500000  1 caffe.cpp:1] Use CPU.
