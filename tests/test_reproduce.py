@@ -147,7 +147,7 @@ def test_rows_that_only_report_are_left_out_where_nothing_reported_is_shown():
 
 
 def small_set(folder, classes=10, train=20, val=10):
-    folder.mkdir()
+    folder.mkdir(parents=True)
     write_database(folder / "train_lmdb", train, 1)
     write_database(folder / "val_lmdb", val, 2)
     (folder / "mean.binaryproto").write_bytes(
@@ -233,6 +233,7 @@ def test_there_is_no_class_aware_sampling_of_cifar():
         (["--epochs", "0"], "EPOCHS=0: expected a number above 0"),
         (["--epochs", "nan"], "EPOCHS=nan: expected a number above 0"),
         (["--gpu", "0,1"], "GPU=0,1: expected one"),
+        (["--precision", "int8"], "PRECISION=int8: expected one of fp32, tf32, bf16"),
     ],
 )
 def test_options_are_checked(words, message):
@@ -246,18 +247,19 @@ def test_options_are_checked(words, message):
 def test_variables_stand_in_for_options(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     environment = {"SCALE": "cifar", "SEEDS": "1 2 3", "EPOCHS": "2", "OUT": "mine", "GPU": "none"}
+    environment["PRECISION"] = "bf16"
     args = command.parser("reproduce", "", TABLES, environment).parse_args(["table3"])
     assert command.options_of(args) == Options(
-        "cifar", (1, 2, 3), 2.0, str(tmp_path / "mine"), "none"
+        "cifar", (1, 2, 3), 2.0, str(tmp_path / "mine"), "none", "bf16"
     )
 
 
 # ---- runs ----------------------------------------------------------------------------------------
 
 
-def cifar_runs(tmp_path, epochs=None, train=256):
+def cifar_runs(tmp_path, epochs=None, train=256, precision="fp32"):
     folder = small_set(tmp_path / "cifar", train=train)
-    options = Options("cifar", (1,), epochs, str(tmp_path / "out"), "none")
+    options = Options("cifar", (1,), epochs, str(tmp_path / "out"), "none", precision)
     engine = SimpleNamespace(pb=caffe_pb2)
     return Runs(engine, options, data.find(["cifar10"], {"CIFAR10": str(folder)}, "out"))
 
@@ -280,6 +282,19 @@ def test_without_epochs_the_models_own_schedule_runs(tmp_path):
     run = cifar_runs(tmp_path).plan(Training("resnet20", "cifar10"), 7)
     assert (run.iterations, run.state) == (64000, runs.NEW)
     assert run.identity["seed"] == 7 and run.folder.endswith("cifar10-resnet20-seed7")
+
+
+def test_a_precision_is_part_of_the_identity_and_of_the_folder(tmp_path):
+    training = Training("resnet20", "cifar10")
+    plain, half = (
+        cifar_runs(tmp_path / name, precision=name).plan(training, 1) for name in ("fp32", "bf16")
+    )
+    assert os.path.basename(plain.folder) == "cifar10-resnet20-seed1"
+    assert os.path.basename(half.folder) == "cifar10-resnet20-bf16-seed1"
+    found = [run.identity["settings"]["precision"] for run in (plain, half)]
+    assert (
+        found == ["fp32", "bf16"] == [train.arguments(run.words).precision for run in (plain, half)]
+    )
 
 
 def test_ways_of_training_differ_in_the_relay_file_alone(tmp_path):

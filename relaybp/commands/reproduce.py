@@ -23,15 +23,17 @@ from .. import engines
 from ..errors import RelayError
 from ..reproduce import data, writers
 from ..reproduce.produce import TABLES, Production
-from ..reproduce.runs import Options
+from ..reproduce.runs import FP32, Options
 from ..reproduce.scales import CIFAR, PAPER, SCALES, SMOKE
 from ..reproduce.spec import Table
 
 Makers = Mapping[str, Callable[[str], Table]]
 
+PRECISIONS = (FP32, "tf32", "bf16")
+
 VARIABLES = f"""\
 Variables: {"=, ".join(data.VARIABLES)}= name the folders of data sets; SCALE=, SEEDS=, EPOCHS=,
-OUT= and GPU= stand in for the options. Relative paths start at the current folder."""
+OUT=, GPU= and PRECISION= stand in for the options. Relative paths start at the current folder."""
 
 
 def parser(
@@ -73,6 +75,11 @@ def _add_options(one: argparse.ArgumentParser, environment: Mapping[str, str]) -
     )
     one.add_argument(
         "--gpu", default=environment.get("GPU") or "auto", help="auto, none, or a GPU's number"
+    )
+    one.add_argument(
+        "--precision",
+        default=environment.get("PRECISION") or FP32,
+        help="of the trainings: fp32, tf32 (GPUs), bf16 (fp32 weights); tests are in fp32",
     )
     one.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
 
@@ -138,12 +145,15 @@ def options_of(args: argparse.Namespace) -> Options:
         epochs = 0.0
     if epochs is not None and not 0 < epochs < float("inf"):
         raise RelayError(f"EPOCHS={args.epochs}: expected a number above 0")
+    if args.precision not in PRECISIONS:
+        raise RelayError(f"PRECISION={args.precision}: expected one of {', '.join(PRECISIONS)}")
     if "," in args.gpu:
         raise RelayError(
             f"GPU={args.gpu}: expected one; several would make the mini-batch as many times larger"
         )
     seeds = tuple(int(word) for word in words)
-    return Options(args.scale, seeds, epochs, os.path.abspath(args.out), args.gpu)
+    out = os.path.abspath(args.out)
+    return Options(args.scale, seeds, epochs, out, args.gpu, args.precision)
 
 
 def plan(args: argparse.Namespace, makers: Makers, environment: Mapping[str, str]) -> Production:

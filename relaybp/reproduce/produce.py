@@ -18,7 +18,7 @@ from . import auxnet_tables, relay_tables, writers
 from .cells import Measured
 from .data import DRAWN, KINDS, DataSet
 from .layer_list import layer_list
-from .runs import FINISHED, Options, Run, Runs
+from .runs import FINISHED, FP32, Options, Run, Runs
 from .scales import PAPER, SMOKE
 from .spec import Block, Row, Table, Test, Training
 from .writers import Filled, Page
@@ -139,6 +139,8 @@ class Production:
         notes += [f"{kind.variable}= was not named: nothing was run on it." for kind in missing]
         if options.epochs:
             notes.append(f"Schedules were shortened proportionally to {options.epochs:g} epochs.")
+        if options.precision != FP32:
+            notes.append(f"Trained in {options.precision}, tested in {FP32}.")
         if DRAWN in self.data:
             notes.append("Drawn scenes and some iterations: these errors mean nothing.")
         elif options.scale != PAPER and not self.name.startswith("auxnet"):

@@ -25,18 +25,20 @@ SMOKE_EPOCHS = 0.1
 SHORT = 100  # iterations, in which nothing is tested or saved before the end
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU)
 FINISHED, NEW = "finished", "to train"
+FP32 = "fp32"
 
 
 @dataclass(frozen=True)
 class Options:
     """How a table is reproduced: the scale, the seeds, epochs (None: the models' own schedules),
-    the folder for everything, and the GPU."""
+    the folder for everything, the GPU, and the precision of the trainings; tests are in fp32."""
 
     scale: str
     seeds: tuple[int, ...]
     epochs: float | None
     out: str
     gpu: str = "auto"
+    precision: str = FP32
 
 
 @dataclass
@@ -63,7 +65,8 @@ class Runs:
     def folder(self, training: Training, seed: int) -> str:
         """The folder of a run; settings that a user may vary are part of its name."""
         epochs = f"{self.options.epochs:g}epochs" if self.options.epochs else ""
-        name = "-".join(filter(None, (training.name, epochs, f"seed{seed}")))
+        precision = self.options.precision if self.options.precision != FP32 else ""
+        name = "-".join(filter(None, (training.name, epochs, precision, f"seed{seed}")))
         return os.path.join(self.options.out, "runs", name)
 
     def plan(self, training: Training, seed: int) -> Run:
@@ -88,7 +91,8 @@ class Runs:
     def _words(self, training: Training, seed: int) -> list[str]:
         words = ["--model", training.model, "--data", self.data[training.data].path]
         words += ["--profile", "full", "--out", self.folder(training, seed)]
-        words += ["--gpu", self.options.gpu, "--set", f"random_seed={seed}", *training.words]
+        words += ["--gpu", self.options.gpu, "--precision", self.options.precision]
+        words += ["--set", f"random_seed={seed}", *training.words]
         if training.data == DRAWN:
             words += SMOKE_WORDS
         if training.relay:
