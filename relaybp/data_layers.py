@@ -8,6 +8,7 @@ layer { ... type: "Data"   include { phase: TRAIN stage: "data" } data_param { .
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from google.protobuf import text_format
@@ -20,7 +21,10 @@ from .layers.scene_message import read_options
 
 DATA_STAGE = "data"
 TYPES = {"scene": "SceneData", "data": "Data"}  # of the feeds
+SCENE_MODULE = "relaybp.layers.scene_data"
 IN_DATA_PARAM = ("source", "batch_size")
+SHARED = (*IN_DATA_PARAM, "crop_size", "mirror", "scale", "mean_file", "mean_value")
+NO_MATTER = ("backend", "prefetch", "force_color")  # of a Data layer, to SceneData
 
 
 class DataLayer:
@@ -88,7 +92,9 @@ def choose_feed(net: Any, feed: str | None) -> None:
     """Leave in a NetParameter the data layers of one feed, "scene" or "data" (the stage "data").
 
     None: what stands there without a stage. The layers that stay lose their rule about the stage,
-    so that the net needs none. Raises RelayError for a net without a layer of the feed.
+    so that the net needs none. Where a net has no SceneData layers, "scene" puts one with the same
+    settings in the place of each Data layer that trains. Raises RelayError for a net without a
+    layer of the feed.
     """
     stages = (DATA_STAGE,) if feed == "data" else ()
     states = [State(phase, stage=stages) for phase in (TRAIN, TEST)]
@@ -96,8 +102,10 @@ def choose_feed(net: Any, feed: str | None) -> None:
         layer = net.layer[index]
         if feed_of(layer) and not any(is_in_net(layer, state) for state in states):
             del net.layer[index]
+    if feed == "scene":
+        _give_scenes(net)
     left = data_layers(net.layer)
-    if feed and left and feed not in [feed_of(layer.layer) for layer in left]:
+    if feed and feed not in [feed_of(layer.layer) for layer in left]:
         raise RelayError(
             f"--feed {feed}: net {net.name!r} has no {TYPES[feed]} layer; leave --feed out"
         )
@@ -105,3 +113,40 @@ def choose_feed(net: Any, feed: str | None) -> None:
         for stages in (rule.stage, rule.not_stage):
             if DATA_STAGE in stages:
                 stages.remove(DATA_STAGE)
+
+
+def _give_scenes(net: Any) -> None:
+    """Where no layer is SceneData, put one in the place of each Data layer that trains."""
+    found = data_layers(net.layer)
+    if any(layer.is_scene for layer in found):
+        return
+    for layer in found:
+        if is_in_net(layer.layer, State(TRAIN)):
+            as_scene(layer.layer)
+
+
+def as_scene(layer: Any) -> None:
+    """Make a SceneData layer of a Data layer, in place, with the same settings.
+
+    Raises RelayError for a setting that SceneData has no equal of.
+    """
+    given = [
+        field.name
+        for message in (layer.data_param, layer.transform_param)
+        for field, _ in message.ListFields()
+    ]
+    for name in given:
+        if name not in (*SHARED, *NO_MATTER):
+            raise RelayError(
+                f"--feed scene: layer {layer.name!r} sets {name}, which SceneData does not have; "
+                "take it out, or leave --feed out"
+            )
+    before = DataLayer(copy.deepcopy(layer))
+    for name in ("data_param", "transform_param"):
+        layer.ClearField(name)
+    layer.type = "Python"
+    layer.python_param.module, layer.python_param.layer = SCENE_MODULE, TYPES["scene"]
+    scene = DataLayer(layer)
+    for name in (name for name in SHARED if name in given):
+        value = before.get(name)
+        scene.set(name, [*value] if name == "mean_value" else value)

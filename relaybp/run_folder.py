@@ -159,7 +159,10 @@ def set_scene(net: Any, settings: Sequence[str]) -> None:
     """Set "field=value" in the param_str of every SceneData layer."""
     scenes = [layer for layer in data_layers(net.layer) if layer.is_scene]
     if settings and not scenes:
-        raise RelayError(f"--scene {settings[0]}: net {net.name!r} has no SceneData layer")
+        raise RelayError(
+            f"--scene {settings[0]}: net {net.name!r} has no SceneData layer; --feed scene puts "
+            "one in the place of its Data layer"
+        )
     for layer in scenes:
         for setting in settings:
             if setting.partition("=")[0] in ("source", "batch_size"):

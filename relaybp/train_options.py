@@ -32,7 +32,8 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--feed",
         choices=tuple(TYPES),
-        help="data: Caffe's own Data layer, without class-aware sampling and colour shift",
+        help="data: Caffe's own Data layer, without class-aware sampling and colour shift; scene: "
+        "the training's Data layer becomes a SceneData layer, for --scene class_aware=true",
     )
     parser.add_argument(
         "--scene",

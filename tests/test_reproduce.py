@@ -31,11 +31,7 @@ from relaybp.run_plan import make_plan
 from test_train import ROOT, write_database
 
 SCRIPTS = sorted((ROOT / "tools" / "tables").glob("*.sh"))
-POSSIBLE = [
-    (name, scale)
-    for name, scale in itertools.product(TABLES, scales.SCALES)
-    if (name, scale) != ("sampling", "cifar")
-]
+POSSIBLE = [*itertools.product(TABLES, scales.SCALES)]
 
 # ---- what is asked for ---------------------------------------------------------------------------
 
@@ -52,7 +48,7 @@ def test_every_table_asks_for_models_protocols_and_reported_lines_that_exist(nam
     for training in table.trainings():
         folder, method = models.find(training.model)
         assert method == "RELAY" or not training.relay
-        assert training.data == "drawn" if scale == "smoke" else training.data in data.KINDS
+        assert training.data == "drawn" if scale == "smoke" else data.kind_of(training.data)
     for test in table.tests():
         for training, protocol in test.members:
             Protocol.parse(protocol, loss=test.loss)
@@ -205,6 +201,7 @@ def test_without_data_there_is_nothing_to_train_on():
         ("table1", {"PLACES2": "x"}, "paper"),
         ("auxnet_cifar100", {"CIFAR100": "x"}, "paper"),
         ("sampling", {"PLACES2": "x"}, "paper"),
+        ("sampling", {"CIFAR10": "x"}, "cifar"),
     ],
 )
 def test_the_scale_follows_from_the_data(table, environment, scale):
@@ -219,9 +216,18 @@ def test_data_that_a_table_does_not_use_is_no_reason_to_draw_scenes(table, varia
         command.choose_scale(TABLES[table], {variable: "x"})
 
 
-def test_there_is_no_class_aware_sampling_of_cifar():
-    with pytest.raises(RelayError, match="all have as many images"):
-        TABLES["sampling"]("cifar")
+def test_long_tailed_sets_are_made_of_cifar_once_for_each_whole_set(tmp_path):
+    """Ten classes, three of them with images, 134, 133 and 133: 50 ** (-k / 9) of class k stay."""
+    folder = small_set(tmp_path / "cifar", train=400)
+    for _ in range(2):
+        found = data.find(["cifar10-tail50"], {"CIFAR10": str(folder)}, str(tmp_path / "out"))
+        kept = found["cifar10-tail50"]
+        assert kept.train == 134 + 86 + 56
+        assert f"long-tailed 50 to 1 ({kept.train} training images)" in kept.title
+    assert len(list((tmp_path / "out").iterdir())) == 1
+    other = small_set(tmp_path / "other", train=300)
+    data.find(["cifar10-tail50"], {"CIFAR10": str(other)}, str(tmp_path / "out"))
+    assert len(list((tmp_path / "out").iterdir())) == 2
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ from caffe.proto import caffe_pb2, extra_pb2
 from caffe_plain.errors import CaffeError
 from relaybp import models, run_folder
 from relaybp.data_layers import DataLayer, choose_feed, data_layers
-from relaybp.layers.scene_message import parse_options
+from relaybp.data_prep.small_images import write_set
+from relaybp.errors import RelayError
+from relaybp.layers.scene_message import SceneDataParameter, parse_options
 from relaybp.prototxt import generate
 from tests import scene_cases
 from tests.data_folders import MEANS, SIZES, write_folder
@@ -121,8 +123,12 @@ def test_the_batch_and_the_crop_change_what_belongs_to_them(tmp_path, data):
         ("model_a", {}, "mean.binaryproto", "needs .*; make it with .*compute_image_mean.py$"),
         ("model_a", {"scene": ["colour=1"]}, None, "--scene colour=1: .*did you mean 'color_file'"),
         ("model_a", {"scene": ["source=x"]}, None, "--scene source=x: --data and --batch say it"),
-        ("resnet20", {"scene": ["mirror=true"]}, None, "--scene mirror=true: .* no SceneData"),
-        ("resnet20", {"feed": "scene"}, None, "--feed scene: .*no SceneData layer; leave"),
+        (
+            "resnet20",
+            {"scene": ["mirror=true"]},
+            None,
+            "--scene mirror=true: .* no SceneData.*--feed scene",
+        ),
     ],
 )
 def test_errors_name_the_file_or_the_option(tmp_path, data, model, given, gone, message):
@@ -157,6 +163,58 @@ def test_a_net_of_one_feed_stays_as_it_is():
         net = text_format.Parse(text, caffe_pb2.NetParameter())
         choose_feed(net, feed)
         assert net == text_format.Parse(text, caffe_pb2.NetParameter())
+
+
+def test_feed_scene_gives_the_training_scenedata_with_the_same_settings():
+    text = """
+    layer { name: "a" type: "Data" top: "data" top: "label" include { phase: TRAIN }
+            data_param { source: "x" batch_size: 8 backend: LMDB prefetch: 2 }
+            transform_param { crop_size: 32 mirror: true scale: 0.5 mean_value: 1 mean_value: 2 } }
+    layer { name: "a" type: "Data" top: "data" top: "label" include { phase: TEST }
+            data_param { source: "y" batch_size: 4 backend: LMDB } }
+    """
+    net = text_format.Parse(text, caffe_pb2.NetParameter())
+    test = caffe_pb2.LayerParameter.FromString(net.layer[1].SerializeToString())
+    choose_feed(net, "scene")
+    train = net.layer[0]
+    assert net.layer[1] == test and list(train.top) == ["data", "label"]
+    assert not train.HasField("data_param") and not train.HasField("transform_param")
+    assert parse_options(train.python_param.param_str) == SceneDataParameter(
+        source="x", batch_size=8, crop_size=32, mirror=True, scale=0.5, mean_value=[1, 2]
+    )
+
+
+@pytest.mark.parametrize("feed, kind", [("scene", "SceneData"), ("data", "Data")])
+def test_a_net_without_a_layer_of_the_feed_is_refused(feed, kind):
+    net = text_format.Parse('layer { name: "a" type: "HDF5Data" }', caffe_pb2.NetParameter())
+    with pytest.raises(RelayError, match=f"--feed {feed}: .*no {kind} layer; leave"):
+        choose_feed(net, feed)
+
+
+def test_feed_scene_refuses_what_scenedata_does_not_have():
+    text = """layer { name: "a" type: "Data" include { phase: TRAIN }
+              data_param { source: "x" batch_size: 8 rand_skip: 3 } }"""
+    with pytest.raises(RelayError, match="layer 'a' sets rand_skip"):
+        choose_feed(text_format.Parse(text, caffe_pb2.NetParameter()), "scene")
+
+
+def test_a_net_that_trains_on_scenedata_gets_the_records_that_data_gives(tmp_path):
+    """Without --scene the order stays, and without a mirror the pixels: the same first batch."""
+    draw = np.random.default_rng(1)
+    images = [(draw.integers(0, 256, (8, 3, 32, 32), np.uint8), np.arange(8) % 2)]
+    folder = tmp_path / "set"
+    write_set(folder, {"train": images, "val": images}, ["a", "b"], lmdb=True)
+    batches = []
+    for feed in (None, "scene"):
+        _, net, _ = prepare(tmp_path, "plain10", folder, feed=feed, batch=4)
+        DataLayer(net.layer[0]).set("mirror", False)
+        path = tmp_path / "first.prototxt"
+        path.write_text(str(caffe_pb2.NetParameter(layer=net.layer[:1])))
+        one = caffe.Net(str(path), caffe.TRAIN)
+        one.forward()
+        batches.append([one.blobs[name].data.copy() for name in ("data", "label")])
+    for mine, theirs in zip(*batches, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-6)
 
 
 def test_a_layer_without_a_crop_gets_one():

@@ -88,16 +88,12 @@ def needs(make: Callable[[str], Table]) -> str:
     """What a table needs at each scale, and how long it takes."""
     lines = []
     for scale, about in SCALES.items():
-        try:
-            table = make(scale)
-        except RelayError as error:
-            lines.append(f"  SCALE={scale}: not possible: {error}")
-            continue
+        table = make(scale)
         if table.listed:
             models = ", ".join(model for model, _ in table.listed)
             lines.append(f"  SCALE={scale}: nothing; the layers of {models}")
             continue
-        variables = " ".join(f"{data.KINDS[key].variable}=" for key in _kinds(table)) or "no data"
+        variables = " ".join(f"{name}=" for name in data.variables(table.data())) or "no data"
         if not table.trainings():
             return "  No data, and nothing is trained."
         models = ", ".join(dict.fromkeys(training.model for training in table.trainings()))
@@ -107,21 +103,13 @@ def needs(make: Callable[[str], Table]) -> str:
     return "\n".join(lines)
 
 
-def _kinds(table: Table) -> list[str]:
-    return [key for key in table.data() if key in data.KINDS]
-
-
 def choose_scale(make: Callable[[str], Table], environment: Mapping[str, str]) -> str:
     """The first scale that a variable names data of; smoke where none does, paper where no data is
     needed."""
     if not make(PAPER).data():
         return PAPER
     for scale in (PAPER, CIFAR):
-        try:
-            keys = _kinds(make(scale))
-        except RelayError:
-            continue
-        if any(environment.get(data.KINDS[key].variable) for key in keys):
+        if any(environment.get(name) for name in data.variables(make(scale).data())):
             return scale
     given = [variable for variable in data.VARIABLES if environment.get(variable)]
     if given:

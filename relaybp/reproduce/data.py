@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from caffe_plain.database import count_records
 
+from .. import identity
+from ..data_prep.subset import subset
 from ..errors import RelayError
 from ..run_folder import count_classes
 
@@ -53,6 +55,7 @@ KINDS = {
     "cifar100": Kind("CIFAR100", {100: Edition("CIFAR-100", (50_000,), 10_000)}, "CIFAR"),
     "svhn": Kind("SVHN", {10: Edition("SVHN", (73_257, 604_388), 26_032)}, "SVHN"),
 }
+TAILS = {"cifar10-tail7.5": 7.5, "cifar10-tail50": 50.0}  # CIFAR-10, long-tailed so many to one
 VARIABLES = tuple(kind.variable for kind in KINDS.values())
 
 
@@ -65,8 +68,20 @@ class DataSet:
     train: int
 
 
+def kind_of(key: str) -> Kind | None:
+    """The Kind of a set, for one of TAILS that of the whole; None for drawn scenes."""
+    return KINDS.get(key.partition("-")[0])
+
+
+def variables(keys: list[str]) -> list[str]:
+    """The variables that name sets, each once."""
+    kinds = [kind_of(key) for key in keys]
+    return list(dict.fromkeys(kind.variable for kind in kinds if kind))
+
+
 def find(keys: list[str], environment: Mapping[str, str], out: str) -> dict[str, DataSet]:
-    """{key: its DataSet} of those keys whose variable is set; out: where scenes are drawn.
+    """{key: its DataSet} of those keys whose variable is set; out: where scenes are drawn and
+    long-tailed sets are made.
 
     Relative paths start at the current folder. Raises RelayError where a folder is missing, where
     it holds another data set than its variable says, and where no variable is set at all.
@@ -75,13 +90,14 @@ def find(keys: list[str], environment: Mapping[str, str], out: str) -> dict[str,
         return {}
     if keys == [DRAWN]:
         return {DRAWN: drawn(os.path.join(out, "scenes"))}
-    found = {
-        key: check(KINDS[key], environment[KINDS[key].variable])
-        for key in keys
-        if environment.get(KINDS[key].variable)
-    }
+    found = {}
+    for key in keys:
+        kind = kind_of(key)
+        if kind and environment.get(kind.variable):
+            whole = check(kind, environment[kind.variable])
+            found[key] = long_tailed(key, whole, out) if key in TAILS else whole
     if not found:
-        needed = " and ".join(f"{KINDS[key].variable}=" for key in keys)
+        needed = " and ".join(f"{variable}=" for variable in variables(keys))
         raise RelayError(
             f"no data: name it with {needed} (folders that data_prep/README.md tells how to make), "
             "or draw scenes with SCALE=smoke"
@@ -104,6 +120,17 @@ def check(kind: Kind, folder: str) -> DataSet:
         raise RelayError(f"{what}: {classes} classes in classes.txt; {wanted}; {cure}")
     train, val = (count_records(os.path.join(folder, split)) for split in SPLITS)
     return DataSet(folder, _title(kind.editions[classes], train, val), train)
+
+
+def long_tailed(key: str, whole: DataSet, out: str) -> DataSet:
+    """One of TAILS, made below `out` unless it is there."""
+    database = os.path.join(whole.path, SPLITS[0])
+    folder = os.path.join(out, f"{key}-{identity.of_database(database)['index'][:8]}")
+    if not os.path.isdir(folder):
+        subset(whole.path, folder, ratio=TAILS[key])
+    train = count_records(os.path.join(folder, SPLITS[0]))
+    title = f"{whole.title}, long-tailed {TAILS[key]:g} to 1 ({train:,} training images)"
+    return DataSet(folder, title, train)
 
 
 def drawn(folder: str) -> DataSet:

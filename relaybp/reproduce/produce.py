@@ -16,7 +16,7 @@ from ..prototxt import count
 from ..report import clock
 from . import auxnet_tables, relay_tables, writers
 from .cells import Measured
-from .data import DRAWN, KINDS, DataSet
+from .data import DRAWN, DataSet, variables
 from .layer_list import layer_list
 from .runs import FINISHED, FP32, Options, Run, Runs
 from .scales import PAPER, SMOKE
@@ -135,8 +135,8 @@ class Production:
             "mean over seeds {}, ± the standard deviation of the sample" if several else "seed {}"
         )
         notes = [f"Measured: {what.format(seeds)}{over}; `-`: nothing was run."]
-        missing = [KINDS[key] for key in self.table.data() if key not in self.data]
-        notes += [f"{kind.variable}= was not named: nothing was run on it." for kind in missing]
+        missing = variables([key for key in self.table.data() if key not in self.data])
+        notes += [f"{variable}= was not named: nothing was run on it." for variable in missing]
         if options.epochs:
             notes.append(f"Schedules were shortened proportionally to {options.epochs:g} epochs.")
         if options.precision != FP32:

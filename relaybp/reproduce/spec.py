@@ -10,9 +10,9 @@ from dataclasses import dataclass
 class Training:
     """What is trained for some cells, for each seed anew.
 
-    model: what `relay train --model` takes; data: a key of data.KINDS; variant: what the folder's
-    name says where `words` or `relay` make it another run; words: further arguments of `relay
-    train`; relay: fields of a RelayParameter that replace those of the model's relay file.
+    model: what `relay train --model` takes; data: a key of data.KINDS or data.TAILS; variant: what
+    the folder's name says where `words` or `relay` make it another run; words: further arguments of
+    `relay train`; relay: fields of a RelayParameter that replace those of the model's relay file.
     """
 
     model: str
@@ -70,7 +70,7 @@ class Row:
 class Block:
     """Rows that are compared with each other, all on one data set.
 
-    title: the network or group of networks; data: a key of data.KINDS, "" where only reported
+    title: the network or group of networks; data: as of a Training, "" where only reported
     values are shown; ks: the top-k errors that are shown.
     """
 
