@@ -105,7 +105,7 @@ def options(*words, **environment):
     [
         ("figure2", "No data, and nothing is trained."),
         ("figure3", "SCALE=paper: PLACES2=; for each seed 6 trainings (model_a"),
-        ("auxnet_ratio", "SCALE=cifar: CIFAR10=; for each seed 3 trainings (auxnet-56-5,"),
+        ("auxnet_ratio", "SCALE=cifar: CIFAR10=; for each seed 3 trainings (auxnet-20-3,"),
     ],
 )
 def test_help_says_what_a_figure_needs(name, needed, capsys):
@@ -117,7 +117,7 @@ def test_help_says_what_a_figure_needs(name, needed, capsys):
 def test_a_dry_run_trains_nothing(tmp_path, capsys):
     args = options("auxnet_ratio", "--dry-run", "--out", str(tmp_path / "out"))
     command.plan(args, COMPARED, {})
-    assert "drawn-auxnet-44-3_relay-joint-seed1: to train" in capsys.readouterr().out
+    assert "drawn-auxnet-20-3_relay-joint-seed1: to train" in capsys.readouterr().out
     assert not (tmp_path / "out" / "runs").exists()
 
 

@@ -405,7 +405,7 @@ def test_a_table_from_nothing_to_its_files_and_what_changes_it(tmp_path):
     title = "AuxNet: model selection. Data: drawn scenes, nothing that a paper reports"
     assert title in printed
     rows = csv_rows(tmp_path / "mine" / "auxnet_selection.csv")
-    assert [row["row"] for row in rows] == ["after layer 27", "after layer 35", "the last"]
+    assert [row["row"] for row in rows] == ["after layer 11", "after layer 15", "the last"]
     for row in rows:
         assert 0 <= float(row["measured"]) <= 100 and (row["runs"], row["images"]) == ("1", "40")
         assert row["reported"] == ""
@@ -437,7 +437,7 @@ def test_a_table_from_nothing_to_its_files_and_what_changes_it(tmp_path):
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**record, "state": "interrupted"}))
     dry = script("auxnet_selection", tmp_path, "--dry-run", OUT="mine")
-    assert "seed1: goes on from auxnet-44-3_iter_3.solverstate" in dry
+    assert "seed1: goes on from auxnet-20-3_iter_3.solverstate" in dry
     record["identity"]["data"]["train"]["source"]["records"] = 50_000
     (run / "run.json").write_text(json.dumps(record))
     refused = script("auxnet_selection", tmp_path, OUT="mine", expect=1)
