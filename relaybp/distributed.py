@@ -31,6 +31,9 @@ class Alone:
         """What a signal to any of the processes asks for, in every process."""
         return signals.requested()
 
+    def begin(self, iteration: int) -> None:
+        """Before the first draw of an iteration, counted from 0."""
+
     def adopt(self, solver: Any) -> None:
         """Train this solver together, beginning with the first process's parameters."""
 
@@ -53,19 +56,28 @@ class Group(Alone):
     """
 
     def __init__(self, caffe: Any):
+        from caffe import device
         from caffe.training import parallel
 
         self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         caffe.set_solver_count(self.size)
         caffe.set_solver_rank(self.rank)
         parallel.join_group("env://")
-        self._parallel, self._nccl, self._sums = parallel, None, False
+        self._parallel, self._device, self._nccl, self._sums = parallel, device, None, False
+        device.set_random_seed(self.first(device.seed()))  # decides about the order of records
 
     def first(self, value):
         return self._parallel.said_by_first(value)
 
     def requested(self, signals):
         return self._nccl.requested(signals)
+
+    def begin(self, iteration):
+        """Draw what this process alone has drawn in this iteration of any such run.
+
+        So a run goes on from the snapshot of the first, and masks of dropout differ.
+        """
+        self._device.seed_draws(self.rank, iteration)
 
     def adopt(self, solver):
         self._nccl = self._parallel.NCCL(solver)

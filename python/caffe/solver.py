@@ -33,7 +33,7 @@ class Solver:
         self.extra = Extra(param, extra)
         check(param, self.type, self.extra.policies)
         if param.random_seed >= 0:
-            device.set_random_seed(param.random_seed)
+            device.set_random_seed(param.random_seed, device.solver_rank())
         folder = nets.folder_of(solver_file)
         self.iter = 0
         with skipping_damaged(self.extra.options.skip_damaged):
