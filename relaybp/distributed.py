@@ -2,14 +2,16 @@
 
     torchrun --nproc_per_node 4 tools/train.py --model resnet50_relay --gpu 0,1,2,3
 
-Each process trains on its share of the records; gradients are averaged before every update, so
-n processes with batch b take the steps of one with batch n b (but for BatchNorm, which normalises
-over each process's own batch). Needs this repository's engine.
+On one machine --gpu 0,1,2,3 alone starts them, too (launcher.py). Each process trains on its share
+of the records; gradients are averaged before every update, so n processes with batch b take the
+steps of one with batch n b (except that BatchNorm normalises over each process's own batch). Needs
+this repository's engine.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any, Callable
 
 from caffe_plain.signals import Signals
@@ -119,3 +121,14 @@ def local_rank() -> int:
 def local_size() -> int:
     """How many processes train together on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def is_restarted() -> bool:
+    """Whether torchrun starts the processes again when one has failed."""
+    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
+
+
+def keep_from_restarting() -> None:
+    """Tell torchrun that a run was stopped; it takes every status but 0 for a failure."""
+    if is_restarted() and local_rank() == 0:
+        os.kill(os.getppid(), signal.SIGTERM)
