@@ -53,9 +53,12 @@ class DataLayer:
         self._keep(message)
 
     def apply(self, setting: str, flag: str) -> None:
-        """Set "field=value" in a SceneData layer; `flag` names the option in errors."""
+        """Set "field=value" in a SceneData layer; `flag` names the option in errors.
+
+        A text may be empty: color_file= means none.
+        """
         message = self._holder("")
-        apply_setting(message, setting, flag)
+        apply_setting(message, setting, flag, clears_text=True)
         self._keep(message)
 
     def clear(self, field: str) -> None:

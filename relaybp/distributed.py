@@ -2,14 +2,16 @@
 
     torchrun --nproc_per_node 4 tools/train.py --model resnet50_relay --gpu 0,1,2,3
 
-Each process trains on its share of the records; gradients are averaged before every update, so
-n processes with batch b take the steps of one with batch n b (but for BatchNorm, which normalises
-over each process's own batch). Needs this repository's engine.
+On one machine --gpu 0,1,2,3 alone starts them, too (launcher.py). Each process trains on its share
+of the records; gradients are averaged before every update, so n processes with batch b take the
+steps of one with batch n b (except that BatchNorm normalises over each process's own batch). Needs
+this repository's engine.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any, Callable
 
 from caffe_plain.signals import Signals
@@ -30,6 +32,9 @@ class Alone:
     def requested(self, signals: Signals) -> str | None:
         """What a signal to any of the processes asks for, in every process."""
         return signals.requested()
+
+    def begin(self, iteration: int) -> None:
+        """Before the first draw of an iteration, counted from 0."""
 
     def adopt(self, solver: Any) -> None:
         """Train this solver together, beginning with the first process's parameters."""
@@ -53,19 +58,28 @@ class Group(Alone):
     """
 
     def __init__(self, caffe: Any):
+        from caffe import device
         from caffe.training import parallel
 
         self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         caffe.set_solver_count(self.size)
         caffe.set_solver_rank(self.rank)
         parallel.join_group("env://")
-        self._parallel, self._nccl, self._sums = parallel, None, False
+        self._parallel, self._device, self._nccl, self._sums = parallel, device, None, False
+        device.set_random_seed(self.first(device.seed()))  # decides about the order of records
 
     def first(self, value):
         return self._parallel.said_by_first(value)
 
     def requested(self, signals):
         return self._nccl.requested(signals)
+
+    def begin(self, iteration):
+        """Draw what this process alone has drawn in this iteration of any such run.
+
+        So a run goes on from the snapshot of the first, and masks of dropout differ.
+        """
+        self._device.seed_draws(self.rank, iteration)
 
     def adopt(self, solver):
         self._nccl = self._parallel.NCCL(solver)
@@ -107,3 +121,14 @@ def local_rank() -> int:
 def local_size() -> int:
     """How many processes train together on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def is_restarted() -> bool:
+    """Whether torchrun starts the processes again when one has failed."""
+    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
+
+
+def keep_from_restarting() -> None:
+    """Tell torchrun that a run was stopped; it takes every status but 0 for a failure."""
+    if is_restarted() and local_rank() == 0:
+        os.kill(os.getppid(), signal.SIGTERM)

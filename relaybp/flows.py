@@ -11,7 +11,7 @@ from collections import namedtuple
 from typing import Any
 
 from caffe_plain.errors import nearest
-from caffe_plain.names import file_name
+from caffe_plain.names import file_name, quoted
 
 from .errors import RelayError
 from .graph import Graph
@@ -42,7 +42,7 @@ def plan(net: Any, relay: Any, net_param: Any, source: str = "relay.prototxt") -
     _check_losses(graph, reach, source)
     flows = [flow for flow in weigh(graph, found, relay) if flow.weight]
     for flow in flows if schedule in ONE_STEP_PER_LOSS else ():
-        file_name(flow.loss, f"{source}: loss")  # of its momentum: PREFIX_iter_N.LOSS.solverstate
+        file_name(quoted(flow.loss), f"{source}: loss")  # PREFIX_iter_N.LOSS.solverstate
     flows.sort(key=lambda flow: -max(flow.layers))
     _check_parameters(graph, flows, frozen(graph, net_param, relay, source), source)
     return flows

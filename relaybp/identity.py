@@ -23,6 +23,7 @@ from caffe_plain.files import checksum, write_atomically
 from caffe_plain.phases import TEST, TRAIN, layers_of, state_of
 from caffe_plain.version import VERSION
 
+from . import batch_change
 from .errors import RelayError
 from .relay_file import schedule_name
 from .run_folder import STANDARD_STAGE
@@ -258,6 +259,10 @@ def write(run: str, record: dict[str, Any]) -> None:
 
 def begin(run: str, identity: dict[str, Any], net: Any, iteration: int) -> None:
     """Record that a run of this identity trains from `iteration` on."""
+    before = read(run)
+    if before:
+        batch = batch_change.record(before["identity"]["batch"], identity["batch"], iteration)
+        identity = {**identity, "batch": batch}
     places = {path for layer in net.layer for _, _, path in PATH.findall(str(layer))}
     record = {
         "identity": identity,
@@ -276,11 +281,12 @@ def end(run: str, state: str, iteration: int) -> None:
         write(run, {**record, "state": state, "iteration": iteration})
 
 
-def check(run: str, wanted: dict[str, Any]) -> dict[str, Any] | None:
+def check(run: str, wanted: dict[str, Any], goes_on: bool = False) -> dict[str, Any] | None:
     """The record of the run in folder `run`, None where there is none.
 
-    Raises RelayError where the run there is another one than `wanted`, with every difference, and
-    where there are snapshots of which nothing says what they were trained on.
+    goes_on: whether the run may go on in another number of processes, see batch_change. Raises
+    RelayError where the run there is another one than `wanted`, with every difference, and where
+    there are snapshots of which nothing says what they were trained on.
     """
     record = read(run)
     if record is None:
@@ -290,7 +296,10 @@ def check(run: str, wanted: dict[str, Any]) -> dict[str, Any] | None:
                 "move the folder away, or choose another"
             )
         return None
-    found = differences(record["identity"], wanted)
+    mine = record["identity"]
+    if goes_on and batch_change.is_allowed(mine["batch"], wanted["batch"]):
+        wanted = {**wanted, "batch": mine["batch"]}
+    found = differences(mine, wanted)
     if found:
         raise RelayError(
             f"{run} holds another run:\n  " + "\n  ".join(found) + "\n"

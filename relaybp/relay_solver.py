@@ -100,6 +100,7 @@ class RelaySolver:
     def iterate(self) -> None:
         """One iteration by itself: forward, backward through each flow, update."""
         self.is_whole = True
+        self.schedule.group.begin(self.iter)
         for on_start, _ in self._callbacks:
             on_start()
         self.schedule.iterate(self._on_loss, self._on_gradients)

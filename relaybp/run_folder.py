@@ -18,6 +18,7 @@ from caffe_plain.errors import nearest
 from caffe_plain.extra import POLICIES, ExtraParameter
 from caffe_plain.files import write_atomically
 from caffe_plain.phases import TEST, layers_of, state_of
+from caffe_plain.python_layers import admit
 from caffe_plain.settings import apply_setting
 
 from .data_layers import DataLayer, choose_feed, data_layers, feed_of
@@ -87,15 +88,32 @@ def save(run: str, solver: Any, net: Any, extra: Any, relay: Any = None) -> str:
     return path
 
 
-def read(path, message):
-    """A text-format message from a file."""
+def read(path: str, message: Any) -> Any:
+    """A text-format message from a file; its Python layers name only modules that they may.
+
+    Raises RelayError for what cannot be read, and PythonLayerError.
+    """
     if not os.path.exists(path):
         raise RelayError(f"{path}: no such file")
     try:
         with open(path, encoding="utf-8") as file:
-            return text_format.Merge(file.read(), message)
+            text_format.Merge(file.read(), message)
     except text_format.ParseError as error:
         raise RelayError(f"{path}: {error}{_hint(message, str(error))}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RelayError(f"{path}: not a readable text file: {error}") from None
+    for net in _nets(message):
+        admit(net, path)
+    return message
+
+
+def _nets(message: Any) -> list[Any]:
+    """The NetParameters that a message is or holds."""
+    if message.DESCRIPTOR.name == "NetParameter":
+        return [message]
+    if message.DESCRIPTOR.name == "SolverParameter":
+        return [message.net_param, message.train_net_param, *message.test_net_param]
+    return []
 
 
 def _hint(message: Any, error: str) -> str:

@@ -10,6 +10,8 @@ import os
 from abc import ABC, abstractmethod
 from typing import Any, Callable
 
+from caffe_plain.names import quoted
+
 from . import loss_weights
 from .distributed import Alone
 from .engines import Engine
@@ -307,10 +309,10 @@ def make_schedule(
     return kind(engine, solver, relay, flows, fused, group, after_forward)
 
 
-def _beside(state, loss):
+def _beside(state: str, loss: str) -> str:
     """Where the momentum of a loss is stored: PREFIX_iter_N.LOSS.solverstate."""
     stem, dot, ending = state.rpartition(".solverstate")
-    return f"{stem}.{loss}{dot}{ending}"
+    return f"{stem}.{quoted(loss)}{dot}{ending}"
 
 
 def _nothing():

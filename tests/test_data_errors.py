@@ -1,6 +1,8 @@
 """What the data layers say about files that are missing, damaged or do not fit."""
 
+import cv2
 import lmdb
+import numpy as np
 import pytest
 from google.protobuf import text_format
 
@@ -166,8 +168,22 @@ def test_an_lmdb_can_be_replaced_when_its_nets_are_gone(tmp_path):
 # ---- damaged records that are left out -----------------------------------------------------------
 
 
-def solver_on(folder, count, damaged, **extra):
+DATA = """layer {{ name: "data" type: "Data" top: "data" top: "label"
+                  data_param {{ source: "{0}/db" batch_size: 4 backend: LMDB }} }}"""
+IMAGE_DATA = """layer {{ name: "data" type: "ImageData" top: "data" top: "label"
+                 image_data_param {{ source: "{0}/list" root_folder: "{0}/" batch_size: 4
+                                     is_color: false }} }}"""
+
+
+def solver_on(folder, count, damaged, net=DATA, **extra):
     """A solver on `count` records, each of one value, its number; some of them are damaged."""
+    (write_records if net == DATA else write_images)(folder, count, damaged)
+    net = text_format.Parse(net.format(folder), caffe_pb2.NetParameter())
+    param = caffe_pb2.SolverParameter(net_param=net, lr_policy="fixed", base_lr=0)
+    return caffe.get_solver(param, ExtraParameter(**extra))
+
+
+def write_records(folder, count, damaged):
     with (
         lmdb.open(str(folder / "db"), map_size=1 << 22) as environment,
         environment.begin(write=True) as transaction,
@@ -176,48 +192,60 @@ def solver_on(folder, count, damaged, **extra):
             datum = caffe_pb2.Datum(channels=1, height=1, width=1, label=number)
             datum.data = bytes([number]) if number not in damaged else b"too long"
             transaction.put(b"%04d" % number, datum.SerializeToString())
-    net = text_format.Parse(
-        f"""layer {{ name: "data" type: "Data" top: "data" top: "label"
-                    data_param {{ source: "{folder}/db" batch_size: 4 backend: LMDB }} }}""",
-        caffe_pb2.NetParameter(),
-    )
-    param = caffe_pb2.SolverParameter(net_param=net, lr_policy="fixed", base_lr=0)
-    return caffe.get_solver(param, ExtraParameter(**extra))
+
+
+def write_images(folder, count, damaged):
+    """Of the damaged ones every second file is not there."""
+    (folder / "list").write_text("".join(f"{n:04d}.png {n}\n" for n in range(count)))
+    for number in range(count):
+        if number not in damaged:
+            cv2.imwrite(str(folder / f"{number:04d}.png"), np.full((1, 1), number, np.uint8))
+        elif number % 2:
+            (folder / f"{number:04d}.png").write_text("not an image")
 
 
 def labels(net, batches):
     return [[int(x) for x in net.forward() and net.blobs["label"].data] for _ in range(batches)]
 
 
-def test_damaged_records_are_left_out_where_that_is_wanted(tmp_path, caplog):
-    solver = solver_on(tmp_path, 10, {2, 5, 6}, skip_damaged=True)
+BOTH = pytest.mark.parametrize("net", [DATA, IMAGE_DATA], ids=["Data", "ImageData"])
+
+
+@BOTH
+def test_damaged_records_are_left_out_where_that_is_wanted(tmp_path, caplog, net):
+    solver = solver_on(tmp_path, 10, {2, 5, 6}, net, skip_damaged=True)
     assert labels(solver.net, 3) == [[0, 1, 3, 3], [4, 7, 7, 7], [8, 9, 0, 1]]
     solver.net.layer_dict["data"].position = 4  # as a resumed run
     assert labels(solver.net, 2) == [[4, 7, 7, 7], [8, 9, 0, 1]]
     solver.net.layer_dict["data"].close()
     said = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
     assert len(said) == 3  # each once, although the records come again
-    assert "layer 'data' (Data)" in said[0] and "0002" in said[0] and "number 1" in said[0]
+    assert "layer 'data' (" in said[0] and "0002" in said[0] and "number 1" in said[0]
 
 
-def test_damaged_records_are_an_error_where_it_is_not(tmp_path):
-    solver = solver_on(tmp_path, 10, {2})
+@BOTH
+def test_damaged_records_are_an_error_where_it_is_not(tmp_path, net):
+    solver = solver_on(tmp_path, 10, {2}, net)
     with pytest.raises(DataError, match="layer 'data' .*0002"):
         solver.net.forward()
 
 
-def test_a_database_of_few_intact_records(tmp_path):
-    assert labels(solver_on(tmp_path, 3, {1, 2}, skip_damaged=True).net, 1) == [[0, 0, 0, 0]]
+@BOTH
+def test_a_data_set_of_few_intact_records(tmp_path, net):
+    """The first of them gives the shape of the batches."""
+    assert labels(solver_on(tmp_path, 3, {0, 2}, net, skip_damaged=True).net, 1) == [[1, 1, 1, 1]]
 
 
-def test_too_many_damaged_records_are_an_error(tmp_path):
-    solver = solver_on(tmp_path, 110, range(5, 106), skip_damaged=True)
-    with pytest.raises(DataError, match="101 records are damaged: make it again"):
+@BOTH
+def test_too_many_damaged_records_are_an_error(tmp_path, net):
+    solver = solver_on(tmp_path, 110, range(5, 106), net, skip_damaged=True)
+    with pytest.raises(DataError, match="101 records are damaged: (make|correct) the"):
         labels(solver.net, 30)
 
 
-def test_no_intact_record_in_the_share_of_a_process_is_an_error(tmp_path):
-    solver = solver_on(tmp_path, 4, {1, 3}, skip_damaged=True)
+@BOTH
+def test_no_intact_record_in_the_share_of_a_process_is_an_error(tmp_path, net):
+    solver = solver_on(tmp_path, 4, {1, 3}, net, skip_damaged=True)
     reader = solver.net.layer_dict["data"].reader
-    with pytest.raises(DataError, match="make it again"):
+    with pytest.raises(DataError, match="2 records are damaged: (make|correct) the"):
         next(reader.records(1, 2))

@@ -38,6 +38,7 @@ def test_every_module_is_imported_without_torch_and_caffe():
         ("stepvalue=1,2,3", {"base_lr": 1.0, "stepvalue": [1, 2, 3], "net": "old"}),
         ("stepvalue=", {"base_lr": 1.0, "stepvalue": [], "net": "old"}),
         ("net=a b", {"base_lr": 1.0, "stepvalue": [9], "net": "a b"}),
+        ('net=a,"b\\', {"base_lr": 1.0, "stepvalue": [9], "net": 'a,"b\\'}),
     ],
 )
 def test_a_setting_changes_one_field(setting, expected):
@@ -50,6 +51,33 @@ def test_a_setting_changes_one_field(setting, expected):
 def test_a_setting_without_a_known_field_names_the_flag_and_the_message(setting):
     with pytest.raises(ParseError, match=rf"^--set {setting}: .* of SolverParameter; did you mean"):
         apply_setting(caffe_pb2.SolverParameter(), setting, "--set")
+
+
+@pytest.mark.parametrize(
+    "setting", ["base_lr=", "max_iter=", "net=", "solver_mode=", "test_compute_loss="]
+)
+def test_a_setting_without_a_value_is_an_error(setting):
+    param = caffe_pb2.SolverParameter(base_lr=1, net="old")
+    with pytest.raises(ParseError, match=f"^-set {setting}: no value; expected {setting}VALUE"):
+        apply_setting(param, setting, "-set")
+    assert param == caffe_pb2.SolverParameter(base_lr=1, net="old")
+
+
+def test_a_text_may_be_cleared_where_that_means_something():
+    param = caffe_pb2.SolverParameter(base_lr=1, net="old")
+    apply_setting(param, "net=", "--scene", clears_text=True)
+    assert param == caffe_pb2.SolverParameter(base_lr=1)
+    with pytest.raises(ParseError, match="no value; expected base_lr=VALUE"):
+        apply_setting(param, "base_lr=", "--scene", clears_text=True)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["base_lr=0.1,0.2", "base_lr=0.1 max_iter: 5", "base_lr=nan", "max_iter=1.5", "stepvalue=1,,2"],
+)
+def test_a_setting_holds_one_value_of_its_field(setting):
+    with pytest.raises(ParseError, match=f"^-set {setting}: "):
+        apply_setting(caffe_pb2.SolverParameter(), setting, "-set")
 
 
 def test_a_setting_is_looked_for_in_the_first_message_that_has_it():

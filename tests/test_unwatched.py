@@ -19,14 +19,19 @@ ROOT = Path(__file__).parent.parent
 LAST = unwatched_cases.SETTINGS["max_iter"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory):
-    """{schedule: the folder of a run that nothing has disturbed}."""
+    """(schedule, processes) -> the folder of a run that nothing has disturbed."""
     found = {}
-    for relay in RELAYS:
-        found[relay] = make(tmp_path_factory.mktemp("undisturbed") / relay, relay)
-        assert Training(found[relay]).wait() == 0
-    return found
+
+    def run(relay="RELAY", ranks=1):
+        if (relay, ranks) not in found:
+            folder = make(tmp_path_factory.mktemp("undisturbed") / relay, relay)
+            assert Training(folder, ranks=ranks).wait() == 0
+            found[relay, ranks] = folder
+        return found[relay, ranks]
+
+    return run
 
 
 def assert_same_run(folder, wanted):
@@ -39,81 +44,51 @@ def assert_same_run(folder, wanted):
 # ---- killed --------------------------------------------------------------------------------------
 
 
-def kill_and_go_on(folder, kills, seed, longest_s=0.8):
+def kill_and_go_on(folder, kills, seed, ranks=1, longest_s=0.8):
     """Kill a run at random moments, beginning with another where one has finished meanwhile."""
     draws, done = random.Random(seed), 0
     while done < kills:
-        training = Training(folder)
+        training = Training(folder, ranks=ranks)
         if training.kill(draws.uniform(0, longest_s)):
             done += 1
         else:
             yield training
             subprocess.run(["rm", "-r", folder / "run"], check=True)
-    training = Training(folder)
+    training = Training(folder, ranks=ranks)
     assert training.wait() == 0, training.text
     assert "Going on from" in training.text
     yield training
 
 
-@pytest.mark.parametrize("relay", RELAYS)
-def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, undisturbed, relay):
+@pytest.mark.parametrize(
+    "relay, ranks, kills", [("RELAY", 1, 5), ("MULTI_WAY", 1, 5), ("RELAY", 2, 10)]
+)
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, undisturbed, relay, ranks, kills):
     folder = make(tmp_path / "killed", relay)
-    for training in kill_and_go_on(folder, 10, seed=relay):
-        assert training.process.exitcode == 0, training.text
-        assert_same_run(folder, undisturbed[relay])
+    for training in kill_and_go_on(folder, kills, relay, ranks):
+        assert training.wait() == 0, training.text
+        assert_same_run(folder, undisturbed(relay, ranks))
+
+
+@pytest.mark.parametrize("phase", ["start", "iteration", "update", "test", "snapshot"])
+def test_a_run_that_is_killed_in_any_phase_goes_on_to_the_same_bits(tmp_path, undisturbed, phase):
+    folder = make(tmp_path / "killed")
+    assert Training(folder, at=(phase, signal.SIGKILL)).wait() == 128 + signal.SIGKILL
+    assert Training(folder).wait() == 0
+    assert_same_run(folder, undisturbed())
 
 
 @pytest.mark.heavy
+@pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("relay", RELAYS)
 @pytest.mark.parametrize("kind", ["SGD", "Adam"])
-def test_a_hundred_kills(tmp_path, relay, kind):
+def test_a_hundred_kills(tmp_path, relay, kind, ranks):
     settings = {"type": kind, "momentum2": 0.999, "snapshot": 2}
     wanted, folder = (make(tmp_path / name, relay, **settings) for name in ("whole", "killed"))
-    assert Training(wanted).wait() == 0
-    for training in kill_and_go_on(folder, 100, seed=kind + relay):
-        assert training.process.exitcode == 0, training.text
+    assert Training(wanted, ranks=ranks).wait() == 0
+    for training in kill_and_go_on(folder, 100, kind + relay, ranks, longest_s=1.2 * ranks):
+        assert training.wait() == 0, training.text
         assert_same_run(folder, wanted)
-
-
-def start_two(folder):
-    """`relay train` in two processes, which torchrun starts."""
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [str(ROOT / "tools" / "train.py"), "--gpu", "none", "--solver", "solver.prototxt"]
-    command += ["--relay", "relay.prototxt", "--out", "run", "--snapshot", "auto"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    with open(folder / "printed", "a") as log:
-        return subprocess.Popen(
-            [sys.executable, *command], cwd=folder, env=environment, stdout=log, stderr=log
-        )
-
-
-def family(pid):
-    """A process and all that it has started."""
-    found = [pid]
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        found += family(int(child))
-    return found
-
-
-@pytest.mark.heavy
-def test_two_processes_that_are_killed(tmp_path):
-    settings = {"max_iter": 1500, "display": 100, "snapshot": 20, "test_interval": 500}
-    wanted, folder = (make(tmp_path / name, **settings) for name in ("whole", "killed"))
-    assert start_two(wanted).wait(300) == 0
-    draws, running = random.Random(1), True
-    for _ in range(12):
-        process = start_two(folder)
-        time.sleep(draws.uniform(4, 14))
-        running = process.poll() is None
-        for pid in family(process.pid) if running else ():
-            os.kill(pid, signal.SIGKILL)
-        process.wait()
-        if not running:
-            break
-    assert start_two(folder).wait(300) == 0
-    assert "Going on from" in (folder / "printed").read_text()
-    assert weights(folder, 1500) == weights(wanted, 1500)
-    assert rows(folder) == rows(wanted)
 
 
 def test_leftovers_of_killed_writers_go(tmp_path):
@@ -132,7 +107,7 @@ def test_rows_of_before_are_not_doubled_and_torn_ones_go(tmp_path, undisturbed):
     with (folder / "run" / "metrics.csv").open("a") as file:
         file.write("7,train,loss,0.5\n6,test,accuracy,0.1\n6,train,lo")
     assert Training(folder).wait() == 0
-    assert_same_run(folder, undisturbed["RELAY"])
+    assert_same_run(folder, undisturbed())
 
 
 # ---- signalled -----------------------------------------------------------------------------------
@@ -159,7 +134,7 @@ def test_a_signal_in_any_phase(tmp_path, undisturbed, default_sigint, phase, num
         assert Training(folder).wait() == 0
     else:
         assert status == 0
-    assert_same_run(folder, undisturbed["RELAY"])
+    assert_same_run(folder, undisturbed())
 
 
 def test_a_time_limit(tmp_path, undisturbed):
@@ -168,7 +143,7 @@ def test_a_time_limit(tmp_path, undisturbed):
     assert training.wait() == 128 + signal.SIGXCPU
     assert "SIGXCPU: a snapshot and the end come after this batch" in training.text
     assert Training(folder, "--time-limit", "1-0:00:00").wait() == 0
-    assert_same_run(folder, undisturbed["RELAY"])
+    assert_same_run(folder, undisturbed())
 
 
 def test_a_time_limit_that_is_none(tmp_path):
@@ -235,7 +210,7 @@ def test_an_error_in_an_iteration_leaves_a_snapshot_of_the_last_whole_one(
     assert "train: a broken layer" in training.text
     assert state(folder) == ("interrupted", 5)
     assert Training(folder).wait() == 0
-    assert_same_run(folder, undisturbed[relay])
+    assert_same_run(folder, undisturbed(relay))
 
 
 def test_an_error_between_the_updates_of_an_iteration_leaves_none(tmp_path, undisturbed):
@@ -245,7 +220,7 @@ def test_an_error_between_the_updates_of_an_iteration_leaves_none(tmp_path, undi
     assert "No snapshot: an iteration was half done" in training.text
     assert snapshots.iterations(str(folder / "run" / "small")) == [4]
     assert Training(folder).wait() == 0
-    assert_same_run(folder, undisturbed["MULTI_WAY"])
+    assert_same_run(folder, undisturbed("MULTI_WAY"))
 
 
 # ---- no room, no terminal ------------------------------------------------------------------------
@@ -277,10 +252,10 @@ def test_what_cannot_be_shown_or_logged_ends_nothing(tmp_path, undisturbed, outp
         if process.stdout:
             process.stdout.close()
         assert process.wait(120) == 0
-    assert weights(folder) == weights(undisturbed["RELAY"])
+    assert weights(folder) == weights(undisturbed())
     assert state(folder) == ("finished", LAST)
     if not full:
-        assert rows(folder) == rows(undisturbed["RELAY"])
+        assert rows(folder) == rows(undisturbed())
 
 
 # ---- not finite ----------------------------------------------------------------------------------

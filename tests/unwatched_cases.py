@@ -6,6 +6,7 @@ import functools
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 from multiprocessing import forkserver
 from pathlib import Path
@@ -74,44 +75,67 @@ def make(folder, relay="RELAY", **settings):
 
 
 class Training:
-    """`relay train` of what `make` wrote, with more words.
+    """`relay train` of what `make` wrote, with more words, in as many processes as `ranks` says.
 
-    at: (phase, signal) that it sends itself, with None an error; output: where it prints, by
-    default to folder/printed.
+    at: (phase, signal) that one of them, number `rank`, sends itself, with None an error; output:
+    where they print, by default to folder/printed.
     """
 
-    def __init__(self, folder, *words, at=None, output=None):
+    def __init__(self, folder, *words, at=None, output=None, ranks=1, rank=0):
         self.folder, self.printed = folder, output or folder / "printed"
         files = ["--solver", "solver.prototxt", "--relay", "relay.prototxt"]
         words = ["train", "--gpu", "none", *files, "--out", "run", "--snapshot", "auto", *words]
         import_everything()
-        self.process = FORKS.Process(target=_run, args=(folder, words, at, str(self.printed)))
-        self.process.start()
+        environments = group_of(ranks) if ranks > 1 else [{}]
+        self.processes = [
+            FORKS.Process(
+                target=_run,
+                args=(folder, words, at if k == rank else None, str(self.printed), environment),
+            )
+            for k, environment in enumerate(environments)
+        ]
+        for process in self.processes:
+            process.start()
 
     def wait(self, seconds=120):
-        """The exit status, as a shell has it."""
-        self.process.join(seconds)
-        assert self.process.exitcode is not None, "it does not end"
-        return self.process.exitcode if self.process.exitcode >= 0 else 128 - self.process.exitcode
+        """The exit status of the first process, as a shell has it, when all have ended."""
+        for process in self.processes:
+            process.join(seconds)
+            assert process.exitcode is not None, "it does not end"
+        code = self.processes[0].exitcode
+        return code if code >= 0 else 128 - code
 
     def kill(self, after):
         """End it with SIGKILL after some seconds; whether it was still running."""
-        self.process.join(after)
-        self.process.kill()
-        self.process.join()
-        return self.process.exitcode == -signal.SIGKILL
+        self.processes[0].join(after)
+        for process in self.processes:
+            process.kill()
+        for process in self.processes:
+            process.join()
+        return self.processes[0].exitcode == -signal.SIGKILL
 
     @property
     def text(self):
         return Path(self.printed).read_text()
 
 
-def _run(folder, words, at, printed):
+def group_of(count):
+    """What torchrun tells each of some processes that train together on this machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    same = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    same |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(count))
+    return [same | dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)) for rank in range(count)]
+
+
+def _run(folder, words, at, printed, environment):
     output = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for number in (1, 2):
         os.dup2(output, number)
     os.close(output)
     os.chdir(folder)
+    os.environ.update(environment)
     sys.argv[:] = words
     if at:
         _send(*at)

@@ -6,6 +6,7 @@ Layers do not read these settings: tensors carry them. They are process-wide, li
 import ctypes
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 from caffe_plain.errors import CaffeError
@@ -22,7 +23,8 @@ _device = torch.device("cpu")
 _gpu_index = 0
 _precision = "fp32"
 _generators: dict[torch.device, torch.Generator] = {}
-_seed = None
+_seed: int | None = None
+_offset = 0  # of the seed of this process's own draws
 _solver_count = 1
 _solver_rank = 0
 
@@ -141,12 +143,23 @@ def keep_freed_memory():
     mallopt(mmap_max, 0)
 
 
-def set_random_seed(seed: int) -> None:
-    """Seed every random draw: fillers, dropout, data shuffling and cropping."""
-    global _seed
-    _seed = int(seed)
+def set_random_seed(seed: int, offset: int = 0) -> None:
+    """Seed every random draw: fillers, dropout, data shuffling and cropping.
+
+    offset: added for what this process draws for itself, as dropout does. Which record comes when
+    follows from `seed` alone, so that processes that train together agree on it.
+    """
+    global _seed, _offset
+    _seed, _offset = int(seed), offset
     for made in _generators.values():  # the same objects: recordings draw from them
-        made.manual_seed(_seed)
+        made.manual_seed(_seed + _offset)
+
+
+def seed_draws(*numbers: int) -> None:
+    """Let what is drawn from here on follow from the seed in force and these numbers alone."""
+    words = np.random.SeedSequence([seed() % (1 << 64), *numbers]).generate_state(1, np.uint64)
+    for kind in ("cpu", "cuda"):
+        generator(kind).manual_seed(int(words[0]))
 
 
 def generator(kind: str = "cpu") -> torch.Generator:
@@ -160,7 +173,7 @@ def generator(kind: str = "cpu") -> torch.Generator:
         if _seed is None:
             made.seed()
         else:
-            made.manual_seed(_seed)
+            made.manual_seed(_seed + _offset)
         _generators[place] = made
     return _generators[place]
 
@@ -178,7 +191,10 @@ def _place(kind):
 
 def seed() -> int:
     """The seed in force: what set_random_seed was given, else what the system gave."""
-    return generator().initial_seed()
+    global _seed
+    if _seed is None:
+        _seed = generator().initial_seed()
+    return _seed
 
 
 def random_state() -> dict[str, torch.Tensor]:

@@ -9,6 +9,7 @@ from caffe_plain.means import mean_outputs
 from . import device
 from .arriving import number
 from .blob import show
+from .catalogue.data.records import skipping_damaged
 from .run.debug import log_norms
 from .training import nets, state, updates
 from .training.check import check
@@ -32,12 +33,12 @@ class Solver:
         self.extra = Extra(param, extra)
         check(param, self.type, self.extra.policies)
         if param.random_seed >= 0:
-            device.set_random_seed(param.random_seed)
+            device.set_random_seed(param.random_seed, device.solver_rank())
         folder = nets.folder_of(solver_file)
         self.iter = 0
-        self.net = nets.train_net(param, folder)
+        with skipping_damaged(self.extra.options.skip_damaged):
+            self.net = nets.train_net(param, folder)
         self.extra.smooth_labels(self.net)
-        self.extra.skip_damaged(self.net)
         self.test_nets = nets.test_nets(param, folder)
         self.extra.check_output(self.test_nets)
         self.requested_action = lambda: None  # the caffe command's signals: "stop" or "snapshot"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from unicodedata import category
+from urllib.parse import quote
 
 from .errors import DataError
 
@@ -20,6 +21,11 @@ def file_name(name: str, what: str) -> str:
     if problem:
         raise DataError(f"{what} {name[:80]!r} cannot name a file: {problem}; rename it")
     return name
+
+
+def quoted(name: str) -> str:
+    """`name` as a part of the name of a file: what is not a letter, digit or one of _.-~ as %XX."""
+    return quote(name, safe="")
 
 
 def _problem(name: str) -> str:

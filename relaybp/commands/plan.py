@@ -12,7 +12,6 @@ import re
 import sys
 
 from caffe_plain.errors import CaffeError
-from caffe_plain.python_layers import admit
 
 from .. import engines, flows, models, relay_file, run_folder
 from ..errors import RelayError
@@ -58,7 +57,6 @@ def plan(caffe, args):
     pb = caffe.proto.caffe_pb2
     path, relay_path, name = sources(args)
     net_param = run_folder.read(path, pb.NetParameter())
-    admit(net_param, path)
     size = args.size
     if args.auto:
         name = f"{name}-auto{args.auto}"

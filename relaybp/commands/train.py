@@ -19,16 +19,18 @@ import os
 import shutil
 import sys
 import time
+from typing import Any
 
 from caffe_plain.errors import CaffeError
 from caffe_plain.files import remove_leftovers
 from caffe_plain.signals import CAFFE_EFFECTS, Signals
 
-from .. import distributed, engines, identity, run_folder, snapshots, streams
+from .. import batch_change, distributed, engines, identity, run_folder, snapshots, streams
 from ..distributed import Alone
 from ..engines import Engine
 from ..errors import RelayError
 from ..finite import check_weights
+from ..launcher import launch
 from ..lock import Lock
 from ..probe import Probe
 from ..relay_solver import attach
@@ -43,20 +45,7 @@ def main():
     args = arguments()
     gpus = args.gpu.split(",")
     if len(gpus) > 1 and "LOCAL_RANK" not in os.environ:
-        os.execv(
-            sys.executable,
-            [
-                sys.executable,
-                "-m",
-                "torch.distributed.run",
-                "--standalone",
-                f"--nproc_per_node={len(gpus)}",
-                "-m",
-                "relaybp",
-                "train",
-                *sys.argv[1:],
-            ],
-        )
+        sys.exit(launch(["-m", "relaybp", "train", *sys.argv[1:]], len(gpus)))
     streams.protect()
     several, first = "LOCAL_RANK" in os.environ, os.environ.get("RANK", "0") == "0"
     try:
@@ -67,6 +56,8 @@ def main():
             status = train(engine, args, device, group, signals)
     except CaffeError as error:
         sys.exit(f"train: {error}")
+    if status:
+        distributed.keep_from_restarting()
     sys.exit(status)
 
 
@@ -100,7 +91,7 @@ def train(
     lock = None
     try:
         wanted = plan.identity(args, group.size)
-        record = identity.check(plan.run, wanted)
+        record = identity.check(plan.run, wanted, goes_on=True)
         if record and record["state"] == identity.FINISHED and not args.snapshot:
             if group.rank == 0:
                 print(f"{plan.run}: finished after {record['iteration']} iterations; nothing to do")
@@ -108,6 +99,8 @@ def train(
         lock = Lock(plan.run) if group.rank == 0 else None
         if record and not args.snapshot:
             args.snapshot = newest_together(plan, group)
+        if record:
+            say_change(record["identity"]["batch"], wanted["batch"], group)
         trainer, report = set_up(engine, args, plan, device, group, signals)
     except BaseException:
         if not existed and group.rank == 0:
@@ -160,6 +153,10 @@ def plan_together(engine: Engine, args: argparse.Namespace, group: Alone) -> tup
     that starts in this second gets another.
     """
     existed = True
+    if distributed.is_restarted() and not args.out:
+        raise RelayError(
+            "torchrun --max-restarts: which folder is the run to go on in? name it with --out"
+        )
     if group.rank == 0:
         existed = bool(args.out) and os.path.exists(args.out)
         run = make_plan(engine.pb, args).run
@@ -175,6 +172,13 @@ def newest_together(plan: Plan, group: Alone) -> str | None:
     for problem in problems if group.rank == 0 else ():
         print(f"Passed over: {problem}", flush=True)
     return state
+
+
+def say_change(found: dict[str, Any], wanted: dict[str, Any], group: Alone) -> None:
+    """Say where the run goes on with another batch than before."""
+    change = batch_change.describe(found, wanted)
+    if change and group.rank == 0:
+        print(change, flush=True)
 
 
 def run_recorded(trainer: Trainer, report: Report | NoReport, plan: Plan, group: Alone) -> None:

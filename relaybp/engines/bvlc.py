@@ -12,7 +12,6 @@ import numpy as np
 from caffe_plain.extra import in_force
 from caffe_plain.files import write_atomically
 from caffe_plain.lr_policy import POLICIES, learning_rate
-from caffe_plain.python_layers import admit
 
 from .. import backward
 from ..errors import RelayError
@@ -216,7 +215,8 @@ class BvlcSolver:
         if solver is not None:
             check_same(solver, self.param, path)
         else:
-            _admit_layers(self.param, path, pb)
+            for net in filter(None, (self.param.net, self.param.train_net, *self.param.test_net)):
+                read(net, pb.NetParameter())  # which refuses Python layers from elsewhere
         self._solver = solver or caffe.get_solver(path)
         self.net, self.test_nets = self._solver.net, self._solver.test_nets
 
@@ -254,14 +254,6 @@ class BvlcSolver:
     def adopt(self, inner: Any) -> None:
         """Count, save and restore with another BVLC solver, whose net shares this one's weights."""
         self._solver = inner
-
-
-def _admit_layers(param: Any, path: str, pb: Any) -> None:
-    """Refuse Python layers from elsewhere in the nets that a solver names or holds."""
-    for net in (param.net_param, param.train_net_param, *param.test_net_param):
-        admit(net, path)
-    for source in filter(None, (param.net, param.train_net, *param.test_net)):
-        admit(read(source, pb.NetParameter()), source)
 
 
 class BvlcStep(Step):

@@ -9,7 +9,6 @@ import os
 import re
 from typing import Any
 
-from caffe_plain import python_layers
 from caffe_plain.class_names import read_class_names
 from caffe_plain.files import checksum
 from caffe_plain.phases import TEST, layers_of, state_of
@@ -58,7 +57,6 @@ def net_of_run(pb: Any, run: str) -> Any:
     """The NetParameter that a run's solver names, with the stages of the solver's tests."""
     solver = run_folder.read(os.path.join(run, "solver.prototxt"), pb.SolverParameter())
     net_param = run_folder.read(solver.net, pb.NetParameter())
-    python_layers.admit(net_param, solver.net)
     if solver.test_state:
         net_param.state.stage.extend(solver.test_state[0].stage)
     return net_param

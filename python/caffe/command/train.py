@@ -123,6 +123,8 @@ def train_together(job, gpus, signals, effects):
     """
     uid, ending = NCCL.new_uid(), threading.Event()
     context = multiprocessing.get_context("spawn")
+    if job.param.random_seed < 0:
+        job.param.random_seed = device.seed() >> 1  # all must agree on the order of the records
     message = job._replace(param=job.param.SerializeToString())
     others = [
         context.Process(target=_work, daemon=True, args=(message, gpus, rank, uid, effects))
@@ -183,8 +185,6 @@ def join(job, gpus, rank, uid, signals):
         device.set_device(gpus[rank])
         device.set_mode_gpu()
     device.set_precision(job.precision)
-    if job.param.random_seed >= 0:
-        job.param.random_seed += rank  # as in Caffe: other dropout masks in each
     solver = make_solver(job)
     nccl = NCCL(solver, uid)
     nccl.bcast()

@@ -49,7 +49,7 @@ def restore(state_path, nets):
     try:
         with open(path, encoding="utf-8") as file:
             state = json.load(file)
-        device.set_random_seed(state["seed"])
+        device.set_random_seed(state["seed"], device.solver_rank())
         device.set_random_state(
             {
                 kind: torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8)

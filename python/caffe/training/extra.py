@@ -129,13 +129,6 @@ class Extra:
                 if wanted.layer in ("", name):
                     layer.label_smoothing = wanted.amount
 
-    def skip_damaged(self, net):
-        """Let the Data layers of the training net leave damaged records out, if that is wanted."""
-        if self.options.skip_damaged:
-            for node in net.nodes:
-                if node.layer.type == "Data":
-                    node.layer.reader.skips_damaged = True
-
 
 def _is_accuracy(net, output):
     return any(node.layer.type == "Accuracy" and output in node.top_names for node in net.nodes)

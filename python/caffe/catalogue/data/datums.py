@@ -1,14 +1,13 @@
 """Data: batches from an LMDB or LevelDB of Datums."""
 
-import logging
 import os
 from contextlib import closing
+from functools import partial
 
 import numpy as np
 
 from caffe_plain.database import data_file, is_leveldb
 from caffe_plain.errors import DataError
-from caffe_plain.glog import say
 
 from ...files.datum import decode_datum, parse_datum
 from ...layer import register
@@ -17,8 +16,6 @@ from .database import open_database
 from .prefetch import PrefetchedSource
 from .records import RecordReader
 from .transform import DataTransformer
-
-MOST_DAMAGED = 100  # records that skip_damaged leaves out
 
 
 @register
@@ -59,11 +56,10 @@ def _check_backend(layer, source):
 
 
 class _DatumReader(RecordReader):
-    skips_damaged = False
+    cure = "make the database again"
 
     def __init__(self, layer):
         options = layer.options
-        self._damaged = set()  # keys
         _check_backend(layer, options.source)
         super().__init__(
             layer, options.batch_size, DataTransformer(layer, options.force_encoded_color)
@@ -73,28 +69,19 @@ class _DatumReader(RecordReader):
         except DataError as error:
             raise DataError(f"{self.where}: source {error}") from error
 
-    def records(self, start, step):
-        path, missing = self.database.path, 0
+    def __len__(self):
+        return self.database.size
+
+    def entries(self, start, step):
+        path = self.database.path
         with closing(self.database.records(start, step)) as records:
             for key, record in records:
-                try:
-                    datum = parse_datum(record, key)
-                    pixels = decode_datum(datum, key, self.transformer.color)
-                except DataError as error:
-                    missing += 1
-                    self._leave_out(key, missing, f"{self.where}: {path}: {error}")
-                    continue
                 name = f"record {key.decode('utf-8', 'replace')!r} of {path}"
-                for _ in range(missing + 1):  # in the places of those before, too
-                    yield pixels, datum.label, name
-                missing = 0
+                yield name, partial(self._read, key, record)
 
-    def _leave_out(self, key, missing, what):
-        """Say that a damaged record, the `missing`-th in a row, is left out, or raise DataError."""
-        if not self.skips_damaged:
-            raise DataError(what)
-        if key not in self._damaged:
-            self._damaged.add(key)
-            say("data_layer", f"{what}; left out, number {len(self._damaged)}", logging.WARNING)
-        if len(self._damaged) > MOST_DAMAGED or missing >= self.database.size:
-            raise DataError(f"{what}; {len(self._damaged)} records are damaged: make it again")
+    def _read(self, key, record):
+        try:
+            datum = parse_datum(record, key)
+            return decode_datum(datum, key, self.transformer.color), datum.label
+        except DataError as error:
+            raise DataError(f"{self.where}: {self.database.path}: {error}") from error

@@ -1,6 +1,7 @@
 """ImageData: batches from a list of image files."""
 
 import os
+from functools import partial
 
 import cv2
 import numpy as np
@@ -78,6 +79,8 @@ class ImageData(PrefetchedSource):
 
 
 class _ImageReader(RecordReader):
+    cure = "correct the list or the images"
+
     def __init__(self, layer):
         super().__init__(layer, layer.options.batch_size, DataTransformer(layer))
         self.options = layer.options
@@ -95,12 +98,17 @@ class _ImageReader(RecordReader):
                 f"and an integer label; found {line!r}"
             ) from None
 
-    def records(self, start, step):
+    def __len__(self):
+        return len(self.lines)
+
+    def entries(self, start, step):
         epoch, index = divmod(start, len(self.lines))
         while True:
             order = self._order(epoch)
             while index < len(order):
-                yield self._read(*self.lines[order[index]])
+                path, label = self.lines[order[index]]
+                path = self.options.root_folder + path
+                yield f"image {path}", partial(self._read, path, label)
                 index += step
             epoch, index = epoch + index // len(order), index % len(order)
 
@@ -111,12 +119,11 @@ class _ImageReader(RecordReader):
 
     def _read(self, path, label):
         options = self.options
-        path = options.root_folder + path
         image = read_image(self.where, path, options.is_color)
         if options.new_height:
             image = self._resized(image, path)
         image = image[np.newaxis] if image.ndim == 2 else image.transpose(2, 0, 1)
-        return image, label, f"image {path}"
+        return image, label
 
     def _resized(self, image, path):
         size = (self.options.new_width, self.options.new_height)

@@ -42,7 +42,7 @@ class PrefetchedSource(Source):
     @property
     def seed(self):
         """The seed of this layer's draws: follows from set_random_seed and the layer's name."""
-        return [device.generator().initial_seed(), zlib.crc32(self.name.encode())]
+        return [device.seed(), zlib.crc32(self.name.encode())]
 
     @property
     def share(self):

@@ -1,6 +1,7 @@
 """Batches from a sequence of labelled images: what Data and ImageData share."""
 
-from contextlib import closing
+import logging
+from contextlib import closing, contextmanager
 from itertools import islice
 from typing import NamedTuple
 
@@ -9,8 +10,24 @@ import numpy as np
 import torch
 
 from caffe_plain.errors import DataError
+from caffe_plain.glog import say
 
 from ... import device
+
+MOST_DAMAGED = 100  # records that skip_damaged leaves out
+
+_skips_damaged = False
+
+
+@contextmanager
+def skipping_damaged(wanted=True):
+    """Readers that are made inside leave damaged records out, if that is wanted."""
+    global _skips_damaged
+    before, _skips_damaged = _skips_damaged, wanted
+    try:
+        yield
+    finally:
+        _skips_damaged = before
 
 
 class Batch(NamedTuple):
@@ -22,13 +39,17 @@ class Batch(NamedTuple):
 
 
 class RecordReader:
-    """Cuts and stacks the records that `records(start, step)` of a subclass yields.
+    """Cuts and stacks the records that `entries(start, step)` of a subclass names and reads.
 
-    A record is (pixels (C, H, W), label, name for messages); record numbers go on over the
-    epochs.
+    An entry is (name for messages, what returns the record's pixels (C, H, W) and label or raises
+    DataError); record numbers go on over the epochs. `len` is that of an epoch, cure: what to do
+    about damaged ones.
     """
 
+    cure = ""
+
     def __init__(self, layer, batch_size, transformer):
+        self._skips, self._damaged = _skips_damaged, set()  # names
         self.where = f"layer {layer.name!r} ({layer.type})"
         self.batch_size, self.transformer = batch_size, transformer
         self.seed, (self.rank, self.step) = layer.seed, layer.share
@@ -39,6 +60,34 @@ class RecordReader:
         with closing(self.records(0, 1)) as records:
             pixels, _, name = next(records)
         return [(self.batch_size, *self.transformer.shape(pixels.shape, name)), (self.batch_size,)]
+
+    def records(self, start, step):
+        """(pixels (C, H, W), label, name) of record number `start` and every `step`-th after it.
+
+        In the place of those that are left out come the next ones, so that numbers stay.
+        """
+        missing = 0
+        with closing(self.entries(start, step)) as entries:
+            for name, read in entries:
+                try:
+                    pixels, label = read()
+                except DataError as error:
+                    missing += 1
+                    self._leave_out(name, missing, error)
+                    continue
+                for _ in range(missing + 1):
+                    yield pixels, label, name
+                missing = 0
+
+    def _leave_out(self, name, missing, error):
+        """Say that a damaged record, the `missing`-th in a row, is left out, or raise DataError."""
+        if not self._skips:
+            raise error
+        if name not in self._damaged:
+            self._damaged.add(name)
+            say("data_layer", f"{error}; left out, number {len(self._damaged)}", logging.WARNING)
+        if len(self._damaged) > MOST_DAMAGED or missing >= len(self):
+            raise DataError(f"{error}; {len(self._damaged)} records are damaged: {self.cure}")
 
     def batches(self, position):
         with closing(self.records(position + self.rank, self.step)) as records:

@@ -1,0 +1,105 @@
+"""`relay train --gpu 0,1`: one process for each GPU of this machine.
+
+Unlike torchrun it passes on every signal of a cluster, and ends with the status of its processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+PASSED_ON = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGXCPU)
+ASKED_AFTER_S, KILLED_AFTER_S = 2, 25  # when others are to end, after one has failed
+LOOK_EVERY_S = 0.1
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def launch(words: Sequence[str], count: int) -> int:
+    """Run `python WORDS` in `count` processes that train together; return the exit status.
+
+    It is 0, or that of the first process that failed; one that a signal has ended counts as
+    128 + the signal, as in a shell. Within 30 s after it all others have ended, too.
+    """
+    port, processes = _free_port(), []
+
+    def pass_on(number: int, frame: object) -> None:
+        for process in processes:
+            process.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
+    try:
+        for rank in range(count):
+            processes.append(_start(words, rank, count, port))
+        return _wait(processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _start(words: Sequence[str], rank: int, count: int, port: int) -> subprocess.Popen:
+    """Start a process with what torchrun would tell it."""
+    told = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": count,
+        "LOCAL_WORLD_SIZE": count,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or max(1, _cores() // count),
+    }
+    environment = {**os.environ, **{name: str(value) for name, value in told.items()}}
+    return subprocess.Popen([sys.executable, *words], env=environment, preexec_fn=_end_with_parent)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _end_with_parent() -> None:
+    """Have this process asked to end where the launcher is killed (Linux)."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _wait(processes: Sequence[subprocess.Popen]) -> int:
+    """Wait until all processes have ended; once one has failed, not for long."""
+    status, failed_at, asked = 0, 0.0, False
+    while any(process.poll() is None for process in processes):
+        time.sleep(LOOK_EVERY_S)
+        if not status:
+            status, failed_at = _first_failure(processes), time.monotonic()
+        elif time.monotonic() > failed_at + KILLED_AFTER_S:
+            break
+        elif time.monotonic() > failed_at + ASKED_AFTER_S and not asked:
+            asked = True
+            for process in processes:
+                process.terminate()
+    return status or _first_failure(processes)
+
+
+def _first_failure(processes: Sequence[subprocess.Popen]) -> int:
+    """The status of a process that has failed, 0 if none has; says which a signal has ended."""
+    for rank, process in enumerate(processes):
+        code = process.poll()
+        if code and code < 0:
+            name = signal.Signals(-code).name
+            print(f"train: {name} has ended the process of rank {rank}", file=sys.stderr)
+        if code:
+            return code if code > 0 else 128 - code
+    return 0
