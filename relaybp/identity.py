@@ -256,12 +256,22 @@ def write(run: str, record: dict[str, Any]) -> None:
     write_atomically(os.path.join(run, FILE), json.dumps(record, indent=1) + "\n")
 
 
-def begin(run: str, identity: dict[str, Any], net: Any, iteration: int) -> None:
-    """Record that a run of this identity trains from `iteration` on."""
+def begin(
+    run: str,
+    identity: dict[str, Any],
+    net: Any,
+    iteration: int,
+    images: dict[str, Any] | None = None,
+) -> None:
+    """Record that a run of this identity trains from `iteration` on.
+
+    images: how the images were prepared that it is tested on, see evaluation/preparation.py.
+    """
     places = {path for layer in net.layer for _, _, path in PATH.findall(str(layer))}
     record = {
         "identity": identity,
         "data": sorted(os.path.abspath(path) for path in places),
+        "images": images,
         "commit": commit(),
         "state": RUNNING,
         "iteration": iteration,
