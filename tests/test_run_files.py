@@ -88,8 +88,8 @@ def test_the_plan_shows_what_each_loss_trains(make, relay, spans):
     run, _ = make(relay=relay)
     text = (run / "plan.svg").read_text()
     assert xml.etree.ElementTree.fromstring(text).tag.endswith("svg")
-    for loss, span in zip(("loss, weight 1", "aux_loss, weight 0.3"), spans, strict=True):
-        assert f"<!-- {loss}:  {span}" in text
+    assert f"<!-- loss, weight 1:  {first} to fc -->" in text
+    assert "<!-- aux_loss, weight 0.3:  conv1 to conv2 -->" in text
 
 
 def test_a_net_that_scores_no_classes_has_no_deploy_net(make):
