@@ -80,9 +80,12 @@ def _write_deploy(
     source = deploy.layer.add(name=data, type="Input", top=[data])
     source.input_param.shape.add(dim=[1, *shape])
     if scale != 1:
-        power = deploy.layer.add(name=f"{data}_scale", type="Power", bottom=[data], top=[data])
+        scaled = f"{data}_scaled"  # not in place: a second pass would scale again
+        power = deploy.layer.add(name=scaled, type="Power", bottom=[data], top=[scaled])
         power.power_param.scale = scale
     deploy.layer.extend([*layers, softmax_of(pb, scores)])
+    for layer in deploy.layer[2:] if scale != 1 else ():
+        layer.bottom[:] = [scaled if name == data else name for name in layer.bottom]
     run_folder.write(os.path.join(plan.run, DEPLOY), deploy)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import caffe
+from caffe.command import classification
 from caffe.proto import caffe_pb2
 from caffe_plain.errors import CaffeError
 from caffe_plain.trained import files_of
@@ -178,6 +179,40 @@ def test_a_folder_gives_a_table(tmp_path, photos, monkeypatch, capsys):
     best = answers.best(0, 5)
     assert [rows[0][f"class{k}"] for k in range(1, 6)] == [name for name, _ in best]
     assert [rows[0][f"score{k}"] for k in range(1, 6)] == [f"{score:.4f}" for _, score in best]
+
+
+@pytest.mark.usefixtures("clean_log")
+def test_caffes_classification_takes_the_folder_of_a_run(tmp_path, photos, capfd):
+    run = make(tmp_path, photos, *CASES["image"])
+    files = [run / name for name in ("deploy.prototxt", "a_iter_7.caffemodel", "mean.binaryproto")]
+    words = [*files, run / "classes.txt", photos / "a.png"]
+    assert classification.main([*map(str, words)]) == 0
+    expected = capfd.readouterr().out
+    assert classification.main([str(run), str(photos / "a.png")]) == 0
+    assert capfd.readouterr().out == expected and "class" in expected
+    assert classification.main([str(run), "x.caffemodel", str(photos / "a.png")]) == 1
+    assert "expected a folder and an image" in capfd.readouterr().err
+    (run / "mean.binaryproto").unlink()  # as of a run that subtracts nothing
+    assert classification.main([str(run), str(photos / "a.png")]) == 0
+    assert capfd.readouterr().out != expected
+
+
+def test_a_run_is_exported_with_its_scale(tmp_path, photos):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from relaybp.commands import export_onnx
+
+    run = make(tmp_path, photos, *CASES["values"])
+    export_onnx.main([str(run), str(tmp_path / "net.onnx")])
+    pixels = cv2.imread(str(photos / "a.png"))[None, :13, :13].transpose(0, 3, 1, 2)
+    data = pixels.astype(np.float32) - 100
+    session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"))
+    weights = str(run / "a_iter_7.caffemodel")
+    net = caffe.Net(str(run / "deploy.prototxt"), caffe.TEST, weights=weights)
+    (found,) = session.run(["prob"], {"data": data})
+    np.testing.assert_allclose(found, net.forward(data=data)["prob"], rtol=1e-4)
+    assert not np.allclose(found, session.run(["prob"], {"data": data * 50})[0])
+    with pytest.raises(SystemExit, match="expected a run's folder"):
+        export_onnx.main([str(run / "deploy.prototxt"), "net.onnx"])
 
 
 def test_what_cannot_be_classified_says_so(tmp_path, photos):

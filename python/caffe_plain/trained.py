@@ -29,8 +29,8 @@ def files_of(folder: str) -> Trained:
     )
     if not os.path.isfile(deploy):
         raise DataError(
-            f"{folder}: no deploy.prototxt there; expected a folder that a training of a net with a "
-            "softmax loss made"
+            f"{folder}: no deploy.prototxt there; expected a folder that a training of a net with "
+            "a softmax loss made"
         )
     there = (path if os.path.isfile(path) else "" for path in (mean, classes))
     return Trained(deploy, newest_weights(folder), *there)

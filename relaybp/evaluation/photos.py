@@ -120,7 +120,5 @@ def _names(trained: Trained, classes: int) -> list[str]:
     """The names of the classes, their numbers where the run has none."""
     names = read_class_names(trained.classes) if trained.classes else []
     if names and len(names) != classes:
-        raise RelayError(
-            f"{trained.classes}: {len(names)} names; the net scores {classes} classes"
-        )
+        raise RelayError(f"{trained.classes}: {len(names)} names; the net scores {classes} classes")
     return names or [str(label) for label in range(classes)]
