@@ -65,6 +65,9 @@ train: $(NEEDS) ## train MODEL (DATA=, FEED=, SCENE=, GPU=, PROFILE=, WEIGHTS=, 
 evaluate: $(NEEDS) ## test RUN's newest snapshot (ARGS='--protocol vgg' for more than a crop; RUN="a@vgg b": ensembles)
 	$(PY) tools/evaluate.py $(RUN) --gpu $(GPU) $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
 
+classify: $(NEEDS) ## say what is on IMAGE, a photo or a folder of them, by the newest net of RUN
+	$(PY) tools/classify.py $(RUN) "$(IMAGE)" --gpu $(GPU) $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
+
 smoke: $(READY) ## run every script of tools/tables/ and tools/figures/ on drawn scenes (OUT=runs/smoke), in minutes
 	@for script in tools/tables/*.sh tools/figures/*.sh; do SCALE=smoke OUT=$(or $(OUT),runs/smoke) bash $$script || exit 1; done
 
@@ -123,5 +126,5 @@ oracle-test: $(READY) ## compare with a live BVLC Caffe: ORACLE_RUN="command pre
 clean: ## delete runs/ and caches, keep .venv and data/
 	rm -rf runs .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help setup programs build train evaluate smoke plot plan models demo prototxts test test-heavy test-arrays \
+.PHONY: help setup programs build train evaluate classify smoke plot plan models demo prototxts test test-heavy test-arrays \
   test-replay gpu-test gpu-check wheel-test coverage lint oracle-test clean

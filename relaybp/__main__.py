@@ -13,6 +13,7 @@ from caffe_plain.version import CAFFE_VERSION, VERSION
 COMMANDS = {
     "train": "train a model by name, or any solver",
     "evaluate": "test runs by the papers' protocols, alone and as ensembles",
+    "classify": "say what is on photos, by the newest net of a run",
     "plan": "show what each loss trains and costs, or propose losses",
     "plot": "plot the losses, errors and probes of runs",
     "models": "list the models that --model can name",

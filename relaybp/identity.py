@@ -257,8 +257,17 @@ def write(run: str, record: dict[str, Any]) -> None:
     write_atomically(os.path.join(run, FILE), json.dumps(record, indent=1) + "\n")
 
 
-def begin(run: str, identity: dict[str, Any], net: Any, iteration: int) -> None:
-    """Record that a run of this identity trains from `iteration` on."""
+def begin(
+    run: str,
+    identity: dict[str, Any],
+    net: Any,
+    iteration: int,
+    images: dict[str, Any] | None = None,
+) -> None:
+    """Record that a run of this identity trains from `iteration` on.
+
+    images: how the images were prepared that it is tested on, see evaluation/preparation.py.
+    """
     before = read(run)
     if before:
         batch = batch_change.record(before["identity"]["batch"], identity["batch"], iteration)
@@ -267,6 +276,7 @@ def begin(run: str, identity: dict[str, Any], net: Any, iteration: int) -> None:
     record = {
         "identity": identity,
         "data": sorted(os.path.abspath(path) for path in places),
+        "images": images,
         "commit": commit(),
         "state": RUNNING,
         "iteration": iteration,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import logging
+import math
 import os
 import sys
 import time
@@ -14,19 +15,7 @@ from caffe_plain.files import write_atomically
 from caffe_plain.glog import GlogFormatter
 
 from .events import EventFile
-
-try:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-except ImportError:  # an original Caffe's Python has no rich: plain lines do
-    Console = None  # type: ignore[assignment,misc]
-
+from .progress import Progress
 
 HEADER = ("iteration", "kind", "name", "value")
 
@@ -34,7 +23,7 @@ HEADER = ("iteration", "kind", "name", "value")
 class Report:
     """Writes RUN/train.log, RUN/metrics.csv and an event file, and shows the progress.
 
-    A terminal gets a live bar, anything else a line every `display` iterations.
+    A terminal gets a bar, anything else a line every `display` iterations.
     """
 
     def __init__(self, run, title, total, display, quiet=False):
@@ -45,7 +34,7 @@ class Report:
         self._csv: Any = None
         self._open_table()
         self.events = EventFile(run)
-        self._live = None
+        self._progress: Progress | None = None
         self._speed = _Speed()
 
     def _open_table(self):
@@ -82,50 +71,31 @@ class Report:
         self.log.info(text)
         if self.quiet:
             return
-        if self._live:
-            self._live.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        if self._progress:
+            self._progress.say(text)
         else:
             print(text, flush=True)
 
     def start(self, iteration):
         """Begin to show progress at `iteration`."""
-        self._speed.start(iteration)
-        if Console is not None and sys.stdout.isatty() and not self.quiet:
-            self._live = Progress(
-                TextColumn("[bold]{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[numbers]}"),
-                TimeRemainingColumn(),
-                console=Console(),
-                refresh_per_second=4,
+        self._speed.start()
+        if not self.quiet:
+            self._progress = Progress(
+                self.title, self.total, done=iteration, every_s=math.inf, stream=sys.stdout
             )
-            self._task = self._live.add_task(
-                self.title, total=self.total, completed=iteration, numbers=""
-            )
-            self._live.start()
 
     def iteration(self, done, images, losses, rate):
         """Report that `done` iterations are over, with the last one's losses, {name: value}."""
         self._speed.count(images)
-        if self._live:
-            self._live.update(self._task, completed=done, numbers=self._numbers(losses, rate))
+        numbers = self._numbers(losses, rate)
+        if self._progress:
+            self._progress.set(done, numbers)
         if done % self.display and done != self.total:
             return
         speed = round(self._speed.images_per_s, 2)
         self._write(done, "train", {**losses, "lr": rate, "images/s": speed})
-        if not self._live and not self.quiet:
-            print(
-                "%s  %d/%d  %s  %s left"
-                % (
-                    self.title,
-                    done,
-                    self.total,
-                    self._numbers(losses, rate),
-                    clock(self._speed.seconds_left(done, self.total)),
-                ),
-                flush=True,
-            )
+        if self._progress:
+            self._progress.line(numbers)
 
     def _numbers(self, losses, rate):
         shown = "  ".join("{} {:.4f}".format(*pair) for pair in losses.items())
@@ -150,10 +120,14 @@ class Report:
         """Leave tests and snapshots out of the speed."""
         self._speed.pause()
 
+    def stop(self):
+        """Take the bar away: what is said from now on are closing lines."""
+        if self._progress:
+            self._progress.close()
+            self._progress = None
+
     def close(self):
-        if self._live:
-            self._live.stop()
-            self._live = None
+        self.stop()
         for file in (self._csv, self.events):
             with ignore_full_disk():
                 file.close()
@@ -213,16 +187,15 @@ class NoReport:
     def pause(self):
         pass
 
-    close = pause
+    stop = close = pause
 
 
 class _Speed:
     """Images per second over the last minute or so of training."""
 
-    def start(self, iteration):
-        self.first, self.begun = iteration, time.monotonic()
+    def start(self):
         self.images = self.seconds = 0.0
-        self._last = self.begun
+        self._last = time.monotonic()
 
     def count(self, images):
         now = time.monotonic()
@@ -237,13 +210,3 @@ class _Speed:
     @property
     def images_per_s(self):
         return self.images / self.seconds if self.seconds else 0.0
-
-    def seconds_left(self, done, total):
-        passed = time.monotonic() - self.begun
-        return passed / max(done - self.first, 1) * (total - done)
-
-
-def clock(seconds):
-    """Seconds as h:mm:ss."""
-    minutes, seconds = divmod(int(seconds), 60)
-    return "%d:%02d:%02d" % (minutes // 60, minutes % 60, seconds)

@@ -82,12 +82,15 @@ def save(figure: Figure, stem: str, description: str = "") -> list[str]:
     """Write STEM.svg and STEM.png, which are the same bytes for the same figure; their paths."""
     paths = [f"{stem}.svg", f"{stem}.png"]
     os.makedirs(os.path.dirname(stem) or ".", exist_ok=True)
-    facts: list[dict[str, str | None]] = [{"Date": None}, {}]
-    for path, known in zip(paths, facts):
-        if description:
-            known["Description"] = description
-        figure.savefig(path, dpi=DPI, metadata=known)
+    facts = {"Description": description} if description else {}
+    save_svg(figure, paths[0], facts)
+    figure.savefig(paths[1], dpi=DPI, metadata=facts)
     return paths
+
+
+def save_svg(figure: Figure, path: str, facts: dict[str, str] | None = None) -> None:
+    """Write a figure as SVG, with some facts about it; the same bytes for the same figure."""
+    figure.savefig(path, format="svg", dpi=DPI, metadata={"Date": None, **(facts or {})})
 
 
 def short(name: str, most: int = 18) -> str:

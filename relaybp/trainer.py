@@ -12,8 +12,9 @@ from caffe_plain.signals import CAFFE_EFFECTS, Signals
 from . import snapshots
 from .errors import NotFiniteError
 from .finite import Finite, check_weights
+from .progress import clock
 from .recovery import STOP, Recovery
-from .report import NoReport, Report, clock
+from .report import NoReport, Report
 
 if TYPE_CHECKING:
     from .relay_solver import RelaySolver

@@ -13,14 +13,14 @@ from google.protobuf import text_format
 import caffe
 from caffe.proto import caffe_pb2
 from evaluation_cases import CLASSES, CROP, draw_images, make_data, make_run, write_database
-from relaybp import engines
+from relaybp import engines, progress
 from relaybp.errors import RelayError
-from relaybp.evaluation import dense, nets, progress, scoring, validation_set
-from relaybp.evaluation.progress import Progress
+from relaybp.evaluation import dense, nets, scoring, validation_set
 from relaybp.evaluation.protocol import Protocol
 from relaybp.evaluation.results import Member, Result
 from relaybp.evaluation.results import ensemble as ensemble_on
 from relaybp.evaluation.results import measure as measure_on
+from relaybp.progress import Progress
 
 measure, ensemble = partial(measure_on, gpu="none"), partial(ensemble_on, gpu="none")
 ENGINE = engines.of(caffe)

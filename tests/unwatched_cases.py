@@ -17,6 +17,7 @@ from caffe.proto import caffe_pb2
 from caffe_plain.errors import CaffeError
 from relaybp import identity, snapshots
 from relaybp.commands import train
+from relaybp.planning import picture  # noqa: F401, imported once for all trainings
 from relaybp.relay_solver import RelaySolver
 from relaybp.run_plan import Plan
 from relaybp.scores import Scores

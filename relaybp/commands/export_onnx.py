@@ -1,12 +1,14 @@
 """Export a deploy net with its weights as ONNX, for use outside Caffe.
 
     python tools/export_onnx.py deploy.prototxt weights.caffemodel net.onnx [--fixed-batch]
+    python tools/export_onnx.py RUN net.onnx                          the newest net of a run
 
 Needs the package onnx. The inputs and outputs have the blobs' names; the first axis is free unless
 --fixed-batch. Layers are written as they compute in the TEST phase.
 """
 
 import argparse
+import os
 import sys
 
 import numpy as np
@@ -14,6 +16,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import caffe
+from caffe_plain.trained import files_of
 
 from .onnx_layers import LAYERS, Unsupported
 
@@ -112,15 +115,26 @@ def _value(net, name, fixed_batch):
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
+def _files(deploy: str, weights: str | None) -> tuple[str, str]:
+    """(deploy net, weights) of what the arguments name, `deploy` being a run's folder, too."""
+    if os.path.isdir(deploy):
+        found = files_of(deploy)
+        return found.deploy, weights or found.weights
+    if not weights:
+        raise caffe.CaffeError(f"{deploy}: expected a run's folder, or the weights after the net")
+    return deploy, weights
+
+
 def main(args=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("deploy", help="the deploy.prototxt")
-    parser.add_argument("weights", help="the .caffemodel")
+    parser.add_argument("deploy", help="the deploy.prototxt, or the folder of a run")
+    parser.add_argument("weights", nargs="?", help="the .caffemodel; of a run the newest")
     parser.add_argument("output", help="the .onnx file to write")
     parser.add_argument("--fixed-batch", action="store_true", help="keep the batch size")
     options = parser.parse_args(args)
     try:
-        net = caffe.Net(options.deploy, caffe.TEST, weights=options.weights)
+        deploy, weights = _files(options.deploy, options.weights)
+        net = caffe.Net(deploy, caffe.TEST, weights=weights)
         model = to_onnx(net, options.fixed_batch)
         onnx.save(model, options.output)
     except (caffe.CaffeError, OSError) as error:

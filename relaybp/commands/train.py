@@ -25,7 +25,16 @@ from caffe_plain.errors import CaffeError
 from caffe_plain.files import remove_leftovers
 from caffe_plain.signals import CAFFE_EFFECTS, Signals
 
-from .. import batch_change, distributed, engines, identity, run_folder, snapshots, streams
+from .. import (
+    batch_change,
+    distributed,
+    engines,
+    identity,
+    run_files,
+    run_folder,
+    snapshots,
+    streams,
+)
 from ..distributed import Alone
 from ..engines import Engine
 from ..errors import RelayError
@@ -107,7 +116,8 @@ def train(
             leave_no_folder(plan.run, lock)
         raise
     if group.rank == 0:
-        identity.begin(plan.run, wanted, plan.net, trainer.relay.iter)
+        images = run_files.preparation_of(engine.pb, plan)
+        identity.begin(plan.run, wanted, plan.net, trainer.relay.iter, images)
     run_recorded(trainer, report, plan, group)
     group.first(None)  # a launcher ends the others when one has ended: the first has saved now
     if lock:
@@ -237,6 +247,8 @@ def set_up(
     )
     if plan.note:
         report.say(plan.note)
+    if not group.rank and (line := run_files.write(engine.caffe, plan, solver)):
+        report.say(line)
     places = device + (f" x {group.size}" if group.size > 1 else "")
     report.say(f"{plan.name} on {places}, {relay.schedule.describe()}")
     if args.snapshot:

@@ -9,10 +9,10 @@ from typing import Any, Callable
 import numpy as np
 
 from ..errors import RelayError
+from ..progress import Progress
 from .crops import CUTS
 from .dense import Dense
 from .nets import PROB, build, net_of, prediction_layers, run, softmax_of
-from .progress import Progress
 from .protocol import CROP, DENSE, Protocol
 from .validation_set import Feed, Normaliser, Record, read, resized, test_feed
 

@@ -18,7 +18,7 @@ from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 
 from ..colours import INK, LINE, MUTED, PAPER, of_losses, text_on, tint
 from ..flows import Flow
-from ..style import save, styled
+from ..style import save, save_svg, styled
 from . import cost, table
 from .trunk import Trunk, Unit, has_weights, is_spatial
 
@@ -34,9 +34,19 @@ RADIUS = 0.42  # of a loss
 
 def draw(title: str, trunk: Trunk, flows: Sequence[Flow], schedule: str, stem: str) -> list[str]:
     """Draw the flows to STEM.svg and STEM.png; return their paths."""
-    drawing = Drawing(f"{title}: which loss trains which layers", trunk, flows, schedule)
     with styled():
-        return save(figure_of([drawing], INCH), stem)
+        return save(_figure(title, trunk, flows, schedule), stem)
+
+
+def draw_svg(title: str, trunk: Trunk, flows: Sequence[Flow], schedule: str, path: str) -> None:
+    """Draw the flows to a file in SVG."""
+    with styled():
+        save_svg(_figure(title, trunk, flows, schedule), path)
+
+
+def _figure(title: str, trunk: Trunk, flows: Sequence[Flow], schedule: str) -> Figure:
+    heading = f"{title}: which loss trains which layers"
+    return figure_of([Drawing(heading, trunk, flows, schedule)], INCH)
 
 
 def figure_of(drawings: Sequence[Drawing], inch: float) -> Figure:

@@ -12,8 +12,8 @@ from caffe_plain.phases import TEST
 from .. import identity, prototxt, run_folder
 from ..evaluation.protocol import Protocol
 from ..evaluation.results import Member, ensemble, measure
+from ..progress import clock
 from ..prototxt import count
-from ..report import clock
 from . import auxnet_tables, relay_tables, writers
 from .cells import Measured
 from .data import DRAWN, DataSet, variables

@@ -1,7 +1,9 @@
 """classification: the five likeliest classes of an image (the original's C++ example).
 
     classification deploy.prototxt network.caffemodel mean.binaryproto labels.txt image.jpg
+    classification FOLDER image.jpg
 
+FOLDER is one that a training left: its deploy.prototxt, newest weights, mean and classes count.
 The image is read as convert_imageset reads it (upright, 8 bits per channel) and resized to the
 net's input; each channel's mean over mean.binaryproto is subtracted.
 """
@@ -12,6 +14,7 @@ import numpy as np
 from caffe_plain import images
 from caffe_plain.class_names import read_class_names
 from caffe_plain.errors import CaffeError
+from caffe_plain.trained import Trained, files_of
 
 from ..files.weights import read_blob
 from ..net import Net
@@ -24,18 +27,21 @@ _SHOWN = 5
 def main(args=None):
     """Run the command line; return the exit status."""
     parser = net_program("classification", __doc__)
-    for name in ("deploy", "weights", "mean", "labels", "image"):
-        parser.add_argument(name)
+    parser.add_argument("deploy", help="or a FOLDER, and then only the image")
+    for name in ("weights", "mean", "labels"):
+        parser.add_argument(name, nargs="?")
+    parser.add_argument("image")
     return run(parser, _classify, args)
 
 
 def _classify(options):
-    net = Net(options.deploy, TEST, weights=options.weights)
-    scores = predict(net, options.image, options.mean)
-    labels = read_class_names(options.labels)
+    files = _files(options)
+    net = Net(files.deploy, TEST, weights=files.weights)
+    scores = predict(net, options.image, files.mean)
+    labels = read_class_names(files.classes)
     if len(labels) != len(scores):
         raise CaffeError(
-            f"{options.labels}: {len(labels)} labels for {len(scores)} outputs of "
+            f"{files.classes}: {len(labels)} labels for {len(scores)} outputs of "
             "the net; expected one line for each"
         )
     print(f"---------- Prediction for {options.image} ----------")
@@ -43,8 +49,19 @@ def _classify(options):
         print(f'{scores[index]:.4f} - "{labels[index]}"')
 
 
+def _files(options):
+    """The Trained that the command line names, by its folder or one by one."""
+    if options.weights is None:
+        return files_of(options.deploy)
+    if options.labels is None:
+        raise CaffeError(
+            "classification: expected a folder and an image, or DEPLOY WEIGHTS MEAN LABELS IMAGE"
+        )
+    return Trained(options.deploy, options.weights, options.mean, options.labels)
+
+
 def predict(net, image_path, mean_path):
-    """The first output of the net for an image."""
+    """The first output of the net for an image; without a mean file nothing is subtracted."""
     if len(net.inputs) != 1 or len(net.outputs) != 1:
         raise CaffeError(
             f"classification: expected a net with one input and one output; found "
@@ -58,7 +75,9 @@ def predict(net, image_path, mean_path):
         )
     image = images.load(image_path, color=channels == 3)
     image = cv2.resize(image, (width, height)).reshape(height, width, channels)
-    planes = image.astype(np.float32) - _channel_means(mean_path, channels)
+    planes = image.astype(np.float32)
+    if mean_path:
+        planes -= _channel_means(mean_path, channels)
     blob.reshape(1, channels, height, width)
     blob.data[...] = planes.transpose(2, 0, 1)
     net._forward(0, len(net.nodes) - 1)

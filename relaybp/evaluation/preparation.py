@@ -1,0 +1,58 @@
+"""How an image file becomes like the records that a net was tested on.
+
+RUN/run.json keeps it under "images", so that a run can classify without its database: gray,
+height, width, short, encoding and keep_exif are convert_imageset's; rgb says that the records'
+channels are in that order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import closing
+from typing import Any
+
+from caffe_plain import images
+from caffe_plain.database import open_database
+
+from ..errors import RelayError
+
+FIELDS = ("gray", "height", "width", "short", "encoding", "keep_exif")
+Preparation = dict[str, Any]
+
+
+def of_database(pb: Any, source: str) -> Preparation:
+    """How the records of a database were made; pb: caffe_pb2.
+
+    settings.json in it says so where convert_imageset wrote it. Of other databases an image gets
+    the shorter side of the first record.
+    """
+    path = os.path.join(source, "settings.json")
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            settings = json.load(file)
+        if "short" in settings:
+            return {**{name: settings.get(name, False) for name in FIELDS}, "rgb": False}
+    return _as_first_record(pb, source)
+
+
+def _as_first_record(pb: Any, source: str) -> Preparation:
+    with closing(open_database(source)) as environment, environment.begin() as transaction:
+        key, value = next(iter(transaction.cursor()), (b"", b""))
+    if not value:
+        raise RelayError(f"{source}: no records")
+    datum = pb.Datum.FromString(value)
+    if datum.encoded:
+        channels, size = 3, images.decode(datum.data).shape[:2]
+    else:
+        channels, size = datum.channels, (datum.height, datum.width)
+    return {
+        "gray": channels == 1,
+        "height": 0,
+        "width": 0,
+        "short": min(size),
+        "encoding": None,
+        "keep_exif": False,
+        # NOTE: convert_cifar_data and data_prep's --lmdb write RGB, with mere numbers as keys
+        "rgb": channels == 3 and key.isdigit() and not datum.encoded,
+    }

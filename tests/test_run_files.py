@@ -1,0 +1,107 @@
+"""What a run folder holds beside its prototxts: the deploy net, mean, classes and picture."""
+
+import xml.etree.ElementTree
+
+import lmdb
+import numpy as np
+import pytest
+
+import caffe
+from caffe.proto import caffe_pb2
+from relaybp import run_files, run_folder
+from relaybp.evaluation.preparation import of_database
+from relaybp.relay_file import parse_relay
+from relaybp.run_plan import Plan
+from test_train import NET, RELAY, SOLVER, write_database
+
+MEAN = {"one": "mean_value: 120", "three": "mean_value: 90 mean_value: 110 mean_value: 130"}
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Make a run's folder, and return (the folder, its solver); edits: (text, other text)."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    write_database(tmp_path / "data" / "train_lmdb", 9, 1)
+    write_database(tmp_path / "data" / "val_lmdb", 9, 2)
+    (tmp_path / "data" / "classes.txt").write_text("dark\ngrey\nbright\n")
+
+    def make(*edits, relay=RELAY):
+        text = NET
+        for old, new in edits:
+            assert old in text
+            text = text.replace(old, new)
+        (tmp_path / "small.prototxt").write_text(text)
+        (tmp_path / "solver.prototxt").write_text(SOLVER)
+        (tmp_path / "run").mkdir(exist_ok=True)
+        param = run_folder.read("solver.prototxt", caffe_pb2.SolverParameter())
+        net = run_folder.read("small.prototxt", caffe_pb2.NetParameter())
+        message = parse_relay(relay) if relay else None
+        plan = Plan(
+            "small", "run", param, net, None, message, "solver.prototxt", None, None, of_model=False
+        )
+        solver = caffe.get_solver("solver.prototxt")
+        assert run_files.write(caffe, plan, solver) == ""
+        return tmp_path / "run", solver
+
+    return make
+
+
+@pytest.mark.parametrize("mean", MEAN)
+def test_the_deploy_net_scores_the_pixels_minus_the_mean_as_the_test_net_does(make, mean):
+    run, solver = make(("mean_value: 120", MEAN[mean]))
+    solver.net.save(str(run / "a.caffemodel"))
+    test = solver.test_nets[0]
+    test.share_with(solver.net)
+    test.forward()
+    scores = np.exp(test.blobs["fc"].data.astype(float))
+    expected = scores / scores.sum(1, keepdims=True)
+
+    with lmdb.open("data/val_lmdb", readonly=True) as base, base.begin() as transaction:
+        records = [caffe_pb2.Datum.FromString(value) for _, value in transaction.cursor()]
+    pixels = np.stack([caffe.io.datum_to_array(record)[:, 1:15, 1:15] for record in records[:6]])
+    blob = caffe_pb2.BlobProto.FromString((run / "mean.binaryproto").read_bytes())
+    net = caffe.Net(str(run / "deploy.prototxt"), caffe.TEST, weights=str(run / "a.caffemodel"))
+    assert net.inputs == ["data"] and net.blobs["data"].shape == (1, 3, 14, 14)
+    net.blobs["data"].reshape(6, 3, 14, 14)
+    found = net.forward(data=pixels - caffe.io.blobproto_to_array(blob)[0])["prob"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_the_mean_image_and_the_classes_are_those_of_the_beginning(make, tmp_path):
+    mean = caffe_pb2.BlobProto(num=1, channels=3, height=16, width=16, data=[7] * 768)
+    (tmp_path / "data" / "mean.binaryproto").write_bytes(mean.SerializeToString())
+    edit = ("mean_value: 120", 'mean_file: "data/mean.binaryproto"')
+    run, _ = make(edit)
+    (tmp_path / "data" / "mean.binaryproto").write_bytes(b"\x0a")
+    (tmp_path / "data" / "classes.txt").write_text("other\n")
+    assert run_files._copy("data/classes.txt", str(run / "classes.txt")) is None
+    assert (run / "classes.txt").read_text() == "dark\ngrey\nbright\n"
+    assert (run / "mean.binaryproto").read_bytes() == mean.SerializeToString()
+
+
+@pytest.mark.parametrize("relay, first", [(RELAY, "conv2"), (None, "conv1")])
+def test_the_plan_shows_what_each_loss_trains(make, relay, first):
+    run, _ = make(relay=relay)
+    text = (run / "plan.svg").read_text()
+    assert xml.etree.ElementTree.fromstring(text).tag.endswith("svg")
+    assert f"<!-- loss, weight 1:  {first} to fc -->" in text
+    assert "<!-- aux_loss, weight 0.3:  conv1 to conv2 -->" in text
+
+
+def test_a_net_that_scores_no_classes_has_no_deploy_net(make):
+    run, _ = make(("SoftmaxWithLoss", "MultinomialLogisticLoss"))
+    assert not list(run.iterdir())
+
+
+def test_how_records_were_made_is_found_in_their_database(make, tmp_path):
+    make()
+    first = {"gray": False, "height": 0, "width": 0, "short": 16, "encoding": None}
+    # NOTE: these records have numbers as keys, as convert_cifar_data's, and so are RGB
+    expected = {**first, "keep_exif": False, "rgb": True}
+    assert of_database(caffe_pb2, "data/val_lmdb") == expected
+    (tmp_path / "data" / "val_lmdb" / "settings.json").write_text(
+        '{"gray": true, "height": 8, "width": 9, "short": 0, "encoding": "png", "list": "x"}'
+    )
+    said = {"gray": True, "height": 8, "width": 9, "short": 0, "encoding": "png"}
+    assert of_database(caffe_pb2, "data/val_lmdb") == {**said, "keep_exif": False, "rgb": False}
