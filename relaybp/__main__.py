@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "test runs by the papers' protocols, alone and as ensembles",
     "plan": "show what each loss trains and costs, or propose losses",
     "plot": "plot the losses, errors and probes of runs",
+    "report": "write all that is known of runs as one HTML file",
     "models": "list the models that --model can name",
     "reproduce": "train, test and tabulate what a table of the papers compares",
     "figure": "train and test what a figure of the papers shows, and draw it",
