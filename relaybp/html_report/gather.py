@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from typing import Any, Callable
 
@@ -23,6 +24,8 @@ PANELS: dict[str, Panel] = {
     "filters": inside.filters,
     "responses": inside.responses,
 }
+FIRST_FLOW = "flow {"
+FLOW = re.compile(r'flow { loss: "([^"]*)" to: "([^"]*)" }')
 FILES = ("solver.prototxt", "relay.prototxt", "extra.prototxt", "train_val.prototxt", "run.json")
 
 
@@ -35,7 +38,7 @@ def gather(engine: Any, folders: Sequence[str]) -> dict[str, Any]:
     """
     sources = [Source(engine, folder) for folder in folders]
     names = unique_names([source.name for source in sources], folders)
-    runs = [
+    runs: list[dict[str, Any]] = [
         {
             "name": name,
             "colour": themed(colours.of_run(number)),
@@ -72,10 +75,19 @@ def unique_names(names: Sequence[str], folders: Sequence[str]) -> list[str]:
 
 def differences(sources: Sequence[Source]) -> list[list[str]]:
     """[what, its value in each run] of all that the runs' identities do not have in common."""
-    flat = [identity.flat(source.record["identity"]) if source.record else {} for source in sources]
+    flat = [_identity(source) for source in sources]
     keys = dict.fromkeys(key for each in flat for key in each)
     rows = [[key, *(_text(each.get(key)) for each in flat)] for key in keys]
     return [row for row in rows if len(set(row[1:])) > 1]
+
+
+def _identity(source: Source) -> dict[str, Any]:
+    """What the run is, {name: value}; the relay file by what it says, not by its checksum."""
+    found = identity.flat(source.record["identity"]) if source.record else {}
+    if found.get("method.relay"):
+        text = " ".join(str(source.relay).split())  # the schedule stands in a row of its own
+        found["method.relay"] = FLOW.sub(r"\1 to \2;", text[text.find(FIRST_FLOW) :]).rstrip(";")
+    return found
 
 
 def _text(value: Any) -> str:

@@ -29,17 +29,20 @@ def examples(source: Source) -> dict[str, Any]:
     found = {}
     for how, right in (("right", True), ("wrong", False)):
         chosen = choose(result, right)
-        images = stored(source.engine.caffe, _database(source), [result.names[i] for i in chosen])
         found[how] = [
             {**example(result, index), "image": photo(image.for_people)}
-            for index, image in zip(chosen, images)
+            for index, image in zip(chosen, _tested(source, chosen))
         ]
     return {**found, "protocol": result.protocol, "weights": result.weights.get("file", "")}
 
 
-def _database(source: Source) -> str:
-    """Where the tested images lie."""
-    return source.result.data["source"]
+def _tested(source: Source, indices: list[int]) -> list[Stored]:
+    """Some of the images that were tested, by their numbers."""
+    result = source.result
+    database = result.data["source"]
+    if not os.path.exists(database):
+        raise RelayError(f"{database}, of which the tested images are, is not there any more")
+    return stored(source.engine.caffe, database, [result.names[index] for index in indices])
 
 
 class Looker:
@@ -50,7 +53,7 @@ class Looker:
 
     def __init__(self, source: Source) -> None:
         self.engine, self.net_param = source.engine, source.net
-        self.weights = newest_snapshot(source.folder)
+        self.weights = _newest(source.folder)
         self.feed: Feed = test_feed(self.net_param)
         self.layers, self.scores = prediction_layers(source.engine.pb, self.net_param)
 
@@ -67,6 +70,15 @@ class Looker:
     def seen(self, image: Stored) -> np.ndarray:
         """The centre crop (H, W, 3) of an image in RGB, for people."""
         return centre(image.for_people, self.feed.crop)[0]
+
+
+def _newest(folder: str) -> str:
+    try:
+        return newest_snapshot(folder)
+    except RelayError:
+        raise RelayError(
+            f"no weights in {folder} yet: a snapshot comes every `snapshot` iterations, and at the end"
+        ) from None
 
 
 def filters(source: Source) -> dict[str, Any]:
@@ -113,8 +125,7 @@ def responses(source: Source) -> dict[str, Any]:
     """Of some images which pixels decide, and of the first the maps of layers on the way up."""
     result, looker = source.result, Looker(source)
     chosen = choose(result, True, LOOKED_AT) + choose(result, False, LOOKED_AT)
-    names = [result.names[index] for index in chosen]
-    images = stored(source.engine.caffe, _database(source), names)
+    images = _tested(source, chosen)
     net = looker.net(looker.data(images[0]).shape)
     with source.engine.looking_inside(net):
         looks = [look(net, looker, image) for image in images]
@@ -128,25 +139,30 @@ def responses(source: Source) -> dict[str, Any]:
 
 
 def look(net: Any, looker: Looker, image: Stored) -> dict[str, Any]:
-    """{"predicted": a label, "score": in %, "heat": a picture of the saliency} of an image.
+    """{"predicted": a label, "score": in %, "heat": a picture of the saliency} of an image."""
+    scores, gradient = scores_and_gradient(net, looker, looker.data(image))
+    return {
+        "predicted": int(scores.argmax()),
+        "score": 100 * float(softmax(scores[np.newaxis]).max()),
+        "heat": data_uri(heat(saliency(gradient))),
+    }
 
-    The gradient is that of the highest score at the data; the net keeps its values.
-    """
-    data, name = looker.data(image), looker.feed.layer.top[0]
+
+def scores_and_gradient(
+    net: Any, looker: Looker, data: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of data (1, C, H, W): all scores (classes,), and the gradient of the highest (C, H, W)."""
+    name = looker.feed.layer.top[0]
     net.blobs[name].reshape(*data.shape)
     net.blobs[name].data[...] = data
     net.forward()
-    scores = np.array(net.blobs[looker.scores].data, np.float64)
-    predicted = int(scores.argmax())
+    blob = net.blobs[looker.scores]
+    scores = np.array(blob.data, np.float64).ravel()
     wanted = np.zeros(scores.size)
-    wanted[predicted] = 1
-    net.blobs[looker.scores].diff[...] = wanted.reshape(scores.shape)
+    wanted[scores.argmax()] = 1
+    blob.diff[...] = wanted.reshape(blob.shape)
     net._backward(len(net.layers) - 1, 0)
-    return {
-        "predicted": predicted,
-        "score": 100 * float(softmax(scores).max()),
-        "heat": data_uri(heat(saliency(np.array(net.blobs[name].diff[0])))),
-    }
+    return scores, np.array(net.blobs[name].diff[0])
 
 
 def saliency(gradient: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from ..figures.run_tables import spread
 from .source import Source
 
 MATRIX = 30  # classes that a confusion matrix shows
-PAIRS = 20
+PAIRS = 12
 EXAMPLES = 12  # images, right and wrong
 
 

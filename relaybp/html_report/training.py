@@ -75,9 +75,10 @@ def gradients(source: Source) -> dict[str, Any]:
     """What --probe has measured: {"layers", "iterations", quantity: {flow: rows}}.
 
     A row holds the values of the layers at one of the iterations, None where the flow does not
-    reach a layer.
+    reach a layer. Between the trunk and the branches a layer "" without values keeps them apart.
     """
-    layers, tables = source.tables.layers, source.tables
+    tables = source.tables
+    layers = apart(tables.parts)
     if not layers:
         raise RelayError(
             f"not probed: `relay train ... --probe 10% --out {source.folder}`, from the beginning, "
@@ -91,4 +92,12 @@ def gradients(source: Source) -> dict[str, Any]:
             flow: [[values.get(at, {}).get(layer) for layer in layers] for at in iterations]
             for flow, values in tables.measured(quantity).items()
         }
+    return found
+
+
+def apart(parts: dict[str, list[str]]) -> list[str]:
+    """The layers of the trunk and of each branch, with "" between them."""
+    found: list[str] = []
+    for part in sorted(parts, key=lambda part: part != "trunk"):
+        found += ["", *parts[part]] if found else parts[part]
     return found

@@ -44,7 +44,11 @@ class Axis {
   }
 }
 
-/** A figure. lines(): [{name, colour, dash, points: [[x, y], ...], raw, marks}] as they now are. */
+/**
+ * A figure. lines(): [{name, colour, dash, points: [[x, y], ...], raw, marks, test}] as they now are.
+ * raw: points before smoothing; marks: whether points are marked; test: the name of the line of the
+ * same thing in training.
+ */
 class Chart {
   constructor(axis, title, lines, { format = number, log = () => false } = {}) {
     Object.assign(this, { axis, lines, format, log, brush: null });
@@ -150,7 +154,7 @@ class Chart {
     if (raw) add("path", { d: this.path(raw), fill: "none", "stroke-width": 1, opacity: 0.28 });
     add("path", { d: this.path(points), fill: "none", "stroke-width": 2, "stroke-linejoin": "round",
       "stroke-dasharray": dash });
-    if (marks) {
+    if (marks || points.length === 1) {
       points.filter(([, y]) => this.drawable(y)).forEach(([x, y]) => {
         add("circle", { cx: this.x(x), cy: this.y(y), r: 4 });
         drawn.at(-1).style.stroke = "var(--surface)";
@@ -185,9 +189,7 @@ class Chart {
   showCursor() {
     if (!this.drawn) return;
     const { cursor } = this.axis, found = this.drawn.map((line) => [line, this.nearest(line)]);
-    this.legend.replaceChildren(...found.map(([line, point]) => el("li", null,
-      swatch(line.colour, line.dash), line.name,
-      el("span", { class: "value" }, point ? this.format(point[1]) : "–"))));
+    this.legend.replaceChildren(...this.legendItems(found));
     this.over.replaceChildren();
     this.describe(found);
     if (cursor === null) return;
@@ -205,10 +207,21 @@ class Chart {
     }
   }
 
+  /** An item for each line; a test's value stands behind that of the same thing in training. */
+  legendItems(found) {
+    const text = (point) => (point ? this.format(point[1]) : "–");
+    return found.filter(([line]) => !line.test).map(([line, point]) => {
+      const test = found.find(([other]) => other.test === line.name);
+      return el("li", null, swatch(line.colour, line.dash), line.name, el("span", { class: "value" }, text(point),
+        test ? el("span", { class: "muted" }, ` test ${text(test[1])}`) : null));
+    });
+  }
+
   /** For screen readers: the chart is a slider whose value is what the lines are at the cursor. */
   describe(found) {
     const [low, high] = this.axis.range, cursor = this.axis.cursor ?? high;
-    const values = found.filter(([, point]) => point).map(([line, point]) => `${line.name} ${this.format(point[1])}`);
+    const values = found.filter(([, point]) => point)
+      .map(([line, point]) => `${line.name}${line.test ? " test" : ""} ${this.format(point[1])}`);
     this.svg.setAttribute("aria-valuemin", low);
     this.svg.setAttribute("aria-valuemax", high);
     this.svg.setAttribute("aria-valuenow", cursor);
@@ -250,7 +263,7 @@ class Chart {
 
   get stops() {
     const [low, high] = this.axis.range;
-    const xs = new Set(this.drawn.flatMap((line) => line.points.map((point) => point[0])));
+    const xs = new Set(this.drawn.flatMap((line) => line.points.filter(([, y]) => y !== null).map((point) => point[0])));
     return [...xs].filter((x) => x >= low && x <= high).sort((one, other) => one - other);
   }
 
@@ -299,8 +312,8 @@ function tickText(value) {
 /** Buttons that zoom; charts also zoom to what is dragged over. */
 function zoomButtons(axis) {
   return [
-    el("button", { type: "button", "aria-label": "Zoom in", onclick: () => axis.zoomBy(0.5) }, "+"),
-    el("button", { type: "button", "aria-label": "Zoom out", onclick: () => axis.zoomBy(2) }, "−"),
+    el("button", { type: "button", onclick: () => axis.zoomBy(0.5) }, "+", el("span", { class: "unseen" }, " zoom in")),
+    el("button", { type: "button", onclick: () => axis.zoomBy(2) }, "−", el("span", { class: "unseen" }, " zoom out")),
     el("button", { type: "button", onclick: () => axis.zoomTo(null) }, "Whole range"),
   ];
 }

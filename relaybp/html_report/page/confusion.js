@@ -16,13 +16,13 @@ function matrix({ classes: names, counts }) {
     const total = counts[row].reduce((sum, count) => sum + count, 0) || 1;
     return [name, ...counts[row].map((count, column) => {
       const cell = el("td", { role: "cell", class: row === column && "right", title: `${name} taken for ${names[column]}: ${count}` }, count || "·");
-      cell.style.background = `color-mix(in srgb, var(--heat) ${Math.round((70 * count) / total)}%, var(--surface))`;
+      cell.style.background = `color-mix(in srgb, var(--heat) ${Math.round((60 * count) / total)}%, var(--surface))`;
       return cell;
     })];
   }), { class: "matrix" });
 }
 
 function worstPairs({ pairs }) {
-  return table("The worst pairs of classes", ["Class", "Taken for", { text: "Images", number: true }, { text: "Share", number: true }],
-    pairs.map(([truth, taken, count, share]) => [truth, taken, numeric(number(count)), numeric(percent(share))]));
+  return table("The worst pairs of classes", ["Class", "Taken for", { text: "Images", number: true }],
+    pairs.map(([truth, taken, count, share]) => [truth, taken, numeric(`${number(count)} (${share.toFixed(1)} %)`)]), { class: "pairs" });
 }

@@ -36,7 +36,7 @@ function errorChart(name) {
 /** One loss of several runs, in the runs' colours; its own colour marks the title. */
 function lossOfRuns(name) {
   const chart = new Chart(iterations, lossTitle(name), () => shownRuns().flatMap((run) => [
-    ...trained(run, name, style(run)), ...tested(run, name, { ...style(run), name: `${run.name}, test` })]),
+    ...trained(run, name, style(run)), ...tested(run, name, { ...style(run), test: run.name })]),
   { log: () => state.log });
   chart.element.querySelector("h3").prepend(dot(FACTS.losses[name]), " ");
   return chart;
@@ -52,7 +52,7 @@ function lossesOfOne(losses) {
   const [run] = RUNS;
   return new Chart(iterations, "Losses", () => losses.flatMap((name) => [
     ...trained(run, name, { name, colour: FACTS.losses[name] }),
-    ...tested(run, name, { name: `${name}, test`, colour: FACTS.losses[name] })]), { log: () => state.log });
+    ...tested(run, name, { name, test: name, colour: FACTS.losses[name] })]), { log: () => state.log });
 }
 
 function trained(run, name, look) {

@@ -57,7 +57,7 @@ function table(caption, head, rows, attributes) {
     : el("th", { scope: "col", class: title.number && "number", role: "columnheader" }, title.text ?? title)));
   return el("table", { role: "table", ...attributes },
     el("caption", { class: "unseen" }, caption),
-    el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, titles)),
+    titles.length ? el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, titles)) : null,
     el("tbody", { role: "rowgroup" }, rows.map((cells) => el("tr", { role: "row" },
       cells.map((value, place) => (value instanceof Node ? value
         : place ? el("td", { role: "cell" }, value) : el("th", { scope: "row", role: "rowheader" }, value)))))));
@@ -96,7 +96,7 @@ function textOn(colour) {
 function image(source, description, attributes) {
   const found = el("img", { src: source, alt: description, loading: "lazy", ...attributes });
   found.addEventListener("load", () => {
-    if (found.naturalWidth <= 100) found.classList.add("pixels");
+    if (found.naturalWidth < found.clientWidth) found.classList.add("pixels");
   });
   return found;
 }

@@ -3,7 +3,7 @@
 const QUANTITIES = [
   ["gradient", "Mean |g| of the weights", { log: () => true }],
   ["relative", "Mean |g| over mean |w|", { log: () => true }],
-  ["share", "Share of each loss where flows meet", { format: (value) => percent(100 * value) }],
+  ["share", "Share of each loss where flows meet, %", { format: percent }],
   ["cosine", "Cosine between the gradients of two losses", {}],
 ];
 
@@ -23,10 +23,10 @@ function drawGradients() {
   const charts = QUANTITIES.filter(([quantity]) => Object.keys(probed[quantity]).length).map(([quantity, title, options]) =>
     new Chart(layers, title, () => Object.entries(probed[quantity]).map(([flow, rows], number) => ({
       name: flow === "all" ? "all flows" : flow, colour: flowColour(flow, number), dash: flow === "all" ? "2 3" : null,
-      marks: true, points: rows[at].map((value, place) => [place, value]),
+      marks: true, points: rows[at].map((value, place) => [place, quantity === "share" && value !== null ? 100 * value : value]),
     })), options));
   return [
-    el("div", { class: "controls" }, el("label", null, "Iteration", slider, said), ...zoomButtons(layers)),
+    el("div", { class: "controls above" }, el("label", null, "Iteration", slider, said), ...zoomButtons(layers)),
     el("div", { class: "charts" }, charts.map((chart) => chart.element)),
   ];
 }

@@ -1,5 +1,7 @@
 // The trunk of the net from left to right, its branches, and in colour what each loss trains.
 
+const MANY = 45; // units; from here on, boxes are narrow and have no names
+
 function drawNetwork() {
   const net = lookedAt().network;
   if (net.missing) return missing(net);
@@ -11,7 +13,8 @@ function drawNetwork() {
       `${short(sum("parameters"))} learned parameters, ${short(sum("multiply_adds"))} multiply-adds for one image, branches included. `,
       `Multiply-adds of a training step: ${net.steps.map(([name, share]) => `${name} ${number(share)}`).join(", ")}.`),
     el("ul", { class: "losses" }, net.flows.map((flow) => el("li", null, dot(FACTS.losses[flow.loss]),
-      el("strong", null, flow.loss), `weight ${number(flow.weight)}, trains ${reach(net, flow)}`))),
+      el("strong", null, flow.loss), `weight ${number(flow.weight)}, trains ${reach(net, flow)}`)),
+      net.units.every((unit) => unit.losses.length) ? null : el("li", null, dot("var(--raised)"), "nothing to train")),
     el("div", { class: "scroll" }, diagram(net, detail)),
     detail,
   ];
@@ -24,14 +27,14 @@ function reach(net, flow) {
 
 /** The grid: a column for each unit, rows for branches, trunk, stages and the lanes of flows. */
 function diagram(net, detail) {
-  const wide = net.units.length > 45 ? 13 : 34;
-  const columns = net.units.map((unit) => `minmax(${unit.has_weights ? wide : wide / 2}px, 1fr)`);
+  const many = net.units.length > MANY, wide = many ? 12 : 34;
+  const columns = net.units.map((unit) => `minmax(${unit.has_weights ? wide : wide / 2}px, ${unit.has_weights ? 1 : 0.4}fr)`);
   const grid = el("div", { class: "net", role: "toolbar", "aria-label": "The network, from the data to the final loss; arrow keys move" });
+  if (many) grid.style.columnGap = "3px";
   grid.style.gridTemplateColumns = [...columns, "34px"].join(" ");
-  grid.style.gridTemplateRows = `auto auto auto`;
   const buttons = net.units.map((unit, place) => unitButton(net, unit, place));
   const heads = net.branches.map((branch) => branchButton(net, branch));
-  grid.append(...buttons, ...heads, ...net.stages.map((stage, place) => stageLabel(net, stage, place)),
+  grid.append(place(el("div", { class: "axis", "aria-hidden": "true" }), "1 / -1", 2), ...buttons, ...heads, ...net.stages.map((stage, place) => stageLabel(net, stage, place)),
     ...net.flows.flatMap((flow, lane) => flowLane(net, flow, lane)));
   const inOrder = [...net.units.map((unit, place) => [place, buttons[place], unit]),
     ...net.branches.map((branch, place) => [branch.unit + 0.5, heads[place], { ...branch, name: `branch of ${branch.loss}` }])]
@@ -48,22 +51,27 @@ function place(element, column, row) {
 
 function unitButton(net, unit, index) {
   const trained = unit.losses.length ? `trained by ${unit.losses.join(" and ")}` : "nothing to train";
-  const button = el("button", { type: "button", class: "unit", "aria-label": `${unit.name}, ${trained}` }, net.units.length > 45 || !unit.has_weights ? "" : unit.name);
-  const most = Math.max(2, ...net.units.map((each) => each.side));
-  button.style.height = `${unit.side ? 62 + (90 * Math.log2(unit.side)) / Math.log2(most) : 62}px`;
+  const button = el("button", { type: "button", class: "unit", "aria-label": `${unit.name}, ${trained}` }, net.units.length > MANY ? "" : unit.name);
+  button.style.height = `${height(net, unit)}px`;
   const share = 100 / (unit.losses.length || 1);
   const bands = unit.losses.map((loss, number) =>
-    `color-mix(in srgb, ${FACTS.losses[loss]} 42%, var(--surface)) ${number * share}% ${(number + 1) * share}%`);
+    `color-mix(in srgb, ${FACTS.losses[loss]} 55%, var(--surface)) ${number * share}% ${(number + 1) * share}%`);
   if (bands.length) button.style.background = `linear-gradient(to top, ${bands.join(", ")})`;
   return place(button, index + 1, 2);
+}
+
+/** The height of a box in pixels, as its map is large. */
+function height(net, unit) {
+  const most = Math.max(2, ...net.units.map((each) => each.side));
+  return 62 + (unit.side ? (90 * Math.log2(unit.side)) / Math.log2(most) : 0);
 }
 
 function branchButton(net, branch) {
   const kinds = { Convolution: "conv", Pooling: "pool", InnerProduct: "fc", SPP: "spp", BatchNorm: null, Scale: null, ReLU: null };
   const words = branch.layers.map((layer) => kinds[layer.type]).filter(Boolean).reverse();
   const colour = FACTS.losses[branch.loss];
-  const button = el("button", { type: "button", class: "head-box", "aria-label": `branch of ${branch.loss}` },
-    mark(branch.loss), words.map((word) => el("div", null, word)));
+  const button = el("button", { type: "button", class: "head-box" },
+    el("span", { class: "unseen" }, `branch of ${branch.loss}`), mark(branch.loss), words.map((word) => el("div", null, word)));
   button.style.background = `color-mix(in srgb, ${colour} 26%, var(--surface))`;
   return place(button, branch.unit + 1, 1);
 }
@@ -92,7 +100,7 @@ function flowLane(net, flow, number) {
   const parts = [stem];
   if (!branch) {
     stem.style.justifySelf = "center";
-    stem.style.margin = "50% 0 0";
+    stem.style.margin = `${Math.max(...net.units.map((unit) => height(net, unit))) / 2}px 0 0`;
     parts.push(place(mark(flow.loss), end, 2));
   }
   if (flow.first !== null) {

@@ -7,12 +7,12 @@ function drawOverview() {
     [name, Math.min(...runs.map((run) => run.overview.tests[name]?.last ?? Infinity))]));
   const tests = (run) => accuracies.map((name) => testCell(name, run.overview.tests[name], best[name], runs.length));
   const head = ["Run", ...accuracies.map((name) => ({ text: errorName(name), number: true })),
-    { text: "Loss, last", number: true }, { text: "Images/s", number: true }, "Progress"];
+    { text: "Loss in tests", number: true }, { text: "Images/s", number: true }, "Progress"];
   const rows = runs.map((run) => [
     el("th", { scope: "row", role: "rowheader" }, el("span", { class: "named" }, swatch(run.colour, run.dash), " ", run.name),
       el("span", { class: "note" }, run.overview.method)),
     ...tests(run),
-    labelled("Loss, last", number(lastLoss(run))),
+    labelled("Loss in tests", number(lastLoss(run))),
     labelled("Images/s", number(middle(run.curves.train?.["images/s"]))),
     progressCell(run.overview),
   ]);
@@ -48,10 +48,10 @@ function progressCell({ iteration, iterations, state }) {
       el("div", { class: "bar", "aria-hidden": "true" }, bar)));
 }
 
-/** The last value of the loss that trains the top of the net, of training. */
+/** The final loss in the last test. */
 function lastLoss(run) {
-  const names = Object.keys(FACTS.losses).filter((name) => run.curves.train?.[name]);
-  return names.length ? run.curves.train[names[0]].at(-1)[1] : null;
+  const [name] = Object.keys(FACTS.losses).filter((each) => run.curves.test?.[each]);
+  return name ? run.curves.test[name].at(-1)[1] : null;
 }
 
 function middle(points) {

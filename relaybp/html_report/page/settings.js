@@ -19,7 +19,7 @@ function drawFiles() {
   const facts = [["Folder", overview.path], ["Model", overview.model], ["Method", overview.method],
     ["Images per update", number(overview.images)], ["Commit", overview.commit ?? "not recorded"]];
   return [
-    table("What the run is", ["", ""], facts.map(([name, value]) => [name, el("td", { role: "cell" }, el("code", null, value))]), { class: "facts" }),
+    table("What the run is", [], facts.map(([name, value]) => [name, el("td", { role: "cell" }, el("code", null, value))]), { class: "facts" }),
     Object.entries(files).map(([name, text]) => el("details", null, el("summary", null, name),
       el("pre", { tabindex: 0, role: "region", "aria-label": name }, text))),
   ];
