@@ -52,8 +52,8 @@ class Looker:
     """
 
     def __init__(self, source: Source) -> None:
-        self.engine, self.net_param = source.engine, source.net
-        self.weights = _newest(source.folder)
+        self.engine, self.weights = source.engine, _newest(source.folder)
+        self.net_param = source.net
         self.feed: Feed = test_feed(self.net_param)
         self.layers, self.scores = prediction_layers(source.engine.pb, self.net_param)
 
@@ -77,7 +77,7 @@ def _newest(folder: str) -> str:
         return newest_snapshot(folder)
     except RelayError:
         raise RelayError(
-            f"no weights in {folder} yet: a snapshot comes every `snapshot` iterations, and at the end"
+            f"no weights in {folder} yet: one comes every `snapshot` iterations, or at the end"
         ) from None
 
 

@@ -19,10 +19,10 @@ QUIET = ("Split", "Input")  # types that a reader of the net need not see
 
 def network(source: Source) -> dict[str, Any]:
     """See `Plan.facts`. The net does not change while it trains, so it is planned once."""
-    net, relay = source.net, source.relay
-    if source.is_standard:
+    is_standard, net = source.is_standard, source.net
+    if is_standard:
         net = without_branches(source.engine.pb, net)
-    return _planned(source.engine.caffe, str(net), text_format.MessageToString(relay))
+    return _planned(source.engine.caffe, str(net), text_format.MessageToString(source.relay))
 
 
 @functools.lru_cache(maxsize=64)

@@ -9,6 +9,7 @@ from typing import Any
 SCRIPTS = (  # in the order in which they need each other
     "dom",
     "state",
+    "axis",
     "chart",
     "overview",
     "curves",

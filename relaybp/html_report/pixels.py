@@ -42,8 +42,9 @@ def heat(values: np.ndarray) -> np.ndarray:
 
 
 def grid(tiles: np.ndarray, columns: int) -> np.ndarray:
-    """Tiles (N, H, W, 3) of uint8 in rows, with clear gaps: (height, width, 4)."""
+    """Tiles (N, H, W, 3) of uint8 in rows of `columns`, with clear gaps: (height, width, 4)."""
     count, height, width, _ = tiles.shape
+    columns = min(columns, count)
     rows = -(-count // columns)
     sheet = np.zeros((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 4), np.uint8)
     for number, tile in enumerate(tiles):

@@ -64,7 +64,7 @@ function evaluations(runs) {
   const rows = runs.flatMap((run) => run.overview.results.map((result) => [
     el("th", { scope: "row", role: "rowheader" }, run.name),
     el("td", { role: "cell", "data-label": "Protocol" }, el("span", null, result.protocol)),
-    ...Object.values(ks(runs)).map((k) => labelled(`Top-${k} error`, percent(result.errors[k]))),
+    ...ks(runs).map((k) => labelled(`Top-${k} error`, percent(result.errors[k]))),
     labelled("Images", number(result.images)),
     el("td", { role: "cell", "data-label": "Weights" }, el("span", null, result.weights)),
   ]));
