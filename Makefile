@@ -74,6 +74,9 @@ smoke: $(READY) ## run every script of tools/tables/ and tools/figures/ on drawn
 plot: $(READY) ## plot the curves and probes of RUN="runs/... [runs/...]"
 	$(VENV)/bin/python tools/plot.py $(RUN) $(ARGS)
 
+report: $(NEEDS) ## write all that is known of RUN="runs/... [runs/...]" as one HTML file (ARGS=--watch)
+	$(PY) tools/report.py $(RUN) $(ARGS)
+
 plan: $(NEEDS) ## print and draw what each loss of MODEL trains (ARGS='--auto K' proposes losses)
 	$(PY) tools/plan.py $(MODEL) $(ARGS)
 
@@ -126,5 +129,5 @@ oracle-test: $(READY) ## compare with a live BVLC Caffe: ORACLE_RUN="command pre
 clean: ## delete runs/ and caches, keep .venv and data/
 	rm -rf runs .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help setup programs build train evaluate classify smoke plot plan models demo prototxts test test-heavy test-arrays \
+.PHONY: help setup programs build train evaluate classify smoke plot report plan models demo prototxts test test-heavy test-arrays \
   test-replay gpu-test gpu-check wheel-test coverage lint oracle-test clean

@@ -16,6 +16,7 @@ COMMANDS = {
     "classify": "say what is on photos, by the newest net of a run",
     "plan": "show what each loss trains and costs, or propose losses",
     "plot": "plot the losses, errors and probes of runs",
+    "report": "write all that is known of runs as one HTML file",
     "models": "list the models that --model can name",
     "reproduce": "train, test and tabulate what a table of the papers compares",
     "figure": "train and test what a figure of the papers shows, and draw it",

@@ -1,6 +1,7 @@
 """The colours of pictures and plots: those of Okabe and Ito (2008), safe for the colour-blind.
 
-A loss has the same colour wherever its net is shown, and a method wherever it is compared.
+A loss has the same colour wherever its net is shown, a run where several are plotted, and a method
+wherever it is compared.
 """
 
 from __future__ import annotations
@@ -12,6 +13,15 @@ BLUE, VERMILLION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 ORANGE, SKY, GREY, BROWN = "#e69f00", "#56b4e9", "#7f7f7f", "#7a5230"
 SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BROWN, GREY)
 INK, MUTED, PAPER, LINE, GRID = "#22272e", "#57606a", "#ffffff", "#8b949e", "#d8dee4"
+RUNS = (
+    INK,
+    ORANGE,
+    SKY,
+    BROWN,
+    GREY,
+    PURPLE,
+    GREEN,
+)  # no colour of the first four losses comes early
 METHODS = {
     "standard BP": GREY,
     "multi-loss + standard BP": ORANGE,
@@ -25,6 +35,14 @@ METHODS = {
 def series(number: int) -> str:
     """The colour of thing `number` of several that have no colour of their own."""
     return SERIES[number % len(SERIES)]
+
+
+def of_run(number: int) -> str:
+    """The colour of run `number` of several that are compared.
+
+    Four runs and four losses have eight colours.
+    """
+    return RUNS[number % len(RUNS)]
 
 
 def of_losses(names: Iterable[str]) -> dict[str, str]:

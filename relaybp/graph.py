@@ -66,6 +66,12 @@ class Graph:
                 waiting.extend(self.feeders[here])
         return found
 
+    def behind_splits(self, index):
+        """The layer whose top a Split, or a chain of them, copies; another layer is itself."""
+        while self.types[index] == "Split":
+            index = self.feeders[index][0]
+        return index
+
     def head(self, loss):
         """The layers that lead to one loss and to no other, without its Splits."""
         others = (self.ancestors(other) for other in self.losses if other != loss)

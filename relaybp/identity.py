@@ -14,7 +14,6 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -192,7 +191,7 @@ def commit() -> str | None:
 
 def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """One line for each thing in which the run that was found is not the one that is wanted."""
-    mine, other = dict(_flat(found)), dict(_flat(wanted))
+    mine, other = flat(found), flat(wanted)
     lines = []
     for name in sorted({*mine, *other}):
         one, two = mine.get(name), other.get(name)
@@ -201,12 +200,15 @@ def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _flat(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+def flat(tree: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """{"part.field": value} of an identity, or of any dicts in dicts."""
+    found: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{path}{name}.")
+            found.update(flat(value, f"{path}{name}."))
         else:
-            yield f"{path}{name}", value
+            found[f"{path}{name}"] = value
+    return found
 
 
 def _follows(name: str, mine: dict[str, Any], other: dict[str, Any]) -> bool:

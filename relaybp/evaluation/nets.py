@@ -41,21 +41,31 @@ def prediction_layers(pb: Any, net_param: Any, loss: str | None = None) -> tuple
 
 
 def net_of(
-    caffe: Any, layers: Sequence[Any], data: str, shape: tuple[int, ...], weights: str | None
+    caffe: Any,
+    layers: Sequence[Any],
+    data: str,
+    shape: tuple[int, ...],
+    weights: str | None,
+    to_data: bool = False,
 ) -> Any:
-    """A TEST net of the layers over an Input `data` of that shape, with weights by their names."""
+    """A TEST net of the layers over an Input `data` of that shape, with weights by their names.
+
+    to_data: whether a backward pass computes the gradient of the data, too.
+    """
     pb = caffe.proto.caffe_pb2
     source = pb.LayerParameter(name=data + "_input", type="Input", top=[data])
     source.input_param.shape.add(dim=shape)
-    return build(caffe, [source, *layers], weights)
+    return build(caffe, [source, *layers], weights, to_data)
 
 
-def build(caffe: Any, layers: Sequence[Any], weights: str | None) -> Any:
+def build(caffe: Any, layers: Sequence[Any], weights: str | None, to_data: bool = False) -> Any:
     """A TEST net of the layers, with weights by their names; without any if weights is None.
+
+    to_data: see `net_of`.
 
     Raises RelayError where the file lacks a layer, which would be tested as it was initialised.
     """
-    param = caffe.proto.caffe_pb2.NetParameter(name="evaluation")
+    param = caffe.proto.caffe_pb2.NetParameter(name="evaluation", force_backward=to_data)
     param.layer.extend(layers)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "net.prototxt")

@@ -26,6 +26,7 @@ from .scoring import Tester
 from .validation_set import contents
 
 FOLDER = "results"
+GUESSES = 5  # of an image that are shown
 _OF_A_MEMBER = ("protocol", "weights", "net", "data", "images")  # what an ensemble keeps
 
 
@@ -88,6 +89,12 @@ class Result:
     def class_errors(self, k: int = 5) -> list[tuple[int, int, float]]:
         """[(label, images, top-k error in %)] of each class, the best first."""
         return measures.class_errors(self.arrays["ranks"], self.labels, self.scores.shape[1], k)
+
+    def guesses(self, index: int) -> list[tuple[int, float]]:
+        """[(label, score)] of the GUESSES likeliest classes of image `index`, the best first."""
+        scores = self.scores[index]
+        order = np.argsort(-scores, kind="stable")[:GUESSES]
+        return [(int(label), float(scores[label])) for label in order]
 
     def class_name(self, label: int) -> str:
         """What classes.txt calls a label; without that file, its number."""

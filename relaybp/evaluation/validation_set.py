@@ -44,6 +44,24 @@ class Record(NamedTuple):
     label: int
 
 
+class Stored(NamedTuple):
+    """An image (H, W, C) as the net reads it, and whether that is in RGB order, else in BGR.
+
+    NOTE: where keys are mere numbers, raw pixels are in RGB order already: so write Caffe's
+    convert_cifar_data and data_prep's --lmdb. All others are in BGR order.
+    """
+
+    image: np.ndarray
+    is_rgb: bool
+
+    @property
+    def for_people(self) -> np.ndarray:
+        """(H, W, 3) uint8 in RGB order."""
+        pixels = np.clip(self.image, 0, 255).astype(np.uint8)
+        rgb = pixels if self.is_rgb else pixels[..., ::-1]
+        return np.repeat(rgb, 3, axis=2) if rgb.shape[2] == 1 else rgb
+
+
 class Contents(NamedTuple):
     """What identifies a database's records, and their names in order."""
 
@@ -113,12 +131,8 @@ def read(caffe: Any, source: str) -> Iterator[Record]:
             yield Record(_name(key), _pixels(caffe, source, key, datum), datum.label)
 
 
-def pictures(caffe: Any, source: str, names: Sequence[str]) -> list[np.ndarray]:
-    """Some images of a database, by their names, for people: (H, W, 3) uint8 in RGB order.
-
-    NOTE: where keys are mere numbers, raw pixels are in RGB order already: so write Caffe's
-    convert_cifar_data and data_prep's --lmdb. All others are in BGR order.
-    """
+def stored(caffe: Any, source: str, names: Sequence[str]) -> list[Stored]:
+    """Some images of a database, by their names."""
     found = []
     with closing(open_database(source)) as environment, environment.begin() as transaction:
         cursor = transaction.cursor()
@@ -126,11 +140,14 @@ def pictures(caffe: Any, source: str, names: Sequence[str]) -> list[np.ndarray]:
             if not cursor.set_range(key) or cursor.key() != key:
                 raise RelayError(f"{source}: no record {_name(key)!r}; the database has changed")
             datum = caffe.proto.caffe_pb2.Datum.FromString(cursor.value())
-            pixels = np.clip(_pixels(caffe, source, key, datum), 0, 255).astype(np.uint8)
             is_rgb = key.isdigit() and not datum.encoded
-            rgb = pixels if is_rgb else pixels[..., ::-1]
-            found.append(np.repeat(rgb, 3, axis=2) if rgb.shape[2] == 1 else rgb)
+            found.append(Stored(_pixels(caffe, source, key, datum), is_rgb))
     return found
+
+
+def pictures(caffe: Any, source: str, names: Sequence[str]) -> list[np.ndarray]:
+    """Some images of a database, by their names, for people: (H, W, 3) uint8 in RGB order."""
+    return [image.for_people for image in stored(caffe, source, names)]
 
 
 def _pixels(caffe: Any, source: str, key: bytes, datum: Any) -> np.ndarray:

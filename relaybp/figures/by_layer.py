@@ -13,7 +13,7 @@ from matplotlib.ticker import LogFormatterSciNotation
 from ..colours import INK, of_losses, series
 from ..style import legend_beside, name_layers, panels
 from .curves import label_of
-from .run_tables import Run, Values
+from .run_tables import Run, Values, spread
 
 SHOWN = 6  # iterations, at most
 GRADIENT, RELATIVE = "mean |g|", "mean |g| / mean |w|"
@@ -89,10 +89,3 @@ def _means(
         axes.plot(places, means, "-o", ms=4, lw=1.8, color=colours[flow], label=flow)
     name_layers(axes, layers)
     legend_beside(axes)
-
-
-def spread(items: Sequence[Any], most: int) -> list[Any]:
-    """At most `most` of the items, evenly spaced, the first and the last among them."""
-    if len(items) <= most:
-        return list(items)
-    return [items[round(k * (len(items) - 1) / (most - 1))] for k in range(most)]

@@ -16,8 +16,8 @@ from ..reproduce import relay_tables
 from ..reproduce.produce import Production
 from ..reproduce.spec import Block, Table
 from .by_class import ascending, name_classes
-from .by_layer import spread
 from .drawn import Drawn, about
+from .run_tables import spread
 
 STANDARD, RELAY, ENSEMBLE = "standard BP", "Relay BP", "ensemble"
 EXAMPLES = 10

@@ -12,16 +12,15 @@ from matplotlib.figure import Figure
 from .. import style
 from ..colours import BLUE, GREY, tint
 from ..errors import RelayError
-from ..evaluation.results import Result
+from ..evaluation.results import GUESSES, Result
 from ..evaluation.validation_set import pictures
 from ..reproduce.produce import Production
 from ..reproduce.spec import Table
-from .by_layer import spread
 from .class_figure import ensemble_block
 from .drawn import Drawn, about
+from .run_tables import spread
 
 COLUMNS, ROWS = 4, 2
-TOP = 5
 SMALL = 100  # pixels a side; smaller images show their pixels
 HEADER = ("image", "label", "class", "place", "predicted", "predicted class", "score")
 CAPTION = (
@@ -87,7 +86,7 @@ def _picture(result: Result, shown: dict[int, np.ndarray]) -> Figure:
 
 def choose(result: Result, right: bool) -> list[int]:
     """Images of as many classes as there are, whose label is (not) among the five best guesses."""
-    best = min(TOP, result.scores.shape[1] - 1)
+    best = min(GUESSES, result.scores.shape[1] - 1)
     fitting = np.flatnonzero((result.arrays["ranks"] < best) == right)
     by_class: dict[int, list[int]] = {}
     for index in fitting.tolist():
@@ -100,19 +99,12 @@ def choose(result: Result, right: bool) -> list[int]:
     )
 
 
-def guesses(result: Result, index: int) -> list[tuple[int, float]]:
-    """(label, score) of the five best guesses for an image, the best first."""
-    scores = result.scores[index]
-    order = np.argsort(-scores, kind="stable")[:TOP]
-    return [(int(label), float(scores[label])) for label in order]
-
-
 def _lines(result: Result, index: int) -> list[tuple[Any, ...]]:
     label = int(result.labels[index])
     about = (result.names[index], label, result.class_name(label))
     return [
         (*about, place, guess, result.class_name(guess), score)
-        for place, (guess, score) in enumerate(guesses(result, index), 1)
+        for place, (guess, score) in enumerate(result.guesses(index), 1)
     ]
 
 
@@ -125,10 +117,10 @@ def _image(axes: Axes, pixels: np.ndarray, name: str) -> None:
 
 def _guesses(axes: Axes, result: Result, index: int) -> None:
     """A bar for each guess, its class on the left, its score on the right."""
-    for place, (label, score) in enumerate(guesses(result, index)):
+    for place, (label, score) in enumerate(result.guesses(index)):
         colour = BLUE if label == result.labels[index] else GREY
         axes.barh(place, score, 0.9, color=tint(colour))
         axes.text(0.02, place, style.short(result.class_name(label)), va="center", ha="left")
         axes.text(1.0, place, f"{100 * score:.1f} %", va="center", ha="right")
-    axes.set(xlim=(0, 1), ylim=(TOP - 0.4, -0.6))
+    axes.set(xlim=(0, 1), ylim=(GUESSES - 0.4, -0.6))
     axes.axis("off")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import glob
 import os
+from collections.abc import Sequence
+from typing import Any
 
 from ..errors import RelayError
 
@@ -55,3 +57,10 @@ def read(path: str, needed: bool = False) -> list[dict[str, str]]:
         return []
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def spread(items: Sequence[Any], most: int) -> list[Any]:
+    """At most `most` of the items, evenly spaced, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(k * (len(items) - 1) / (most - 1))] for k in range(most)]

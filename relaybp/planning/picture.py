@@ -234,26 +234,10 @@ class Drawing:
         index = self.graph.index[flow.loss]
         if index == self.graph.final:
             return self.end + 0.6, 0.0
-        below = {
-            feeder
-            for layer in self.graph.head(index)
-            for feeder in self.graph.feeders[layer]
-            if self.graph.levels[feeder]
-        }
-        unit = max(
-            (unit for unit in map(self.trunk.unit_at, self._sources(below)) if unit),
-            key=lambda unit: unit.index,
-        )
+        unit = self.trunk.below_branch(index)
         rises = len(self.stacks[flow]) * BRANCH_PITCH
         beside = self.left[self.trunk.units[unit.index + 1]]
         return (self.right[unit] + beside) / 2, self.stack_bottom + rises + 0.35 + RADIUS
-
-    def _sources(self, indices):
-        """The layers behind Splits."""
-        for index in indices:
-            while self.graph.types[index] == "Split":
-                index = self.graph.feeders[index][0]
-            yield index
 
     def _branch(self, flow, x):
         for k, word in enumerate(self.stacks[flow]):

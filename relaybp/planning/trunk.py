@@ -40,6 +40,18 @@ class Trunk:
         """The unit that holds a layer, None outside the trunk."""
         return next((unit for unit in self.units if index in unit.layers), None)
 
+    def below_branch(self, loss):
+        """The unit above which the branch of an auxiliary loss (a layer's index) begins."""
+        graph = self.graph
+        feeders = {
+            feeder
+            for layer in graph.head(loss)
+            for feeder in graph.feeders[layer]
+            if graph.levels[feeder]
+        }
+        units = filter(None, (self.unit_at(graph.behind_splits(index)) for index in feeders))
+        return max(units, key=lambda unit: unit.index)
+
     def to_name(self, unit):
         """The name of a unit for `to`: its own if that stands for its first layer.
 

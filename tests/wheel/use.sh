@@ -20,7 +20,7 @@ for command in caffe convert_imageset convert_leveldb convert_mnist_data convert
     parse_log summarize upgrade_net_proto_binary upgrade_net_proto_text upgrade_solver_proto_text; do
   "$command" --help > help.txt 2>&1 || { echo "$command --help failed"; cat help.txt; exit 1; }
 done
-for command in train evaluate classify plan plot models reproduce figure build-info export-onnx import-torch; do
+for command in train evaluate classify plan plot report models reproduce figure build-info export-onnx import-torch; do
   relay "$command" --help > help.txt || { echo "relay $command --help failed"; exit 1; }
 done
 relay build-info
@@ -42,6 +42,8 @@ relay train --model resnet20_relay --data mydata --batch 8 --crop 32 --gpu none 
 test -s run/resnet20_iter_10.caffemodel
 relay evaluate run --gpu none
 test -s run/errors.csv
+relay report run
+grep -q resnet20_iter_10.caffemodel run/report.html
 relay reproduce table2 --out tables
 test -s tables/table2.md
 relay plan resnet20_relay --no-picture > plan.txt
