@@ -27,7 +27,8 @@ def launch(words: Sequence[str], count: int) -> int:
     It is 0, or that of the first process that failed; one that a signal has ended counts as
     128 + the signal, as in a shell. Within 30 s after it all others have ended, too.
     """
-    port, processes = _free_port(), []
+    port = _free_port()
+    processes: list[subprocess.Popen] = []
 
     def pass_on(number: int, frame: object) -> None:
         for process in processes:

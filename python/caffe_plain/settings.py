@@ -40,7 +40,7 @@ def apply_setting(
         raise ParseError(f"{flag} {setting}: {error}") from None
 
 
-def _with_field(kind: type, name: str, value: str) -> Any:
+def _with_field(kind: type[Message], name: str, value: str) -> Any:
     """A message with this field alone."""
     found = kind()
     field = kind.DESCRIPTOR.fields_by_name[name]
