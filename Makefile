@@ -21,6 +21,7 @@ GPU_TESTS := arrays backward catalogue changing_shapes device flow_plan frozen_a
   solver training_curves
 NEEDS := $(if $(CAFFE_ROOT),,$(READY))
 # Under CI no test of compiled code may be skipped.
+JOBS ?= auto
 PYTEST := $(VENV)/bin/python -m pytest $(if $(CI),--require-native)
 
 .DEFAULT_GOAL := help
@@ -89,8 +90,8 @@ demo: $(NEEDS) ## draw the demo scenes into data/demo
 prototxts: $(READY) ## write prototxt/*/ anew from their generators
 	$(PY) -m relaybp.prototxt.generate
 
-test: $(READY) ## run the test suite (ARGS=)
-	$(PYTEST) $(ARGS)
+test: $(READY) ## run the test suite, a process a core (ARGS= JOBS=0: in one process)
+	$(PYTEST) -n $(JOBS) --dist loadfile $(ARGS)
 
 test-heavy: $(READY) ## run what the suite leaves out: every network, each schedule
 	$(PYTEST) -m heavy

@@ -4,6 +4,7 @@
 pass, the first included; --require-native refuses to skip the tests of compiled code.
 """
 
+import os
 import signal
 
 import pytest
@@ -17,6 +18,12 @@ import recorded
 from caffe.kernels import cpu, native
 from caffe_plain import glog
 from relaybp import layers
+
+# processes of pytest-xdist share the cores; those that they start do, too
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    cores = len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    torch.set_num_threads(max(1, cores))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, cores))
 
 # also fills every tensor from torch.empty with NaN, so that reading one before writing shows
 torch.use_deterministic_algorithms(True)
