@@ -29,6 +29,7 @@ from ..evaluation.identity import net_of_run
 from ..evaluation.protocol import CROP, DENSE, Protocol, explain
 from ..evaluation.results import Member, Result, ensemble, measure
 from ..evaluation.validation_set import test_feed
+from ..layers.mean_file import read_mean
 
 HEADER = ("test", "k", "error", "images", "weights")  # of errors.csv
 CLASS_HEADER = ("class", "images", "top5_error")
@@ -132,7 +133,8 @@ def notes(pb: Any, member: Member) -> list[str]:
     """What a reader of the errors should know about the way they were measured."""
     mean = test_feed(net_of_run(pb, member.run)).mean_file
     if member.protocol.kind == DENSE and mean:
-        return [f"mean      {mean}, averaged to one value per channel for other sizes"]
+        size = " x ".join(map(str, read_mean(pb, mean).shape[1:]))
+        return [f"mean      {mean} ({size}), resized to the size of each image"]
     return []
 
 
