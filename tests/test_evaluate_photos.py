@@ -1,5 +1,6 @@
 """Testing photos as they come: the mean image, gray and whole images, damaged records."""
 
+import os
 from functools import partial
 
 import cv2
@@ -9,14 +10,18 @@ import pytest
 from google.protobuf import text_format
 
 import caffe
+import dirty_folders as dirty
 from caffe.proto import caffe_pb2
+from caffe_plain.class_names import write_class_names
 from caffe_plain.errors import CaffeError
 from evaluation_cases import CROP, draw_images, make_data, make_run
 from relaybp import engines
+from relaybp.commands.evaluate import write_tables
 from relaybp.data_prep.datum_db import raw_datum
 from relaybp.evaluation import nets
 from relaybp.evaluation.protocol import Protocol
 from relaybp.evaluation.results import measure as measure_on
+from relaybp.figures.run_tables import Run
 from test_results import scene_data
 
 measure = partial(measure_on, gpu="none")
@@ -173,3 +178,53 @@ def test_no_other_record_stands_in_for_a_damaged_one(tmp_path):
     for protocol in (CROP_TEST, DENSE):
         with pytest.raises(CaffeError, match="record '?0002"):
             measure(ENGINE, str(run), protocol)
+
+
+# ---- names ---------------------------------------------------------------------------------------
+
+
+def test_class_names_of_any_bytes(tmp_path):
+    data = make_data(tmp_path / "data", draw_images(3))
+    run = make_run(tmp_path / "run", data)
+    names = [os.fsdecode(name) for name in dirty.NAMES if b"\r" not in name]
+    write_class_names(data / "classes.txt", names)
+    result = measure(ENGINE, str(run), CROP_TEST)
+    assert result.class_names == names
+    write_tables(str(run), result)
+    text = (run / "per_class_crop.csv").read_text("utf-8")
+    assert "caf\\xe9," in text and "\\xff\\xfe\\x80," in text and "Stra\xdfe," in text
+    write_class_names(data / "classes.txt", names[::-1])
+    assert measure(ENGINE, str(run), CROP_TEST).path != result.path
+
+
+# ---- errors by class -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", [5, 6])
+def test_errors_of_each_class_by_hand(tmp_path, classes):
+    """The first class is right, the second in second place, the third in the last."""
+    data = make_data(tmp_path / "data", draw_images(3), labels=[0, 1, 2])
+    edit = lambda text: text.replace("num_output: 7", f"num_output: {classes}")  # noqa: E731
+    run = make_run(tmp_path / "run", data, "fully connected", edit=edit)
+    net = caffe.Net(str(run / "train_val.prototxt"), caffe.TEST)
+    net.params["fc"][0].data[...] = 0
+    net.params["fc"][1].data[...] = [9, 8, 0, *range(1, classes - 2)]
+    net.save(str(run / "a_iter_7.caffemodel"))
+    write_tables(str(run), measure(ENGINE, str(run), CROP_TEST))
+    rows = (run / "per_class_crop.csv").read_text().splitlines()
+    last = {5: ["", "", ""], 6: ["0.00", "0.00", "100.00"]}[classes]  # all are among five of five
+    assert rows == [
+        "class,images,top1_error,top5_error",
+        f"class 0,1,0.00,{last[0]}",
+        f"class 1,1,100.00,{last[1]}",
+        f"class 2,1,100.00,{last[2]}",
+    ]
+    assert Run(str(with_metrics(run))).classes == {
+        "crop": ({5: 1, 6: 5}[classes], [("class 0", 0), ("class 1", 100 if classes == 5 else 0),
+                                         ("class 2", 100)]),
+    }  # fmt: skip
+
+
+def with_metrics(run):
+    (run / "metrics.csv").write_text("iteration,kind,name,value\n1,train,loss,2\n")
+    return run

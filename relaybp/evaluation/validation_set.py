@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import islice
@@ -14,7 +11,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from caffe_plain import images
-from caffe_plain.database import data_file, open_database
+from caffe_plain.database import open_database
 from caffe_plain.phases import TEST, layers_of, state_of
 
 from ..data_layers import feed_of
@@ -61,13 +58,6 @@ class Record(NamedTuple):
     name: str
     image: np.ndarray
     label: int
-
-
-class Contents(NamedTuple):
-    """What identifies a database's records, and their names in order."""
-
-    sha256: str
-    names: tuple[str, ...]
 
 
 class Stored(NamedTuple):
@@ -123,32 +113,6 @@ def _decoding_of(transform: Any) -> Decoding:
     if transform.force_color:
         return Decoding(True, upright=True)
     return Decoding(False, upright=True) if transform.force_gray else Decoding()
-
-
-def contents(source: str) -> Contents:
-    """The SHA-256 of all keys and records of a database, and the keys; read once a process."""
-    return _contents(os.path.realpath(source), _state(source))
-
-
-def _state(source: str) -> tuple[tuple[str, int, int], ...]:
-    """(name, bytes, time of the last change) of the files of a database."""
-    folder = os.path.dirname(data_file(source))
-    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    stats = [os.stat(os.path.join(folder, name)) for name in names]
-    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in zip(names, stats))
-
-
-@functools.lru_cache
-def _contents(source: str, state: tuple[tuple[str, int, int], ...]) -> Contents:
-    """As `contents`; another `state` of the files means to read again."""
-    digest, names = hashlib.sha256(), []
-    with closing(open_database(source)) as environment, environment.begin(buffers=True) as reader:
-        for key, record in reader.cursor():
-            for part in (key, record):
-                digest.update(len(part).to_bytes(8, "little"))
-                digest.update(part)
-            names.append(_name(bytes(key)))
-    return Contents(digest.hexdigest(), tuple(names))
 
 
 def record_names(source: str, count: int) -> list[str]:
