@@ -197,7 +197,7 @@ def run_recorded(trainer: Trainer, report: Report | NoReport, plan: Plan, group:
     try:
         errors = top_errors(plan.net, trainer.train() or {})
         seconds, iterations = time.monotonic() - begun, trainer.relay.iter - first
-        tested = trainer.images_tested
+        tested = trainer.relay.images_tested
         report.say(summary(plan.name, seconds, iterations, errors, tested, plan.run))
         if not trainer.stopped:
             state = identity.FINISHED

@@ -12,6 +12,8 @@ from caffe_plain.files import checksum
 from caffe_plain.phases import TEST, layers_of, state_of
 
 from .. import run_folder, snapshots
+from ..data_layers import data_layers
+from ..data_prep.colour_order import check_colour_orders
 from ..errors import RelayError
 from ..identity import of_database
 from .protocol import Protocol
@@ -21,8 +23,13 @@ VERSION = 2  # of how results are measured and kept
 
 
 def identify(pb: Any, net_param: Any, weights: str, protocol: Protocol) -> dict[str, Any]:
-    """What a result depends on: protocol, weights, net, data."""
+    """What a result depends on: protocol, weights, net, data.
+
+    Raises CaffeError where the net was trained on another order of colours than it is tested on.
+    """
     feed = test_feed(net_param)
+    sources = [layer.get("source") for layer in data_layers(net_param.layer)]
+    check_colour_orders(source for source in sources if os.path.exists(source))
     database = of_database(feed.source)
     records = database["records"]
     protocol = protocol.of(records)

@@ -21,6 +21,7 @@ from caffe_plain.files import write_atomically
 from caffe_plain.images import printable
 
 from ..data_prep.archives import is_archive
+from ..data_prep.colour_order import RGB, check_colour_orders, colour_order
 from ..data_prep.image_tree import ImageTree
 from ..data_prep.imagenet_labels import read_truth
 from ..data_prep.images import Options, read_image
@@ -103,6 +104,7 @@ def _scores(engine: Any, member: Member, images: str, files: list[str] | None) -
     net_param = net_of_run(engine.pb, run)
     feed = test_feed(net_param)
     if files is None:
+        check_colour_orders([images, feed.source])
         number, records = count_records(images), read(engine.caffe, images, feed.decoding)
     else:
         number, records = len(files), _read_files(files, feed)
@@ -168,6 +170,12 @@ def _read_files(paths: Sequence[str], feed: Feed) -> Iterator[Record]:
 def _preparation(source: str) -> Options:
     """How convert_imageset made the records of a database."""
     path = os.path.join(source, "settings.json")
+    instead = "make an LMDB of the images instead, in the same way"
+    order = colour_order(source)
+    if order == RGB:
+        raise RelayError(
+            f"{source} stores colours as {order}, image files are read as BGR: {instead}"
+        )
     try:
         with open(path, encoding="utf-8") as file:
             settings = json.load(file)
@@ -177,6 +185,6 @@ def _preparation(source: str) -> Options:
     except (OSError, KeyError, ValueError) as error:
         raise RelayError(
             f"{path}: {error}; it says how the images that the run was tested with were prepared, "
-            "and convert_imageset writes it: make an LMDB of the images instead, in the same way"
+            f"and convert_imageset writes it: {instead}"
         ) from error
     return Options(**kept, keep_damaged=False)
