@@ -13,6 +13,7 @@ import caffe
 import dirty_folders as dirty
 from caffe.proto import caffe_pb2
 from caffe_plain.class_names import write_class_names
+from caffe_plain.database import new_database
 from caffe_plain.errors import CaffeError
 from evaluation_cases import CROP, draw_images, make_data, make_run
 from relaybp import engines
@@ -21,6 +22,7 @@ from relaybp.data_prep.datum_db import raw_datum
 from relaybp.evaluation import nets
 from relaybp.evaluation.protocol import Protocol
 from relaybp.evaluation.results import measure as measure_on
+from relaybp.evaluation.validation_set import pictures, record_names
 from relaybp.figures.run_tables import Run
 from test_results import scene_data
 
@@ -195,6 +197,18 @@ def test_class_names_of_any_bytes(tmp_path):
     assert "caf\\xe9," in text and "\\xff\\xfe\\x80," in text and "Stra\xdfe," in text
     write_class_names(data / "classes.txt", names[::-1])
     assert measure(ENGINE, str(run), CROP_TEST).path != result.path
+
+
+def test_records_are_found_by_names_of_any_bytes(tmp_path):
+    keys, images = (b"0_caf\xe9.png", b"1_\xff\xfe.png", b"2_plain.png"), draw_images(3)
+    with new_database(tmp_path / "db") as put:
+        for key, image in zip(keys, images, strict=True):
+            pixels = image.transpose(2, 0, 1)
+            put(key, raw_datum(pixels.tobytes(), pixels.shape, 0))
+    names = record_names(str(tmp_path / "db"), 3)
+    assert names == ["0_caf\\xe9.png", "1_\\xff\\xfe.png", "2_plain.png"]
+    for image, found in zip(images, pictures(caffe, str(tmp_path / "db"), names), strict=True):
+        np.testing.assert_array_equal(found, image[..., ::-1])
 
 
 # ---- errors by class -----------------------------------------------------------------------------

@@ -141,13 +141,23 @@ def stored(caffe: Any, source: str, names: Sequence[str]) -> list[Stored]:
     found = []
     with closing(open_database(source)) as environment, environment.begin() as transaction:
         cursor = transaction.cursor()
-        for key in map(str.encode, names):
-            if not cursor.set_range(key) or cursor.key() != key:
-                raise RelayError(f"{source}: no record {_name(key)!r}; the database has changed")
+        for name in names:
+            key = _find(cursor, name)
+            if key is None:
+                raise RelayError(f"{source}: no record {name!r}; the database has changed")
             datum = caffe.proto.caffe_pb2.Datum.FromString(cursor.value())
             is_rgb = key.isdigit() and not datum.encoded
             found.append(Stored(_pixels(caffe, source, key, datum), is_rgb))
     return found
+
+
+def _find(cursor: Any, name: str) -> bytes | None:
+    """The key of the record of that name, at which the cursor then stands; None without one."""
+    key = name.encode()
+    if cursor.set_range(key) and cursor.key() == key:
+        return key
+    keys = cursor.iternext(values=False) if cursor.first() else ()  # one that is not UTF-8
+    return next((bytes(key) for key in keys if _name(bytes(key)) == name), None)
 
 
 def pictures(caffe: Any, source: str, names: Sequence[str]) -> list[np.ndarray]:
