@@ -7,9 +7,9 @@ is cut off or that the decoder rejects, bytes other than those written), has a w
 class has no name. The exit status is 1 if there is one, or if the side files (classes.txt,
 class_index.tsv, record_index.npy, checksums.npy; see datum_db.py) disagree with the records, if
 the images have different numbers of channels, or if databases share images (as train and val must
-not) or number their classes differently. Images that one database repeats, and photos that are
-stored lying, are noted. A database made by other tools has no side files; only its records are
-checked.
+not), number their classes differently or store colours in different orders. Images that one
+database repeats, and photos that are stored lying, are noted. A database made by other tools has no
+side files; only its records are checked.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from caffe_plain.database import Environment, open_database
 from caffe_plain.flags import FlagParser
 from caffe_plain.images import printable
 from relaybp.data_prep.check_records import FORCE_COLOR, Checked, check_run
+from relaybp.data_prep.colour_order import check_colour_orders
 from relaybp.data_prep.datum_db import CHECKSUMS
 from relaybp.data_prep.duplicates import Fingerprints
 from relaybp.data_prep.errors import PrepError, run, some
@@ -259,6 +260,14 @@ def _class_problems(dbs: Sequence[str]) -> Iterator[str]:
             yield f"{db} numbers its classes unlike the classes.txt beside it: {differs}"
 
 
+def _colour_problems(dbs: Sequence[str]) -> Iterator[str]:
+    """Yield what is wrong where the databases store colours in different orders."""
+    try:
+        check_colour_orders(dbs)
+    except PrepError as error:
+        yield str(error)
+
+
 def main(args: list[str] | None = None) -> int:
     options = parser().parse_args(args)
     fingerprints = Fingerprints()
@@ -268,7 +277,11 @@ def main(args: list[str] | None = None) -> int:
     ]
     for note in fingerprints.repeated():
         print(f"note: {note}")
-    problems = [*fingerprints.shared(), *_class_problems(options.dbs)]
+    problems = [
+        *fingerprints.shared(),
+        *_class_problems(options.dbs),
+        *_colour_problems(options.dbs),
+    ]
     for problem in problems:
         print(f"problem: {problem}")
     return 1 if problems or any(report.bad or report.problems for report in reports) else 0

@@ -26,6 +26,7 @@ from caffe_plain.class_names import difference, read_class_names
 from caffe_plain.files import checksum
 from caffe_plain.flags import FlagParser
 from caffe_plain.images import printable
+from relaybp.data_prep.colour_order import BGR, FIELD
 from relaybp.data_prep.datum_db import DatumDB, encoded_datum, key_of, key_problem, raw_datum
 from relaybp.data_prep.errors import PrepError, run, some
 from relaybp.data_prep.image_list import ImageList
@@ -110,6 +111,7 @@ def convert(
         "check_size": check_size,
         "classes": names,
         **options._asdict(),
+        FIELD: BGR,
     }
     del settings["keep_damaged"]  # as skip_bad: up to the first bad record, it changes nothing
     say(f"A total of {part.end - part.start} images.")

@@ -71,6 +71,9 @@ def make_lists(
             lists["val" if k in in_val else "train"].append(b"%s %d\n" % (os.fsencode(file), label))
         counts.append((name, len(files) - len(in_val), len(in_val)))
     _check_counts([row for row in counts if row[0] in found], val_fraction, tree)
+    lacking = [printable(name) for name, _, val in counts if not val]
+    if val_fraction and lacking:
+        say(f"{len(lacking)} of {len(counts)} classes have no validation image:\n{some(lacking)}")
     with complete_folder(out) as partial:
         for split, lines in lists.items():
             (partial / f"{split}.txt").write_bytes(b"".join(lines))

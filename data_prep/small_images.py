@@ -12,6 +12,7 @@ import numpy as np
 from caffe_plain.class_names import write_class_names
 from caffe_plain.files import complete_folder
 from caffe_plain.names import file_name
+from relaybp.data_prep.colour_order import FIELD, RGB
 from relaybp.data_prep.compute_image_mean import mean_of, write_mean
 from relaybp.data_prep.datum_db import DatumDB, raw_datum
 
@@ -53,7 +54,7 @@ def _write_lmdb(
     folder: Path, images: Iterable[tuple[np.ndarray, int, int]], names: list[str], key: bytes
 ) -> list[int]:
     counts = np.zeros(len(names), int)
-    with DatumDB(folder, {"tool": "small_images"}) as db:
+    with DatumDB(folder, {"tool": "small_images", FIELD: RGB}) as db:
         for pixels, label, number in images:
             db.put(key % number, raw_datum(pixels.tobytes(), pixels.shape, label))
             counts[label] += 1

@@ -91,7 +91,8 @@ class Model:
                 parts.data(*val, parts.TEST, **mean),
             ]
         drawn = {"mirror": True, "color_file": "data/color.txt", **self.scene}
-        means = {**pixels, "mean_value": settings.MEAN_VALUE}
+        # NOTE: of raw records, as CIFAR's are, BVLC Caffe would log an error each
+        means = {**pixels, "mean_value": settings.MEAN_VALUE, "force_color": True}
         scene, data = {"not_stage": [DATA_STAGE]}, {"stage": [DATA_STAGE]}
         return [
             parts.scene_data(*train, {**parts.TRAIN, **scene}, **mean, **drawn),

@@ -121,7 +121,8 @@ def of_database(path: str) -> dict[str, Any]:
     a thousand evenly spaced ones in a larger one, so that it takes seconds at most.
     """
     path = os.path.realpath(path)
-    stats = [os.stat(os.path.join(path, name)) for name in os.listdir(path)]
+    folder = os.path.dirname(data_file(path))
+    stats = [os.stat(os.path.join(folder, name)) for name in os.listdir(folder)]
     size, changed_ns = sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
     return dict(_of_database(path, size, changed_ns))
 

@@ -23,7 +23,7 @@ from .flows import Flow
 from .graph import Graph
 from .relay_file import RelayParameter, check_relay, read_relay
 from .schedules import Schedule, Watch, make_schedule
-from .scores import Scores
+from .scores import Scores, records_of_test
 
 
 def attach(
@@ -67,7 +67,7 @@ class RelaySolver:
         self.engine, self.solver, self.schedule = engine, solver, schedule
         self.net = solver.net
         self.root = schedule.group.rank == 0  # the process that tests, logs and saves
-        self.not_finite = 0  # images of the last test of which a score was not finite
+        self.images_tested = self.not_finite = 0  # of the last test: images; scores not finite
         self.is_whole = True  # whether the weights are those of a whole number of iterations
         self.loss: Any = 0.0  # the present iteration's, for float()
         self.log = SolverLog(solver.param, quiet=not self.root)
@@ -151,25 +151,32 @@ class RelaySolver:
     def test_all(self, go_on: Callable[[], bool] = lambda: True) -> list[dict[str, Any]]:
         """Run every test net; for each {output name: mean array over its test_iter batches}.
 
-        go_on: asked before each batch; where it says False, the test ends and finds nothing. A
-        score that is not finite never counts as right; `not_finite` is then how many there were.
+        go_on: asked before each batch; where it says False, the test ends and finds nothing. Each
+        record counts once for an accuracy, see Scores; `images_tested` is then how many counted,
+        `not_finite` how many of them had a score that is not finite.
         """
         found = []
-        self.not_finite = 0
+        self.not_finite = self.images_tested = 0
         for index, net in enumerate(self.solver.test_nets):
             self.log.testing(self.iter, index)
             net.share_with(self.net)
             batches = self.solver.param.test_iter[index]
-            params = {p.name: p for p in self.engine.test_net_param(self.solver, index).layer}
-            scores = Scores(net, params)
+            scores = self._scores(net, index)
             tested = mean_outputs(net, batches, go_on, scores.observe)
             if tested is None:
                 return []
-            scores.correct(tested[1], batches)
+            scores.correct(tested[1])
             self.not_finite += scores.not_finite
+            self.images_tested += scores.images
             found.append(tested[1])
             self.log.test_outputs(net, found[-1])
         return found
+
+    def _scores(self, net: Any, index: int) -> Scores:
+        param, states = self.engine.test_net_param(self.solver, index), self.solver.param.test_state
+        stages = states[index].stage if index < len(states) else ()
+        layers = {layer.name: layer for layer in param.layer}
+        return Scores(net, layers, records_of_test(param, stages))
 
     def observe_test(self, found: list[dict[str, Any]]) -> None:
         """Tell a plateau policy what the first process's `test_all` found; all processes must."""

@@ -22,6 +22,7 @@ from caffe_plain.python_layers import admit
 from caffe_plain.settings import apply_setting
 
 from .data_layers import DataLayer, choose_feed, data_layers, feed_of
+from .data_prep.colour_order import check_colour_orders
 from .errors import RelayError
 from .layers.mean_file import channel_means, read_mean
 
@@ -61,6 +62,7 @@ def compose(
             set_channel_means(pb, net, os.path.join(data, "mean.binaryproto"))
     resize(pb, net, batch, crop)
     if data:
+        check_colour_orders(layer.get("source") for layer in data_layers(net.layer))
         set_classes(net, count_classes(data))
         set_test_length(solver, net)
     if method == "STANDARD":

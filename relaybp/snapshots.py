@@ -18,6 +18,7 @@ from .errors import RelayError
 
 LIST = ".sha256"
 PART = re.compile(r"(\..+)?\.(caffemodel|solverstate|datastate)(\.h5)?", re.DOTALL)
+WEIGHTS = re.compile(r"\.caffemodel(\.h5)?")
 LINE = re.compile(rb"([0-9a-f]{64})  ([^/]+)")
 AUTO = "auto"
 
@@ -62,10 +63,27 @@ def newest(prefix: str, before: int | None = None) -> tuple[str | None, list[str
         if before is not None and _iteration(stem) >= before:
             continue
         try:
-            if not os.path.exists(stem + LIST):
-                raise RelayError(f"{stem}: not whole: {stem + LIST}, which comes last, is missing")
-            check(stem)
+            _check_sealed(stem)
             return _state(stem), problems
+        except RelayError as error:
+            problems.append(str(error))
+    return None, problems
+
+
+def newest_weights(run: str) -> tuple[str | None, list[str]]:
+    """(the .caffemodel of the newest whole snapshot in a folder or None, what is wrong with newer
+    ones).
+
+    Where no snapshot has a list, as other programs leave them, the newest one is taken as it is.
+    """
+    stems = _stems_in(run)
+    if not any(map(is_sealed, stems)):
+        return next(filter(None, map(_weights, reversed(stems))), None), []
+    problems: list[str] = []
+    for stem in reversed(stems):
+        try:
+            _check_sealed(stem)
+            return _weights(stem), problems
         except RelayError as error:
             problems.append(str(error))
     return None, problems
@@ -95,6 +113,12 @@ def iterations(prefix: str) -> list[int]:
     return [_iteration(stem) for stem in _stems(prefix)]
 
 
+def _check_sealed(stem: str) -> None:
+    if not is_sealed(stem):
+        raise RelayError(f"{stem}: not whole: {stem + LIST}, which comes last, is missing")
+    check(stem)
+
+
 def _listed(stem: str) -> dict[str, str]:
     """{name of a part: its checksum}, from the list."""
     try:
@@ -115,6 +139,17 @@ def _state(stem: str) -> str:
     if not found:
         raise RelayError(f"{stem}: not whole: its .solverstate is missing")
     return found[0]
+
+
+def _weights(stem: str) -> str | None:
+    return next((path for path in _parts(stem) if WEIGHTS.fullmatch(path[len(stem) :])), None)
+
+
+def _stems_in(run: str) -> list[str]:
+    """PREFIX_iter_N of each snapshot in a folder, of any prefix, ascending by N."""
+    paths = glob.iglob(os.path.join(glob.escape(run), "*_iter_*"))
+    prefixes = {path.rpartition("_iter_")[0] for path in paths}
+    return sorted((stem for prefix in prefixes for stem in _stems(prefix)), key=_iteration)
 
 
 def _stems(prefix: str) -> list[str]:

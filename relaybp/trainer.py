@@ -202,14 +202,6 @@ class Trainer:
             )
         self.report.pause()
 
-    @property
-    def images_tested(self) -> int:
-        """How many images a test of all test nets looks at."""
-        return sum(
-            batches * next(iter(net.blobs.values())).shape[0]
-            for net, batches in zip(self.solver.test_nets, self.param.test_iter)
-        )
-
     def snapshot(self) -> None:
         """Write the weights and the state, in the first process and once an iteration."""
         self._finish_reports()

@@ -69,11 +69,11 @@ def net_param(top="two", data="data", edit=lambda text: text):
     return text_format.Parse(text, caffe_pb2.NetParameter())
 
 
-def save_weights(param, path, seed=5):
-    """Write a .caffemodel with seeded weights for a net; returns its path."""
+def save_weights(param, path, seed=5, shape=(3, CROP, CROP)):
+    """Write a .caffemodel with seeded weights for a net of inputs `shape`; returns its path."""
     layers, _ = nets.prediction_layers(caffe_pb2, param)
     caffe.set_random_seed(seed)
-    nets.net_of(caffe, layers, "data", (1, 3, CROP, CROP), None).save(str(path))
+    nets.net_of(caffe, layers, "data", (1, *shape), None).save(str(path))
     return str(path)
 
 
@@ -95,7 +95,7 @@ def draw_images(count, height=16, width=20, seed=0):
     return np.random.RandomState(seed).randint(0, 255, (count, height, width, 3)).astype(np.uint8)
 
 
-def make_run(folder, data, top="two", seed=5, edit=lambda text: text):
+def make_run(folder, data, top="two", seed=5, edit=lambda text: text, shape=(3, CROP, CROP)):
     """A run's folder with net, solver and snapshot, on the database DATA/val_lmdb."""
     folder.mkdir(parents=True, exist_ok=True)
     param = net_param(top, data, edit)
@@ -103,7 +103,7 @@ def make_run(folder, data, top="two", seed=5, edit=lambda text: text):
     (folder / "solver.prototxt").write_text(
         f'net: "{folder}/train_val.prototxt" test_iter: 3 test_interval: 1 base_lr: 1'
     )
-    save_weights(param, folder / "a_iter_7.caffemodel", seed)
+    save_weights(param, folder / "a_iter_7.caffemodel", seed, shape)
     return folder
 
 

@@ -361,7 +361,11 @@ def test_validation_images_of_small_classes(tmp_path):
     dirty.add(tmp_path, *(f"images/{name}/{k}.png" for name in "ab" for k in range(4)))
     with pytest.raises(PrepError, match="0.1 of at most 4 images of a class is not one"):
         make_lists(tmp_path / "images", tmp_path / "lists")
-    assert make_lists(tmp_path / "images", tmp_path / "lists", 0.25)[0] == ("a", 3, 1)
+    dirty.add(tmp_path, "images/c/1.png")
+    said = []
+    counts = make_lists(tmp_path / "images", tmp_path / "lists", 0.25, say=said.append)
+    assert counts == [("a", 3, 1), ("b", 3, 1), ("c", 1, 0)]
+    assert said == ["1 of 3 classes have no validation image:\n  c"]
 
 
 # ---- lists and classes ---------------------------------------------------------------------------

@@ -164,13 +164,13 @@ def test_runs_are_tested_each_in_its_own_way_and_together(run):
     assert names == {"dense-14-18_limit3", "10-crop_limit3"}
 
 
-def test_a_mean_image_is_said_to_be_averaged_where_it_is(run):
+def test_a_mean_image_is_said_to_be_resized_where_it_is(run):
     blob = caffe_pb2.BlobProto(num=1, channels=3, height=16, width=20, data=[90.0] * 960)
     mean = run.parent / "data" / "mean.binaryproto"
     mean.write_bytes(blob.SerializeToString())
     param = run / "train_val.prototxt"
     param.write_text(param.read_text().replace("mean_value: 100.0", f'mean_file: "{mean}"'))
-    line = f"\n  mean      {mean}, averaged to one value per channel for other sizes\n"
+    line = f"\n  mean      {mean} (16 x 20), resized to the size of each image\n"
     assert line in evaluate(run, "--scales", "14") and line not in evaluate(run)
 
 

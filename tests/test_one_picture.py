@@ -1,87 +1,138 @@
-"""One picture, upright or not, has the same pixels on every way into a net."""
+"""One picture, upright or not, has the same scores on every way into a net, and in BVLC Caffe.
+
+tests/oracle/record_one_picture.py made the photos and recorded BVLC Caffe's scores.
+"""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import caffe
 import dirty_folders as dirty
+import picture_cases as cases
 from caffe.command import classification
-from relaybp.data_prep.compute_image_mean import mean_of, write_mean
+from caffe.proto import caffe_pb2
+from relaybp import engines
+from relaybp.commands import export_onnx
+from relaybp.data_prep.compute_image_mean import mean_of
 from relaybp.data_prep.convert_imageset import convert
+from relaybp.evaluation.protocol import Protocol
+from relaybp.evaluation.results import measure
 
-PHOTOS = dirty.photos()
-LAYERS = {
-    "Data": 'type: "Data" data_param {{ source: "{db}" batch_size: 1 backend: LMDB }}',
-    "Data with force_color": (
-        'type: "Data" data_param {{ source: "{db}" batch_size: 1 backend: LMDB }} '
-        "transform_param {{ force_color: true }}"
-    ),
-    "SceneData": (
-        'type: "Python" python_param {{ module: "relaybp.layers.scene_data" layer: "SceneData" '
-        "param_str: 'source: \"{db}\" batch_size: 1' }}"
-    ),
-    "ImageData": 'type: "ImageData" image_data_param {{ source: "{list}" batch_size: 1 }}',
-}
-DEPLOY = """
-layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ {dims} }} }} }}
-layer {{ name: "same" type: "Power" bottom: "data" top: "same" }}
-"""
+try:
+    import onnxruntime
+except ImportError:
+    onnxruntime = None
+
+RECORDED = np.load(Path(__file__).parent / "golden" / "one_picture.npz")
+PROTOCOLS = {"evaluate crop": Protocol(), "evaluate at the same scale": Protocol.parse("64")}
+INPUT = (
+    'layer { name: "data" type: "Input" top: "data" '
+    "input_param { shape { dim: 1 dim: 3 dim: 64 dim: 96 } } }\n"
+)
+ENGINE = engines.of(caffe)
 
 
-def what_a_layer_makes(folder, layer):
-    """The data top of a layer in the TEST phase, (3, 64, 96)."""
-    text = LAYERS[layer].format(db=folder / "db", list=folder / "list.txt")
-    (folder / "net.prototxt").write_text(
-        f'layer {{ name: "data" top: "data" top: "label" {text} }}'
-    )
-    net = caffe.Net(str(folder / "net.prototxt"), caffe.TEST)
-    net.forward()
-    found = np.array(net.blobs["data"].data[0])
-    for made in net.layers:
-        if hasattr(made, "close"):  # a SceneData's worker processes
-            made.close()
-    return found
+def bvlc(orientation, way):
+    """The recorded scores."""
+    return RECORDED[f"{orientation}/{way}"]
 
 
-def what_deployed_nets_see(folder, path):
-    """What a net gets from classification and from Classifier: {name: (3, 64, 96)}."""
-    dims = "dim: 1 dim: 3 dim: 64 dim: 96"
-    deploy, weights = folder / "deploy.prototxt", folder / "a.caffemodel"
-    deploy.write_text(DEPLOY.format(dims=dims))
-    net = caffe.Net(str(deploy), caffe.TEST)
-    net.save(str(weights))
-    write_mean(folder / "mean", np.zeros((3, 64, 96)))
-    classifier = caffe.Classifier(str(deploy), str(weights), raw_scale=255, channel_swap=(2, 1, 0))
+@pytest.fixture
+def photo(tmp_path):
+    """Writes x.jpg, of an orientation, with list.txt and mean beside it."""
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/x.jpg 0\n")
+    cases.write_mean(caffe_pb2, tmp_path / "mean")
+
+    def write(orientation):
+        path = tmp_path / "x.jpg"
+        path.write_bytes(RECORDED[f"{orientation}/photo"].tobytes())
+        return path
+
+    return write
+
+
+def make_database(folder, **options):
+    convert("/", folder / "list.txt", folder / "db", **options)
+
+
+def of_data_layers(folder):
+    """{way: scores} of the TEST phase of each data layer."""
+    net = folder / "net.prototxt"
+    return {name: cases.scores(caffe, net, cases.data_layer(name, folder)) for name in cases.LAYERS}
+
+
+def of_evaluation(run):
+    """{way: scores} of a run that is tested."""
+    text = cases.data_layer("Data", run) + cases.FC + cases.LOSS
+    (run / "train_val.prototxt").write_text(text)
+    (run / "solver.prototxt").write_text(f'net: "{run}/train_val.prototxt"')
+    net = cases.fill(caffe.Net(str(run / "train_val.prototxt"), caffe.TEST))
+    net.save(str(run / "a_iter_1.caffemodel"))
     return {
-        "classification": classification.predict(net, path, str(folder / "mean")),
-        "Classifier": classifier.predict([caffe.io.load_image(path)], oversample=False)[0],
+        name: measure(ENGINE, str(run), protocol, gpu="none").scores[0]
+        for name, protocol in PROTOCOLS.items()
     }
 
 
+def of_deployment(folder, path):
+    """{way: scores} of the ways for a photo alone."""
+    deploy, weights = folder / "deploy.prototxt", folder / "a.caffemodel"
+    deploy.write_text(INPUT + cases.FC + cases.PROB)
+    net = cases.fill(caffe.Net(str(deploy), caffe.TEST))
+    net.save(str(weights))
+    mean = np.array(cases.MEAN)
+    classifier = caffe.Classifier(
+        str(deploy), str(weights), mean=mean, raw_scale=255, channel_swap=(2, 1, 0)
+    )
+    image = caffe.io.load_image(str(path))
+    found = {
+        "classification": classification.predict(net, str(path), str(folder / "mean")),
+        "Classifier": classifier.predict([image], oversample=False)[0],
+    }
+    if onnxruntime:
+        pixels = classifier.transformer.preprocess("data", image)[np.newaxis]
+        model = export_onnx.to_onnx(net).SerializeToString()
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        found["ONNX"] = session.run(["prob"], {"data": pixels})[0][0]
+    return found
+
+
 @pytest.mark.parametrize("encoded", [False, True], ids=["raw", "encoded"])
-@pytest.mark.parametrize("kind", ["format jpg", *(kind for kind in PHOTOS if "JPEG " in kind)])
-def test_training_and_deployment_see_the_same_pixels(tmp_path, kind, encoded):
-    photo = PHOTOS[kind]
+@pytest.mark.parametrize("orientation", cases.ORIENTATIONS)
+def test_all_ways_give_the_scores_of_the_upright_picture(tmp_path, photo, orientation, encoded):
+    path = photo(orientation)
+    make_database(tmp_path, encoded=encoded)
+    found = of_data_layers(tmp_path) | of_evaluation(tmp_path) | of_deployment(tmp_path, path)
+    assert len(found) == 8 + bool(onnxruntime)
+    for way, scores in found.items():
+        np.testing.assert_allclose(scores, bvlc(orientation, "raw"), atol=1e-5, err_msg=way)
+    for way in ("ImageData", "encoded, turned"):
+        np.testing.assert_allclose(bvlc(orientation, way), bvlc(orientation, "raw"), atol=1e-5)
+
+
+@pytest.mark.parametrize("orientation", range(1, 5))
+def test_of_a_database_that_stores_photos_lying_all_see_what_is_stored(
+    tmp_path, photo, orientation
+):
+    """As in BVLC Caffe, only force_color turns them; above 4 the mean has not their size."""
+    photo(orientation)
+    make_database(tmp_path, encoded=True, keep_exif=True)
+    found = of_data_layers(tmp_path)
+    upright = [found.pop("Data with force_color"), found.pop("ImageData")]
+    for scores in upright:
+        np.testing.assert_allclose(scores, bvlc(orientation, "encoded, turned"), atol=1e-5)
+    for way, scores in (found | of_evaluation(tmp_path)).items():
+        expected = bvlc(orientation, "encoded, as stored")
+        np.testing.assert_allclose(scores, expected, atol=1e-5, err_msg=way)
+
+
+@pytest.mark.parametrize("keep_exif", [False, True], ids=["upright", "lying"])
+def test_the_mean_is_of_the_pixels_that_a_data_layer_sees(tmp_path, keep_exif):
+    photo = dirty.photos()["JPEG 6"]
     (tmp_path / "x.jpg").write_bytes(photo.data)
     (tmp_path / "list.txt").write_text(f"{tmp_path}/x.jpg 0\n")
-    convert("/", tmp_path / "list.txt", tmp_path / "db", encoded=encoded)
-    found = {layer: what_a_layer_makes(tmp_path, layer) for layer in LAYERS}
-    found |= what_deployed_nets_see(tmp_path, str(tmp_path / "x.jpg"))
-    found["mean"] = mean_of(tmp_path / "db")[0]
-    dirty.check_pixels(found["Data"].transpose(1, 2, 0), photo)
-    for name, pixels in found.items():
-        pixels = pixels.reshape(3, *dirty.SIZE)
-        np.testing.assert_allclose(pixels, found["Data"], atol=255e-5, err_msg=name)
-
-
-def test_of_a_database_that_stores_photos_lying_all_see_what_is_stored(tmp_path):
-    """As in BVLC Caffe, only force_color turns them."""
-    (tmp_path / "x.jpg").write_bytes(PHOTOS["JPEG 6"].data)
-    (tmp_path / "list.txt").write_text("x.jpg 0\n")
-    where = (f"{tmp_path}/", tmp_path / "list.txt", tmp_path / "db")
-    convert(*where, encoded=True, keep_exif=True)
-    found = {layer: what_a_layer_makes(tmp_path, layer) for layer in list(LAYERS)[:3]}
-    dirty.check_pixels(found["Data with force_color"].transpose(1, 2, 0), PHOTOS["JPEG 6"])
-    dirty.check_pixels(np.rot90(found["Data"].transpose(1, 2, 0), -1), PHOTOS["JPEG 6"])
-    np.testing.assert_array_equal(found["SceneData"], found["Data"])
-    np.testing.assert_array_equal(mean_of(tmp_path / "db")[0], found["Data"])
+    make_database(tmp_path, encoded=True, keep_exif=keep_exif)
+    mean = mean_of(tmp_path / "db")[0].transpose(1, 2, 0)
+    dirty.check_pixels(np.rot90(mean, -1) if keep_exif else mean, photo)

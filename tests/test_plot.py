@@ -41,7 +41,9 @@ PROBE = "iteration,part,layer,flow,quantity,value\n" + "".join(
 def run(tmp_path):
     (tmp_path / "metrics.csv").write_text(METRICS)
     (tmp_path / "probe.csv").write_text(PROBE)
-    (tmp_path / "per_class_crop.csv").write_text("class,images,top5_error\nice,2,0.00\nfire,4,25\n")
+    (tmp_path / "per_class_crop.csv").write_text(
+        "class,images,top1_error,top5_error\nice,2,50.00,0.00\nfire,4,75,25\n"
+    )
     return Run(str(tmp_path))
 
 

@@ -32,6 +32,15 @@ def test_committed_files_are_current(model):
         )
 
 
+@pytest.mark.parametrize("model", generate.folders())
+def test_one_gray_file_among_photos_stops_no_training(model):
+    """Of those that are stored encoded; CIFAR's are raw."""
+    layers = read(model, "train_val.prototxt").layer
+    of_photos = any(layer.type == "Python" for layer in layers)
+    forced = [layer.transform_param.force_color for layer in layers if layer.type == "Data"]
+    assert forced == [of_photos] * 2
+
+
 @pytest.mark.parametrize(
     "path",
     sorted(generate.HERE.glob("*/deploy*.prototxt")),

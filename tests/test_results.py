@@ -6,6 +6,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from google.protobuf import text_format
@@ -335,7 +336,7 @@ def test_scene_data_is_tested_as_a_data_layer_is(run, data, tmp_path, text):
 
 
 def test_the_mean_of_the_crops_pixels_is_subtracted_from_crops(data, tmp_path):
-    """Dense positions have no mean of their own: there its average per channel is."""
+    """Whole images have no mean of their own: there it is resized to their size."""
     mean = np.random.RandomState(2).uniform(60, 140, (3, CROP, CROP)).astype(np.float32)
     blob = caffe_pb2.BlobProto(num=1, channels=3, height=CROP, width=CROP, data=mean.ravel())
     (data / "mean.binaryproto").write_bytes(blob.SerializeToString())
@@ -368,9 +369,9 @@ def test_the_mean_of_the_crops_pixels_is_subtracted_from_crops(data, tmp_path):
     ]
     found = measure(ENGINE, str(run), Protocol.parse("10-crop")).scores
     np.testing.assert_allclose(found, ten, rtol=1e-5)
-    by_channel = mean.mean((1, 2)).reshape(3, 1, 1)
-    square = [validation_set.resized(image, 13)[:, :13] for image in IMAGES]
+    whole = cv2.resize(mean.transpose(1, 2, 0), (16, 13)).transpose(2, 0, 1)
+    square = [validation_set.resized(image, 13) for image in IMAGES]
     found = measure(ENGINE, str(run), Protocol.parse("13")).scores  # 13 x 16: two positions
-    first = [scores(crop, by_channel) for crop in square]
-    second = [scores(validation_set.resized(image, 13)[:, 2:15], by_channel) for image in IMAGES]
-    np.testing.assert_allclose(found, np.mean([first, second], 0), rtol=1e-5)
+    positions = [[scores(image[:, at : at + 13], whole[..., at : at + 13]) for at in (0, 2)]
+                 for image in square]  # fmt: skip
+    np.testing.assert_allclose(found, np.mean(positions, 1), rtol=1e-5)

@@ -43,6 +43,26 @@ def test_the_list_is_that_of_sha256sum(run):
     assert newest(folder) == (str(folder / "a_iter_2.solverstate"), [])
 
 
+def test_the_weights_that_are_tested_are_of_the_newest_whole_snapshot(run):
+    folder, _ = run
+    weights = lambda: snapshots.newest_weights(str(folder))  # noqa: E731
+    assert weights() == (str(folder / "a_iter_2.caffemodel"), [])
+    (folder / "a_iter_3.caffemodel").write_bytes(b"half")  # its list comes last
+    (folder / "a_iter_2.datastate").write_bytes(b"damaged")
+    path, (first, second) = weights()
+    assert path == str(folder / "a_iter_1.caffemodel")
+    assert "a_iter_3: not whole" in first and "a_iter_2.datastate is damaged" in second
+    (folder / "a_iter_1.sha256").unlink()
+    path, problems = weights()
+    assert path is None and len(problems) == 3
+    (folder / "a_iter_2.sha256").unlink()  # as BVLC Caffe leaves them
+    assert weights() == (str(folder / "a_iter_3.caffemodel"), [])
+    (folder / "b_iter_10.caffemodel.h5").touch()
+    (folder / "b_iter_11.solverstate").touch()
+    assert weights() == (str(folder / "b_iter_10.caffemodel.h5"), [])
+    assert snapshots.newest_weights(str(folder / "none")) == (None, [])
+
+
 @pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.heavy)])
 def test_every_flipped_bit_is_found(run, count):
     folder, _ = run

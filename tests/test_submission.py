@@ -1,6 +1,7 @@
 """Answers for images without labels, by a net whose answers are known."""
 
 import json
+import os
 
 import cv2
 import numpy as np
@@ -119,11 +120,33 @@ def test_imagenets_numbers_are_those_of_the_development_kit(tmp_path):
         numbers_of([*names[:2], "n99999999"], 3, str(tmp_path / "kit.tar.gz"))
 
 
+def test_what_a_folder_holds_besides_is_said_and_names_can_be_any_bytes(tmp_path):
+    names = [b"caf\xe9.png", b" b.jfif", b"c.JPE"]
+    for name in [*names, b"d.heic", b".e.png"]:
+        (tmp_path / os.fsdecode(name)).write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    said = []
+    found = list_images(str(tmp_path), said.append)
+    assert [os.path.basename(os.fsencode(path)) for path in found] == sorted(names)
+    assert [line.partition(" (")[0] for line in said] == [
+        *("left out: 1 .heic files", "left out: 1 hidden files and folders"),
+        "left out: 1 folders",
+    ]
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf" + b"\r\n".join([*names, b""]))
+    found = list_images(str(tmp_path / "list.txt"))
+    assert [os.path.basename(os.fsencode(path)) for path in found] == names
+
+
 def test_what_is_not_there_is_said(run, tmp_path):
     with pytest.raises(RelayError, match="none: neither a folder, a list of images, nor a"):
         list_images(str(tmp_path / "none"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RelayError, match=r"empty: no images there; known are \.jpg"):
+    with pytest.raises(RelayError, match="empty: no images there$"):
+        list_images(str(tmp_path / "empty"))
+    (tmp_path / "empty" / "a.heic").write_bytes(b"")
+    with pytest.raises(
+        RelayError, match=r"no images there\nleft out: 1 .heic files \(a.heic\); Op"
+    ):
         list_images(str(tmp_path / "empty"))
     (tmp_path / "list.txt").write_text("a.png 3\n")
     with pytest.raises(RelayError, match=r"a\.png 3: no such file"):

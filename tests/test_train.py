@@ -29,7 +29,7 @@ layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TRAI
         data_param { source: "data/train_lmdb" batch_size: 8 backend: LMDB } }
 layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TEST }
         transform_param { crop_size: 14 scale: 0.01 mean_value: 120 }
-        data_param { source: "data/val_lmdb" batch_size: 6 backend: LMDB } }
+        data_param { source: "data/val_lmdb" batch_size: 7 backend: LMDB } }
 layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
         convolution_param { num_output: 8 kernel_size: 3 weight_filler { type: "msra" } } }
 layer { name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" }

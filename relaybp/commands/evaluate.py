@@ -8,7 +8,8 @@
 
 Tests the newest snapshot. What was measured is kept in RUN/results/ with the identity of weights,
 net, data and protocol, and is not tested again; errors.csv (a row for each protocol and k) and
-per_class_PROTOCOL.csv (top-5 error of each class) are the latest of it as tables.
+per_class_PROTOCOL.csv (the errors of each class) are the latest of it as tables. A net of five
+classes or fewer has no top-5 error.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from caffe_plain.files import write_atomically
 
 from .. import engines
 from ..evaluation.identity import net_of_run
+from ..evaluation.measures import KS
 from ..evaluation.protocol import CROP, DENSE, Protocol, explain
 from ..evaluation.results import Member, Result, ensemble, measure
 from ..evaluation.validation_set import test_feed
+from ..layers.mean_file import read_mean
 
 HEADER = ("test", "k", "error", "images", "weights")  # of errors.csv
-CLASS_HEADER = ("class", "images", "top5_error")
+CLASS_HEADER = ("class", "images", *(f"top{k}_error" for k in KS))
 IDS_HELP = (
     "the challenge's number of each class: ImageNet's development kit, or a file of one a line; "
     "default: the label plus one"
@@ -124,7 +127,7 @@ def describe(title: str, result: Result) -> str:
     for member in result.members:
         weights, protocol = member["weights"], member["protocol"]
         lines.append(f"member    {member['run']}, {protocol}, {weights['file']}")
-    lines.append(f"data      {data['source']}, {data['records']} records ({data['sha256'][:12]})")
+    lines.append(f"data      {data['source']}, {data['records']} records ({data['index'][:12]})")
     return "\n  ".join([*lines, f"kept in   {result.path}"])
 
 
@@ -132,7 +135,8 @@ def notes(pb: Any, member: Member) -> list[str]:
     """What a reader of the errors should know about the way they were measured."""
     mean = test_feed(net_of_run(pb, member.run)).mean_file
     if member.protocol.kind == DENSE and mean:
-        return [f"mean      {mean}, averaged to one value per channel for other sizes"]
+        size = " x ".join(map(str, read_mean(pb, mean).shape[1:]))
+        return [f"mean      {mean} ({size}), resized to the size of each image"]
     return []
 
 
@@ -145,17 +149,27 @@ def ensemble_folder(runs: Sequence[str]) -> str:
 def write_tables(folder: str, result: Result) -> None:
     """Bring errors.csv and per_class_PROTOCOL.csv of a folder up to date."""
     name, weights = result.protocol, result.weights.get("file", "")
-    classes = [
-        (result.class_name(label), images, f"{error:.2f}")
-        for label, images, error in result.class_errors()
-    ]
-    write_csv(os.path.join(folder, f"per_class_{name}.csv"), CLASS_HEADER, classes)
+    write_csv(os.path.join(folder, f"per_class_{name}.csv"), CLASS_HEADER, class_rows(result))
     path, kept = os.path.join(folder, "errors.csv"), []
     if os.path.exists(path):
         with open(path, newline="", encoding="utf-8") as file:
             kept = [tuple(row.values()) for row in csv.DictReader(file) if row["test"] != name]
     rows = [(name, k, f"{error:.2f}", result.images, weights) for k, error in result.errors.items()]
     write_csv(path, HEADER, [*kept, *rows])
+
+
+def class_rows(result: Result) -> list[tuple[str, ...]]:
+    """A row of per_class_PROTOCOL.csv for each class, the best first."""
+    best_first = result.class_errors(max(result.errors))
+    errors = [{label: error for label, _, error in result.class_errors(k)} for k in KS]
+    return [
+        (
+            result.class_name(label),
+            str(images),
+            *(f"{of[label]:.2f}" if k in result.errors else "" for k, of in zip(KS, errors)),
+        )
+        for label, images, _ in best_first
+    ]
 
 
 def write_csv(path: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -212,7 +212,8 @@ def train_and_sum_up(trainer: Trainer, report: Report | NoReport, plan: Plan) ->
     begun, first = time.monotonic(), trainer.relay.iter
     errors = top_errors(plan.net, trainer.train() or {})
     seconds, iterations = time.monotonic() - begun, trainer.relay.iter - first
-    report.say(summary(plan.name, seconds, iterations, errors, trainer.images_tested, plan.run))
+    tested = trainer.relay.images_tested
+    report.say(summary(plan.name, seconds, iterations, errors, tested, plan.run))
 
 
 def end_record(trainer: Trainer, plan: Plan, group: Alone, state: str) -> None:

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
-import re
-from typing import Any
+from typing import Any, Callable
 
 from caffe_plain.class_names import read_class_names
 from caffe_plain.files import checksum
 from caffe_plain.phases import TEST, layers_of, state_of
 
-from .. import run_folder
+from .. import run_folder, snapshots
+from ..data_layers import data_layers
+from ..data_prep.colour_order import check_colour_orders
 from ..errors import RelayError
+from ..identity import of_database
 from .protocol import Protocol
-from .validation_set import Feed, contents, test_feed
+from .validation_set import Feed, test_feed
 
-VERSION = 1  # of how results are measured and kept
+VERSION = 2  # of how results are measured and kept
 
 
 def identify(pb: Any, net_param: Any, weights: str, protocol: Protocol) -> dict[str, Any]:
-    """What a result depends on: protocol, weights, net, data."""
+    """What a result depends on: protocol, weights, net, data.
+
+    Raises CaffeError where the net was trained on another order of colours than it is tested on.
+    """
     feed = test_feed(net_param)
-    found = contents(feed.source)
-    records = len(found.names)
+    sources = [layer.get("source") for layer in data_layers(net_param.layer)]
+    check_colour_orders(source for source in sources if os.path.exists(source))
+    database = of_database(feed.source)
+    records = database["records"]
     protocol = protocol.of(records)
     return {
         "protocol": protocol.name,
@@ -33,10 +39,9 @@ def identify(pb: Any, net_param: Any, weights: str, protocol: Protocol) -> dict[
         "net": _net_checksum(net_param),
         "data": {
             "source": feed.source,
-            "records": records,
-            "sha256": found.sha256,
+            **database,
             "mean": checksum(feed.mean_file) if feed.mean_file else "",
-            "classes": hashlib.sha256("\n".join(class_names(feed)).encode()).hexdigest(),
+            "classes": _text_checksum("\n".join(class_names(feed))),
         },
         "images": protocol.limit or records,
         "whole": protocol.limit is None,
@@ -44,13 +49,21 @@ def identify(pb: Any, net_param: Any, weights: str, protocol: Protocol) -> dict[
     }
 
 
-def newest_snapshot(run: str) -> str:
-    """The weights of the highest iteration in a run's folder."""
-    names = os.path.join(glob.escape(run), "*_iter_*.caffemodel")
-    found = glob.glob(names) + glob.glob(names + ".h5")
-    if not found:
-        raise RelayError(f"{run}: no snapshot (*_iter_N.caffemodel) there; give --weights")
-    return max(found, key=lambda path: int(re.findall(r"_iter_(\d+)", path)[-1]))
+def newest_snapshot(run: str, say: Callable[[str], None] = print) -> str:
+    """The weights of the newest whole snapshot in a run's folder, see `snapshots`.
+
+    say: told of newer ones that are not whole.
+    """
+    path, problems = snapshots.newest_weights(run)
+    if path is None:
+        raise RelayError(
+            "\n".join(
+                [f"{run}: no snapshot (*_iter_N.caffemodel) there; give --weights", *problems]
+            )
+        )
+    for problem in problems:
+        say(f"Not tested: {problem}")
+    return path
 
 
 def net_of_run(pb: Any, run: str) -> Any:
@@ -70,6 +83,11 @@ def class_names(feed: Feed) -> list[str]:
     return read_class_names(path)
 
 
+def _text_checksum(text: str) -> str:
+    """Names of classes are those of folders, so their bytes need not be UTF-8."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def _net_checksum(net_param: Any) -> str:
     """Of the layers of the TEST phase; of the data layer only what it does to the images."""
     feed, digest = test_feed(net_param), hashlib.sha256()
@@ -83,7 +101,7 @@ def file_name(identity: dict[str, Any]) -> str:
     """The file that keeps a result of that identity; where things lie does not count."""
     key = [
         [part["protocol"], part["weights"].get("sha256"), part.get("net")]
-        + [part["data"][name] for name in ("records", "sha256", "mean", "classes")]
+        + [part["data"][name] for name in ("records", "index", "mean", "classes")]
         for part in (identity, *identity["members"])
     ]
     digest = hashlib.sha256(json.dumps([VERSION, key]).encode()).hexdigest()

@@ -17,13 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from caffe_plain.files import write_atomically
+from caffe_plain.images import printable
 
 from ..errors import RelayError
 from . import measures
 from .identity import class_names, file_name, identify, net_of_run, newest_snapshot
 from .protocol import Protocol
 from .scoring import Tester
-from .validation_set import contents
+from .validation_set import record_names
 
 FOLDER = "results"
 GUESSES = 5  # of an image that are shown
@@ -43,7 +44,7 @@ class Result:
 
     errors: {k: top-k error in %}; images: how many were tested; whole: whether those are all of the
     database; protocol: its name; weights: {"file", "sha256"}; data: {"source", "records",
-    "sha256", "mean", "classes"}, the last three being checksums; members: of an ensemble, what each
+    "index", "mean", "classes"}, the last three being checksums; members: of an ensemble, what each
     was measured on.
     """
 
@@ -97,8 +98,8 @@ class Result:
         return [(int(label), float(scores[label])) for label in order]
 
     def class_name(self, label: int) -> str:
-        """What classes.txt calls a label; without that file, its number."""
-        return self.class_names[label] if label < len(self.class_names) else str(label)
+        """What classes.txt calls a label, for people; without that file, its number."""
+        return printable(self.class_names[label]) if label < len(self.class_names) else str(label)
 
     def line(self) -> str:
         """The errors, the images, and where they do not count for all of them, in one line."""
@@ -126,7 +127,7 @@ def measure(
     tester = Tester(engine.caffe, net_param, weights, protocol, title)
     scores, labels = tester.score_database(identity["images"])
     feed = tester.feed
-    names = contents(feed.source).names[: len(labels)]
+    names = record_names(feed.source, len(labels))
     return _store(run, identity, scores, labels, names, class_names(feed), f"{run}, {weights}")
 
 

@@ -8,13 +8,15 @@ from typing import Any, Callable
 
 import numpy as np
 
+from ..data_layers import DataLayer, feed_of
 from ..errors import RelayError
 from ..progress import Progress
 from .crops import CUTS
 from .dense import Dense
 from .nets import PROB, build, net_of, prediction_layers, run, softmax_of
+from .normaliser import Normaliser
 from .protocol import CROP, DENSE, Protocol
-from .validation_set import Feed, Normaliser, Record, read, resized, test_feed
+from .validation_set import Feed, Record, read, resized, test_feed
 
 PENDING_BYTES = 1 << 28  # of parts of images that wait for others of their size
 
@@ -50,7 +52,9 @@ class Tester:
         """(scores (N, classes), labels (N,)) of the first N = `images` records of the database."""
         if self.protocol.kind == CROP:
             return self._run_test_phase(images)
-        return self.score(islice(read(self.caffe, self.feed.source), images), images)
+        return self.score(
+            islice(read(self.caffe, self.feed.source, self.feed.decoding), images), images
+        )
 
     def score(self, records: Iterable[Record], images: int) -> tuple[np.ndarray, np.ndarray]:
         """(scores (N, classes), labels (N,)) of N = `images` records like the database's."""
@@ -63,6 +67,8 @@ class Tester:
         groups = Groups(net, images, self.feed.batch_size * shape[1] * shape[2], self.title)
         labels = []
         for index, record in enumerate(chain([first], records)):
+            if record.image.shape[2] != channels:
+                raise RelayError(_channels_differ(self.feed, first, record))
             labels.append(record.label)
             of_image = parts(record.image)
             for part in of_image:
@@ -81,6 +87,8 @@ class Tester:
         data = pb.LayerParameter()
         data.CopyFrom(feed.layer)
         del data.include[:], data.exclude[:]
+        if feed_of(data) == "scene":  # another record in a damaged one's place is another test
+            DataLayer(data).clear("skip_damaged")
         net = build(self.caffe, [data, *layers], self.weights)
         found, labels, progress = [], [], Progress(self.title, images)
         for done in range(0, images, feed.batch_size):
@@ -93,6 +101,14 @@ class Tester:
         return np.concatenate(found), np.concatenate(labels)
 
 
+def _channels_differ(feed: Feed, first: Record, other: Record) -> str:
+    return (
+        f"{feed.source}: image {other.name!r} has {other.image.shape[2]} channels, {first.name!r} "
+        f"{first.image.shape[2]}: give layer {feed.layer.name!r} transform_param "
+        "{ force_color: true }, or convert the images again without -encoded"
+    )
+
+
 def parts_of(
     protocol: Protocol, feed: Feed, caffe: Any
 ) -> Callable[[np.ndarray], list[np.ndarray]]:
@@ -103,10 +119,10 @@ def parts_of(
             "whole images: test them with the protocol crop, or with dense"
         )
 
-    normalise = Normaliser(caffe, feed)
+    normalise = Normaliser(caffe.proto.caffe_pb2, feed)
 
     def scaled(image: np.ndarray) -> list[np.ndarray]:
-        return [normalise.by_channel(resized(image, side)) for side in protocol.short_sides]
+        return [normalise(resized(image, side)) for side in protocol.short_sides]
 
     def cropped(image: np.ndarray) -> list[np.ndarray]:
         cut = CUTS[protocol.kind]

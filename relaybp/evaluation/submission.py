@@ -11,25 +11,28 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 
+from caffe_plain.class_names import without_mark
 from caffe_plain.database import count_records, data_file
 from caffe_plain.files import write_atomically
+from caffe_plain.images import printable
 
 from ..data_prep.archives import is_archive
+from ..data_prep.colour_order import RGB, check_colour_orders, colour_order
+from ..data_prep.image_tree import ImageTree
 from ..data_prep.imagenet_labels import read_truth
 from ..data_prep.images import Options, read_image
 from ..errors import RelayError
 from .identity import class_names, net_of_run, newest_snapshot
 from .results import Member
 from .scoring import Tester
-from .validation_set import Record, decode, read, test_feed
+from .validation_set import Feed, Record, decode, read, test_feed
 
 ANSWERS = 5  # an image
 SYNSET = re.compile(r"n[0-9]{8}\b")
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".tif", ".tiff", ".webp")
 
 
 def write(
@@ -39,15 +42,19 @@ def write(
     path: str,
     ids: str | None = None,
     gpu: str = "auto",
+    say: Callable[[str], None] = print,
 ) -> str:
     """Write the answers of the members' mean scores to `path`; returns a line that says so.
 
     images: a folder (its images in the order of their names), a list file (a path a line, relative
     to the list; a label behind it is ignored), or an LMDB (in the order of its keys). Files are
-    prepared as the records of the run's validation database were. ids: see `numbers_of`.
+    prepared as the records of the run's validation database were. ids: see `numbers_of`. say: told
+    what of a folder is left out.
     """
     engine.use_device(gpu)
-    mean = np.mean([_scores(engine, member, images) for member in members], 0)
+    is_database = os.path.isdir(images) and os.path.isfile(data_file(images))
+    files = None if is_database else list_images(images, say)
+    mean = np.mean([_scores(engine, member, images, files) for member in members], 0)
     if not np.isfinite(mean).all():
         raise RelayError(f"{', '.join(m.run for m in members)}: scores that are not finite")
     feed = test_feed(net_of_run(engine.pb, members[0].run))
@@ -91,35 +98,51 @@ def _numbers_in(path: str, names: Sequence[str]) -> list[str]:
         return file.read().split()
 
 
-def _scores(engine: Any, member: Member, images: str) -> np.ndarray:
-    """The scores (N, classes) that a member gives to the images."""
+def _scores(engine: Any, member: Member, images: str, files: list[str] | None) -> np.ndarray:
+    """The scores (N, classes) that a member gives to files, or without any to an LMDB."""
     run, protocol, weights = member
     net_param = net_of_run(engine.pb, run)
-    if os.path.isdir(images) and os.path.isfile(data_file(images)):
-        number, records = count_records(images), read(engine.caffe, images)
+    feed = test_feed(net_param)
+    if files is None:
+        check_colour_orders([images, feed.source])
+        number, records = count_records(images), read(engine.caffe, images, feed.decoding)
     else:
-        files = list_images(images)
-        number, records = len(files), _read_files(files, test_feed(net_param).source)
+        number, records = len(files), _read_files(files, feed)
     weights = weights or newest_snapshot(run)
     title = f"{os.path.basename(os.path.normpath(run))} {protocol.name}"
     tester = Tester(engine.caffe, net_param, weights, protocol, title)
     return tester.score(records, number)[0]
 
 
-def list_images(images: str) -> list[str]:
-    """The image files in a folder, by name, or in a list file, in its order."""
+def list_images(images: str, say: Callable[[str], None] = lambda line: None) -> list[str]:
+    """The image files in a folder, by name, or in a list file, in its order.
+
+    say: told what of a folder is left out, a line for each kind. RelayError where there are none.
+    """
+    left_out: list[str] = []
     if os.path.isdir(images):
-        names = sorted(os.listdir(images))
-        found = [os.path.join(images, name) for name in names if name.lower().endswith(EXTENSIONS)]
+        tree = ImageTree(images)
+        folders, names = tree.top()
+        found = [os.path.join(images, name) for name in names]
+        left_out = list(tree.lines())
+        left_out += [f"left out: {len(folders)} folders ({folders[0]}, ...)"] if folders else []
     elif os.path.isfile(images):
-        with open(images, encoding="utf-8") as file:
-            lines = [line.strip() for line in file if line.strip()]
+        lines = _lines(images)
         found = [_listed(os.path.dirname(images), line) for line in lines]
     else:
         raise RelayError(f"{images}: neither a folder, a list of images, nor an LMDB")
     if not found:
-        raise RelayError(f"{images}: no images there; known are {', '.join(EXTENSIONS)}")
+        raise RelayError("\n".join([f"{images}: no images there", *left_out]))
+    for line in left_out:
+        say(line)
     return found
+
+
+def _lines(path: str) -> list[str]:
+    """The lines of a list file that are not empty; a name can be any bytes."""
+    with open(path, "rb") as file:
+        text = os.fsdecode(without_mark(file.read(), path))
+    return [line.rstrip() for line in text.split("\n") if line.strip()]
 
 
 def _listed(folder: str, line: str) -> str:
@@ -127,18 +150,18 @@ def _listed(folder: str, line: str) -> str:
     for name in (line, line.rsplit(maxsplit=1)[0]):
         if os.path.isfile(os.path.join(folder, name)):
             return os.path.join(folder, name)
-    raise RelayError(f"{os.path.join(folder, line)}: no such file")
+    raise RelayError(f"{printable(os.path.join(folder, line))}: no such file")
 
 
-def _read_files(paths: Sequence[str], source: str) -> Iterator[Record]:
-    """Yield the Record of each file, prepared as those of the database at `source`."""
-    options = _preparation(source)
+def _read_files(paths: Sequence[str], feed: Feed) -> Iterator[Record]:
+    """Yield the Record of each file, prepared as those of the feed's database."""
+    options = _preparation(feed.source)
     for path in paths:
         image = read_image(options, path)
         if isinstance(image, str):
-            raise RelayError(f"{path}: {image}")
+            raise RelayError(f"{printable(path)}: {image}")
         if options.encoding is not None:
-            yield Record(path, decode(image.data, path), -1)
+            yield Record(path, decode(image.data, path, feed.decoding), -1)
         else:
             planes = np.frombuffer(image.data, np.uint8).reshape(image.shape)
             yield Record(path, planes.transpose(1, 2, 0), -1)
@@ -147,6 +170,12 @@ def _read_files(paths: Sequence[str], source: str) -> Iterator[Record]:
 def _preparation(source: str) -> Options:
     """How convert_imageset made the records of a database."""
     path = os.path.join(source, "settings.json")
+    instead = "make an LMDB of the images instead, in the same way"
+    order = colour_order(source)
+    if order == RGB:
+        raise RelayError(
+            f"{source} stores colours as {order}, image files are read as BGR: {instead}"
+        )
     try:
         with open(path, encoding="utf-8") as file:
             settings = json.load(file)
@@ -156,6 +185,6 @@ def _preparation(source: str) -> Options:
     except (OSError, KeyError, ValueError) as error:
         raise RelayError(
             f"{path}: {error}; it says how the images that the run was tested with were prepared, "
-            "and convert_imageset writes it: make an LMDB of the images instead, in the same way"
+            f"and convert_imageset writes it: {instead}"
         ) from error
     return Options(**kept, keep_damaged=False)

@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from caffe_plain import images
-from caffe_plain.database import data_file, open_database
+from caffe_plain.database import open_database
 from caffe_plain.phases import TEST, layers_of, state_of
 
 from ..data_layers import feed_of
 from ..errors import RelayError
 from ..layers.scene_message import parse_options
 
+DAMAGED = "check_database names all records that are damaged; convert them again"
+
+
+class Decoding(NamedTuple):
+    """How a data layer decodes encoded images.
+
+    color: True makes three channels, False one, None keeps their own; upright: turn photos as their
+    orientation says, which a Data layer does where the channels are forced.
+    """
+
+    color: bool | None = None
+    upright: bool = False
+
+
+AS_STORED = Decoding(color=True)  # in colours, not turned, as SceneData decodes
+
 
 class Feed(NamedTuple):
     """What the data layer of the TEST phase reads, and how it normalises.
 
     layer: its LayerParameter; source: the LMDB; crop: side in pixels, 0 for whole images;
-    mean_file "" and mean_values () where nothing is subtracted.
+    mean_file "" and mean_values () where nothing is subtracted; decoding: of encoded images.
     """
 
     layer: Any
@@ -34,10 +49,11 @@ class Feed(NamedTuple):
     mean_file: str
     mean_values: tuple[float, ...]
     scale: float
+    decoding: Decoding
 
 
 class Record(NamedTuple):
-    """An image (H, W, C) in BGR with its name (the key of its record) and its label."""
+    """An image (H, W, C), uint8 or float32, with its name (the key of its record) and its label."""
 
     name: str
     image: np.ndarray
@@ -62,13 +78,6 @@ class Stored(NamedTuple):
         return np.repeat(rgb, 3, axis=2) if rgb.shape[2] == 1 else rgb
 
 
-class Contents(NamedTuple):
-    """What identifies a database's records, and their names in order."""
-
-    sha256: str
-    names: tuple[str, ...]
-
-
 def test_feed(net_param: Any) -> Feed:
     """The Feed of a net's TEST phase: from its one Data layer, or from its one SceneData."""
     found = [layer for layer in layers_of(net_param, state_of(net_param, TEST)) if feed_of(layer)]
@@ -80,8 +89,10 @@ def test_feed(net_param: Any) -> Feed:
     layer = found[0]
     if feed_of(layer) == "data":
         data, transform = layer.data_param, layer.transform_param
+        decoding = _decoding_of(transform)
     else:
         data = transform = parse_options(layer.python_param.param_str)
+        decoding = AS_STORED
     if len(layer.top) != 2:
         raise RelayError(
             f"layer {layer.name!r}: {len(layer.top)} tops; expected two, the images and the labels"
@@ -94,41 +105,35 @@ def test_feed(net_param: Any) -> Feed:
         transform.mean_file,
         tuple(transform.mean_value),
         transform.scale,
+        decoding,
     )
 
 
-def contents(source: str) -> Contents:
-    """The SHA-256 of all keys and records of a database, and the keys; read once a process."""
-    return _contents(os.path.realpath(source), _state(source))
+def _decoding_of(transform: Any) -> Decoding:
+    if transform.force_color:
+        return Decoding(True, upright=True)
+    return Decoding(False, upright=True) if transform.force_gray else Decoding()
 
 
-def _state(source: str) -> tuple[tuple[str, int, int], ...]:
-    """(name, bytes, time of the last change) of the files of a database."""
-    folder = os.path.dirname(data_file(source))
-    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    stats = [os.stat(os.path.join(folder, name)) for name in names]
-    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in zip(names, stats))
+def record_names(source: str, count: int) -> list[str]:
+    """What the first `count` records of a database are called: their keys."""
+    with closing(open_database(source)) as environment, environment.begin() as transaction:
+        keys = transaction.cursor().iternext(values=False)
+        return [_name(bytes(key)) for key in islice(keys, count)]
 
 
-@functools.lru_cache
-def _contents(source: str, state: tuple[tuple[str, int, int], ...]) -> Contents:
-    """As `contents`; another `state` of the files means to read again."""
-    digest, names = hashlib.sha256(), []
-    with closing(open_database(source)) as environment, environment.begin(buffers=True) as reader:
-        for key, record in reader.cursor():
-            for part in (key, record):
-                digest.update(len(part).to_bytes(8, "little"))
-                digest.update(part)
-            names.append(_name(bytes(key)))
-    return Contents(digest.hexdigest(), tuple(names))
+def read(caffe: Any, source: str, decoding: Decoding = AS_STORED) -> Iterator[Record]:
+    """Yield the Record of each image of a database, in the order of the keys.
 
-
-def read(caffe: Any, source: str) -> Iterator[Record]:
-    """Yield the Record of each image of a database, in the order of the keys."""
+    RelayError names a record that is damaged, or that its data layer would refuse.
+    """
     with closing(open_database(source)) as environment, environment.begin() as transaction:
         for key, record in transaction.cursor():
-            datum = caffe.proto.caffe_pb2.Datum.FromString(record)
-            yield Record(_name(key), _pixels(caffe, source, key, datum), datum.label)
+            try:
+                datum = caffe.proto.caffe_pb2.Datum.FromString(record)
+            except DecodeError as error:
+                raise RelayError(f"{_where(source, key)}: no Datum; {DAMAGED}") from error
+            yield Record(_name(key), _pixels(caffe, source, key, datum, decoding), datum.label)
 
 
 def stored(caffe: Any, source: str, names: Sequence[str]) -> list[Stored]:
@@ -136,13 +141,23 @@ def stored(caffe: Any, source: str, names: Sequence[str]) -> list[Stored]:
     found = []
     with closing(open_database(source)) as environment, environment.begin() as transaction:
         cursor = transaction.cursor()
-        for key in map(str.encode, names):
-            if not cursor.set_range(key) or cursor.key() != key:
-                raise RelayError(f"{source}: no record {_name(key)!r}; the database has changed")
+        for name in names:
+            key = _find(cursor, name)
+            if key is None:
+                raise RelayError(f"{source}: no record {name!r}; the database has changed")
             datum = caffe.proto.caffe_pb2.Datum.FromString(cursor.value())
             is_rgb = key.isdigit() and not datum.encoded
             found.append(Stored(_pixels(caffe, source, key, datum), is_rgb))
     return found
+
+
+def _find(cursor: Any, name: str) -> bytes | None:
+    """The key of the record of that name, at which the cursor then stands; None without one."""
+    key = name.encode()
+    if cursor.set_range(key) and cursor.key() == key:
+        return key
+    keys = cursor.iternext(values=False) if cursor.first() else ()  # one that is not UTF-8
+    return next((bytes(key) for key in keys if _name(bytes(key)) == name), None)
 
 
 def pictures(caffe: Any, source: str, names: Sequence[str]) -> list[np.ndarray]:
@@ -150,48 +165,38 @@ def pictures(caffe: Any, source: str, names: Sequence[str]) -> list[np.ndarray]:
     return [image.for_people for image in stored(caffe, source, names)]
 
 
-def _pixels(caffe: Any, source: str, key: bytes, datum: Any) -> np.ndarray:
+def _pixels(
+    caffe: Any, source: str, key: bytes, datum: Any, decoding: Decoding = AS_STORED
+) -> np.ndarray:
+    where = _where(source, key)
     if datum.encoded:
-        return decode(datum.data, f"{source}, record {_name(key)!r}")
-    return caffe.io.datum_to_array(datum).transpose(1, 2, 0)
-
-
-def decode(data: bytes, where: str) -> np.ndarray:
-    """The pixels (H, W, 3) of an encoded image as it is stored, in BGR; where: for the error."""
+        return decode(datum.data, where, decoding)
     try:
-        return images.decode(data)  # as the Data layer, whatever a photo's orientation says
+        return caffe.io.datum_to_array(datum).transpose(1, 2, 0)
     except ValueError as error:
-        raise RelayError(f"{where}: {error}") from error
+        raise RelayError(f"{where}: {error}; {DAMAGED}") from error
+
+
+def decode(data: bytes, where: str, decoding: Decoding = AS_STORED) -> np.ndarray:
+    """The pixels (H, W, C) of an encoded image, in BGR; where: for the error."""
+    try:
+        pixels = images.decode(data, *decoding)
+    except ValueError as error:
+        raise RelayError(f"{where}: {error}; {DAMAGED}") from error
+    if pixels.dtype != np.uint8:
+        raise RelayError(
+            f"{where}: expected 8 bits per channel, found {pixels.dtype}; give the Data layer "
+            "transform_param { force_color: true }, or convert it again without -encoded"
+        )
+    return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
+
+
+def _where(source: str, key: bytes) -> str:
+    return f"{source}, record {_name(key)!r}"
 
 
 def _name(key: bytes) -> str:
     return key.decode("utf-8", "backslashreplace")
-
-
-class Normaliser:
-    """Subtracts a Feed's mean from images (H, W, C), then multiplies by its scale."""
-
-    def __init__(self, caffe: Any, feed: Feed) -> None:
-        self.factor = np.float32(feed.scale)
-        self.mean = np.array(feed.mean_values or (0.0,), np.float32)  # (C,), or (H, W, C)
-        if feed.mean_file:
-            blob = caffe.proto.caffe_pb2.BlobProto()
-            with open(feed.mean_file, "rb") as file:
-                blob.ParseFromString(file.read())
-            self.mean = caffe.io.blobproto_to_array(blob)[0].transpose(1, 2, 0)
-        self.channels = np.float32(self.mean.reshape(-1, self.mean.shape[-1]).mean(0))  # (C,)
-
-    def fits(self, image: np.ndarray) -> bool:
-        """Whether there is a mean for every pixel of the image."""
-        return self.mean.ndim == 3 and self.mean.shape[:2] == image.shape[:2]
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """The image minus the mean of its pixels; minus `channels` where it does not fit."""
-        return (image - (self.mean if self.fits(image) else self.channels)) * self.factor
-
-    def by_channel(self, image: np.ndarray) -> np.ndarray:
-        """The image minus one value per channel: a mean image's average."""
-        return (image - self.channels) * self.factor
 
 
 def resized(image: np.ndarray, side: int) -> np.ndarray:

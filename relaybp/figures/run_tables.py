@@ -15,7 +15,8 @@ Values = dict[int, dict[str, float]]  # {iteration: {layer: value}}
 
 class Run:
     """curves: {(train or test, name): {iteration: value}}; parts: {"trunk" or a loss: its layers};
-    classes: {test: [(class, top-5 error in %)], the best first}."""
+    classes: {test: (k, [(class, top-k error in %)], the best first)}, k being 5, or 1 of a net of
+    five classes or fewer."""
 
     def __init__(self, folder: str):
         self.name = os.path.basename(os.path.normpath(folder))
@@ -32,9 +33,7 @@ class Run:
             values = self._probe.setdefault((row["quantity"], row["flow"]), {})
             values.setdefault(int(row["iteration"]), {})[row["layer"]] = float(row["value"])
         self.classes = {
-            os.path.basename(path)[len("per_class_") : -len(".csv")]: [
-                (row["class"], float(row["top5_error"])) for row in read(path)
-            ]
+            os.path.basename(path)[len("per_class_") : -len(".csv")]: _class_errors(read(path))
             for path in sorted(glob.glob(os.path.join(glob.escape(folder), "per_class_*.csv")))
         }
 
@@ -47,6 +46,11 @@ class Run:
     def measured(self, quantity: str) -> dict[str, Values]:
         """{flow: {iteration: {layer: value}}} of a quantity of the probe."""
         return {flow: values for (name, flow), values in self._probe.items() if name == quantity}
+
+
+def _class_errors(rows: list[dict[str, str]]) -> tuple[int, list[tuple[str, float]]]:
+    k = 5 if all(row["top5_error"] for row in rows) else 1
+    return k, [(row["class"], float(row[f"top{k}_error"])) for row in rows]
 
 
 def read(path: str, needed: bool = False) -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ from ..evaluation.identity import newest_snapshot
 from ..evaluation.nets import net_of, prediction_layers
 from ..evaluation.protocol import Protocol
 from ..evaluation.scoring import parts_of, softmax
-from ..evaluation.validation_set import Feed, Stored, contents, stored, test_feed
+from ..evaluation.validation_set import Feed, Stored, record_names, stored, test_feed
 from .outcome import choose, example
 from .pixels import data_uri, grey, grid, heat, photo, spanned
 from .source import Source
@@ -109,7 +109,7 @@ def filters(source: Source) -> dict[str, Any]:
 def first_image(source: Source, looker: Looker) -> Stored:
     """The first image of the validation database."""
     database = looker.feed.source
-    return stored(source.engine.caffe, database, contents(database).names[:1])[0]
+    return stored(source.engine.caffe, database, record_names(database, 1))[0]
 
 
 def first_convolution(looker: Looker) -> str:

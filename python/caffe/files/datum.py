@@ -59,8 +59,8 @@ def _decode_image(datum, key, color):
     if image.dtype != np.uint8:
         raise DataError(
             f"record {_name(key)}: expected an image of 8 bits per channel, found {image.dtype}; "
-            "give the layer transform_param { force_color: true }, or convert it again without "
-            "-encoded"
+            "give the layer transform_param { force_color: true } (and compute_image_mean "
+            "--force_color), or convert it again without -encoded"
         )
     if image.ndim == 2:
         return image[np.newaxis]

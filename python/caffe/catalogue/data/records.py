@@ -13,6 +13,7 @@ from caffe_plain.errors import DataError
 from caffe_plain.glog import say
 
 from ... import device
+from .transform import FORCE_COLOR
 
 MOST_DAMAGED = 100  # records that skip_damaged leaves out
 
@@ -108,10 +109,11 @@ class RecordReader:
             shape = self.transformer.shape(pixels.shape, name)
             first = first or (shape, name)
             if shape != first[0]:
+                cure = "resize all to one size, or give crop_size or batch_size: 1"
                 raise DataError(
                     f"{self.where}: {name} has (channels, height, width) {shape}, but {first[1]} "
-                    f"in the same batch {first[0]}; resize all to one size, or give crop_size or "
-                    "batch_size: 1"
+                    f"in the same batch {first[0]}; "
+                    + (FORCE_COLOR if shape[0] != first[0][0] else cure)
                 )
             cut, place = self.transformer.cut(pixels, draw)
             cuts.append(cut)

@@ -9,6 +9,11 @@ from ... import device
 from ...files.weights import read_blob
 from .source import precision_of
 
+FORCE_COLOR = (  # what helps where some images are gray
+    "give the layer transform_param { force_color: true } (and compute_image_mean --force_color), "
+    "or convert the images again without -encoded"
+)
+
 
 class DataTransformer:
     """What a layer's transform_param asks for: y = (x - mean) * scale of a crop, mirrored or not.
@@ -68,11 +73,7 @@ class DataTransformer:
                 raise DataError(
                     f"{self.where}: {name} has (channels, height, width) {tuple(shape)}, the mean "
                     f"{self.mean.shape if per_pixel else self.mean.shape[0]}; "
-                    + (
-                        "make the mean of records of this size, or give mean_value"
-                        if per_pixel
-                        else "give one mean_value, or one per channel"
-                    )
+                    + _cure(self.mean.shape, channels)
                 )
         if not self.crop:
             return tuple(shape)
@@ -134,3 +135,12 @@ class DataTransformer:
         both = torch.stack([mean, mean.flip(1)]).to(device.current())  # (2, H, W, C)
         windows = both.unfold(1, size[0], 1).unfold(2, size[1], 1)
         return windows.permute(0, 1, 2, 4, 5, 3)  # (mirrored, top, left, h, w, C)
+
+
+def _cure(mean, channels):
+    """What helps where a mean of shape (C, H, W) does not go with a record of `channels`."""
+    if mean[1:] == (1, 1):
+        return "give one mean_value, or one per channel"
+    if mean[0] != channels:
+        return FORCE_COLOR
+    return "make the mean of records of this size, or give mean_value"
