@@ -22,10 +22,10 @@ from relaybp import colours, identity
 from relaybp.__main__ import COMMANDS
 from relaybp.commands import report
 from relaybp.evaluation.results import Result
-from relaybp.html_report import inside, outcome, page, pixels, training
+from relaybp.html_report import inside, outcome, page, training
 from relaybp.html_report.gather import PANELS, gather, unique_names
 from relaybp.html_report.source import Source
-from relaybp.png import png
+from relaybp.pictures import heat, png
 
 
 @pytest.fixture(scope="module")
@@ -315,7 +315,7 @@ def test_maps_are_those_of_the_layers_on_the_way_up(facts):
 
 
 def test_heat_goes_from_dark_to_bright():
-    ramp = pixels.heat(np.linspace(0, 1, 16)[None]).astype(int).sum(-1)[0]
+    ramp = heat(np.linspace(0, 1, 16)[None]).astype(int).sum(-1)[0]
     assert (np.diff(ramp) > 0).all()
 
 
