@@ -118,6 +118,7 @@ def test_the_confusion_matrix_counts_images_one_by_one(runs, facts):
         for scores, label in zip(result.scores, result.labels, strict=True):
             counts[label, list(scores).index(max(scores))] += 1
         assert found["confusion"]["counts"] == counts.tolist()
+        assert found["confusion"]["totals"] == counts.sum(1).tolist()
         pairs = [
             [result.class_names[i], result.class_names[j], int(counts[i, j])]
             for i in range(7)
