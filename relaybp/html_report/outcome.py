@@ -37,8 +37,9 @@ def classes(source: Source) -> dict[str, Any]:
 def confusion(source: Source) -> dict[str, Any]:
     """The confusion matrix of the classes that are confused most, and the worst pairs.
 
-    counts[i][j]: images of class i that the net takes for class j; totals: all of each class; pairs: [true class, predicted
-    class, images, their share of the true class in %], the most images first.
+    counts[i][j]: images of class i that the net takes for class j; totals: all of each class;
+    pairs: [true class, predicted class, images, their share of the true class in %], the most
+    images first.
     """
     result = source.result
     counts = confusion_matrix(result)

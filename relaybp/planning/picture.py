@@ -18,8 +18,7 @@ from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 
 from ..colours import INK, LINE, MUTED, PAPER, of_losses, text_on, tint
 from ..flows import Flow
-from ..style import save, save_svg, styled
-from ..style import save, short, styled
+from ..style import save, save_svg, short, styled
 from . import cost, table
 from .trunk import Trunk, Unit, has_weights, is_spatial
 
