@@ -17,6 +17,8 @@ from google.protobuf import text_format
 import caffe
 import report_cases
 from caffe.proto import caffe_pb2
+from caffe_plain.errors import CaffeError
+from evaluation_cases import make_run
 from nets import BRANCHED
 from relaybp import colours, identity
 from relaybp.__main__ import COMMANDS
@@ -252,6 +254,22 @@ def test_a_net_without_its_branches_has_one_flow(branched):
         file.write(' train_state { stage: "standard" }')
     found = PANELS["network"](Source(report_cases.engine(), str(branched)))
     assert [flow["loss"] for flow in found["flows"]] == ["loss"] and not found["branches"]
+
+
+def test_the_size_of_images_without_a_crop_is_that_of_the_deploy_net(tmp_path):
+    folder = make_run(
+        tmp_path / "run", tmp_path, edit=lambda text: text.replace("crop_size: 13", "")
+    )
+    (folder / "metrics.csv").write_text("iteration,kind,name,value\n")
+    source = Source(report_cases.engine(), str(folder))
+    with pytest.raises(CaffeError, match="no crop_size to tell the size"):
+        PANELS["network"](source)
+    (folder / "deploy.prototxt").write_text(
+        'layer { name: "data" type: "Input" top: "data" '
+        "input_param { shape { dim: 1 dim: 3 dim: 9 dim: 11 } } }"
+    )
+    found = PANELS["network"](source)
+    assert found["units"][0]["layers"][0]["shape"] == [6, 4, 5]
 
 
 # ---- inside --------------------------------------------------------------------------------------
