@@ -9,7 +9,9 @@ quantity/layer/flow, for
 - share: ||g|| of a flow over the sum of all flows' ||g||, where several flows meet;
 - cosine: between the gradients of two flows ("loss & aux_loss") that meet.
 
-g is the gradient of an iteration's first batch, with the losses' weights, before any scaling.
+g is the gradient of an iteration's first batch, with the losses' weights, before any scaling. The
+event file also gets histograms, weights/layer and gradients/layer (of all flows summed), and
+images: the first of the batch, as the net sees them, and the filters of the first convolution.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ import csv
 import os
 from collections.abc import Iterator
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
 from .events import EventFile
 from .graph import DEEP, Graph
+from .probe_pictures import Pictures
 from .schedules import Schedule
 
 HEADER = ("iteration", "part", "layer", "flow", "quantity", "value")
@@ -55,6 +59,7 @@ class Probe:
             for index in graph.head(loss)
         }
         self.weights = {index: graph.layers[index].blobs[0] for index in self.layers}
+        self.pictures = Pictures(graph, schedule.engine, self.solver) if events else None
 
     def __call__(self) -> None:
         if self.solver.iter % self.every:
@@ -71,9 +76,21 @@ class Probe:
                 writer.writerow(HEADER)
             for row in rows:
                 writer.writerow((self.solver.iter, *row[:-1], f"{row[-1]:.6g}"))
-                if self.events:
-                    _, layer, flow, quantity, value = row
-                    self.events.scalar(self.solver.iter, f"{quantity}/{layer}/{flow}", value)
+        if self.events:
+            self._write_events(self.events, rows, found)
+
+    def _write_events(self, events: EventFile, rows: list[tuple], found: Any) -> None:
+        step = self.solver.iter
+        for _, layer, flow, quantity, value in rows:
+            events.scalar(step, f"{quantity}/{layer}/{flow}", value)
+        for index in self.layers:
+            name = self.names[index]
+            events.histogram(step, f"weights/{name}", self.weights[index].data)
+            if found[index]:
+                events.histogram(step, f"gradients/{name}", sum(found[index].values()))
+        if self.pictures:
+            for tag, pixels in self.pictures():
+                events.image(step, tag, pixels)
 
     def _gradients(self):
         """{layer: {loss: gradient}} of every flow by itself."""

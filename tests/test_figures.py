@@ -19,6 +19,7 @@ from relaybp.commands import reproduce as command
 from relaybp.commands import train
 from relaybp.errors import RelayError
 from relaybp.evaluation import measures, validation_set
+from relaybp.evaluation.results import Result
 from relaybp.figures import (
     class_figure,
     example_figures,
@@ -144,6 +145,8 @@ def figure_script(name, folder, *words, **how):
 
 class MadeUp:
     """A result with random scores of 8 classes, which `good` of the images' own class exceed."""
+
+    guesses = Result.guesses
 
     def __init__(self, seed, images=48, good=0.5, source=""):
         random = np.random.RandomState(seed)

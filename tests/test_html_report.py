@@ -17,15 +17,17 @@ from google.protobuf import text_format
 import caffe
 import report_cases
 from caffe.proto import caffe_pb2
+from caffe_plain.errors import CaffeError
+from evaluation_cases import make_run
 from nets import BRANCHED
 from relaybp import colours, identity
 from relaybp.__main__ import COMMANDS
 from relaybp.commands import report
 from relaybp.evaluation.results import Result
-from relaybp.html_report import inside, outcome, page, pixels, training
+from relaybp.html_report import inside, outcome, page, training
 from relaybp.html_report.gather import PANELS, gather, unique_names
 from relaybp.html_report.source import Source
-from relaybp.png import png
+from relaybp.pictures import heat, png
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +120,7 @@ def test_the_confusion_matrix_counts_images_one_by_one(runs, facts):
         for scores, label in zip(result.scores, result.labels, strict=True):
             counts[label, list(scores).index(max(scores))] += 1
         assert found["confusion"]["counts"] == counts.tolist()
+        assert found["confusion"]["totals"] == counts.sum(1).tolist()
         pairs = [
             [result.class_names[i], result.class_names[j], int(counts[i, j])]
             for i in range(7)
@@ -253,6 +256,22 @@ def test_a_net_without_its_branches_has_one_flow(branched):
     assert [flow["loss"] for flow in found["flows"]] == ["loss"] and not found["branches"]
 
 
+def test_the_size_of_images_without_a_crop_is_that_of_the_deploy_net(tmp_path):
+    folder = make_run(
+        tmp_path / "run", tmp_path, edit=lambda text: text.replace("crop_size: 13", "")
+    )
+    (folder / "metrics.csv").write_text("iteration,kind,name,value\n")
+    source = Source(report_cases.engine(), str(folder))
+    with pytest.raises(CaffeError, match="no crop_size to tell the size"):
+        PANELS["network"](source)
+    (folder / "deploy.prototxt").write_text(
+        'layer { name: "data" type: "Input" top: "data" '
+        "input_param { shape { dim: 1 dim: 3 dim: 9 dim: 11 } } }"
+    )
+    found = PANELS["network"](source)
+    assert found["units"][0]["layers"][0]["shape"] == [6, 4, 5]
+
+
 # ---- inside --------------------------------------------------------------------------------------
 
 
@@ -315,7 +334,7 @@ def test_maps_are_those_of_the_layers_on_the_way_up(facts):
 
 
 def test_heat_goes_from_dark_to_bright():
-    ramp = pixels.heat(np.linspace(0, 1, 16)[None]).astype(int).sum(-1)[0]
+    ramp = heat(np.linspace(0, 1, 16)[None]).astype(int).sum(-1)[0]
     assert (np.diff(ramp) > 0).all()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
+from matplotlib.patches import Polygon
 
 import caffe
 import figure_texts
@@ -20,7 +21,7 @@ from relaybp.graph import Graph
 from relaybp.planning import branches, cost, picture, table
 from relaybp.planning.blueprint import blueprint, without_branches
 from relaybp.planning.propose import propose
-from relaybp.planning.trunk import Trunk
+from relaybp.planning.trunk import Trunk, has_weights
 
 ROOT = Path(__file__).parent.parent
 RELAY = 'flow { loss: "loss" to: "res2" } flow { loss: "aux_loss" to: "conv1" }'
@@ -231,6 +232,41 @@ def test_no_text_of_a_picture_lies_over_another(name):
     with style.styled():
         drawing = picture.Drawing(name, trunk, found, "RELAY")
         figure_texts.check(picture.figure_of([drawing], picture.INCH))
+
+
+@pytest.mark.parametrize("name", ["vgg19", "resnet20", "resnet200", "auxnet-56-5"])
+def test_the_text_of_a_flow_lies_within_its_arrow(name):
+    trunk, found = model_plan(name)
+    with style.styled():
+        drawing = picture.Drawing(name, trunk, found, "RELAY")
+        figure = picture.figure_of([drawing], picture.INCH)
+    (axes,) = figure.axes
+    arrows = [patch for patch in axes.patches if isinstance(patch, Polygon)]
+    assert len(arrows) == len(found)
+    texts = dict(figure_texts.texts(figure))
+    for flow, arrow in zip(found, arrows, strict=True):
+        (left, low), (right, high) = arrow.get_window_extent().get_points()
+        within = [
+            text.get_text()
+            for text, (x0, y0, x1, y1) in texts.items()
+            if low < (y0 + y1) / 2 < high and left <= x0 and x1 <= right
+        ]
+        outside = [
+            text.get_text()
+            for text, (x0, y0, x1, y1) in texts.items()
+            if low < (y0 + y1) / 2 < high and not (left <= x0 and x1 <= right)
+        ]
+        assert len(within) == 1 and within[0].startswith(flow.loss) and not outside
+
+
+@pytest.mark.parametrize("name", ["vgg19", "auxnet-56-5"])
+def test_grey_boxes_are_explained_where_there_are_any(name):
+    trunk, found = model_plan(name)
+    with style.styled():
+        figure = picture.figure_of([picture.Drawing(name, trunk, found, "RELAY")], picture.INCH)
+    shown = [text.get_text() for text, _ in figure_texts.texts(figure)]
+    grey = [unit for unit in trunk.units if not has_weights(trunk.graph, unit)]
+    assert ("without weights" in shown) == bool(grey)
 
 
 def test_the_tool_prints_and_draws(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,8 @@ def test_curves(run):
     assert shown["loss, test"] == ([2], [1.75])
     assert shown["loss"] == ([1, 2], [2.0, 1.5])  # too few points to smooth
     (axes,) = curves.errors([run]).axes
-    assert lines(axes) == {"error top1": ([2, 4], [75.0, 50.0])}
+    assert lines(axes) == {run.name: ([2, 4], [75.0, 50.0])}
+    assert axes.get_title(loc="left") == "error top1"
 
 
 def test_probed_values_stand_over_their_layers_the_trunk_first(run):
@@ -87,10 +89,39 @@ def test_a_run_without_probes_has_curves_only(tmp_path):
     assert not any(draw([run]) for draw in (by_layer.gradients, by_layer.flows, by_class.classes))
 
 
-def test_errors_by_class_ascend_and_few_classes_are_named(run):
+def widths(axes):
+    """{label: the widths of its bars from the top down}."""
+    return {each.get_label(): [bar.get_width() for bar in each] for each in axes.containers}
+
+
+def names(axes):
+    return [label.get_text() for label in axes.get_yticklabels()]
+
+
+def test_errors_by_class_are_bars_with_names_the_worst_first(run):
     (axes,) = by_class.classes([run]).axes
-    assert lines(axes) == {"crop": ([1, 2], [0.0, 25.0])}
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["ice", "fire"]
+    assert names(axes) == ["fire", "ice"] and widths(axes) == {"crop": [25.0, 0.0]}
+    assert axes.yaxis_inverted()
+
+
+def test_runs_are_compared_class_by_class(run, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "metrics.csv").write_text(METRICS)
+    (other / "per_class_crop.csv").write_text("class,images,top5_error\nfire,4,10\nice,2,90\n")
+    (axes,) = by_class.classes([run, Run(str(other))]).axes
+    assert names(axes) == ["ice", "fire"]
+    assert widths(axes) == {f"{run.name}: crop": [0.0, 25.0], "other: crop": [90.0, 10.0]}
+    one, two = (each.patches for each in axes.containers)
+    for above, below in zip(one, two, strict=True):  # bars of a class touch, and do not overlap
+        assert above.get_y() + above.get_height() == pytest.approx(below.get_y())
+
+
+def test_of_many_classes_the_worst_are_shown(run):
+    run.classes["crop"] = [(f"class {k}", float(k)) for k in range(100)]
+    (axes,) = by_class.classes([run]).axes
+    assert len(names(axes)) == by_class.NAMED and names(axes)[0] == "class 99"
+    assert "(the 40 worst of 100)" in axes.get_title(loc="left")
 
 
 def test_smoothing_follows_a_constant_and_lags_behind_a_step():
@@ -138,6 +169,57 @@ def test_a_loss_has_one_colour_in_every_plot_and_picture(run):
     expected = {"loss": colours.BLUE, "aux_loss": colours.VERMILLION}
     assert drawn.items() >= {**expected, "loss, test": colours.BLUE}.items()
     assert shared.items() >= expected.items()
+
+
+def test_of_several_runs_a_loss_titles_its_panel_and_curves_have_the_runs_colours(run):
+    panels = curves.losses([run, run]).axes
+    titles = {axes.get_title(loc="left"): axes._left_title.get_color() for axes in panels}
+    assert titles == {"loss": colours.BLUE, "aux_loss": colours.VERMILLION}
+    for axes in panels:
+        drawn = {line.get_color() for line in axes.lines}
+        assert drawn == {colours.of_run(0), colours.of_run(1)}
+
+
+def test_test_points_stand_out(run):
+    (axes,) = curves.losses([run]).axes
+    (points,) = (line for line in axes.lines if line.get_label() == "loss, test")
+    assert points.get_markersize() >= 6 and points.get_markeredgecolor() == "white"
+    assert points.get_zorder() > max(line.get_zorder() for line in axes.lines if line is not points)
+
+
+def test_figures_are_headed_by_model_and_runs(run, tmp_path):
+    assert curves.heading([run]) == run.name
+    (tmp_path / "run.json").write_text(
+        '{"identity": {"model": {"name": "Net"}}, "state": "finished", "iteration": 4}'
+    )
+    assert curves.heading([Run(str(tmp_path))] * 2) == f"Net: {run.name}"
+
+
+def channel(colour, place):
+    return (int(colour[place : place + 2], 16) / 255) ** 2.2
+
+
+@pytest.mark.parametrize("kind", ["deuteranopia", "protanopia"])
+def test_colours_of_losses_and_of_runs_differ_for_the_colour_blind(kind):
+    """By Vienot, Brettel and Mollon (1999), on linear RGB."""
+    mixed = {
+        "deuteranopia": ([0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]),
+        "protanopia": ([0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]),
+    }[kind]
+    for group in (colours.SERIES[:4], colours.RUNS[:4]):
+        seen = [
+            [sum(part * channel(colour, 1 + 2 * k) for k, part in enumerate(row)) for row in mixed]
+            for colour in group
+        ]
+        for one, other in combinations(seen, 2):
+            # in the cube root of linear RGB, nearly even steps of perception
+            assert (
+                sum(
+                    abs(abs(a) ** (1 / 3) - abs(b) ** (1 / 3))
+                    for a, b in zip(one, other, strict=True)
+                )
+                > 0.2
+            )
 
 
 @pytest.mark.parametrize(

@@ -128,25 +128,78 @@ def test_what_is_written_where_and_when(tmp_path):
     }
 
 
-def test_the_event_file_gets_every_row_too(tmp_path):
-    class Events:
-        found = {}
+class Events:
+    """What a probe writes to an event file."""
 
-        def scalar(self, step, tag, value):
-            self.found[step, tag] = value
+    def __init__(self):
+        self.scalars, self.histograms, self.images = {}, {}, {}
 
-    solver, schedule = make(
-        caffe,
-        str(tmp_path),
-        FLOWS,
-        AUXILIARY_IN_PLACE,
-        after_forward=lambda schedule: Probe(schedule, 1, str(tmp_path), Events()),
-    )
+    def scalar(self, step, tag, value):
+        self.scalars[step, tag] = value
+
+    def histogram(self, step, tag, values):
+        self.histograms[step, tag] = np.array(values)
+
+    def image(self, step, tag, pixels):
+        self.images[step, tag] = pixels
+
+
+@pytest.fixture
+def watched(double, tmp_path):
+    """(the Events of a probe of each of two iterations, weights and gradients by autograd then)."""
+    events, expected = Events(), []
+
+    def watch(schedule):
+        probe = Probe(schedule, 1, str(tmp_path), events)
+
+        def measure():
+            gradients = per_flow_gradients(schedule).values()
+            weights = {name: blobs[0].data.copy() for name, blobs in schedule.net.params.items()}
+            expected.append((weights, list(gradients), schedule.net.blobs["data"].data.copy()))
+            probe()
+
+        return measure
+
+    solver, schedule = make(caffe, str(tmp_path), FLOWS, AUXILIARY, after_forward=watch)
     run(solver, schedule, 2)
-    assert Events.found == {
+    return events, expected
+
+
+def test_the_event_file_gets_every_row_too(watched, tmp_path):
+    assert watched[0].scalars == {
         (step, f"{quantity}/{layer}/{flow}"): pytest.approx(value, rel=1e-5)
         for (step, layer, flow, quantity), value in read(tmp_path).items()
     }
+
+
+def test_histograms_are_of_the_weights_and_of_all_flows_gradients(watched):
+    events, expected = watched
+    layers = {"conv1", "conv2", "conv3", "conv4", "aux2_fc", "aux3_fc", "fc"}
+    assert {tag for _, tag in events.histograms} == {
+        f"{what}/{layer}" for what in ("weights", "gradients") for layer in layers
+    }
+    for step, (weights, flows, _) in enumerate(expected):
+        for layer in layers:
+            np.testing.assert_array_equal(
+                events.histograms[step, f"weights/{layer}"], weights[layer]
+            )
+            total = sum(flow[layer] for flow in flows if layer in flow)
+            np.testing.assert_allclose(
+                events.histograms[step, f"gradients/{layer}"], total, rtol=1e-6, atol=1e-12
+            )
+
+
+def test_images_are_the_batch_and_the_first_filters(watched):
+    events, expected = watched
+    assert {tag for _, tag in events.images} == {"batch", "filters/conv1"}
+    for step, (weights, _, data) in enumerate(expected):
+        batch, filters = events.images[step, "batch"], events.images[step, "filters/conv1"]
+        assert batch.shape == (8 * 2 + 1, 8 * 4 + 3, 4)  # 6 images, 4 in a row, 1 pixel between
+        assert filters.shape == (3, 3 * 5 + 4, 4)
+        for image, shown in ((data[1], batch[:8, 9:17]), (weights["conv1"][1], filters[:, 4:7])):
+            spanned = (image - image.min()) / (image.max() - image.min())
+            bgr = np.round(255 * spanned).transpose(1, 2, 0)
+            np.testing.assert_array_equal(shown[..., :3], bgr[..., ::-1])
 
 
 @pytest.mark.parametrize(

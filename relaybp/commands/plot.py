@@ -16,7 +16,7 @@ from caffe_plain.errors import CaffeError
 
 from ..figures import by_class, by_layer, curves
 from ..figures.run_tables import Run
-from ..style import save, styled
+from ..style import save, styled, title
 
 PLOTS = {
     "losses": curves.losses,
@@ -41,5 +41,6 @@ def main() -> None:
         for name, draw in PLOTS.items():
             figure = draw(runs)
             if figure:
+                title(figure, curves.heading(runs))
                 written += save(figure, os.path.join(out, name))
     print(f"{len(written)} files: " + ", ".join(written))

@@ -146,8 +146,7 @@ def stored(caffe: Any, source: str, names: Sequence[str]) -> list[Stored]:
             if key is None:
                 raise RelayError(f"{source}: no record {name!r}; the database has changed")
             datum = caffe.proto.caffe_pb2.Datum.FromString(cursor.value())
-            is_rgb = key.isdigit() and not datum.encoded
-            found.append(Stored(_pixels(caffe, source, key, datum), is_rgb))
+            found.append(Stored(_pixels(caffe, source, key, datum), _is_rgb(key, datum)))
     return found
 
 
@@ -158,6 +157,18 @@ def _find(cursor: Any, name: str) -> bytes | None:
         return key
     keys = cursor.iternext(values=False) if cursor.first() else ()  # one that is not UTF-8
     return next((bytes(key) for key in keys if _name(bytes(key)) == name), None)
+
+
+def holds_rgb(pb: Any, source: str) -> bool:
+    """Whether the images of a database, by its first record, are in RGB order: see Stored."""
+    with closing(open_database(source)) as environment, environment.begin() as transaction:
+        for key, record in transaction.cursor():
+            return _is_rgb(bytes(key), pb.Datum.FromString(record))
+    return False
+
+
+def _is_rgb(key: bytes, datum: Any) -> bool:
+    return key.isdigit() and not datum.encoded
 
 
 def pictures(caffe: Any, source: str, names: Sequence[str]) -> list[np.ndarray]:

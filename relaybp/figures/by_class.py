@@ -1,50 +1,66 @@
-"""Errors by class in ascending order."""
+"""Errors by class: bars with names, in the same order for all runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import mean
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..colours import series
-from ..style import panels
+from ..colours import of_run
+from ..style import PAGE, legend_beside, panels, short
 from .curves import label_of
 from .run_tables import Run
 
-NAMED = 60  # classes that a page can name
+NAMED = 40  # classes that a page can name
+INCH = 0.13  # of a bar
 
 
 def classes(runs: Sequence[Run]) -> Figure | None:
-    """The error of every class, for each test; a few classes are named."""
-    shown = [(run, test) for run in runs for test in run.classes]
-    if not shown:
+    """The error of every class for each test, the worst class first; of many, the worst ones."""
+    found = {label_of(runs, run, test): run.classes[test] for run in runs for test in run.classes}
+    if not found:
         return None
-    figure, (axes,) = panels()
-    for number, (run, test) in enumerate(shown):
-        k, rows = run.classes[test]
-        ascending(axes, rows, series(number), k, label=label_of(runs, run, test))
-    if len(shown) == 1:
-        name_classes(axes, [name for name, _ in rows])
-    axes.set_title("Errors by class", loc="left")
-    axes.legend()
+    tests = {label: dict(rows) for label, (_, rows) in found.items()}
+    names = worst_first(tests)
+    shown = names[:NAMED]
+    height = 1.0 + INCH * len(shown) * (len(tests) + 0.6)
+    figure, (axes,) = panels(width=PAGE, height=height)
+    bars(
+        axes,
+        [short(name, 24) for name in shown],
+        {test: [errors.get(name, 0.0) for name in shown] for test, errors in tests.items()},
+        {test: of_run(place) for place, test in enumerate(tests)},
+    )
+    part = f" (the {len(shown)} worst of {len(names)})" if len(shown) < len(names) else ""
+    axes.set_title(f"Errors by class{part}", loc="left")
+    kinds = sorted({k for k, _ in found.values()})
+    axes.set_xlabel(f"top-{' and top-'.join(map(str, kinds))} error, %")
+    legend_beside(axes)
     return figure
 
 
-def ascending(
-    axes: Axes, rows: Sequence[tuple[str, float]], colour: str, k: int = 5, label: str | None = None
+def worst_first(tests: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The classes of {test: {class: error}}, the greatest mean error first."""
+    found: dict[str, list[float]] = {}
+    for errors in tests.values():
+        for name, error in errors.items():
+            found.setdefault(name, []).append(error)
+    return sorted(found, key=lambda name: (-mean(found[name]), name))
+
+
+def bars(
+    axes: Axes,
+    names: Sequence[str],
+    values: Mapping[str, Sequence[float]],
+    colours: Mapping[str, str],
 ) -> None:
-    """A curve of (class, top-k error in %), which are in ascending order."""
-    marker = "o" if len(rows) <= NAMED else None
-    places, errors = range(1, len(rows) + 1), [error for _, error in rows]
-    axes.plot(
-        places, errors, "-", lw=1.6, marker=marker, ms=3.5, color=colour, label=label, clip_on=False
-    )
-    axes.set_ylim(bottom=0)
-    axes.set(xlabel="classes, the best first", ylabel=f"top-{k} error, %")
-
-
-def name_classes(axes: Axes, names: Sequence[str], most: int = NAMED) -> None:
-    """Name the classes on the x axis, if they are few."""
-    if len(names) <= most:
-        axes.set_xticks(range(1, len(names) + 1), names, rotation=90)
+    """Horizontal bars of errors, for each name one of each key of `values`, the first on top."""
+    thick = 0.8 / len(values)
+    for number, (key, errors) in enumerate(values.items()):
+        places = [k + thick * (number + 0.5) - 0.4 for k in range(len(names))]
+        axes.barh(places, errors, thick, color=colours[key], edgecolor=colours[key], label=key)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="top-5 error, %", ylim=(len(names) - 0.4, -0.6))
+    axes.grid(False, axis="y")

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation
 
-from ..colours import INK, of_losses, series
+from ..colours import INK, of_losses, of_run
 from ..style import legend_beside, name_layers, panels
 from .curves import label_of
 from .run_tables import Run, Values, spread
@@ -45,7 +45,7 @@ def flows(runs: Sequence[Run]) -> Figure | None:
         meeting = {layer for values in cosines.values() for row in values.values() for layer in row}
         layers = [layer for layer in run.layers if layer in meeting]
         _means(above, layers, shares, of_losses(shares))
-        _means(below, layers, cosines, dict(zip(cosines, map(series, range(len(cosines))))))
+        _means(below, layers, cosines, {pair: of_run(k) for k, pair in enumerate(cosines)})
         title = label_of(runs, run, "Where flows meet: each probe, and their mean")
         above.set_title(title, loc="left")
         above.set(ylabel="share of the gradient", ylim=(0, 1))

@@ -15,7 +15,7 @@ from ..evaluation.results import Result
 from ..reproduce import relay_tables
 from ..reproduce.produce import Production
 from ..reproduce.spec import Block, Table
-from .by_class import ascending, name_classes
+from .by_class import bars
 from .drawn import Drawn, about
 from .run_tables import spread
 
@@ -78,12 +78,12 @@ def _picture(found: dict[str, dict[int, float]], names: dict[int, str]) -> Figur
     figure, (left, right) = style.panels(1, 2, height=3.6)
     shown = examples(found[STANDARD], found[RELAY])
     short = {label: style.short(name) for label, name in names.items()}
-    bars = {method: [found[method][label] for label in shown] for method in (STANDARD, RELAY)}
-    _bars(left, [short[label] for label in shown], bars)
+    both = {method: [found[method][label] for label in shown] for method in (STANDARD, RELAY)}
+    bars(left, [short[label] for label in shown], both, METHODS)
+    left.legend(loc="upper center", bbox_to_anchor=(0.4, -0.16), ncols=2)
     five = found[ENSEMBLE]
     order = sorted(five, key=lambda label: (five[label], label))
     ascending(right, [(short[label], five[label]) for label in order], METHODS[RELAY])
-    name_classes(right, [short[label] for label in order], NAMED)
     left.set_title("(a) example classes", loc="left")
     right.set_title("(b) all classes, ensemble of five", loc="left")
     return figure
@@ -101,13 +101,21 @@ def examples(standard: dict[int, float], relay: dict[int, float]) -> list[int]:
     return spread(order, EXAMPLES)
 
 
-def _bars(axes: Axes, names: list[str], methods: dict[str, list[float]]) -> None:
-    """Horizontal bars, for each class one of each method, the first class on top."""
-    for number, (method, values) in enumerate(methods.items()):
-        places = [k + 0.4 * (number - 0.5) for k in range(len(names))]
-        colour = METHODS[method]
-        axes.barh(places, values, 0.4, color=colour, edgecolor=colour, label=method)
-    axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="top-5 error, %", ylim=(len(names) - 0.4, -0.6))
-    axes.grid(False, axis="y")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.16), ncols=2)
+def ascending(axes: Axes, rows: Sequence[tuple[str, float]], colour: str) -> None:
+    """A curve of (class, error in %), which are in ascending order; few classes are named."""
+    named = len(rows) <= NAMED
+    places, errors = range(1, len(rows) + 1), [error for _, error in rows]
+    axes.plot(
+        places,
+        errors,
+        "-",
+        lw=1.6,
+        marker="o" if named else None,
+        ms=3.5,
+        color=colour,
+        clip_on=False,
+    )
+    axes.set_ylim(bottom=0)
+    axes.set(xlabel="classes, the best first", ylabel="top-5 error, %")
+    if named:
+        axes.set_xticks(places, [name for name, _ in rows], rotation=90)

@@ -8,18 +8,25 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from .. import identity
 from ..errors import RelayError
 
 Values = dict[int, dict[str, float]]  # {iteration: {layer: value}}
 
 
 class Run:
-    """curves: {(train or test, name): {iteration: value}}; parts: {"trunk" or a loss: its layers};
-    classes: {test: (k, [(class, top-k error in %)], the best first)}, k being 5, or 1 of a net of
-    five classes or fewer."""
+    """What the tables of a run's folder hold.
+
+    model: its name, "" where nothing recorded it; curves: {(train or test, name): {iteration:
+    value}}; parts: {"trunk" or a loss: its layers}; classes: {test: (k, [(class, top-k error in
+    %)], the best first)}, k being 5, or 1 of a net of five classes or fewer. Raises RelayError for
+    a folder without metrics.csv.
+    """
 
     def __init__(self, folder: str):
         self.name = os.path.basename(os.path.normpath(folder))
+        record = identity.read(folder)
+        self.model = record["identity"].get("model", {}).get("name", "") if record else ""
         self.curves: dict[tuple[str, str], dict[int, float]] = {}
         for row in read(os.path.join(folder, "metrics.csv"), needed=True):
             curve = self.curves.setdefault((row["kind"], row["name"]), {})

@@ -15,8 +15,9 @@ from ..evaluation.nets import net_of, prediction_layers
 from ..evaluation.protocol import Protocol
 from ..evaluation.scoring import parts_of, softmax
 from ..evaluation.validation_set import Feed, Stored, record_names, stored, test_feed
+from ..pictures import heat, sheet, spanned, tiles
 from .outcome import choose, example
-from .pixels import data_uri, grey, grid, heat, photo, spanned
+from .pixels import data_uri, photo
 from .source import Source
 
 FILTERS, CHANNELS, COLUMNS = 96, 16, 8  # of a sheet, at most
@@ -92,17 +93,12 @@ def filters(source: Source) -> dict[str, Any]:
     name = first_convolution(looker)
     weights = np.asarray(net.params[name][0].data, np.float64)  # (N, C, h, w)
     count, channels = weights.shape[:2]
-    if channels == 3:
-        tiles = weights.transpose(0, 2, 3, 1)[..., :: 1 if image.is_rgb else -1]
-    else:
-        tiles = np.repeat(weights.mean(1)[..., None], 3, -1)
-    shown = np.stack([grey(spanned(tile)) for tile in tiles[:FILTERS]])
     size = "x".join(map(str, weights.shape[2:]))
     of = "in colour" if channels == 3 else f"the mean of {channels} channels"
     return {
         "layer": name,
         "text": f"{count} filters of {size}, {of}; each from its least weight to its greatest",
-        "image": data_uri(grid(shown, COLUMNS * 2)),
+        "image": data_uri(sheet(tiles(weights[:FILTERS], image.is_rgb), COLUMNS * 2)),
     }
 
 
@@ -188,10 +184,10 @@ def activations(net: Any, looker: Looker) -> list[dict[str, Any]]:
 def _sheet(net: Any, name: str) -> dict[str, Any]:
     maps = np.array(net.blobs[name].data[0], np.float64)  # (C, H, W)
     strongest = np.argsort(-np.abs(maps).mean((1, 2)), kind="stable")[:CHANNELS]
-    tiles = np.stack([heat(spanned(maps[channel])) for channel in np.sort(strongest)])
+    found = np.stack([heat(spanned(maps[channel])) for channel in np.sort(strongest)])
     shape = "x".join(map(str, maps.shape))
     return {
         "blob": name,
-        "text": f"{shape}, the {len(tiles)} strongest channels",
-        "image": data_uri(grid(tiles, COLUMNS)),
+        "text": f"{shape}, the {len(found)} strongest channels",
+        "image": data_uri(sheet(found, COLUMNS)),
     }

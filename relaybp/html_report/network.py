@@ -22,14 +22,17 @@ def network(source: Source) -> dict[str, Any]:
     is_standard, net = source.is_standard, source.net
     if is_standard:
         net = without_branches(source.engine.pb, net)
-    return _planned(source.engine.caffe, str(net), text_format.MessageToString(source.relay))
+    relay = text_format.MessageToString(source.relay)
+    return _planned(source.engine.caffe, str(net), relay, source.size)
 
 
 @functools.lru_cache(maxsize=64)
-def _planned(caffe: Any, net_text: str, relay_text: str) -> dict[str, Any]:
+def _planned(
+    caffe: Any, net_text: str, relay_text: str, size: tuple[int, ...] | None
+) -> dict[str, Any]:
     net = text_format.Parse(net_text, caffe.proto.caffe_pb2.NetParameter())
     relay = text_format.Parse(relay_text, relay_file.RelayParameter())
-    graph = graph_of(caffe, net)
+    graph = graph_of(caffe, net, list(size) if size else None)
     found = flows.plan(graph.net, relay, net)
     return Plan(Trunk(graph), found, relay_file.schedule_name(relay)).facts()
 

@@ -37,8 +37,9 @@ def classes(source: Source) -> dict[str, Any]:
 def confusion(source: Source) -> dict[str, Any]:
     """The confusion matrix of the classes that are confused most, and the worst pairs.
 
-    counts[i][j]: images of class i that the net takes for class j; pairs: [true class, predicted
-    class, images, their share of the true class in %], the most images first.
+    counts[i][j]: images of class i that the net takes for class j; totals: all of each class;
+    pairs: [true class, predicted class, images, their share of the true class in %], the most
+    images first.
     """
     result = source.result
     counts = confusion_matrix(result)
@@ -51,6 +52,7 @@ def confusion(source: Source) -> dict[str, Any]:
         "classes": [result.class_name(int(label)) for label in shown],
         "of": len(counts),
         "counts": counts[np.ix_(shown, shown)].tolist(),
+        "totals": counts.sum(1)[shown].tolist(),
         "pairs": [
             [
                 result.class_name(true),

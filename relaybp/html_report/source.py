@@ -12,6 +12,7 @@ from ..errors import RelayError
 from ..evaluation.identity import net_of_run
 from ..evaluation.results import FOLDER, Result
 from ..figures.run_tables import Run
+from ..run_files import DEPLOY
 from ..run_folder import STANDARD_STAGE
 
 TIMING = ("lr", "images/s")  # what a training row holds besides losses
@@ -46,6 +47,15 @@ class Source:
     def net(self) -> Any:
         """The NetParameter that the solver names."""
         return net_of_run(self.engine.pb, self.folder)
+
+    @property
+    def size(self) -> tuple[int, ...] | None:
+        """(C, H, W) of the images, where the folder's deploy.prototxt tells it."""
+        path = os.path.join(self.folder, DEPLOY)
+        if not os.path.exists(path):
+            return None
+        deploy = run_folder.read(path, self.engine.pb.NetParameter())
+        return tuple(deploy.layer[0].input_param.shape[0].dim[1:])
 
     @property
     def is_standard(self) -> bool:

@@ -18,7 +18,7 @@ from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 
 from ..colours import INK, LINE, MUTED, PAPER, of_losses, text_on, tint
 from ..flows import Flow
-from ..style import save, save_svg, styled
+from ..style import save, save_svg, short, styled
 from . import cost, table
 from .trunk import Trunk, Unit, has_weights, is_spatial
 
@@ -30,6 +30,7 @@ LANE, LANE_PITCH = 0.62, 0.86
 BRANCH, BRANCH_PITCH = 0.52, 0.74
 MANY = 45  # units; from here on, boxes are narrow and have no names
 RADIUS = 0.42  # of a loss
+PLAIN = "#c9d1d9"  # of boxes without weights
 
 
 def draw(title: str, trunk: Trunk, flows: Sequence[Flow], schedule: str, stem: str) -> list[str]:
@@ -94,7 +95,7 @@ class Drawing:
         self.stack_bottom = self.top + 0.9
         tallest = max(map(len, self.stacks.values()))
         branches = BRANCH_PITCH * tallest + 2 * RADIUS + 1.2 if tallest else 0
-        self.low, self.high = min(self.lanes_at.values()) - 1.9, self.stack_bottom + branches + 1.4
+        self.low, self.high = min(self.lanes_at.values()) - 2.4, self.stack_bottom + branches + 1.4
         self.low_x, self.high_x = -0.9, max(self.end + 1.3, 19)
         self.width, self.height = self.high_x - self.low_x, self.high - self.low
 
@@ -133,6 +134,8 @@ class Drawing:
         cost_line = self._wrapped(self._cost_line(), FONT)
         self._text(left, self.low + 0.2, cost_line, ha="left", va="bottom", color=MUTED)
         self._trunk()
+        if not all(has_weights(self.graph, unit) for unit in self.trunk.units):
+            self._legend(left, min(self.lanes_at.values()) - 0.85)
         for flow in self.flows:
             self._lane(flow)
         for stage in self.trunk.stages:
@@ -169,7 +172,7 @@ class Drawing:
 
     def _box(self, x, y, width, height, fills):
         """A box in bands of the given colours; plain if there are none."""
-        for k, fill in enumerate(fills or ["#c9d1d9"]):
+        for k, fill in enumerate(fills or [PLAIN]):
             band = height / max(len(fills), 1)
             self.axes.add_patch(
                 Rectangle(
@@ -184,6 +187,11 @@ class Drawing:
         self.axes.add_patch(
             Rectangle((x, y), width, height, facecolor="none", edgecolor=INK, lw=0.9, zorder=4)
         )
+
+    def _legend(self, x: float, y: float) -> None:
+        """What a grey box is."""
+        self._box(x, y - 0.2, 0.34, 0.4, [])
+        self._text(x + 0.55, y - 0.02, "without weights", ha="left", color=MUTED)
 
     def _lane(self, flow):
         """A loss, its branch, and the arrow over all that it trains."""
@@ -217,17 +225,17 @@ class Drawing:
         self._lane_text(flow, units, low + head, x, y)
 
     def _lane_text(self, flow, units, low, high, y):
+        """As much as fits into the arrow of a flow, which reaches from `low` to `high`."""
         reach = f"{units[0].name} to {units[-1].name}" if units else "its own branch"
-        text = f"{flow.loss}, weight {flow.weight:.2g}:  {reach}"
-        fits = self._fits(text, high - low)
-        self._text(
-            (low + high) / 2 if fits else high + 0.25,
-            y - 0.02,
-            text,
-            color=text_on(self.colour[flow.loss]) if fits else INK,
-            zorder=7,
-            ha="center" if fits else "left",
+        texts = (
+            f"{flow.loss}, weight {flow.weight:.2g}:  {reach}",
+            f"{flow.loss}:  {reach}",
+            flow.loss,
+            short(flow.loss, max(1, int((high - low) * self.inch / CHARACTER))),
         )
+        text = next((text for text in texts if self._fits(text, high - low)), "")
+        colour = text_on(self.colour[flow.loss])
+        self._text((low + high) / 2, y - 0.02, text, color=colour, zorder=7)
 
     def _loss(self, flow):
         """Where the circle of a loss stands."""

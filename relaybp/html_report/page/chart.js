@@ -46,15 +46,28 @@ class Chart {
 
   /** [lowest, highest] of the values in range, with some room. */
   findDomain(lines) {
-    const [low, high] = this.axis.range;
-    const values = lines.flatMap((line) => [line.points, line.raw ?? []].flatMap((points) =>
-      points.filter(([x, y]) => x >= low && x <= high && this.drawable(y)).map((point) => point[1])));
+    const values = lines.flatMap((line) => [line.points, line.raw ?? []].flatMap((points) => this.visible(points)));
     if (!values.length) return this.log() ? [0.1, 1] : [0, 1];
     let least = values[0], most = values[0];
     for (const value of values) [least, most] = [Math.min(least, value), Math.max(most, value)];
     if (this.log()) return [least / 1.2, most * 1.2];
     const room = 0.06 * (most - least) || Math.abs(most) * 0.1 || 1;
     return [least >= 0 ? Math.max(0, least - room) : least - room, most + room];
+  }
+
+  /** The values of a line within the range, and where it enters and leaves it. */
+  visible(points) {
+    const [low, high] = this.axis.range, found = [];
+    points.forEach(([x, y], place) => {
+      if (!this.drawable(y)) return;
+      if (x >= low && x <= high) found.push(y);
+      const [before, above] = points[place - 1] ?? [x, y];
+      if (!this.drawable(above)) return;
+      for (const edge of [low, high]) {
+        if (before < edge && edge < x) found.push(above + ((y - above) * (edge - before)) / (x - before));
+      }
+    });
+    return found;
   }
 
   drawable(value) {
@@ -68,7 +81,7 @@ class Chart {
     this.domain = this.findDomain(lines);
     this.svg.setAttribute("viewBox", `0 0 ${this.width} ${HEIGHT}`);
     const clip = `clip${Chart.count = (Chart.count ?? 0) + 1}`;
-    const area = { x: LEFT, y: 0, width: Math.max(0, this.width - LEFT - RIGHT), height: HEIGHT - this.axis.bottom + 3 };
+    const area = { x: LEFT - 5, y: 0, width: Math.max(0, this.width - LEFT - RIGHT + 10), height: HEIGHT - this.axis.bottom + 3 };
     this.svg.replaceChildren(
       svg("clipPath", { id: clip }, svg("rect", area)),
       ...this.yTicks(), ...this.xTicks(),

@@ -47,7 +47,7 @@ function classRows(runs) {
 }
 
 function classBars(row, runs, most) {
-  return el("li", null, el("div", { class: "name" }, row.name, el("span", { class: "unseen" }, ":")),
+  return el("li", null, el("div", { class: "name", title: row.name }, brief(row.name), el("span", { class: "unseen" }, ":")),
     el("div", null, runs.map((run, place) => {
       const bar = el("span");
       bar.style.width = `${(100 * (row.errors[place] ?? 0)) / most}%`;

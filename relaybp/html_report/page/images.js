@@ -13,9 +13,9 @@ function exampleCard(example) {
   const [guess, score] = example.guesses[0];
   return el("figure", { class: "card" },
     image(example.image, `${example.class}, image ${example.name}, classified as ${guess} with ${percent(score)}`),
-    el("figcaption", null, el("div", { class: "truth" }, example.class),
+    el("figcaption", null, el("div", { class: "truth" }, brief(example.class)),
       el("ol", { class: "guesses" }, example.guesses.map(([name, share, hit]) => {
-        const row = el("li", { class: hit && "hit" }, el("span", null, hit ? "✓ " : "", name), el("span", null, share.toFixed(1)));
+        const row = el("li", { class: hit && "hit" }, el("span", null, hit ? "✓ " : "", brief(name)), el("span", null, share.toFixed(1)));
         row.style.setProperty("--share", `${share}%`);
         return row;
       }))));
@@ -28,7 +28,7 @@ function drawInside() {
     el("h3", null, "What decides, pixel by pixel"), responses.missing ? missing(responses) : saliencyCards(responses),
     responses.missing ? null : [
       el("h3", null, "One image on its way up"),
-      el("p", { class: "small muted" }, `The first image above (${responses.saliency[0].class}), with ${responses.weights}: some channels of the first layer and of the last one of each size of map, each from its least value (dark) to its greatest.`),
+      el("p", { class: "small muted" }, `The first image above (${brief(responses.saliency[0].class)}), with ${responses.weights}: some channels of the first layer and of the last one of each size of map, each from its least value (dark) to its greatest.`),
       el("div", { class: "sheets" }, responses.activations.map(activationSheet))],
   ];
 }
@@ -44,7 +44,7 @@ function saliencyCards({ saliency }) {
     el("p", { class: "small muted" }, "Bright: where a small change of the pixel changes the score of the predicted class most (the absolute gradient)."),
     el("div", { class: "cards" }, saliency.map((each) => el("figure", { class: "card" },
       el("div", { class: "pair" }, image(each.image, each.class), image(each.heat, `Saliency of ${each.predicted} in it`)),
-      el("figcaption", { class: "small" }, el("div", { class: "truth" }, each.class), `seen as ${each.predicted}, ${percent(each.score)}`))))];
+      el("figcaption", { class: "small" }, el("div", { class: "truth" }, brief(each.class)), `seen as ${brief(each.predicted)}, ${percent(each.score)}`))))];
 }
 
 function activationSheet(sheet) {

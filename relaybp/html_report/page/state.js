@@ -35,6 +35,18 @@ function follow(keys, listener) {
 const RUNS = FACTS.runs.map((run, place) => ({ ...run, place, dash: DASHES[place % DASHES.length] }));
 if (!(state.run < RUNS.length)) state.run = 0;
 
+// A class is called by its name up to the first comma, where no other is called so.
+const CLASS_NAMES = new Set(RUNS.flatMap((run) => (run.classes.rows ?? []).map((row) => row[0])));
+const USES = [...CLASS_NAMES].map(firstPart).reduce((uses, part) => uses.set(part, (uses.get(part) ?? 0) + 1), new Map());
+
+function firstPart(name) {
+  return name.split(",")[0].trim();
+}
+
+function brief(name) {
+  return USES.get(firstPart(name)) === 1 ? firstPart(name) : name;
+}
+
 /** The runs that are not switched off. */
 function shownRuns() {
   return RUNS.filter((run) => !state.hidden.includes(run.name));
