@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from .cli import Parser
 from .data_layers import TYPES
 from .recovery import POLICIES, STOP
 
@@ -15,7 +16,7 @@ DESCRIPTION = "Train a model by name, or any solver, with or without a relay fil
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of `relay train`; words: those of the command line."""
-    parser = argparse.ArgumentParser(description=DESCRIPTION)
+    parser = Parser("relay train", description=DESCRIPTION)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", help="a name below prototxt/, as `make models` lists")
     what.add_argument("--solver", help="a solver.prototxt of your own")
@@ -84,6 +85,10 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", help="the folder of the run")
     add_unwatched(parser)
     args = parser.parse_args(words)
+    if args.model == "":
+        parser.error("--model is empty: name one that `make models` or `relay models` lists")
+    if args.gpu == "":
+        parser.error("--gpu is empty: auto, none (the CPU), a GPU's number, or several")
     if args.probe and not re.fullmatch(r"[1-9][0-9]*%?", args.probe):
         parser.error(f"--probe {args.probe}: expected a number of iterations, as in 500, or 20%")
     return args

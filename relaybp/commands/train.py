@@ -27,8 +27,10 @@ from caffe_plain.signals import CAFFE_EFFECTS, Signals
 
 from .. import (
     batch_change,
+    cli,
     distributed,
     engines,
+    estimate,
     identity,
     run_files,
     run_folder,
@@ -54,6 +56,7 @@ def main():
     args = arguments()
     gpus = args.gpu.split(",")
     if len(gpus) > 1 and "LOCAL_RANK" not in os.environ:
+        refuse_missing(gpus, engines.load().gpu_count())
         sys.exit(launch(["-m", "relaybp", "train", *sys.argv[1:]], len(gpus)))
     streams.protect()
     several, first = "LOCAL_RANK" in os.environ, os.environ.get("RANK", "0") == "0"
@@ -70,6 +73,14 @@ def main():
     if status:
         distributed.keep_from_restarting()
     sys.exit(status)
+
+
+def refuse_missing(gpus: list[str], count: int) -> None:
+    """End where one of several GPUs is not there; count: of those that are."""
+    missing = [gpu for gpu in gpus if gpu.isdigit() and int(gpu) >= count]
+    if missing:
+        there = f"those that there are: 0 to {count - 1}" if count else "there are none"
+        sys.exit(f"train: --gpu {','.join(gpus)}: no GPU {', '.join(missing)}; {there}, none: CPU")
 
 
 def own_gpu(flag: str, visible: int) -> str:
@@ -196,7 +207,7 @@ def say_change(found: dict[str, Any], wanted: dict[str, Any], group: Alone) -> N
 def run_recorded(trainer: Trainer, report: Report | NoReport, plan: Plan, group: Alone) -> None:
     """Train to the end or to a stop, and record which of them it was."""
     try:
-        train_and_sum_up(trainer, report, plan)
+        train_and_sum_up(trainer, report, plan, group)
     except BaseException:
         with contextlib.suppress(CaffeError):  # the first error is what matters
             end_record(trainer, plan, group, identity.INTERRUPTED)
@@ -207,13 +218,17 @@ def run_recorded(trainer: Trainer, report: Report | NoReport, plan: Plan, group:
     end_record(trainer, plan, group, identity.INTERRUPTED if stopped else identity.FINISHED)
 
 
-def train_and_sum_up(trainer: Trainer, report: Report | NoReport, plan: Plan) -> None:
-    """Train, and say in the end for how long and with which errors."""
+def train_and_sum_up(trainer: Trainer, report: Report | NoReport, plan: Plan, group: Alone) -> None:
+    """Train, and say in the end for how long, with which errors, and what to type next."""
     begun, first = time.monotonic(), trainer.relay.iter
     errors = top_errors(plan.net, trainer.train() or {})
     seconds, iterations = time.monotonic() - begun, trainer.relay.iter - first
     tested = trainer.relay.images_tested
+    report.stop()
     report.say(summary(plan.name, seconds, iterations, errors, tested, plan.run))
+    if group.rank == 0:
+        again = cli.train_again(sys.argv[1:], plan.run) if trainer.stopped else None
+        print(cli.next_steps(plan.run, again), flush=True)
 
 
 def end_record(trainer: Trainer, plan: Plan, group: Alone, state: str) -> None:
@@ -263,6 +278,9 @@ def set_up(
     if plan.note:
         report.say(plan.note)
     if not group.rank and (line := run_files.write(engine.caffe, plan, solver)):
+        report.say(line)
+    is_slow = device == "CPU" and not group.rank
+    if is_slow and (line := estimate.warning(engine.caffe, plan)):
         report.say(line)
     places = device + (f" x {group.size}" if group.size > 1 else "")
     report.say(f"{plan.name} on {places}, {relay.schedule.describe()}")
