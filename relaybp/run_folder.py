@@ -143,8 +143,8 @@ def set_solver(solver: Any, extra: Any, setting: str) -> None:
     first, second = solver, extra
     if field == "lr_policy":
         extra.ClearField(field)
-        if value in POLICIES:
-            first, second = extra, solver
+    if value in POLICIES if field == "lr_policy" else field in extra.DESCRIPTOR.fields_by_name:
+        first, second = extra, solver
     apply_setting(first, setting, "--set", second)
 
 

@@ -12,7 +12,7 @@ from caffe_plain.errors import LayerError, ShapeError, UnknownNameError, nearest
 
 from . import device
 from .blob import Blob, BlobVec
-from .proto import caffe_pb2, raw
+from .proto import caffe_pb2, forks, raw
 
 _REGISTRY = {}
 
@@ -46,9 +46,8 @@ def layer_type_list() -> list[str]:
 def class_of(type_name: str) -> type[TensorLayer]:
     """The class registered for a prototxt type."""
     if type_name not in _REGISTRY:
-        raise UnknownNameError(
-            f"unknown layer type {type_name!r}; " + nearest(type_name, _REGISTRY)
-        )
+        hint = forks.known_from(type_name) or nearest(type_name, _REGISTRY)
+        raise UnknownNameError(f"unknown layer type {type_name!r}; {hint}")
     return _REGISTRY[type_name]
 
 
@@ -61,6 +60,7 @@ def create(param: caffe_pb2.LayerParameter, phase: int) -> TensorLayer:
     _check_count(param, "bottom", len(param.bottom), cls.bottom_count)
     if not (cls.auto_tops and len(param.top) < cls.top_count[0]):
         _check_count(param, "top", len(param.top), cls.top_count)
+    _check_fields(param, cls)
     return cls(param, phase)
 
 
@@ -75,6 +75,15 @@ def _check_count(param, kind, found, allowed):
         f"layer {param.name!r} ({param.type}) takes {expected} {kind} blobs; "
         f"found {found}: {list(getattr(param, kind))}"
     )
+
+
+def _check_fields(param, cls):
+    """Refuse a fork's fields that would change the result of a layer that does not know them."""
+    for name in forks.not_understood(param, cls.fork_fields):
+        raise LayerError(
+            f"layer {param.name!r} ({param.type}): {name} changes what the layer computes and is "
+            f"not supported; {forks.known_from(name) or 'it is known from a fork of Caffe'}"
+        )
 
 
 class Layer:
@@ -146,6 +155,7 @@ class TensorLayer(Layer):
     always_propagates = False  # True: backward ignores propagate_down, as Caffe's BatchNorm does
     backward_several = None  # what several flows share is not worth sharing
     param_name = None  # the LayerParameter field with this layer's options, or its raw block
+    fork_fields = ()  # of the fields that some forks add to messages, those it understands
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

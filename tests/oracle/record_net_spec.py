@@ -146,10 +146,14 @@ def assigned(spec):
 
 
 def table_of_parameters(spec):
-    """param_name_dict, told as the bottoms of one layer."""
+    """param_name_dict, told as the bottoms of one layer; without what forks add."""
     pb = importlib.import_module("caffe.proto.caffe_pb2")
+    known = pb.LayerParameter.DESCRIPTOR.fields_by_name
+    table = spec.param_name_dict().items()
     return pb.LayerParameter(
-        bottom=sorted(f"{stem}: {field}" for stem, field in spec.param_name_dict().items())
+        bottom=sorted(
+            f"{s}: {field}" for s, field in table if known[f"{field}_param"].number < 1000
+        )
     )
 
 

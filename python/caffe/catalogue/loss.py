@@ -37,7 +37,12 @@ class Loss(TensorLayer):
 
 
 class NormalizedLoss(Loss):
-    """A loss divided by a count of its terms, as loss_param says."""
+    """A loss divided by a count of its terms, as loss_param says.
+
+    PRE_FIXED, of R-FCN's fork, divides by pre_fixed_normalizer.
+    """
+
+    fork_fields = ("pre_fixed_normalizer",)
 
     def read_normalization(self, default=_MODE.VALID):
         options = self.layer_param.loss_param
@@ -51,6 +56,8 @@ class NormalizedLoss(Loss):
 
     def normalizer(self, outer, inner, keep):
         """What the sum of losses is divided by, at least 1; `keep` masks the terms that count."""
+        if self.mode == _MODE.PRE_FIXED:
+            return self.layer_param.loss_param.pre_fixed_normalizer
         if self.mode == _MODE.VALID and keep is not None:
             return keep.sum().clamp(min=1)
         return max(

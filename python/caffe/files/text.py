@@ -15,6 +15,7 @@ from caffe_plain.errors import ParseError, nearest
 from caffe_plain.files import write_atomically
 
 from ..proto import caffe_pb2, raw
+from ..proto.forks import known_from
 from . import wire
 from .spelling import respell
 from .upgrade import upgrade_net, upgrade_solver
@@ -184,4 +185,6 @@ def _field_hint(message, name, root):
         return f"it belongs to {root.name}: is a }} missing above?"
     if homes:
         return f"it is a field of {', '.join(homes)}"
+    if forks := known_from(name):
+        return f"{forks}, and not supported here"
     return nearest(name, message.fields_by_name)

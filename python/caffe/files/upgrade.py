@@ -10,6 +10,7 @@ import warnings
 from caffe_plain.errors import ParseError, nearest
 
 from ..proto import caffe_pb2
+from .forks import adopt_net, adopt_solver
 
 _V1 = caffe_pb2.V1LayerParameter
 
@@ -150,7 +151,7 @@ _SOLVER_TYPES = {
 
 
 def upgrade_net(net):
-    """`net` with current layers only, an Input layer, and frozen BatchNorm statistics."""
+    """`net` with current layers only, an Input layer, frozen BatchNorm and Caffe's words."""
     if net.layers and net.layer:
         raise ParseError(
             "both 'layer' (current) and 'layers' (old) are used; "
@@ -160,7 +161,7 @@ def upgrade_net(net):
         net = _v0_to_v1(net)
     if net.layers:
         net = _v1_to_current(net)
-    return _freeze_batch_norm(_input_to_layer(net))
+    return adopt_net(_freeze_batch_norm(_input_to_layer(net)))
 
 
 def upgrade_solver(solver):
@@ -173,7 +174,7 @@ def upgrade_solver(solver):
         name = type(solver).SolverType.Name(solver.solver_type)
         upgraded.type = _SOLVER_TYPES[name]
         upgraded.ClearField("solver_type")
-    return upgraded
+    return adopt_solver(upgraded)
 
 
 def _v0_to_v1(net):

@@ -1,0 +1,114 @@
+"""Nets of forks of Caffe in Caffe's own spelling, where it has one."""
+
+from __future__ import annotations
+
+import warnings
+
+from google.protobuf.message import Message
+
+from caffe_plain.errors import ParseError
+
+from ..proto import caffe_pb2
+from ..proto.forks import private_fields
+
+_ENGINES = ("MKL2017", "MKLDNN")
+# What changes only how forks compute, or in which precision. Here the engine chooses.
+_PERFORMANCE = {
+    "NetParameter": "default_forward_type default_backward_type default_forward_math "
+    "default_backward_math global_grad_scale global_grad_scale_adaptive "
+    "default_conv_algos_override default_cudnn_math_override reduce_buckets engine",
+    "LayerParameter": "forward_type backward_type forward_math backward_math engine "
+    "quantization_param",
+    "ConvolutionParameter": "conv_algos_override cudnn_math_override",
+    "BatchNormParameter": "engine",
+    "InnerProductParameter": "engine",
+    "ConcatParameter": "engine",
+    "EltwiseParameter": "engine",
+    "ReLUParameter": "fuse",
+    "DataParameter": "cache shuffle threads parser_threads",
+    "TransformationParameter": "use_gpu_transform",
+    "SolverParameter": "eval_type ap_version show_per_class_result share_blobs",
+}
+# Fields that change how a solver trains and have no implementation.
+_REFUSED = ("plateau_winsize", "stagelr", "stageiter", "rampup_interval", "rampup_lr", "min_lr")
+
+
+def adopt_net(net: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
+    """Change `net`, which has current layers, to Caffe's spelling; return it.
+
+    Fields that concern only speed are taken out, with one warning that names them.
+    """
+    _drop_performance(net)
+    for layer in net.layer:
+        if layer.HasField("pooling_param"):
+            _adopt_rounding(layer.pooling_param)
+        if layer.HasField("convolution_param"):
+            _adopt_holes(layer)
+    return net
+
+
+def adopt_solver(solver: caffe_pb2.SolverParameter) -> caffe_pb2.SolverParameter:
+    """The same for a SolverParameter; ParseError for fields that would change the training."""
+    for _, field in private_fields(solver):
+        if field.containing_type is solver.DESCRIPTOR and field.name in _REFUSED:
+            raise ParseError(
+                f"{field.name} is known from forks of Caffe and not supported in a solver; "
+                "an extra file (-extra) has plateau, cosine and a warm-up"
+            )
+    for name in _PERFORMANCE["SolverParameter"].split():
+        if solver.HasField(name):
+            _warn([name])
+            solver.ClearField(name)
+    return solver
+
+
+def _drop_performance(net):
+    dropped = {}
+    for message, field in list(private_fields(net)):
+        kind = message.DESCRIPTOR.name
+        if field.name in _PERFORMANCE.get(kind, "").split():
+            dropped[f"{kind}.{field.name}"] = None
+            message.ClearField(field.name)
+    for layer in net.layer:
+        for field, options in layer.ListFields():
+            if field.message_type and not hasattr(options, "add") and _has_foreign_engine(options):
+                dropped[f"{options.DESCRIPTOR.name}.engine"] = None
+                options.ClearField("engine")
+    if dropped:
+        _warn(list(dropped))
+
+
+def _has_foreign_engine(options: Message) -> bool:
+    field = options.DESCRIPTOR.fields_by_name.get("engine")
+    if not field or not field.enum_type or not options.HasField("engine"):
+        return False
+    return field.enum_type.values_by_number[options.engine].name in _ENGINES
+
+
+def _warn(names):
+    warnings.warn(
+        f"{', '.join(names)}: accepted without effect; in forks of Caffe this concerns how fast or "
+        "in which precision they compute",
+        stacklevel=2,
+    )
+
+
+def _adopt_rounding(pooling):
+    """ceil_mode of PSPNet's fork is Caffe's round_mode."""
+    if pooling.HasField("ceil_mode"):
+        modes = caffe_pb2.PoolingParameter
+        pooling.round_mode = modes.CEIL if pooling.ceil_mode else modes.FLOOR
+        pooling.ClearField("ceil_mode")
+
+
+def _adopt_holes(layer):
+    """hole of DeepLab's first versions is Caffe's dilation."""
+    options = layer.convolution_param
+    holes = list(options.hole)
+    if options.HasField("hole_h") or options.HasField("hole_w"):
+        holes = [options.hole_h or 1, options.hole_w or 1]
+    if holes and options.dilation:
+        raise ParseError(f"layer {layer.name!r}: both hole and dilation are given; keep dilation")
+    options.dilation.extend(holes)
+    for name in ("hole", "hole_h", "hole_w"):
+        options.ClearField(name)
