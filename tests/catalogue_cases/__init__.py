@@ -103,6 +103,21 @@ def _probabilities(random, shape):
     return values / values.sum(1, keepdims=True)
 
 
+def _rois(random, shape, images, largest):
+    """Rows (image, x1, y1, x2, y2)."""
+    corners = random.uniform(0, float(largest), (shape[0], 2, 2))
+    corners.sort(1)
+    index = random.randint(0, int(images), (shape[0], 1))
+    return np.concatenate([index, corners.reshape(-1, 4)], 1)
+
+
+def _places(random, shape, count):
+    """Where a pooling found the maxima of each channel: all different."""
+    rows = shape[0] * shape[1]
+    found = [random.permutation(int(count))[: shape[2] * shape[3]] for _ in range(rows)]
+    return np.reshape(found, shape)
+
+
 KINDS = {
     "normal": lambda random, shape: random.normal(0, 1, shape),
     "uniform": lambda random, shape: random.uniform(-1, 1, shape),
@@ -114,6 +129,8 @@ KINDS = {
     "labels": lambda random, shape, count: random.randint(0, int(count), shape),
     "constant": lambda random, shape, value: np.full(shape, float(value)),
     "probabilities": _probabilities,
+    "rois": _rois,
+    "places": _places,
 }
 
 

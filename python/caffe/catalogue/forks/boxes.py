@@ -1,0 +1,85 @@
+"""Boxes (xmin, ymin, xmax, ymax): overlaps, suppression, decoding; the base of layers of boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...blob import Blob
+from ...layer import TensorLayer
+from ...proto import caffe_pb2
+
+_CODE = caffe_pb2.PriorBoxParameter
+
+
+class BoxLayer(TensorLayer):
+    """A layer whose tops are coordinates, which keep full precision and pass no gradient."""
+
+    differentiable = False
+    replays = False
+
+    def connect(self, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> None:
+        for blob in tops:
+            blob.master = True
+
+
+def areas(boxes: np.ndarray, pixel: float = 0) -> np.ndarray:
+    """The areas of boxes (..., 4), 0 for those turned inside out.
+
+    pixel: what a box is larger than its difference of coordinates: 1 where both ends belong to it.
+    """
+    sizes = boxes[..., 2:] - boxes[..., :2]
+    return np.where((sizes < 0).any(-1), 0, (sizes + pixel).prod(-1))
+
+
+def overlaps(box: np.ndarray, boxes: np.ndarray, pixel: float = 0) -> np.ndarray:
+    """The intersection of `box` (..., 4) with each of `boxes` (N, 4), divided by their union."""
+    low = np.maximum(box[..., :2], boxes[..., :2])
+    high = np.minimum(box[..., 2:], boxes[..., 2:])
+    both = np.maximum(high - low + pixel, 0).prod(-1)
+    union = areas(box, pixel) + areas(boxes, pixel) - both
+    return both / np.where(union > 0, union, 1)
+
+
+def suppress(
+    boxes: np.ndarray, threshold: float, most: int = -1, eta: float = 1, pixel: float = 0
+) -> list[int]:
+    """The indices of boxes (N, 4), best first, that overlap no better one by more than `threshold`.
+
+    most: how many are kept at most (-1: any number). eta < 1 lowers a threshold above 0.5 with
+    every box that is kept (SSD's adaptive threshold).
+    """
+    largest, kept = np.zeros(len(boxes)), []  # overlap with a kept box
+    for index, box in enumerate(boxes):
+        if len(kept) == most:
+            break
+        if largest[index] > threshold:
+            continue
+        kept.append(index)
+        np.maximum(
+            largest[index + 1 :], overlaps(box, boxes[index + 1 :], pixel), largest[index + 1 :]
+        )
+        if eta < 1 and threshold > 0.5:
+            threshold *= eta
+    return kept
+
+
+def decode(
+    codes: np.ndarray, priors: np.ndarray, variances: np.ndarray | None, code_type: int
+) -> np.ndarray:
+    """The boxes (..., P, 4) that `codes` stand for, relative to priors (P, 4).
+
+    variances: (P, 4), factors of the codes; None where they were multiplied in. code_type: of
+    PriorBoxParameter.CodeType.
+    """
+    if variances is not None:
+        codes = codes * variances
+    if code_type == _CODE.CORNER:
+        return priors + codes
+    low, size = priors[:, :2], priors[:, 2:] - priors[:, :2]
+    if code_type == _CODE.CORNER_SIZE:
+        return priors + codes * np.tile(size, 2)
+    center = low + size / 2 + codes[..., :2] * size
+    half = np.exp(codes[..., 2:]) * size / 2
+    return np.concatenate([center - half, center + half], -1)
