@@ -19,6 +19,7 @@ from caffe_plain.errors import reason
 from caffe_plain.trained import files_of
 
 from ..cli import Parser
+from . import onnx_detection, onnx_forks  # noqa: F401  which register layers
 from .onnx_layers import LAYERS, Unsupported
 
 OUTPUT = "net.onnx"  # of a run, in its folder
