@@ -92,7 +92,13 @@ def begin(run):
     plan = Plan("a", str(run), pb.SolverParameter(), net, None, None, "", None, None, False)
     solver = types.SimpleNamespace(test_nets=[caffe.Net(path, caffe.TEST)])
     run_files.write(caffe, plan, solver)
-    identity.begin(str(run), {}, net, 7, run_files.preparation_of(pb, plan))
+    identity.begin(
+        str(run),
+        {"batch": {"images": 4, "processes": 1}},
+        net,
+        7,
+        run_files.preparation_of(pb, plan),
+    )
 
 
 @pytest.mark.parametrize("case", CASES)

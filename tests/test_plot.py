@@ -118,7 +118,7 @@ def test_runs_are_compared_class_by_class(run, tmp_path):
 
 
 def test_of_many_classes_the_worst_are_shown(run):
-    run.classes["crop"] = [(f"class {k}", float(k)) for k in range(100)]
+    run.classes["crop"] = (5, [(f"class {k}", float(k)) for k in range(100)])
     (axes,) = by_class.classes([run]).axes
     assert len(names(axes)) == by_class.NAMED and names(axes)[0] == "class 99"
     assert "(the 40 worst of 100)" in axes.get_title(loc="left")
