@@ -178,7 +178,7 @@ def children(pid):
     found = []
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         line = Path(f"/proc/{child}/cmdline").read_bytes()
-        if b"spawn_main" in line or b"train.py" in line:
+        if any(name in line for name in (b"spawn_main", b"train.py", b"relaybp")):
             found.append(int(child))
     return found
 
@@ -273,13 +273,16 @@ SCHEDULES = {
 }
 
 
-def relay_train(run, count, path, schedule="RELAY", *more):
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+
+
+def relay_train(run, count, path, schedule="RELAY", *more, launcher=()):
     (run / "relay.prototxt").write_text(SCHEDULES[schedule])
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
+    gpus = "none" if launcher else ",".join(["none"] * count)
     return start(
         run,
-        *(launcher if count > 1 else ()),
-        *(str(ROOT / "tools" / "train.py"), "--gpu", "none", "--solver", path),
+        *launcher,
+        *(str(ROOT / "tools" / "train.py"), "--gpu", gpus, "--solver", path),
         *("--relay", str(run / "relay.prototxt"), "--out", str(run / "out"), *more),
     )
 
@@ -321,7 +324,9 @@ def test_every_schedule_trains_in_several_processes_as_in_one(
 def test_what_ends_one_process_of_the_driver_ends_all_with_a_snapshot(
     folder, tmp_path, number, target, endless
 ):
-    process = relay_train(tmp_path, 2, solver(folder, tmp_path, 2, **endless))
+    launcher = TORCHRUN if target == "launcher" else ()
+    path = solver(folder, tmp_path, 2, **endless)
+    process = relay_train(tmp_path, 2, path, launcher=launcher)
     running = "Testing net" if endless is TESTING else "Iteration 3"
     wait_for(tmp_path / "out" / "train.log", running)
     ranks = children(process.pid)

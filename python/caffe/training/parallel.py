@@ -14,9 +14,11 @@ import contextlib
 import datetime
 import logging
 import os
+import socket
 import sys
 import tempfile
 import threading
+import time
 from typing import Any
 
 import torch
@@ -31,6 +33,7 @@ from ..blob import show
 
 _ACTIONS = (None, "snapshot", "stop")  # the later, the more it asks for
 _WAIT = datetime.timedelta(hours=6)  # for a script whose rank 0 tests while the others wait
+_MEET_S = 300  # how long after one another processes may start
 _LOOK = datetime.timedelta(seconds=0.5)  # between two looks at the signals
 _LOOKS = 20  # 10 s: how long what others take part in may last after the signal to end
 _BUCKET_BYTES = 4 << 20  # a message: small enough to start early, too large for its start to count
@@ -48,14 +51,42 @@ def join_group(init_method: str) -> None:
 
     init_method: where they meet, as torch.distributed has it: "file:///path" or "env://".
     """
+    if init_method == "env://" and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        where = {"store": _store_of_this_start()}
+    else:
+        where = {"init_method": init_method}
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if device.current().type == "cuda" else "gloo",
-        init_method=init_method,
+        **where,
         timeout=_WAIT,
         rank=device.solver_rank(),
         world_size=device.solver_count(),
     )
     atexit.register(_end)
+
+
+def _store_of_this_start() -> dist.Store:
+    """A store that rank 0 makes, and whose port it leaves in that of torchrun.
+
+    NOTE: torchrun keeps one store over all its restarts (pytorch/pytorch issue 135712), in which
+    processes would find, and wait for, those that have died.
+    """
+    host, key = os.environ["MASTER_ADDR"], "caffe/port"
+    agents = dist.TCPStore(host, int(os.environ["MASTER_PORT"]), is_master=False)
+    if device.solver_rank() == 0:
+        mine = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
+        agents.set(key, str(mine.port))
+        return mine
+    until = time.monotonic() + _MEET_S
+    while time.monotonic() < until:
+        port = int(agents.get(key))
+        try:
+            socket.create_connection((host, port), timeout=_MEET_S).close()
+        except OSError:  # that of an earlier start
+            time.sleep(0.1)
+            continue
+        return dist.TCPStore(host, port, is_master=False)
+    raise LostProcessError(f"process {device.solver_rank()}: rank 0 is not at {host}")
 
 
 def leave_group() -> None:
