@@ -2,9 +2,11 @@
 a tenth of a second, so that hundreds can be killed."""
 
 import csv
+import ctypes
 import functools
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
@@ -16,8 +18,9 @@ from google.protobuf import text_format
 from caffe.proto import caffe_pb2
 from caffe_plain.errors import CaffeError
 from relaybp import identity, snapshots
-from relaybp.commands import train
-from relaybp.planning import picture  # noqa: F401, imported once for all trainings
+from relaybp.__main__ import run as relay
+from relaybp.commands import train  # noqa: F401  imported before the processes are forked
+from relaybp.planning import picture  # noqa: F401  as this
 from relaybp.relay_solver import RelaySolver
 from relaybp.run_plan import Plan
 from relaybp.scores import Scores
@@ -78,20 +81,19 @@ def make(folder, relay="RELAY", **settings):
 class Training:
     """`relay train` of what `make` wrote, with more words, in as many processes as `ranks` says.
 
-    at: (phase, signal) that one of them, number `rank`, sends itself, with None an error; output:
-    where they print, by default to folder/printed.
+    at: (phase, signal) that one of them, number `rank`, sends itself, with None an error; fault:
+    one of FAULTS, in force from that phase on. They print to folder/printed.
     """
 
-    def __init__(self, folder, *words, at=None, output=None, ranks=1, rank=0):
-        self.folder, self.printed = folder, output or folder / "printed"
+    def __init__(self, folder, *words, at=None, fault="none", ranks=1, rank=0):
+        self.folder = folder
         files = ["--solver", "solver.prototxt", "--relay", "relay.prototxt"]
-        words = ["train", "--gpu", "none", *files, "--out", "run", "--snapshot", "auto", *words]
+        words = ["--gpu", "none", *files, "--out", "run", "--snapshot", "auto", *words]
         import_everything()
         environments = group_of(ranks) if ranks > 1 else [{}]
         self.processes = [
             FORKS.Process(
-                target=_run,
-                args=(folder, words, at if k == rank else None, str(self.printed), environment),
+                target=_run, args=(folder, words, at if k == rank else None, fault, environment)
             )
             for k, environment in enumerate(environments)
         ]
@@ -117,7 +119,7 @@ class Training:
 
     @property
     def text(self):
-        return Path(self.printed).read_text()
+        return (self.folder / "printed").read_text()
 
 
 def group_of(count):
@@ -130,18 +132,76 @@ def group_of(count):
     return [same | dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)) for rank in range(count)]
 
 
-def _run(folder, words, at, printed, environment):
-    output = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+def _run(folder, words, at, fault, environment):
+    os.chdir(folder)
+    output = os.open("printed", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for number in (1, 2):
         os.dup2(output, number)
     os.close(output)
-    os.chdir(folder)
     os.environ.update(environment)
-    sys.argv[:] = words
+    obey_modes()
     if at:
-        _send(*at)
-    train.main()
+        _send(*at, FAULTS[fault])
+    relay("train", words)
 
+
+def obey_modes():
+    """Give up root's right to write where the modes of files forbid it (Linux)."""
+    version_3, no_rights = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    ctypes.CDLL(None).capset(version_3, no_rights)
+
+
+# ---- faults --------------------------------------------------------------------------------------
+
+LARGEST_BYTES = 4000  # of a file on a full disk: less than the weights, more than run.json
+
+
+def close_the_pipe():
+    reading, writing = os.pipe()
+    os.close(reading)
+    for number in (1, 2):
+        os.dup2(writing, number)
+
+
+def fill_the_logs():
+    """What is printed and logged goes to a full disk."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    logs = [Path("run", name) for name in ("metrics.csv", "train.log")]
+    for path in Path("/proc/self/fd").iterdir():
+        if os.path.basename(os.path.realpath(path)) in ("printed", *(log.name for log in logs)):
+            os.dup2(full, int(path.name))
+    for log in logs:
+        if not log.exists():  # yet
+            log.symlink_to("/dev/full")
+
+
+def fill_the_disk():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_BYTES, LARGEST_BYTES))
+
+
+def lock_the_folder():
+    os.chmod("run", 0o555)
+
+
+def repair(folder):
+    """Undo what has been done to the folder of a run."""
+    run = folder / "run"
+    run.chmod(0o755)
+    for path in run.iterdir():
+        if path.is_symlink():
+            path.unlink()
+
+
+FAULTS = {
+    "none": lambda: None,
+    "closed pipe": close_the_pipe,
+    "full logs": fill_the_logs,
+    "full disk": fill_the_disk,
+    "read-only folder": lock_the_folder,
+}
+
+
+# ---- phases --------------------------------------------------------------------------------------
 
 PHASES = {  # what is called in each, and its how manieth call sends the signal
     "start": (Plan, "save", 1),
@@ -152,14 +212,16 @@ PHASES = {  # what is called in each, and its how manieth call sends the signal
 }
 
 
-def _send(phase, number):
-    """Let this process send itself a signal in a phase; None: let an error come."""
+def _send(phase, number, fault):
+    """Let this process send itself a signal in a phase, after a fault; None: let an error come."""
     where, name, call = PHASES[phase]
     whole, calls = getattr(where, name), []
 
     @functools.wraps(whole)
     def sends(*arguments):
         calls.append(name)
+        if len(calls) == call:
+            fault()
         if len(calls) == call and number is None:
             raise CaffeError("a broken layer")
         if len(calls) == call:

@@ -193,18 +193,30 @@ def say_change(found: dict[str, Any], wanted: dict[str, Any], group: Alone) -> N
 
 def run_recorded(trainer: Trainer, report: Report | NoReport, plan: Plan, group: Alone) -> None:
     """Train to the end or to a stop, and record which of them it was."""
-    begun, first, state = time.monotonic(), trainer.relay.iter, identity.INTERRUPTED
     try:
-        errors = top_errors(plan.net, trainer.train() or {})
-        seconds, iterations = time.monotonic() - begun, trainer.relay.iter - first
-        tested = trainer.images_tested
-        report.say(summary(plan.name, seconds, iterations, errors, tested, plan.run))
-        if not trainer.stopped:
-            state = identity.FINISHED
+        train_and_sum_up(trainer, report, plan)
+    except BaseException:
+        with contextlib.suppress(CaffeError):  # the first error is what matters
+            end_record(trainer, plan, group, identity.INTERRUPTED)
+        raise
     finally:
         report.close()
-        if group.rank == 0:
-            identity.end(plan.run, state, trainer.relay.iter)
+    stopped = trainer.stopped
+    end_record(trainer, plan, group, identity.INTERRUPTED if stopped else identity.FINISHED)
+
+
+def train_and_sum_up(trainer: Trainer, report: Report | NoReport, plan: Plan) -> None:
+    """Train, and say in the end for how long and with which errors."""
+    begun, first = time.monotonic(), trainer.relay.iter
+    errors = top_errors(plan.net, trainer.train() or {})
+    seconds, iterations = time.monotonic() - begun, trainer.relay.iter - first
+    report.say(summary(plan.name, seconds, iterations, errors, trainer.images_tested, plan.run))
+
+
+def end_record(trainer: Trainer, plan: Plan, group: Alone, state: str) -> None:
+    """Record how far the run has got."""
+    if group.rank == 0:
+        identity.end(plan.run, state, trainer.relay.iter)
 
 
 def set_up(
