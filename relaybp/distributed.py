@@ -29,6 +29,10 @@ class Alone:
         """`value` of the first process, in every process; they wait for the first."""
         return value
 
+    def each(self, value: Any) -> list[Any]:
+        """The `value` of every process, in every process."""
+        return [value]
+
     def requested(self, signals: Signals) -> str | None:
         """What a signal to any of the processes asks for, in every process."""
         return signals.requested()
@@ -70,6 +74,9 @@ class Group(Alone):
 
     def first(self, value):
         return self._parallel.said_by_first(value)
+
+    def each(self, value):
+        return self._parallel.said_by_each(value)
 
     def requested(self, signals):
         return self._nccl.requested(signals)

@@ -54,12 +54,12 @@ class Finite:
     """Watches the iterations of `relay`: none that is not finite updates the weights.
 
     Of several processes that train together, the averaged gradients decide, which are the same in
-    all of them.
+    all of them, so that all stop, leave out or go back together, with the same error.
     """
 
     def __init__(self, relay: RelaySolver):
         self.relay, self.engine, self.solver = relay, relay.engine, relay.solver
-        self._alone = relay.schedule.group.size == 1
+        self._group = relay.schedule.group
         self._marks: deque[Mark] = deque(maxlen=2)
         self._late: deque[tuple[Any, int, Mark]] = deque()  # (what is on its way, iteration, mark)
         relay.add_callback(self._begin, self._check)
@@ -74,7 +74,7 @@ class Finite:
 
     def _check(self) -> None:
         """Before each update. Raises NotFiniteError; the weights are those before the update."""
-        found = self.engine.finite(self.solver, self.relay.loss if self._alone else 0.0)
+        found = self.engine.finite(self.solver, self.relay.loss if self._group.size == 1 else 0.0)
         self._late.append((found, self.solver.iter, self.mark))
         while len(self._late) > 1 or (self._late and isinstance(self._late[0][0], float)):
             self._look()
@@ -92,9 +92,17 @@ class Finite:
         self.engine.release(self.solver)
         if self.solver.iter != iteration:  # a GPU has left out the update of the next one, too
             self.solver.iter = iteration
-        where = first_not_finite(self.relay, mark)
+        said = self._group.each(first_not_finite(self.relay, mark))
         mark.put_statistics_back()
-        raise NotFiniteError(f"iteration {iteration}: {where}")
+        raise NotFiniteError(f"iteration {iteration}: {_first_said(said)}")
+
+
+def _first_said(said: list[str]) -> str:
+    """What the first process that has found something says of it."""
+    for rank, text in enumerate(said):
+        if text:
+            return f"process {rank} of {len(said)}: {text}" if len(said) > 1 else text
+    return "a loss or a gradient is NaN or infinite, and in one more pass over the batch none is"
 
 
 def check_weights(net: Any, what: str) -> None:
@@ -111,7 +119,7 @@ def check_weights(net: Any, what: str) -> None:
 
 def first_not_finite(relay: RelaySolver, mark: Mark) -> str:
     """Run an iteration's passes again, layer by layer; say in words which is the first layer whose
-    values or gradients are not finite, and which records it had.
+    values or gradients are not finite, and which records it had; "" where all are.
 
     The data go on behind the batches of that iteration, as they did.
     """
@@ -123,9 +131,7 @@ def first_not_finite(relay: RelaySolver, mark: Mark) -> str:
             names = _names(graph, mark)
             where, rows = _forward(graph, mark) or _backward(graph) or ("", [])
             found = found or (where and where + _said(names, rows))
-    return found or (
-        "a loss or a gradient is NaN or infinite, and in one more pass over the same batch none is"
-    )
+    return found
 
 
 def _forward(graph: Graph, mark: Mark) -> tuple[str, list[int]] | None:

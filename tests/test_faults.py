@@ -5,13 +5,14 @@ Each run goes on afterwards, without the fault, to the bits of an undisturbed on
 
 import re
 import signal
+import subprocess
 
 import pytest
 
 import unwatched_cases
 from relaybp import identity, snapshots
 from test_unwatched import undisturbed  # noqa: F401  a fixture
-from unwatched_cases import FAULTS, Training, make, repair, weights
+from unwatched_cases import Training, make, repair, weights
 
 LAST = unwatched_cases.SETTINGS["max_iter"]
 STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGXCPU]
@@ -92,10 +93,10 @@ def check(folder, fault, cases, undisturbed):  # noqa: F811
         assert not list((training.folder / "run").glob(".*.tmp"))
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", EXPECTED)
 def test_every_pair_of_a_fault_a_phase_and_a_signal(tmp_path, undisturbed, fault):  # noqa: F811
     """Each fault with each phase and with each signal, and each phase with each signal."""
-    shift = list(FAULTS).index(fault)
+    shift = list(EXPECTED).index(fault)
     phases = [*PHASES]
     cases = [(phases[(shift + k) % len(phases)], number) for k, number in enumerate(SIGNALS)]
     check(tmp_path, fault, cases, undisturbed())
@@ -103,6 +104,29 @@ def test_every_pair_of_a_fault_a_phase_and_a_signal(tmp_path, undisturbed, fault
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", EXPECTED)
 def test_every_fault_phase_and_signal(tmp_path, undisturbed, fault, phase):  # noqa: F811
     check(tmp_path, fault, [(phase, number) for number in SIGNALS], undisturbed())
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """The folder of a run whose files go to a file system of half a megabyte."""
+    folder = make(tmp_path / "small")
+    (folder / "run").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder / "run")]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this user may not mount")
+    yield folder
+    subprocess.run(["umount", str(folder / "run")], check=True)
+
+
+def test_a_file_system_that_gets_full(small_disk, undisturbed):  # noqa: F811
+    training = Training(small_disk, at=("test", signal.SIGTERM), fault="full file system")
+    status, printed, state, newest = found(training)
+    assert (status, state, newest) == (1, "running", 8), printed
+    assert re.search(r"train: .*caffemodel: cannot write .*: No space left on device", printed)
+    assert "Traceback" not in printed
+    repair(small_disk)
+    assert Training(small_disk).wait() == 0
+    assert weights(small_disk) == weights(undisturbed())

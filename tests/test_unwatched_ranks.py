@@ -2,15 +2,20 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import lmdb
+import numpy as np
 import pytest
 
+import caffe
 import unwatched_cases
+from caffe.proto import caffe_pb2
 from relaybp import batch_change, identity, snapshots
 from relaybp.commands import train
 from relaybp.distributed import Alone
@@ -165,3 +170,39 @@ def test_torchrun_needs_to_know_where_a_run_goes_on(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "2")
     with pytest.raises(RelayError, match="which folder is the run to go on in.* --out"):
         train.plan_together(None, train.arguments(["--model", "resnet20"]), Alone())
+
+
+# ---- not finite ----------------------------------------------------------------------------------
+
+
+def spoil(folder, number):
+    """Give one record of the training data a value that is NaN; odd ones go to process 1 of 2."""
+    with (
+        lmdb.open(str(folder / "data" / "train_lmdb")) as environment,
+        environment.begin(write=True) as transaction,
+        transaction.cursor() as cursor,
+    ):
+        key, value = list(cursor)[number]
+        pixels = caffe.io.datum_to_array(caffe_pb2.Datum.FromString(value)).astype(float)
+        pixels[0, 3, 3] = np.nan
+        datum = caffe.io.array_to_datum(pixels, caffe_pb2.Datum.FromString(value).label)
+        transaction.put(key, datum.SerializeToString())
+
+
+@pytest.mark.parametrize("on_nan", ["stop", "skip", "rollback"])
+def test_what_is_not_finite_in_one_process_concerns_all(tmp_path, on_nan):
+    """Record 33 is in the third batch of 16, which process 1 takes; an epoch has 50 records."""
+    folder = make(tmp_path / "run", max_iter=8, snapshot=2)
+    spoil(folder, 33)
+    training = Training(folder, "--on-nan", on_nan, ranks=2)
+    status = training.wait(ENDS_WITHIN_S)
+    named = r"iteration 2: process 1 of 2: layer 'data' .* is the first where 1 of .* record '0+33'"
+    assert re.search(named, training.text), training.text
+    assert len(re.findall(named, training.text)) == 1
+    if on_nan == "stop":
+        assert status == training.processes[1].exitcode == 1
+        assert state(folder) == ("interrupted", 2)
+    else:
+        assert status == training.processes[1].exitcode == 0, training.text
+        assert state(folder) == ("finished", 8)
+        assert position(folder, 8) == (8 + 3) * 2 * BATCH  # it has come three times

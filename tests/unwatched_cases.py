@@ -1,6 +1,7 @@
 """Trainings in processes of their own, forked from one that has imported everything: a start takes
 a tenth of a second, so that hundreds can be killed."""
 
+import contextlib
 import csv
 import ctypes
 import functools
@@ -183,12 +184,18 @@ def lock_the_folder():
     os.chmod("run", 0o555)
 
 
+def fill_the_file_system():
+    with contextlib.suppress(OSError), open("run/filling", "wb", buffering=0) as file:
+        while file.write(b"0" * 512):
+            pass
+
+
 def repair(folder):
     """Undo what has been done to the folder of a run."""
     run = folder / "run"
     run.chmod(0o755)
     for path in run.iterdir():
-        if path.is_symlink():
+        if path.is_symlink() or path.name == "filling":
             path.unlink()
 
 
@@ -197,6 +204,7 @@ FAULTS = {
     "closed pipe": close_the_pipe,
     "full logs": fill_the_logs,
     "full disk": fill_the_disk,
+    "full file system": fill_the_file_system,  # for a small one
     "read-only folder": lock_the_folder,
 }
 

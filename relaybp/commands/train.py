@@ -37,7 +37,7 @@ from .. import (
 )
 from ..distributed import Alone
 from ..engines import Engine
-from ..errors import RelayError
+from ..errors import NotFiniteError, RelayError
 from ..finite import check_weights
 from ..launcher import launch
 from ..lock import Lock
@@ -63,6 +63,8 @@ def main():
             device = engine.use_device(own_gpu(args.gpu, engine.gpu_count()), args.precision)
             group = distributed.join(engine)
             status = train(engine, args, device, group, signals)
+    except NotFiniteError as error:  # the same in all processes
+        sys.exit(f"train: {error}" if first else 1)
     except CaffeError as error:
         sys.exit(f"train: {error}")
     if status:

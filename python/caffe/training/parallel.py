@@ -103,6 +103,14 @@ def said_by_first(value: Any) -> Any:
     return box[0]
 
 
+def said_by_each(value: Any) -> list[Any]:
+    """What every process gives as `value`, by rank, in every process."""
+    said = [None] * dist.get_world_size()
+    with _others():
+        dist.all_gather_object(said, value)
+    return said
+
+
 def mean(values: list[float]) -> list[float]:
     """The mean over the processes of each of some numbers."""
     total = torch.tensor(values, dtype=torch.float64)
