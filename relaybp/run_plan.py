@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from caffe_plain.extra import ExtraParameter
+
 from . import identity, models, relay_file, run_folder
 from .errors import RelayError
 
@@ -157,6 +159,8 @@ def _of_model(pb: Any, args: argparse.Namespace, name: str, run: str, draws: boo
         settings = SHORT + settings
         batch, crop = batch or SHORT_BATCH, crop or _short_crop(folder, args)
         note = _short_note(settings, batch, crop, args.data)
+    for setting in settings:  # a wrong one is said before the demo scenes are drawn
+        run_folder.set_solver(pb.SolverParameter(), ExtraParameter(), setting)
     data = args.data or _demo(draws)
     solver, net, extra = run_folder.compose(
         pb, folder, method, run, data, settings, batch, crop, args.feed, args.scene
@@ -190,5 +194,10 @@ def _demo(draws: bool) -> str:
     """The folder of the demo scenes, drawn unless they exist."""
     if draws and not os.path.exists(os.path.join(DEMO, "color.txt")):
         print(f"Drawing the demo scenes into {DEMO}", flush=True)
-        subprocess.run([sys.executable, "-m", "relaybp.data_prep.demo_scenes", DEMO], check=True)
+        drawn = subprocess.run([sys.executable, "-m", "relaybp.data_prep.demo_scenes", DEMO])
+        if drawn.returncode:
+            raise RelayError(
+                f"{DEMO}: the demo scenes could not be drawn (status {drawn.returncode}); why "
+                "stands above; DATA=/path/to/lmdbs takes your own images"
+            )
     return DEMO

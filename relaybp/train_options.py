@@ -38,6 +38,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--scene",
         action="append",
+        type=setting,
         default=[],
         metavar="FIELD=VALUE",
         help="another value for a field of the SceneData layers: class_aware=false, color_file=",
@@ -45,15 +46,16 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--profile", choices=("short", "full"), help="short without --data, else full"
     )
-    parser.add_argument("--batch", type=int, help="images per forward pass")
+    parser.add_argument("--batch", type=positive, help="images per forward pass")
     parser.add_argument(
         "--crop",
-        type=int,
+        type=positive,
         help="pixels a side of the crop; a mean image of another size gives its channels' means",
     )
     parser.add_argument(
         "--set",
         action="append",
+        type=setting,
         default=[],
         metavar="FIELD=VALUE",
         help="another value for a field of the solver, or of extra.prototxt: lr_policy=plateau",
@@ -110,6 +112,13 @@ def add_unwatched(parser: argparse.ArgumentParser) -> None:
         metavar="[D-]H:MM:SS",
         help="take a snapshot and stop then, with status 152",
     )
+
+
+def setting(text: str) -> str:
+    """A FIELD=VALUE."""
+    if "=" not in text:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected FIELD=VALUE, as in base_lr=0.1")
+    return text
 
 
 def positive(text: str) -> int:

@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 
 import unwatched_cases
+from caffe.proto import caffe_pb2
+from caffe_plain.errors import CaffeError
 from relaybp import snapshots
+from relaybp.run_plan import make_plan
+from relaybp.train_options import arguments
 from unwatched_cases import RELAYS, Training, make, rows, state, weights
 
 ROOT = Path(__file__).parent.parent
@@ -126,6 +130,30 @@ def test_a_time_limit_that_is_none(tmp_path):
     training = Training(make(tmp_path / "run"), "--time-limit", "12h")
     assert training.wait() == 2
     assert "'12h': expected [days-]hours:minutes:seconds" in training.text
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--batch", "-3"], "'-3': expected a number of at least 1"),
+        (["--crop", "0"], "'0': expected a number of at least 1"),
+        (["--set", "base_lr 0.1"], "'base_lr 0.1': expected FIELD=VALUE, as in base_lr=0.1"),
+        (["--scene", "mirror"], "'mirror': expected FIELD=VALUE"),
+        (["--keep", "none"], "'none': expected a number of at least 1"),
+    ],
+)
+def test_an_option_that_is_none(capsys, words, message):
+    with pytest.raises(SystemExit, match="2"):
+        arguments(["--model", "resnet20", *words])
+    assert message in capsys.readouterr().err
+
+
+def test_a_setting_that_is_none_is_said_before_the_demo_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    args = arguments(["--model", "resnet20", "--out", "run", "--set", "base_lr="])
+    with pytest.raises(CaffeError, match="--set base_lr=: no value; expected base_lr=VALUE"):
+        make_plan(caffe_pb2, args)
+    assert not list(tmp_path.iterdir())
 
 
 def test_slurm_requeues_a_run_until_it_has_finished(tmp_path):
