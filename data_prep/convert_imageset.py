@@ -10,8 +10,8 @@ merge_shards.py joins the parts into DB_NAME.
 
 from __future__ import annotations
 
+import math
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
@@ -32,6 +32,7 @@ from relaybp.data_prep.image_list import ImageList
 from relaybp.data_prep.images import Image, Options, Shape, read_image
 from relaybp.data_prep.shards import Shard
 from relaybp.data_prep.workers import default_workers, process_map
+from relaybp.progress import Progress
 
 Result = tuple[int, Union[Image, str]]  # a record, and its image or why there is none
 
@@ -90,8 +91,12 @@ def convert(
     classes: str | Path = "",
     shard: str = "",
     say: Callable[[str], None] = lambda line: None,
+    watch: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[int, int, str]:
-    """Convert as the command does; returns (records written, records left out, their folder)."""
+    """Convert as the command does; returns (records written, records left out, their folder).
+
+    watch: told after each image how many are done, and of how many.
+    """
     encoding = encode_type if encoded or encode_type else None
     options = Options(
         gray, resize_height, resize_width, resize_short, encoding, keep_damaged, keep_exif
@@ -122,6 +127,7 @@ def convert(
             _check_files(root, images, todo)
         with closing(_read(root, images, todo, options, workers)) as results:
             checked = _of_one_size(results, _first_shape(out)) if check_size else results
+            checked = _watched(checked, first - part.start, part.end - part.start, watch)
             _write(
                 out, images, enumerate(checked, first), part, encoding is not None, skip_bad, say
             )
@@ -147,6 +153,15 @@ def _of_one_size(results: Iterator[Result], expected: Shape | None) -> Iterator[
             if image.shape != expected:
                 image = _size_problem(image.shape, expected)
         yield record, image
+
+
+def _watched(
+    results: Iterator[Result], done: int, total: int, watch: Callable[[int, int], None]
+) -> Iterator[Result]:
+    """`results`; after each, `watch` is told."""
+    for count, result in enumerate(results, done + 1):
+        yield result
+        watch(count, total)
 
 
 def _write(
@@ -286,9 +301,10 @@ def main(args: list[str] | None = None) -> None:
     backend = options.pop("backend")
     if backend != "lmdb":
         raise PrepError(f"-backend={backend}: expected lmdb; let the Data layer say backend: LMDB")
-    written, skipped, made = convert(
-        root, list_file, db, **options, say=lambda line: print(line, file=sys.stderr, flush=True)
-    )
+    with Progress(os.path.basename(db), 0, every_s=math.inf) as progress:
+        written, skipped, made = convert(
+            root, list_file, db, **options, say=progress.say, watch=progress.of
+        )
     classes = len(read_class_names(Path(made) / "classes.txt"))
     left_out = f"; {skipped} left out, see {made}/skipped.tsv" if skipped else ""
     print(f"{made}: {written} records, {classes} classes{left_out}")

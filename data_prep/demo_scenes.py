@@ -9,6 +9,7 @@ seed gives the same set. If OUT exists, nothing is done.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from relaybp.data_prep.datum_db import DatumDB, key_of, raw_datum
 from relaybp.data_prep.errors import PrepError, run
 from relaybp.data_prep.scenes import KINDS, draw, draw_record
 from relaybp.data_prep.workers import default_workers, process_map
+from relaybp.progress import Progress
 
 TRAIN_SHARES = (0.22, 0.19, 0.16, 0.13, 0.11, 0.09, 0.06, 0.04)  # of the kinds, in their order
 FIRST_SEED = {"train": 0, "val": 500_000}  # of an image; seeds a million apart share none
@@ -81,10 +83,14 @@ def _write_split(db: Path, numbers: list[int], size: int, first_seed: int, worke
     labels = np.random.RandomState(first_seed % 2**32).permutation(labels).tolist()
     items = [(k, kinds[label]) for k, label in enumerate(labels)]
     pictures = process_map(partial(draw_record, first_seed, size), items, workers)
-    with DatumDB(db, {"tool": "demo_scenes", "first_seed": first_seed}) as out:
+    with (
+        Progress(db.name, len(items), every_s=math.inf) as progress,
+        DatumDB(db, {"tool": "demo_scenes", "first_seed": first_seed}) as out,
+    ):
         for (k, kind), label, pixels in zip(items, labels, pictures, strict=True):
             key = key_of(k, kind.encode())
             out.put(key, raw_datum(pixels, (3, size, size), label))
+            progress.count(1)
         out.finish(numbers, kinds)
 
 

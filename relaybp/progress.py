@@ -66,6 +66,11 @@ class Progress:
         elif time.monotonic() - self._shown >= self.every_s:
             self.line(numbers)
 
+    def of(self, done: int, total: int) -> None:
+        """Let so many of `total` be done, where that is known only now."""
+        self.total = total
+        self.set(done)
+
     def line(self, numbers: str = "") -> None:
         """Show a line, where there is no bar."""
         if self._live:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from . import identity, models, relay_file, run_folder
+from .data_layers import choose_feed
 from .errors import RelayError
+from .image_data import data_folder, make_by
 
 DEMO = os.path.join("data", "demo")
 SHORT = [
@@ -157,13 +157,22 @@ def _of_model(pb: Any, args: argparse.Namespace, name: str, run: str, draws: boo
         settings = SHORT + settings
         batch, crop = batch or SHORT_BATCH, crop or _short_crop(folder, args)
         note = _short_note(settings, batch, crop, args.data)
-    data = args.data or _demo(draws)
+    data = _data_folder(pb, folder, args, crop, draws) if args.data else _demo(draws)
     solver, net, extra = run_folder.compose(
         pb, folder, method, run, data, settings, batch, crop, args.feed, args.scene
     )
     path = os.path.join(run, "solver.prototxt")
     extra_path = os.path.join(run, run_folder.EXTRA) if extra.ListFields() else None
     return Plan(name, run, solver, net, extra, relay, path, extra_path, relay_path, True, note)
+
+
+def _data_folder(
+    pb: Any, model: str, args: argparse.Namespace, crop: int | None, makes: bool
+) -> str:
+    """The data folder that --data names, made of its images where it is none."""
+    net = run_folder.read(os.path.join(model, "train_val.prototxt"), pb.NetParameter())
+    choose_feed(net, args.feed)
+    return data_folder(args.data, net, crop, makes)
 
 
 def _short_crop(folder: str, args: argparse.Namespace) -> int:
@@ -181,8 +190,8 @@ def _short_note(settings: list[str], batch: int, crop: int, data: str | None) ->
     iterations = dict(setting.split("=", 1) for setting in settings)["max_iter"]
     return (
         f"Short profile: {iterations} iterations of {batch} images at {crop}x{crop} on "
-        f"{data or 'the demo scenes'}; PROFILE=full runs the whole schedule, "
-        "DATA=/path/to/lmdbs your images."
+        f"{data or 'the demo scenes'}; PROFILE=full runs the whole schedule"
+        + ("." if data else ", DATA=folder your images.")
     )
 
 
@@ -190,5 +199,5 @@ def _demo(draws: bool) -> str:
     """The folder of the demo scenes, drawn unless they exist."""
     if draws and not os.path.exists(os.path.join(DEMO, "color.txt")):
         print(f"Drawing the demo scenes into {DEMO}", flush=True)
-        subprocess.run([sys.executable, "-m", "relaybp.data_prep.demo_scenes", DEMO], check=True)
+        make_by("demo_scenes", DEMO)
     return DEMO
