@@ -1,5 +1,6 @@
 """What a run folder holds to classify, export and explain its net without the data.
 
+solver.prototxt    of a solver of one's own a copy, which names the net where it lies
 deploy.prototxt    the net from pixels minus mean, in the order of the records' channels, to prob
 mean.binaryproto   what is subtracted: an image, or one pixel where it is a value per channel
 classes.txt        the names of the classes
@@ -34,6 +35,7 @@ def write(caffe: Any, plan: Plan, solver: Any) -> str:
     caffe: the pycaffe module; solver: the plan's, whose test net tells the images' size. Returns a
     line that says why there is no picture of the plan, or "".
     """
+    _write_solver(caffe.proto.caffe_pb2, plan)
     net = _with_stages(caffe.proto.caffe_pb2, plan)
     try:
         feed = test_feed(net)
@@ -61,6 +63,15 @@ def preparation_of(pb: Any, plan: Plan) -> Preparation | None:
         return of_database(pb, test_feed(_with_stages(pb, plan)).source)
     except RelayError:
         return None
+
+
+def _write_solver(pb: Any, plan: Plan) -> None:
+    path = os.path.join(plan.run, "solver.prototxt")
+    if plan.solver.net and not os.path.exists(path):
+        solver = pb.SolverParameter()
+        solver.CopyFrom(plan.solver)
+        solver.net = os.path.abspath(solver.net)
+        run_folder.write(path, solver)
 
 
 def _with_stages(pb: Any, plan: Plan) -> Any:

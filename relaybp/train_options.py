@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from .cli import Parser
 from .data_layers import TYPES
 from .recovery import POLICIES, STOP
 
@@ -15,7 +16,7 @@ DESCRIPTION = "Train a model by name, or any solver, with or without a relay fil
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of `relay train`; words: those of the command line."""
-    parser = argparse.ArgumentParser(description=DESCRIPTION)
+    parser = Parser("relay train", description=DESCRIPTION)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", help="a name below prototxt/, as `make models` lists")
     what.add_argument("--solver", help="a solver.prototxt of your own")

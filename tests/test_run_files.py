@@ -89,9 +89,18 @@ def test_the_plan_shows_what_each_loss_trains(make, relay, first):
     assert "<!-- aux_loss, weight 0.3:  conv1 to conv2 -->" in text
 
 
+def test_a_solver_of_ones_own_is_known_to_its_run(make, tmp_path):
+    run, _ = make()
+    copy = run_folder.read(str(run / "solver.prototxt"), caffe_pb2.SolverParameter())
+    assert copy.net == str(tmp_path / "small.prototxt")
+    own = run_folder.read("solver.prototxt", caffe_pb2.SolverParameter())
+    own.net = copy.net
+    assert copy == own
+
+
 def test_a_net_that_scores_no_classes_has_no_deploy_net(make):
     run, _ = make(("SoftmaxWithLoss", "MultinomialLogisticLoss"))
-    assert not list(run.iterdir())
+    assert [path.name for path in run.iterdir()] == ["solver.prototxt"]
 
 
 def test_how_records_were_made_is_found_in_their_database(make, tmp_path):

@@ -133,7 +133,7 @@ def test_a_run_shows_its_progress_and_where_everything_lies(whole_run):
     assert "loss trains down to conv2; aux_loss trains down to conv1" in text
     assert re.search(r"20/20 .* images/s .*loss \d.*lr 0\.025", text)
     assert re.search(r"20 iterations in 0:00:\d\d; top-1 error \d+\.\d\d % on 18 images", text)
-    assert text.rstrip().endswith("Everything lies in whole")
+    assert "\nEverything lies in whole\nNext:\n  relay evaluate whole " in text
 
 
 def test_attach_trains_the_same_from_a_script(folder):

@@ -27,8 +27,10 @@ from caffe_plain.signals import CAFFE_EFFECTS, Signals
 
 from .. import (
     batch_change,
+    cli,
     distributed,
     engines,
+    estimate,
     identity,
     run_files,
     run_folder,
@@ -198,9 +200,13 @@ def run_recorded(trainer: Trainer, report: Report | NoReport, plan: Plan, group:
         errors = top_errors(plan.net, trainer.train() or {})
         seconds, iterations = time.monotonic() - begun, trainer.relay.iter - first
         tested = trainer.images_tested
+        report.stop()
         report.say(summary(plan.name, seconds, iterations, errors, tested, plan.run))
         if not trainer.stopped:
             state = identity.FINISHED
+        if group.rank == 0:
+            again = cli.train_again(sys.argv[1:], plan.run) if trainer.stopped else None
+            print(cli.next_steps(plan.run, again), flush=True)
     finally:
         report.close()
         if group.rank == 0:
@@ -248,6 +254,9 @@ def set_up(
     if plan.note:
         report.say(plan.note)
     if not group.rank and (line := run_files.write(engine.caffe, plan, solver)):
+        report.say(line)
+    is_slow = device == "CPU" and not group.rank
+    if is_slow and (line := estimate.warning(engine.caffe, plan)):
         report.say(line)
     places = device + (f" x {group.size}" if group.size > 1 else "")
     report.say(f"{plan.name} on {places}, {relay.schedule.describe()}")

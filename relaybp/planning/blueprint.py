@@ -26,7 +26,7 @@ def blueprint(pb: Any, net_param: Any, size: list[int] | None = None) -> Any:
         added = kept.layer.add()
         if layer.bottom or layer.type == "Parameter":
             added.CopyFrom(layer)
-            _clear_fillers(added)
+            clear_fillers(added)
         else:
             _make_input(added, layer, size)
     if not kept.layer:
@@ -72,7 +72,7 @@ def _make_input(added, layer, size):
         added.input_param.shape.add(dim=[1])
 
 
-def _clear_fillers(layer):
+def clear_fillers(layer):
     """Leave the weights zero: a plan does not read them, and random ones take seconds to draw."""
     for field, options in layer.ListFields():
         if (

@@ -1,0 +1,110 @@
+"""What the command lines of `relay` share: errors of one line, runs by name, ways of calling."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from collections.abc import Sequence
+from typing import NoReturn
+
+from .errors import RelayError
+
+_CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# options of `relay train` that are variables of `make train`
+VARIABLES = {
+    "--model": "MODEL",
+    "--data": "DATA",
+    "--feed": "FEED",
+    "--scene": "SCENE",
+    "--profile": "PROFILE",
+    "--weights": "WEIGHTS",
+    "--set": "SET",
+    "--gpu": "GPU",
+    "--out": "RUN",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, with status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; {self.prog} --help lists the options\n")
+
+
+def named_runs(words: Sequence[str]) -> list[str]:
+    """The runs that words of a command line name.
+
+    make passes RUN on as one word, which is a path with blanks in it, or several paths with blanks
+    between them; quotes hold together what belongs together, as in a shell.
+    """
+    found = []
+    for word in words:
+        is_path = os.path.exists(word) or os.path.exists(word.rpartition("@")[0])
+        found += [word] if is_path else shlex.split(word)
+    if not found:
+        raise RelayError("RUN is empty: name a run's folder, or several")
+    return found
+
+
+def in_checkout() -> bool:
+    """Whether `make` works in the current folder."""
+    return os.path.isfile(os.path.join(_CHECKOUT, "Makefile")) and os.path.samefile(
+        os.getcwd(), _CHECKOUT
+    )
+
+
+def train_again(words: Sequence[str], run: str) -> str:
+    """The command that goes on with a run; words: those that `relay train` was called with."""
+    options = dict.fromkeys(("--out",), [run])
+    rest: list[str] = []
+    for name, value in _pairs(words):
+        if name == "--gpu" and value == "auto" or name in ("--snapshot", "--out"):
+            continue
+        if name in VARIABLES and value is not None:
+            options.setdefault(name, []).append(value)
+        else:
+            rest += [name] if value is None else [name, value]
+    if in_checkout() and "--model" in options:
+        variables = [
+            f"{VARIABLES[name]}={shlex.quote(' '.join(options[name]))}"
+            for name in VARIABLES
+            if name in options
+        ]
+        more = [f"ARGS={shlex.quote(shlex.join(rest))}"] if rest else []
+        return " ".join(["make train", *variables, *more])
+    flags = [word for name, values in options.items() for each in values for word in (name, each)]
+    return shlex.join(["relay", "train", *rest, *flags])
+
+
+def _pairs(words: Sequence[str]) -> list[tuple[str, str | None]]:
+    """[(option, its value or None)] of the words of a command line."""
+    found: list[tuple[str, str | None]] = []
+    for word in words:
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            found.append((name, value if equals else None))
+        elif found and found[-1][1] is None:
+            found[-1] = (found[-1][0], word)
+    return found
+
+
+def next_steps(run: str, again: str | None = None) -> str:
+    """Lines that say what can be done with a run; again: how to go on, where it has not ended."""
+    name = shlex.quote(run)
+    if in_checkout():
+        steps = [
+            (f"make evaluate RUN={name}", "test it as the papers do"),
+            (f"make classify RUN={name} IMAGE=photo.jpg", "what is on a photo"),
+            (f"make plot RUN={name}", "its curves"),
+        ]
+    else:
+        steps = [
+            (f"relay evaluate {name}", "test it as the papers do"),
+            (f"relay classify {name} photo.jpg", "what is on a photo"),
+            (f"relay plot {name}", "its curves"),
+        ]
+    if again:
+        steps = [(again, "go on")]
+    width = max(len(command) for command, _ in steps)
+    return "\n".join(["Next:", *(f"  {command:<{width}}  {what}" for command, what in steps)])

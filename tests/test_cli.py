@@ -1,0 +1,150 @@
+"""What `relay` says around a command: one-line errors, the next step, how long it will take."""
+
+import os
+import shlex
+
+import pytest
+
+import caffe
+from relaybp import cli, estimate, run_files
+from relaybp.errors import RelayError
+from relaybp.run_plan import make_plan
+from relaybp.train_options import arguments
+from test_train import ROOT
+
+
+def test_an_error_of_a_command_line_is_one_line(capsys):
+    with pytest.raises(SystemExit) as end:
+        arguments(["--model", "x", "--bogus"])
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "unrecognized arguments: --bogus" in line and "--help lists the options" in line
+
+
+@pytest.mark.parametrize(
+    "words, runs",
+    [
+        (["runs/a runs/b"], ["runs/a", "runs/b"]),
+        (["runs/a@vgg  runs/b@224,256"], ["runs/a@vgg", "runs/b@224,256"]),
+        (["my runs/a run"], ["my runs/a run"]),
+        (["my runs/a run@vgg"], ["my runs/a run@vgg"]),
+        (["'my runs/a run' runs/b"], ["my runs/a run", "runs/b"]),
+        (["runs/a", "my runs/a run"], ["runs/a", "my runs/a run"]),
+    ],
+)
+def test_runs_are_named_with_blanks_in_them_and_between_them(tmp_path, monkeypatch, words, runs):
+    (tmp_path / "my runs" / "a run").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert cli.named_runs(words) == runs
+
+
+def test_no_run_is_an_error():
+    with pytest.raises(RelayError, match="RUN is empty"):
+        cli.named_runs([""])
+
+
+CALLS = [  # words of `relay train`, the variables of make, what they cannot say
+    (["--model", "resnet20"], {"MODEL": "resnet20"}, []),
+    (["--model=resnet20", "--gpu", "auto"], {"MODEL": "resnet20"}, []),
+    (
+        ["--model", "vgg16", "--gpu", "0,1", "--set", "a=1", "--set", "b=2", "--snapshot", "auto"],
+        {"MODEL": "vgg16", "GPU": "0,1", "SET": "a=1 b=2"},
+        [],
+    ),
+    (
+        ["--data", "my photos", "--model", "vgg16", "--keep", "3", "--keep-best", "--out", "old"],
+        {"MODEL": "vgg16", "DATA": "my photos"},
+        ["--keep", "3", "--keep-best"],
+    ),
+]
+
+
+@pytest.mark.parametrize("words, variables, more", CALLS)
+def test_the_command_that_goes_on_is_the_same_in_that_folder(monkeypatch, words, variables, more):
+    monkeypatch.chdir(ROOT)
+    make, train, *parts = shlex.split(cli.train_again(words, "runs/my run"))
+    found = dict(part.split("=", 1) for part in parts)
+    assert [make, train] == ["make", "train"] and shlex.split(found.pop("ARGS", "")) == more
+    assert found == {**variables, "RUN": "runs/my run"}
+
+
+@pytest.mark.parametrize("words", [call[0] for call in CALLS])
+def test_outside_of_a_checkout_it_is_relay_train(tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    relay, train, *again = shlex.split(cli.train_again(words, "my run"))
+    assert [relay, train] == ["relay", "train"]
+    expected = vars(arguments(words))
+    assert vars(arguments(again)) == {**expected, "out": "my run", "snapshot": None}
+
+
+def test_the_next_steps_are_commands_that_there_are(tmp_path, monkeypatch):
+    makefile = (ROOT / "Makefile").read_text()
+    from relaybp.__main__ import COMMANDS
+
+    for folder, program in ((ROOT, "make"), (tmp_path, "relay")):
+        monkeypatch.chdir(folder)
+        title, *lines = cli.next_steps("runs/a").splitlines()
+        assert title == "Next:" and len(lines) >= 3
+        for line in lines:
+            words = line.split("  ")[1].split()
+            assert words[0] == program and max(map(len, lines)) <= 80
+            assert words[1] in COMMANDS and f"\n{words[1]}: " in makefile
+    assert "go on" in cli.next_steps("runs/a", "make train RUN=runs/a")
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """The plan of a model's whole schedule, on data of four classes."""
+    from tests.data_folders import write_folder
+
+    data = write_folder(tmp_path / "data")
+    words = ["--model", "resnet50_relay", "--data", str(data), "--out", str(tmp_path / "run")]
+
+    def make(*more):
+        found = make_plan(caffe.proto.caffe_pb2, arguments([*words, *more]))
+        os.makedirs(found.run, exist_ok=True)
+        (tmp_path / "run" / run_files.DEPLOY).write_text(
+            (ROOT / "prototxt" / "resnet50_relay" / "deploy.prototxt").read_text()
+        )
+        return found
+
+    return make
+
+
+def test_a_long_schedule_on_a_cpu_says_how_long(plan, monkeypatch):
+    monkeypatch.setattr(estimate, "_forward_seconds", lambda *_: 0.1)
+    line = estimate.warning(caffe, plan())
+    # 600,000 x 256 x 0.3 s
+    assert line.startswith("NOTE: 600,000 iterations of 256 images take about 18 months on this")
+    assert "PROFILE=short" in line
+    assert estimate.warning(caffe, plan("--profile", "short")) == ""
+    assert estimate.warning(caffe, plan("--set", "max_iter=20")) == ""
+
+
+def test_what_is_measured_is_the_forward_pass_of_the_deploy_net(plan, monkeypatch):
+    shapes = []
+
+    def seconds(net):
+        shapes.append(net.blobs["data"].shape)
+        return (3.0, 1.0, 2.0)[len(shapes) - 1]
+
+    monkeypatch.setattr(estimate, "_seconds", seconds)
+    deploy = estimate.run_folder.read(
+        str(ROOT / "prototxt" / "resnet20" / "deploy.prototxt"),
+        caffe.proto.caffe_pb2.NetParameter(),
+    )
+    assert estimate._forward_seconds(caffe, deploy) == 1.0 / 4
+    assert shapes == [(4, 3, 32, 32)] * 3
+
+
+def test_a_long_time_is_said_in_words():
+    assert [estimate.rounded(s) for s in (20, 600, 7000, 7300, 86400, 172800, 1e7, 1e9)] == [
+        "1 minutes",
+        "10 minutes",
+        "117 minutes",
+        "2 hours",
+        "24 hours",
+        "2 days",
+        "4 months",
+        "32 years",
+    ]
