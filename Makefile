@@ -24,20 +24,23 @@ NEEDS := $(if $(CAFFE_ROOT),,$(READY))
 JOBS ?= auto
 PYTEST := $(VENV)/bin/python -m pytest $(if $(CI),--require-native)
 
+# What a command needs and was not given is one line, with the command that is right.
+newest_run = $(patsubst %/,%,$(firstword $(shell ls -td runs/*/ 2>/dev/null) runs/...))
+named_run = $(if $(strip $(RUN)),"$(RUN)",$(error name the folder of a run: make $@ RUN=$(newest_run)))
+named_image = $(if $(strip $(IMAGE)),"$(IMAGE)",$(error name a photo or a folder: make $@ RUN=$(RUN) IMAGE=photo.jpg))
+
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: MODEL=resnet50_relay DATA=/path/to/lmdbs GPU=auto|none|0 PROFILE=short|full"
-	@echo "           WEIGHTS=a.caffemodel RESUME=auto|b.solverstate RUN=folder SET='base_lr=0.1' CAFFE_ROOT=/opt/caffe"
+	@echo "           IMAGE=photo.jpg WEIGHTS=a.caffemodel RESUME=auto|b.solverstate RUN=folder SET='base_lr=0.1' CAFFE_ROOT=/opt/caffe"
 	@echo "           FEED=scene|data SCENE='class_aware=false color_file='"
 
 setup: $(READY) ## make .venv with the pinned packages, and compile the kernels
 
 $(VENV)/.ready: requirements.txt requirements-dev.txt pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@.ci/environment $(PYTHON) $(VENV)
 	@$(MAKE) --silent programs
 	@touch $@
 
@@ -54,41 +57,42 @@ $(READY): $(VENV)/.ready $(filter %.c %.cpp %.h %.py,$(SOURCES))
 	@touch $@
 
 build: $(NEEDS) ## compile what is not yet; say which devices and libraries the engine sees
-	$(PY) tools/build_info.py
+	@$(PY) tools/build_info.py
 
 train: $(NEEDS) ## train MODEL (DATA=, FEED=, SCENE=, GPU=, PROFILE=, WEIGHTS=, RESUME=, RUN=, SET=)
-	$(PY) tools/train.py --model $(MODEL) --gpu $(GPU) \
+	@$(PY) tools/train.py --model "$(MODEL)" --gpu "$(GPU)" \
 	  $(if $(DATA),--data "$(DATA)") $(if $(PROFILE),--profile $(PROFILE)) \
 	  $(if $(FEED),--feed $(FEED)) $(foreach field,$(SCENE),--scene $(field)) \
 	  $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(RESUME),--snapshot "$(RESUME)") \
 	  $(if $(RUN),--out "$(RUN)") $(foreach setting,$(SET),--set $(setting)) $(ARGS)
 
 evaluate: $(NEEDS) ## test RUN's newest snapshot (ARGS='--protocol vgg' for more than a crop; RUN="a@vgg b": ensembles)
-	$(PY) tools/evaluate.py $(RUN) --gpu $(GPU) $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
+	@$(PY) tools/evaluate.py $(named_run) --gpu "$(GPU)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
 
 classify: $(NEEDS) ## say what is on IMAGE, a photo or a folder of them, by the newest net of RUN
-	$(PY) tools/classify.py $(RUN) "$(IMAGE)" --gpu $(GPU) $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
+	@$(PY) tools/classify.py $(named_run) $(named_image) --gpu "$(GPU)" \
+	  $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
 
 smoke: $(READY) ## run every script of tools/tables/ and tools/figures/ on drawn scenes (OUT=runs/smoke), in minutes
 	@for script in tools/tables/*.sh tools/figures/*.sh; do SCALE=smoke OUT=$(or $(OUT),runs/smoke) bash $$script || exit 1; done
 
 plot: $(READY) ## plot the curves and probes of RUN="runs/... [runs/...]"
-	$(VENV)/bin/python tools/plot.py $(RUN) $(ARGS)
+	@$(VENV)/bin/python tools/plot.py $(named_run) $(ARGS)
 
 report: $(NEEDS) ## write all that is known of RUN="runs/... [runs/...]" as one HTML file (ARGS=--watch)
-	$(PY) tools/report.py $(RUN) $(ARGS)
+	@$(PY) tools/report.py $(named_run) $(ARGS)
 
 plan: $(NEEDS) ## print and draw what each loss of MODEL trains (ARGS='--auto K' proposes losses)
-	$(PY) tools/plan.py $(MODEL) $(ARGS)
+	@$(PY) tools/plan.py "$(MODEL)" $(ARGS)
 
 models: $(NEEDS) ## list the models that MODEL= can name
 	@$(PY) tools/list_models.py
 
 demo: $(NEEDS) ## draw the demo scenes into data/demo
-	$(PY) data_prep/demo_scenes.py data/demo
+	@$(PY) data_prep/demo_scenes.py data/demo
 
-prototxts: $(READY) ## write prototxt/*/ anew from their generators
-	$(PY) -m relaybp.prototxt.generate
+prototxts: $(READY) ## write prototxt/*/ from their generators
+	@$(PY) -m relaybp.prototxt.generate
 
 test: $(READY) ## run the test suite, a process a core (ARGS= JOBS=0: in one process)
 	$(PYTEST) -n $(JOBS) --dist loadfile $(ARGS)
@@ -127,8 +131,15 @@ oracle-test: $(READY) ## compare with a live BVLC Caffe: ORACLE_RUN="command pre
 	$(VENV)/bin/python tests/oracle/live.py
 	$(VENV)/bin/python -m pytest tests/oracle -m oracle
 
-clean: ## delete runs/ and caches, keep .venv and data/
-	rm -rf runs .mypy_cache .pytest_cache .ruff_cache
+clean: ## delete caches; keep runs/, .venv and data/
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help setup programs build train evaluate classify smoke plot report plan models demo prototxts test test-heavy test-arrays \
-  test-replay gpu-test gpu-check wheel-test coverage lint oracle-test clean
+TARGETS := help setup programs build train evaluate classify smoke plot report plan models demo \
+  prototxts test test-heavy test-arrays test-replay gpu-test gpu-check wheel-test coverage lint \
+  oracle-test clean
+.PHONY: $(TARGETS)
+
+.DEFAULT:
+	@$(PYTHON) -c 'import sys; sys.path.insert(0, "python"); from caffe_plain.errors import nearest; \
+	  sys.exit("no target %r: %s; make help says what each does" % (sys.argv[1], nearest(sys.argv[1], sys.argv[2:])))' \
+	  '$@' $(TARGETS)

@@ -6,9 +6,7 @@ import argparse
 import os
 import shlex
 from collections.abc import Sequence
-from typing import NoReturn
-
-from .errors import RelayError
+from typing import Any, NoReturn
 
 _CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # options of `relay train` that are variables of `make train`
@@ -32,6 +30,16 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; {self.prog} --help lists the options\n")
 
 
+class Runs(argparse.Action):
+    """The action of an argument that names one run or more."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        runs = named_runs(values)
+        if not runs:
+            parser.error("RUN is empty: name a run's folder, or several")
+        setattr(namespace, self.dest, runs)
+
+
 def named_runs(words: Sequence[str]) -> list[str]:
     """The runs that words of a command line name.
 
@@ -42,8 +50,6 @@ def named_runs(words: Sequence[str]) -> list[str]:
     for word in words:
         is_path = os.path.exists(word) or os.path.exists(word.rpartition("@")[0])
         found += [word] if is_path else shlex.split(word)
-    if not found:
-        raise RelayError("RUN is empty: name a run's folder, or several")
     return found
 
 
@@ -91,19 +97,14 @@ def _pairs(words: Sequence[str]) -> list[tuple[str, str | None]]:
 
 def next_steps(run: str, again: str | None = None) -> str:
     """Lines that say what can be done with a run; again: how to go on, where it has not ended."""
-    name = shlex.quote(run)
-    if in_checkout():
-        steps = [
-            (f"make evaluate RUN={name}", "test it as the papers do"),
-            (f"make classify RUN={name} IMAGE=photo.jpg", "what is on a photo"),
-            (f"make plot RUN={name}", "its curves"),
-        ]
-    else:
-        steps = [
-            (f"relay evaluate {name}", "test it as the papers do"),
-            (f"relay classify {name} photo.jpg", "what is on a photo"),
-            (f"relay plot {name}", "its curves"),
-        ]
+    name, make = shlex.quote(run), in_checkout()
+    calls = {
+        "evaluate": (f"RUN={name}" if make else name, "test it as the papers do"),
+        "report": (f"RUN={name}" if make else name, "all about it in one HTML file"),
+        "classify": (f"RUN={name} IMAGE=p.jpg" if make else f"{name} p.jpg", "a photo"),
+    }
+    program = "make" if make else "relay"
+    steps = [(f"{program} {call} {words}", what) for call, (words, what) in calls.items()]
     if again:
         steps = [(again, "go on")]
     width = max(len(command) for command, _ in steps)

@@ -83,6 +83,10 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", help="the folder of the run")
     add_unwatched(parser)
     args = parser.parse_args(words)
+    if args.model == "":
+        parser.error("--model is empty: name one that `make models` or `relay models` lists")
+    if args.gpu == "":
+        parser.error("--gpu is empty: auto, none (the CPU), a GPU's number, or several")
     if args.probe and not re.fullmatch(r"[1-9][0-9]*%?", args.probe):
         parser.error(f"--probe {args.probe}: expected a number of iterations, as in 500, or 20%")
     return args

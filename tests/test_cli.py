@@ -7,7 +7,6 @@ import pytest
 
 import caffe
 from relaybp import cli, estimate, run_files
-from relaybp.errors import RelayError
 from relaybp.run_plan import make_plan
 from relaybp.train_options import arguments
 from test_train import ROOT
@@ -38,9 +37,14 @@ def test_runs_are_named_with_blanks_in_them_and_between_them(tmp_path, monkeypat
     assert cli.named_runs(words) == runs
 
 
-def test_no_run_is_an_error():
-    with pytest.raises(RelayError, match="RUN is empty"):
-        cli.named_runs([""])
+def test_no_run_is_an_error(capsys):
+    parser = cli.Parser("relay plot")
+    parser.add_argument("run", nargs="+", action=cli.Runs)
+    assert parser.parse_args(["a b", "c"]).run == ["a", "b", "c"]
+    for words in ([""], [" "], []):
+        with pytest.raises(SystemExit):
+            parser.parse_args(words)
+    assert capsys.readouterr().err.count("RUN is empty: name a run's folder") == 2
 
 
 CALLS = [  # words of `relay train`, the variables of make, what they cannot say

@@ -21,6 +21,7 @@ from caffe_plain.images import printable
 from caffe_plain.trained import files_of
 
 from .. import engines
+from ..cli import Parser
 from ..evaluation.photos import Answers, classify, list_photos
 
 BAR, NAME = 32, 24  # characters
@@ -30,9 +31,7 @@ COLUMNS = ("class", "score")  # of a table, for each of the likeliest classes
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", help="a folder that a training run made")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a photo, or a folder of photos")
     parser.add_argument("--weights", help="a .caffemodel; default: the run's newest")

@@ -25,6 +25,7 @@ from caffe_plain.errors import CaffeError
 from caffe_plain.files import write_atomically
 
 from .. import engines
+from ..cli import Parser, Runs
 from ..evaluation.identity import net_of_run
 from ..evaluation.protocol import CROP, DENSE, Protocol, explain
 from ..evaluation.results import Member, Result, ensemble, measure
@@ -40,13 +41,19 @@ IDS_HELP = (
 
 def arguments() -> argparse.Namespace:
     """The command line; what makes no sense ends the program with status 2."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         epilog=f"protocols, and what papers call them:\n{explain()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("run", nargs="+", metavar="RUN[@PROTOCOL]", help="folders that training runs made")
+    add(
+        "run",
+        nargs="+",
+        action=Runs,
+        metavar="RUN[@PROTOCOL]",
+        help="folders that training runs made",
+    )
     add("--weights", help="a .caffemodel; default: the run's newest")
     add("--loss", help="the output to test, by its loss layer; default: the last")
     add("--protocol", help="of runs without their own; default: crop")

@@ -7,7 +7,6 @@ Needs the package onnx. The inputs and outputs have the blobs' names; the first 
 --fixed-batch. Layers are written as they compute in the TEST phase.
 """
 
-import argparse
 import os
 import sys
 
@@ -18,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 import caffe
 from caffe_plain.trained import files_of
 
+from ..cli import Parser
 from .onnx_layers import LAYERS, Unsupported
 
 OPSET, IR_VERSION = 13, 8  # read by every onnxruntime since 1.8
@@ -126,7 +126,7 @@ def _files(deploy: str, weights: str | None) -> tuple[str, str]:
 
 
 def main(args=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = Parser(description=__doc__.split("\n\n")[0])
     parser.add_argument("deploy", help="the deploy.prototxt, or the folder of a run")
     parser.add_argument("weights", nargs="?", help="the .caffemodel; of a run the newest")
     parser.add_argument("output", help="the .onnx file to write")

@@ -8,7 +8,6 @@ what Caffe nets take, BGR of 0 to 255 minus the mean (103.53, 116.28, 123.675); 
 it takes torchvision's normalised RGB.
 """
 
-import argparse
 import re
 import sys
 
@@ -18,6 +17,8 @@ import torch
 import caffe
 from caffe.files import text
 from caffe.proto import caffe_pb2
+
+from ..cli import Parser
 
 STD = np.array([0.229, 0.224, 0.225])  # torchvision's, of RGB in [0, 1]
 BATCH_NORM_EPS = 1e-5
@@ -195,7 +196,7 @@ def read_state_dict(path: str) -> dict:
 
 
 def main(args=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = Parser(description=__doc__.split("\n\n")[0])
     parser.add_argument("weights", help="a file that torch.save wrote (.pth)")
     parser.add_argument("deploy", help="the deploy.prototxt of the same architecture")
     parser.add_argument("output", help="the files to write, without .caffemodel and .prototxt")

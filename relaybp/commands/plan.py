@@ -14,6 +14,7 @@ import sys
 from caffe_plain.errors import CaffeError
 
 from .. import engines, flows, models, relay_file, run_folder
+from ..cli import Parser
 from ..errors import RelayError
 from ..planning import branches, table
 from ..planning.blueprint import graph_of, without_branches
@@ -22,7 +23,7 @@ from ..planning.trunk import Trunk
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = Parser(description=__doc__.split("\n\n")[0])
     parser.add_argument("model", nargs="?", help="a name below prototxt/")
     parser.add_argument("--net", help="a train_val.prototxt of your own")
     parser.add_argument("--relay", help="its relay.prototxt")

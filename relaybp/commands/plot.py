@@ -8,12 +8,12 @@ numbers; by default in the first run's folder. `relay figure` makes the papers' 
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 
 from caffe_plain.errors import CaffeError
 
+from ..cli import Parser, Runs
 from ..figures import by_class, by_layer, curves
 from ..figures.run_tables import Run
 from ..style import save, styled
@@ -28,8 +28,8 @@ PLOTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("run", nargs="+", help="folders of runs")
+    parser = Parser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("run", nargs="+", action=Runs, help="folders of runs")
     parser.add_argument("--out", help="where the files go")
     args = parser.parse_args()
     try:

@@ -21,6 +21,7 @@ from caffe_plain.errors import CaffeError
 from caffe_plain.files import write_atomically
 
 from .. import engines, identity
+from ..cli import Parser, Runs
 from ..html_report.gather import gather
 from ..html_report.page import render
 
@@ -29,10 +30,10 @@ WATCHED = ("metrics.csv", "probe.csv", identity.FILE, "results")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "run", nargs="+", action=Runs, help="folders of runs; the first is listed first"
     )
-    parser.add_argument("run", nargs="+", help="folders of runs; the first is listed first")
     parser.add_argument("--out", help="the HTML file; default: report.html in the first folder")
     parser.add_argument(
         "--watch", action="store_true", help="write it again while the runs train, until they end"

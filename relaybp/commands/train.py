@@ -56,6 +56,7 @@ def main():
     args = arguments()
     gpus = args.gpu.split(",")
     if len(gpus) > 1 and "LOCAL_RANK" not in os.environ:
+        refuse_missing(gpus, engines.load().gpu_count())
         sys.exit(launch(["-m", "relaybp", "train", *sys.argv[1:]], len(gpus)))
     streams.protect()
     several, first = "LOCAL_RANK" in os.environ, os.environ.get("RANK", "0") == "0"
@@ -70,6 +71,14 @@ def main():
     if status:
         distributed.keep_from_restarting()
     sys.exit(status)
+
+
+def refuse_missing(gpus: list[str], count: int) -> None:
+    """End where one of several GPUs is not there; count: of those that are."""
+    missing = [gpu for gpu in gpus if gpu.isdigit() and int(gpu) >= count]
+    if missing:
+        there = f"those that there are: 0 to {count - 1}" if count else "there are none"
+        sys.exit(f"train: --gpu {','.join(gpus)}: no GPU {', '.join(missing)}; {there}, none: CPU")
 
 
 def own_gpu(flag: str, visible: int) -> str:
