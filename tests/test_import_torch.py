@@ -205,3 +205,29 @@ def test_what_does_not_fit_is_named(change, message):
     change(entries)
     with pytest.raises(caffe.WeightsError, match=message):
         import_torch.convert(entries, param)
+
+
+MODEL = {"layer1.0.conv1.weight": torch.zeros(1)}
+WRONG = {  # what torch.save was given, or the bytes of the file: what is said of it
+    "text": (b"name: 'a net'", "not a state dict of PyTorch .*the order is WEIGHTS.pth DEPLOY"),
+    "photo": (b"\xff\xd8\xff\xe0" * 9, "not a state dict of PyTorch"),
+    "whole model": (torch.nn.Linear(1, 1), "holds more than weights.*model.state_dict"),
+    "checkpoint": ({"model": MODEL, "epoch": 3}, "entry 'model' is no array of weights but dict"),
+    "tensor": (torch.zeros(1), "expected a state dict, found Tensor"),
+    "other": ({"linear.weight": torch.zeros(1)}, "neither of a ResNet nor of a VGG.*linear.weight"),
+    "nothing": (None, "a.pth: No such file or directory"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_file_is_one_line(tmp_path, kind):
+    made, message = WRONG[kind]
+    path = tmp_path / "a.pth"
+    if isinstance(made, bytes):
+        path.write_bytes(made)
+    elif made is not None:
+        torch.save(made, path)
+    (tmp_path / "deploy.prototxt").write_text(str(small_vgg()[1]))
+    with pytest.raises(SystemExit, match=f"^import_torch: .*{message}") as end:
+        import_torch.main([str(path), str(tmp_path / "deploy.prototxt"), "out"])
+    assert "\n" not in str(end.value)

@@ -15,6 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import caffe
+from caffe_plain.errors import reason
 from caffe_plain.trained import files_of
 
 from ..cli import Parser
@@ -138,7 +139,7 @@ def main(args=None):
         model = to_onnx(net, options.fixed_batch)
         onnx.save(model, options.output)
     except (caffe.CaffeError, OSError) as error:
-        sys.exit(f"export_onnx: {error}")
+        sys.exit(f"export_onnx: {reason(error)}")
     print(
         f"{options.output}: {len(model.graph.node)} nodes, "
         f"{len(model.graph.initializer)} constants, inputs {net.inputs}, outputs {net.outputs}"

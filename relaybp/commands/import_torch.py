@@ -17,6 +17,7 @@ import torch
 import caffe
 from caffe.files import text
 from caffe.proto import caffe_pb2
+from caffe_plain.errors import reason
 
 from ..cli import Parser
 
@@ -34,7 +35,6 @@ class StateDict:
     """A state dict that knows which of its entries have been asked for."""
 
     def __init__(self, entries):
-        entries = entries.get("state_dict", entries)
         self.arrays = {
             key[7:] if key.startswith("module.") else key: value.detach().float().numpy()
             for key, value in entries.items()
@@ -151,10 +151,22 @@ def for_bgr(weight):
     return (weight / (255 * STD)[None, :, None, None])[:, ::-1]
 
 
+def _maker(state):
+    """The function that takes the weights out of a state dict, by the names in it."""
+    if "layer1.0.conv1.weight" in state:
+        return resnet_weights
+    if any(key.startswith(("features.", "classifier.")) for key in state.arrays):
+        return vgg_weights
+    raise caffe.WeightsError(
+        "the state dict is neither of a ResNet nor of a VGG of torchvision: it has "
+        f"{', '.join(sorted(state.arrays)[:4])}"
+    )
+
+
 def convert(entries, param, keep_colors=False):
     """The caffe.Net of a deploy NetParameter with the weights of a state dict."""
     state, param = StateDict(entries), as_torchvision(param)
-    make = resnet_weights if "layer1.0.conv1.weight" in state else vgg_weights
+    make = _maker(state)
     weights = make(state, param)
     if state.unused:
         raise caffe.WeightsError(
@@ -188,11 +200,27 @@ def read_state_dict(path: str) -> dict:
     except OSError:
         raise
     except Exception as error:  # a damaged file can raise anything
-        why = str(error).partition("\n")[0]
-        raise caffe.WeightsError(f"{path}: not a state dict of PyTorch (.pth): {why}") from error
+        raise caffe.WeightsError(f"{path}: {_why_not(path, error)}") from error
     if not isinstance(entries, dict):
         raise caffe.WeightsError(f"{path}: expected a state dict, found {type(entries).__name__}")
+    entries = entries.get("state_dict", entries)
+    for key, value in entries.items():
+        if not isinstance(value, torch.Tensor):
+            raise caffe.WeightsError(
+                f"{path}: entry {key!r} is no array of weights but {type(value).__name__}; save "
+                "the state dict alone: torch.save(model.state_dict(), ...)"
+            )
     return entries
+
+
+def _why_not(path: str, error: Exception) -> str:
+    """What a file is that torch.load does not take, and what to do."""
+    if "Unsupported global" in str(error):
+        return (
+            "holds more than weights, perhaps a whole model; save its weights alone: "
+            "torch.save(model.state_dict(), ...)"
+        )
+    return "not a state dict of PyTorch (.pth); the order is WEIGHTS.pth DEPLOY.prototxt OUT"
 
 
 def main(args=None):
@@ -211,6 +239,6 @@ def main(args=None):
         net.save(options.output + ".caffemodel")
         text.write_text(options.output + ".prototxt", as_torchvision(param))
     except (caffe.CaffeError, OSError) as error:
-        sys.exit(f"import_torch: {error}")
+        sys.exit(f"import_torch: {reason(error)}")
     count = sum(blob.count for blobs in net.params.values() for blob in blobs)
     print(f"{options.output}.caffemodel: {len(net.params)} layers, {count:,} parameters")
