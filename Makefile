@@ -73,7 +73,11 @@ classify: $(NEEDS) ## say what is on IMAGE, a photo or a folder of them, by the 
 	@$(PY) tools/classify.py $(named_run) $(named_image) --gpu "$(GPU)" \
 	  $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
 
-smoke: $(READY) ## run every script of tools/tables/ and tools/figures/ on drawn scenes (OUT=runs/smoke), in minutes
+onnx: $(NEEDS) ## write the newest net of RUN as RUN/net.onnx
+	@$(PY) tools/export_onnx.py $(named_run) $(ARGS)
+
+smoke: $(READY) ## run every script of tools/tables/ and tools/figures/ on drawn scenes (OUT=runs/smoke), and the first screen of README.md
+	$(PYTEST) -m heavy tests/test_strangers_hour.py
 	@for script in tools/tables/*.sh tools/figures/*.sh; do SCALE=smoke OUT=$(or $(OUT),runs/smoke) bash $$script || exit 1; done
 
 plot: $(READY) ## plot the curves and probes of RUN="runs/... [runs/...]"
@@ -134,7 +138,7 @@ oracle-test: $(READY) ## compare with a live BVLC Caffe: ORACLE_RUN="command pre
 clean: ## delete caches; keep runs/, .venv and data/
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 
-TARGETS := help setup programs build train evaluate classify smoke plot report plan models demo \
+TARGETS := help setup programs build train evaluate classify onnx smoke plot report plan models demo \
   prototxts test test-heavy test-arrays test-replay gpu-test gpu-check wheel-test coverage lint \
   oracle-test clean
 .PHONY: $(TARGETS)

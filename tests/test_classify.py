@@ -213,6 +213,8 @@ def test_a_run_is_exported_with_its_scale(tmp_path, photos):
     assert not np.allclose(found, session.run(["prob"], {"data": data * 50})[0])
     with pytest.raises(SystemExit, match="expected a run's folder"):
         export_onnx.main([str(run / "deploy.prototxt"), "net.onnx"])
+    export_onnx.main([str(run)])
+    assert (run / "net.onnx").read_bytes() == (tmp_path / "net.onnx").read_bytes()
 
 
 def test_what_cannot_be_classified_says_so(tmp_path, photos):

@@ -58,6 +58,7 @@ def make(folder, *words, status=0):
         ),
         (["train", "MODEL=", "GPU="], "[tools/train.py][--model][][--gpu][]"),
         (["evaluate", "RUN=my run"], "[tools/evaluate.py][my run][--gpu][auto]"),
+        (["onnx", "RUN=my run"], "[tools/export_onnx.py][my run]"),
         (["plot", "RUN=a b"], "[tools/plot.py][a b]"),
         (["report", "RUN=a b", "ARGS=--watch"], "[tools/report.py][a b][--watch]"),
         (

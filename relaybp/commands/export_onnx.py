@@ -1,7 +1,7 @@
 """Export a deploy net with its weights as ONNX, for use outside Caffe.
 
     python tools/export_onnx.py deploy.prototxt weights.caffemodel net.onnx [--fixed-batch]
-    python tools/export_onnx.py RUN net.onnx                          the newest net of a run
+    python tools/export_onnx.py RUN [net.onnx]        the newest net of a run, by default in there
 
 Needs the package onnx. The inputs and outputs have the blobs' names; the first axis is free unless
 --fixed-batch. Layers are written as they compute in the TEST phase.
@@ -21,6 +21,7 @@ from caffe_plain.trained import files_of
 from ..cli import Parser
 from .onnx_layers import LAYERS, Unsupported
 
+OUTPUT = "net.onnx"  # of a run, in its folder
 OPSET, IR_VERSION = 13, 8  # read by every onnxruntime since 1.8
 
 
@@ -116,31 +117,33 @@ def _value(net, name, fixed_batch):
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
-def _files(deploy: str, weights: str | None) -> tuple[str, str]:
-    """(deploy net, weights) of what the arguments name, `deploy` being a run's folder, too."""
-    if os.path.isdir(deploy):
-        found = files_of(deploy)
-        return found.deploy, weights or found.weights
-    if not weights:
-        raise caffe.CaffeError(f"{deploy}: expected a run's folder, or the weights after the net")
-    return deploy, weights
+def _files(words: list[str]) -> tuple[str, str, str]:
+    """(deploy net, weights, file to write) of what the arguments name."""
+    if os.path.isdir(words[0]) and len(words) < 3:
+        found = files_of(words[0])
+        return found.deploy, found.weights, (words[1:] or [os.path.join(words[0], OUTPUT)])[0]
+    if len(words) != 3:
+        raise caffe.CaffeError(
+            f"{' '.join(words)}: expected a run's folder, or DEPLOY.prototxt WEIGHTS NET.onnx"
+        )
+    return words[0], words[1], words[2]
 
 
 def main(args=None):
     parser = Parser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("deploy", help="the deploy.prototxt, or the folder of a run")
-    parser.add_argument("weights", nargs="?", help="the .caffemodel; of a run the newest")
-    parser.add_argument("output", help="the .onnx file to write")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="RUN [ONNX], or DEPLOY WEIGHTS ONNX"
+    )
     parser.add_argument("--fixed-batch", action="store_true", help="keep the batch size")
     options = parser.parse_args(args)
     try:
-        deploy, weights = _files(options.deploy, options.weights)
+        deploy, weights, output = _files(options.files)
         net = caffe.Net(deploy, caffe.TEST, weights=weights)
         model = to_onnx(net, options.fixed_batch)
-        onnx.save(model, options.output)
+        onnx.save(model, output)
     except (caffe.CaffeError, OSError) as error:
         sys.exit(f"export_onnx: {reason(error)}")
     print(
-        f"{options.output}: {len(model.graph.node)} nodes, "
+        f"{output}: {len(model.graph.node)} nodes, "
         f"{len(model.graph.initializer)} constants, inputs {net.inputs}, outputs {net.outputs}"
     )
