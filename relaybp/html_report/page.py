@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
+STYLES = ("base", "tables", "charts", "network", "classes", "images")
 SCRIPTS = (  # in the order in which they need each other
     "dom",
     "state",
     "axis",
+    "reading",
     "chart",
     "overview",
     "curves",
@@ -28,16 +31,18 @@ def render(facts: dict[str, Any], made: str, watched: bool = False) -> str:
     """The HTML of what `gather` found; made: when, in words; watched: whether it is rewritten."""
     folder = files(__package__) / "page"
     parts = {
-        "style": (folder / "page.css").read_text(encoding="utf-8"),
-        "script": "\n".join(
-            (folder / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS
-        ),
+        "style": _joined(folder, STYLES, "css"),
+        "script": _joined(folder, SCRIPTS, "js"),
         "facts": embedded({**facts, "made": made, "reload_s": RELOAD_S if watched else None}),
     }
     page = (folder / "page.html").read_text(encoding="utf-8")
     for name, text in parts.items():
         page = page.replace(f"<!-- {name} -->", text)
     return page
+
+
+def _joined(folder: Any, names: Sequence[str], ending: str) -> str:
+    return "\n".join((folder / f"{name}.{ending}").read_text(encoding="utf-8") for name in names)
 
 
 def embedded(value: Any) -> str:

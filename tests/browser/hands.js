@@ -6,8 +6,10 @@ document.querySelectorAll("img").forEach((image) => (image.loading = "eager"));
 function use() {
   const seen = { problems };
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
-  const texts = (selector, within) => all(selector, within).map((element) => element.textContent.trim());
-  const key = (element, name) => element.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
+  const texts = (selector, within) =>
+    all(selector, within).map((element) => element.textContent.trim());
+  const key = (element, name) =>
+    element.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
   const legend = (chart) => texts(".legend li", chart);
   SVGElement.prototype.setPointerCapture = () => {}; // no real pointer is down
 
@@ -18,7 +20,8 @@ function use() {
   seen.images = all("img").map((image) => image.naturalWidth);
   seen.undescribed = all("img").filter((image) => !image.alt).length;
 
-  const [error] = all("#curves .chart"), plot = error.querySelector("svg.plot");
+  const [error] = all("#curves .chart");
+  const plot = error.querySelector("svg.plot");
   plot.focus();
   key(plot, "Home");
   seen.first = plot.getAttribute("aria-valuetext");
@@ -32,8 +35,16 @@ function use() {
   seen.wholeAgain = String(iterations.range) === String(wholeRange);
 
   const box = plot.getBoundingClientRect();
-  const point = (kind, share) => plot.dispatchEvent(new PointerEvent(kind, {
-    clientX: box.left + share * box.width, clientY: box.top + 50, bubbles: true, pointerId: 1, pointerType: "mouse" }));
+  const point = (kind, share) =>
+    plot.dispatchEvent(
+      new PointerEvent(kind, {
+        clientX: box.left + share * box.width,
+        clientY: box.top + 50,
+        bubbles: true,
+        pointerId: 1,
+        pointerType: "mouse",
+      }),
+    );
   point("pointermove", 0.9);
   seen.hovered = plot.querySelector(".at").textContent;
   point("pointerdown", 0.5);

@@ -17,7 +17,9 @@ const problems = [];
 
 fs.mkdirSync(out, { recursive: true });
 const browser = await puppeteer.launch({
-  executablePath: process.env.BROWSER ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
+  executablePath: process.env.BROWSER ?? "/usr/bin/chromium",
+  args: ["--no-sandbox"],
+});
 for (const theme of ["light", "dark"]) {
   for (const width of [1280, 390]) await look(theme, width);
 }
@@ -26,16 +28,20 @@ console.log(problems.length ? problems.join("\n") : `no findings; pictures in ${
 process.exit(problems.length ? 1 : 0);
 
 async function look(theme, width) {
-  const page = await browser.newPage(), name = `${theme}-${width}`;
+  const page = await browser.newPage();
+  const name = `${theme}-${width}`;
   const say = (what) => problems.push(`${name}: ${what}`);
   page.on("pageerror", (error) => say(error.message));
-  page.on("request", (request) => /^(file|data):/.test(request.url()) || say(`asks for ${request.url()}`));
+  page.on(
+    "request",
+    (request) => /^(file|data):/.test(request.url()) || say(`asks for ${request.url()}`),
+  );
   await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: theme }]);
   await page.setViewport({ width, height: 900, isMobile: width < 500, hasTouch: width < 500 });
   await page.goto(`file://${report}`);
   await page.evaluate(() => {
     document.querySelectorAll("img").forEach((image) => (image.loading = "eager"));
-    document.getElementById("runs").style.position = "static"; // it would lie in the middle of a picture
+    document.getElementById("runs").style.position = "static"; // not amidst a picture
     return new Promise((done) => setTimeout(done, 500));
   });
   const wide = await page.evaluate(() => document.documentElement.scrollWidth);
@@ -43,6 +49,13 @@ async function look(theme, width) {
   await page.screenshot({ path: path.join(out, `${name}.png`), fullPage: true });
   await page.evaluate(`${axe};0`);
   const { violations } = await page.evaluate(() => axe.run(document));
-  violations.forEach(({ id, nodes }) => say(`${id}: ${nodes.slice(0, 3).map((node) => node.html).join("  ")}`));
+  violations.forEach(({ id, nodes }) =>
+    say(
+      `${id}: ${nodes
+        .slice(0, 3)
+        .map((node) => node.html)
+        .join("  ")}`,
+    ),
+  );
   await page.close();
 }

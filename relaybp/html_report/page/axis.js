@@ -8,8 +8,11 @@ class Axis {
   }
 
   get whole() {
-    const xs = this.charts.flatMap((chart) => chart.lines().flatMap((line) => line.points.map((point) => point[0])));
-    const low = Math.min(...xs), high = Math.max(...xs);
+    const xs = this.charts.flatMap((chart) =>
+      chart.lines().flatMap((line) => line.points.map((point) => point[0])),
+    );
+    const low = Math.min(...xs);
+    const high = Math.max(...xs);
     return xs.length ? [low, high > low ? high : low + 1] : [0, 1];
   }
 
@@ -34,9 +37,13 @@ class Axis {
 
   /** Show a part (factor < 1) or more of the range, around the cursor. */
   zoomBy(factor) {
-    const [low, high] = this.range, [first, last] = this.whole;
+    const [low, high] = this.range;
+    const [first, last] = this.whole;
     const middle = this.cursor ?? (low + high) / 2;
-    const range = [Math.max(first, middle - (middle - low) * factor), Math.min(last, middle + (high - middle) * factor)];
+    const range = [
+      Math.max(first, middle - (middle - low) * factor),
+      Math.min(last, middle + (high - middle) * factor),
+    ];
     if (range[0] <= first && range[1] >= last) this.zoomTo(null);
     else if (range[1] > range[0]) this.zoomTo(range);
   }
@@ -44,16 +51,19 @@ class Axis {
 
 /** About `count` round numbers between two. */
 function niceTicks(low, high, count) {
-  const raw = (high - low) / count, size = 10 ** Math.floor(Math.log10(raw));
+  const raw = (high - low) / count;
+  const size = 10 ** Math.floor(Math.log10(raw));
   const step = size * [1, 2, 2.5, 5, 10].find((factor) => factor * size >= raw);
   const ticks = [];
-  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k++) ticks.push(+(k * step).toPrecision(12));
+  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k++)
+    ticks.push(+(k * step).toPrecision(12));
   return ticks;
 }
 
 /** Powers of ten between two numbers; with 2 and 5 times them where there are few. */
 function logTicks(low, high) {
-  const few = Math.log10(high / low) < 2.5, ticks = [];
+  const few = Math.log10(high / low) < 2.5;
+  const ticks = [];
   for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++) {
     for (const factor of few ? [1, 2, 5] : [1]) ticks.push(+(factor * 10 ** power).toPrecision(3));
   }
@@ -69,8 +79,18 @@ function tickText(value) {
 /** Buttons that zoom; charts also zoom to what is dragged over. */
 function zoomButtons(axis) {
   return [
-    el("button", { type: "button", onclick: () => axis.zoomBy(0.5) }, "+", el("span", { class: "unseen" }, " zoom in")),
-    el("button", { type: "button", onclick: () => axis.zoomBy(2) }, "−", el("span", { class: "unseen" }, " zoom out")),
+    el(
+      "button",
+      { type: "button", onclick: () => axis.zoomBy(0.5) },
+      "+",
+      el("span", { class: "unseen" }, " zoom in"),
+    ),
+    el(
+      "button",
+      { type: "button", onclick: () => axis.zoomBy(2) },
+      "−",
+      el("span", { class: "unseen" }, " zoom out"),
+    ),
     el("button", { type: "button", onclick: () => axis.zoomTo(null) }, "Whole range"),
   ];
 }

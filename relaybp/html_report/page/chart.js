@@ -1,23 +1,30 @@
 // Lines over iterations or layers, with a cursor, and a range that can be zoomed into.
 
-const HEIGHT = 250, LEFT = 52, RIGHT = 12, TOP = 18;
+// in pixels: the height of a chart, and what its lines leave free around them
+const HEIGHT = 250;
+const LEFT = 52;
+const RIGHT = 12;
+const TOP = 18;
 
 /**
- * A figure. lines(): [{name, colour, dash, points: [[x, y], ...], raw, marks, test}] as they now are.
- * raw: points before smoothing; marks: whether points are marked; test: the name of the line of the
- * same thing in training.
+ * A figure. lines(): what is drawn now, a list of {name, colour, dash, points, raw, marks, test}.
+ * points: [[x, y], ...]; raw: points before smoothing; marks: whether points are marked; test: the
+ * name of the line of the same thing in training.
  */
 class Chart {
   constructor(axis, title, lines, { format = number, log = () => false } = {}) {
-    Object.assign(this, { axis, lines, format, log, brush: null });
+    Object.assign(this, { axis, lines, format, log });
     axis.charts.push(this);
     this.svg = svg("svg", {
-      class: "plot", role: "slider", tabindex: 0, "aria-label": `${title} over ${axis.name}s`,
+      class: "plot",
+      role: "slider",
+      tabindex: 0,
+      "aria-label": `${title} over ${axis.name}s`,
       "aria-orientation": "horizontal",
     });
     this.legend = el("ul", { class: "legend" });
     this.element = el("figure", { class: "chart" }, el("h3", null, title), this.legend, this.svg);
-    this.listen();
+    listenTo(this);
     new ResizeObserver(() => this.draw()).observe(this.svg);
   }
 
@@ -41,14 +48,21 @@ class Chart {
   y(value) {
     const scale = this.log() ? Math.log10 : Number;
     const [low, high] = this.domain.map(scale);
-    return HEIGHT - this.axis.bottom - ((scale(value) - low) / (high - low)) * (HEIGHT - this.axis.bottom - TOP);
+    return (
+      HEIGHT -
+      this.axis.bottom -
+      ((scale(value) - low) / (high - low)) * (HEIGHT - this.axis.bottom - TOP)
+    );
   }
 
   /** [lowest, highest] of the values in range, with some room. */
   findDomain(lines) {
-    const values = lines.flatMap((line) => [line.points, line.raw ?? []].flatMap((points) => this.visible(points)));
+    const values = lines.flatMap((line) =>
+      [line.points, line.raw ?? []].flatMap((points) => this.visible(points)),
+    );
     if (!values.length) return this.log() ? [0.1, 1] : [0, 1];
-    let least = values[0], most = values[0];
+    let least = values[0];
+    let most = values[0];
     for (const value of values) [least, most] = [Math.min(least, value), Math.max(most, value)];
     if (this.log()) return [least / 1.2, most * 1.2];
     const room = 0.06 * (most - least) || Math.abs(most) * 0.1 || 1;
@@ -57,14 +71,16 @@ class Chart {
 
   /** The values of a line within the range, and where it enters and leaves it. */
   visible(points) {
-    const [low, high] = this.axis.range, found = [];
+    const [low, high] = this.axis.range;
+    const found = [];
     points.forEach(([x, y], place) => {
       if (!this.drawable(y)) return;
       if (x >= low && x <= high) found.push(y);
       const [before, above] = points[place - 1] ?? [x, y];
       if (!this.drawable(above)) return;
       for (const edge of [low, high]) {
-        if (before < edge && edge < x) found.push(above + ((y - above) * (edge - before)) / (x - before));
+        if (before < edge && edge < x)
+          found.push(above + ((y - above) * (edge - before)) / (x - before));
       }
     });
     return found;
@@ -77,42 +93,77 @@ class Chart {
   // ---- drawing
 
   draw() {
-    const lines = this.drawn = this.lines();
+    const lines = (this.drawn = this.lines());
     this.domain = this.findDomain(lines);
     this.svg.setAttribute("viewBox", `0 0 ${this.width} ${HEIGHT}`);
-    const clip = `clip${Chart.count = (Chart.count ?? 0) + 1}`;
-    const area = { x: LEFT - 5, y: 0, width: Math.max(0, this.width - LEFT - RIGHT + 10), height: HEIGHT - this.axis.bottom + 3 };
+    const clip = `clip${(Chart.count = (Chart.count ?? 0) + 1)}`;
+    const area = {
+      x: LEFT - 5,
+      y: 0,
+      width: Math.max(0, this.width - LEFT - RIGHT + 10),
+      height: HEIGHT - this.axis.bottom + 3,
+    };
     this.svg.replaceChildren(
       svg("clipPath", { id: clip }, svg("rect", area)),
-      ...this.yTicks(), ...this.xTicks(),
-      svg("g", { "clip-path": `url(#${clip})` }, lines.flatMap((line) => this.line(line))),
-      this.over = svg("g"));
+      ...this.yTicks(),
+      ...this.xTicks(),
+      svg(
+        "g",
+        { "clip-path": `url(#${clip})` },
+        lines.flatMap((line) => this.line(line)),
+      ),
+      (this.over = svg("g")),
+    );
     this.showCursor();
   }
 
   yTicks() {
     const ticks = this.log() ? logTicks(...this.domain) : niceTicks(...this.domain, 5);
-    return ticks.map((value) => svg("g", null,
-      svg("line", { class: "grid-line", x1: LEFT, x2: this.width - RIGHT, y1: this.y(value), y2: this.y(value) }),
-      svg("text", { x: LEFT - 7, y: this.y(value) + 4, "text-anchor": "end" }, tickText(value))));
+    return ticks.map((value) =>
+      svg(
+        "g",
+        null,
+        svg("line", {
+          class: "grid-line",
+          x1: LEFT,
+          x2: this.width - RIGHT,
+          y1: this.y(value),
+          y2: this.y(value),
+        }),
+        svg("text", { x: LEFT - 7, y: this.y(value) + 4, "text-anchor": "end" }, tickText(value)),
+      ),
+    );
   }
 
   xTicks() {
     if (this.axis.places) return this.placeTicks();
     const ticks = niceTicks(...this.axis.range, Math.max(2, Math.floor(this.width / 95)));
-    return ticks.filter(Number.isInteger).map((value) =>
-      svg("text", { x: this.x(value), y: HEIGHT - 6, "text-anchor": "middle" }, tickText(value)));
+    return ticks
+      .filter(Number.isInteger)
+      .map((value) =>
+        svg("text", { x: this.x(value), y: HEIGHT - 6, "text-anchor": "middle" }, tickText(value)),
+      );
   }
 
   /** Names of layers, turned; of many, some. */
   placeTicks() {
-    const [low, high] = this.axis.range, names = this.axis.places();
+    const [low, high] = this.axis.range;
+    const names = this.axis.places();
+    const below = HEIGHT - this.axis.bottom + 10;
     const every = Math.ceil(((high - low) * 15) / (this.width - LEFT - RIGHT)) || 1;
-    return names.map((name, place) => [name, place])
+    return names
+      .map((name, place) => [name, place])
       .filter(([, place]) => place >= low && place <= high && place % every === 0)
-      .map(([name, place]) => svg("text", {
-        "text-anchor": "end", transform: `translate(${this.x(place) + 4} ${HEIGHT - this.axis.bottom + 10}) rotate(-60)`,
-      }, name.length > 16 ? `${name.slice(0, 15)}…` : name));
+      .map(([name, place]) =>
+        svg(
+          "text",
+          {
+            "text-anchor": "end",
+            transform: `translate(${this.x(place) + 4} ${below}) rotate(-60)`,
+          },
+          name.length > 16 ? `${name.slice(0, 15)}…` : name,
+        ),
+      );
   }
 
   line({ colour, dash, points, raw, marks }) {
@@ -123,28 +174,37 @@ class Chart {
       drawn.push(shape);
     };
     if (raw) add("path", { d: this.path(raw), fill: "none", "stroke-width": 1, opacity: 0.28 });
-    add("path", { d: this.path(points), fill: "none", "stroke-width": 2, "stroke-linejoin": "round",
-      "stroke-dasharray": dash });
+    add("path", {
+      d: this.path(points),
+      fill: "none",
+      "stroke-width": 2,
+      "stroke-linejoin": "round",
+      "stroke-dasharray": dash,
+    });
     if (marks || points.length === 1) {
-      points.filter(([, y]) => this.drawable(y)).forEach(([x, y]) => {
-        add("circle", { cx: this.x(x), cy: this.y(y), r: 4 });
-        drawn.at(-1).style.stroke = "var(--surface)";
-      });
+      points
+        .filter(([, y]) => this.drawable(y))
+        .forEach(([x, y]) => {
+          add("circle", { cx: this.x(x), cy: this.y(y), r: 4 });
+          drawn.at(-1).style.stroke = "var(--surface)";
+        });
     }
     return drawn;
   }
 
   path(points) {
     let pen = "M";
-    return points.map(([x, y]) => {
-      if (!this.drawable(y)) {
-        pen = "M";
-        return "";
-      }
-      const step = `${pen}${this.x(x).toFixed(1)} ${this.y(y).toFixed(1)}`;
-      pen = "L";
-      return step;
-    }).join("");
+    return points
+      .map(([x, y]) => {
+        if (!this.drawable(y)) {
+          pen = "M";
+          return "";
+        }
+        const step = `${pen}${this.x(x).toFixed(1)} ${this.y(y).toFixed(1)}`;
+        pen = "L";
+        return step;
+      })
+      .join("");
   }
 
   // ---- the cursor
@@ -159,19 +219,30 @@ class Chart {
 
   showCursor() {
     if (!this.drawn) return;
-    const { cursor } = this.axis, found = this.drawn.map((line) => [line, this.nearest(line)]);
+    const { cursor } = this.axis;
+    const found = this.drawn.map((line) => [line, this.nearest(line)]);
     this.legend.replaceChildren(...this.legendItems(found));
     this.over.replaceChildren();
     this.describe(found);
     if (cursor === null) return;
-    const x = this.x(cursor), onRight = x > this.width / 2;
+    const x = this.x(cursor);
+    const onRight = x > this.width / 2;
     this.over.append(
       svg("line", { class: "cursor", x1: x, x2: x, y1: TOP - 4, y2: HEIGHT - this.axis.bottom }),
-      svg("text", { class: "at", x: x + (onRight ? -5 : 5), y: 11, "text-anchor": onRight ? "end" : "start" },
-        `${this.axis.name} ${this.axis.label(cursor)}`));
+      svg(
+        "text",
+        { class: "at", x: x + (onRight ? -5 : 5), y: 11, "text-anchor": onRight ? "end" : "start" },
+        `${this.axis.name} ${this.axis.label(cursor)}`,
+      ),
+    );
     for (const [line, point] of found) {
       if (!point || !this.drawable(point[1])) continue;
-      const mark = svg("circle", { cx: this.x(point[0]), cy: this.y(point[1]), r: 4.5, "stroke-width": 2 });
+      const mark = svg("circle", {
+        cx: this.x(point[0]),
+        cy: this.y(point[1]),
+        r: 4.5,
+        "stroke-width": 2,
+      });
       mark.style.fill = "var(--surface)";
       mark.style.stroke = line.colour;
       this.over.append(mark);
@@ -181,77 +252,38 @@ class Chart {
   /** An item for each line; a test's value stands behind that of the same thing in training. */
   legendItems(found) {
     const text = (point) => (point ? this.format(point[1]) : "–");
-    return found.filter(([line]) => !line.test).map(([line, point]) => {
-      const test = found.find(([other]) => other.test === line.name);
-      return el("li", null, swatch(line.colour, line.dash), line.name, el("span", { class: "value" }, text(point),
-        test ? el("span", { class: "muted" }, ` test ${text(test[1])}`) : null));
-    });
+    return found
+      .filter(([line]) => !line.test)
+      .map(([line, point]) => {
+        const test = found.find(([other]) => other.test === line.name);
+        return el(
+          "li",
+          null,
+          swatch(line.colour, line.dash),
+          line.name,
+          el(
+            "span",
+            { class: "value" },
+            text(point),
+            test ? el("span", { class: "muted" }, ` test ${text(test[1])}`) : null,
+          ),
+        );
+      });
   }
 
   /** For screen readers: the chart is a slider whose value is what the lines are at the cursor. */
   describe(found) {
-    const [low, high] = this.axis.range, cursor = this.axis.cursor ?? high;
-    const values = found.filter(([, point]) => point)
+    const [low, high] = this.axis.range;
+    const cursor = this.axis.cursor ?? high;
+    const values = found
+      .filter(([, point]) => point)
       .map(([line, point]) => `${line.name}${line.test ? " test" : ""} ${this.format(point[1])}`);
     this.svg.setAttribute("aria-valuemin", low);
     this.svg.setAttribute("aria-valuemax", high);
     this.svg.setAttribute("aria-valuenow", cursor);
-    this.svg.setAttribute("aria-valuetext", `${this.axis.name} ${this.axis.label(cursor)}: ${values.join(", ") || "nothing"}`);
-  }
-
-  // ---- the reader's hands
-
-  listen() {
-    const at = (event) => event.clientX - this.svg.getBoundingClientRect().left;
-    this.svg.addEventListener("pointermove", (event) => {
-      this.axis.moveTo(this.snapped(this.valueAt(at(event))));
-      if (this.brush !== null) this.showBrush(at(event));
-    });
-    this.svg.addEventListener("pointerleave", () => {
-      if (this.brush === null && document.activeElement !== this.svg) this.axis.moveTo(null);
-    });
-    this.svg.addEventListener("pointerdown", (event) => {
-      if (event.pointerType === "touch" || event.button) return;
-      this.brush = at(event);
-      this.svg.setPointerCapture(event.pointerId);
-    });
-    this.svg.addEventListener("pointerup", (event) => {
-      const from = this.brush;
-      this.brush = null;
-      if (from === null || Math.abs(at(event) - from) < 6) return;
-      const ends = [this.valueAt(from), this.valueAt(at(event))].sort((one, other) => one - other);
-      this.axis.zoomTo(ends);
-    });
-    this.svg.addEventListener("dblclick", () => this.axis.zoomTo(null));
-    this.svg.addEventListener("blur", () => this.axis.moveTo(null));
-    this.svg.addEventListener("keydown", (event) => this.onKey(event));
-  }
-
-  showBrush(to) {
-    this.over.append(svg("rect", { class: "brush", x: Math.min(this.brush, to), width: Math.abs(to - this.brush),
-      y: TOP - 4, height: HEIGHT - this.axis.bottom - TOP + 4 }));
-  }
-
-  get stops() {
-    const [low, high] = this.axis.range;
-    const xs = new Set(this.drawn.flatMap((line) => line.points.filter(([, y]) => y !== null).map((point) => point[0])));
-    return [...xs].filter((x) => x >= low && x <= high).sort((one, other) => one - other);
-  }
-
-  /** The place nearest to a value at which a line has a point. */
-  snapped(value) {
-    return this.stops.reduce((best, x) => (Math.abs(x - value) < Math.abs(best - value) ? x : best), this.stops[0] ?? null);
-  }
-
-  onKey(event) {
-    const stops = this.stops, place = this.axis.cursor === null ? stops.length : stops.indexOf(this.axis.cursor);
-    const moves = { ArrowLeft: place - 1, ArrowDown: place - 1, ArrowRight: place + 1, ArrowUp: place + 1,
-      PageDown: place - 10, PageUp: place + 10, Home: 0, End: stops.length - 1 };
-    if (event.key in moves) this.axis.moveTo(stops[Math.max(0, Math.min(stops.length - 1, moves[event.key]))] ?? null);
-    else if (event.key === "+") this.axis.zoomBy(0.5);
-    else if (event.key === "-") this.axis.zoomBy(2);
-    else if (event.key === "Escape") this.axis.zoomTo(null);
-    else return;
-    event.preventDefault();
+    this.svg.setAttribute(
+      "aria-valuetext",
+      `${this.axis.name} ${this.axis.label(cursor)}: ${values.join(", ") || "nothing"}`,
+    );
   }
 }

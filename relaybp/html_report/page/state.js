@@ -1,8 +1,16 @@
-// What the reader has chosen: which runs are compared, which one is looked at. It outlives a reload.
+// What the reader has chosen: runs that are compared, the one looked at. It outlives a reload.
 
 const DASHES = [null, "7 3", "2 3", "9 3 2 3"];
 const KEPT = `report ${location.pathname}`;
-const state = { hidden: [], run: 0, smoothing: 0.8, log: false, zoom: null, theme: "light dark", ...kept() };
+const state = {
+  hidden: [],
+  run: 0,
+  smoothing: 0.8,
+  log: false,
+  zoom: null,
+  theme: "light dark",
+  ...kept(),
+};
 const listeners = [];
 
 function kept() {
@@ -32,12 +40,18 @@ function follow(keys, listener) {
   listener();
 }
 
-const RUNS = FACTS.runs.map((run, place) => ({ ...run, place, dash: DASHES[place % DASHES.length] }));
+const RUNS = FACTS.runs.map((run, place) => ({
+  ...run,
+  place,
+  dash: DASHES[place % DASHES.length],
+}));
 if (!(state.run < RUNS.length)) state.run = 0;
 
 // A class is called by its name up to the first comma, where no other is called so.
 const CLASS_NAMES = new Set(RUNS.flatMap((run) => (run.classes.rows ?? []).map((row) => row[0])));
-const USES = [...CLASS_NAMES].map(firstPart).reduce((uses, part) => uses.set(part, (uses.get(part) ?? 0) + 1), new Map());
+const USES = [...CLASS_NAMES]
+  .map(firstPart)
+  .reduce((uses, part) => uses.set(part, (uses.get(part) ?? 0) + 1), new Map());
 
 function firstPart(name) {
   return name.split(",")[0].trim();
@@ -59,13 +73,24 @@ function lookedAt() {
 
 /** The switches of all runs. */
 function runSwitches() {
-  return RUNS.map((run) => el("label", { class: "run" },
-    el("input", {
-      type: "checkbox", checked: !state.hidden.includes(run.name),
-      onchange: (event) => choose({ hidden: event.target.checked
-        ? state.hidden.filter((name) => name !== run.name) : [...state.hidden, run.name] }),
-    }),
-    swatch(run.colour, run.dash), run.name));
+  return RUNS.map((run) =>
+    el(
+      "label",
+      { class: "run" },
+      el("input", {
+        type: "checkbox",
+        checked: !state.hidden.includes(run.name),
+        onchange: (event) =>
+          choose({
+            hidden: event.target.checked
+              ? state.hidden.filter((name) => name !== run.name)
+              : [...state.hidden, run.name],
+          }),
+      }),
+      swatch(run.colour, run.dash),
+      run.name,
+    ),
+  );
 }
 
 /** Radio buttons that choose the run that is looked at; none for a single run. */
@@ -73,10 +98,19 @@ let pickers = 0;
 function runPicker() {
   if (RUNS.length < 2) return null;
   const name = `pick${pickers++}`;
-  const buttons = RUNS.map((run, place) => el("input", {
-    type: "radio", name, value: place, onchange: () => choose({ run: place }),
-  }));
+  const buttons = RUNS.map((run, place) =>
+    el("input", {
+      type: "radio",
+      name,
+      value: place,
+      onchange: () => choose({ run: place }),
+    }),
+  );
   follow(["run"], () => buttons.forEach((button, place) => (button.checked = place === state.run)));
-  return el("fieldset", { class: "pick" }, el("legend", { class: "unseen" }, "Run that is shown"),
-    RUNS.map((run, place) => el("label", null, buttons[place], run.name)));
+  return el(
+    "fieldset",
+    { class: "pick" },
+    el("legend", { class: "unseen" }, "Run that is shown"),
+    RUNS.map((run, place) => el("label", null, buttons[place], run.name)),
+  );
 }
