@@ -35,7 +35,12 @@ class Mark:
         }
         self._layers = net.layers
         self.put_statistics_back = engine.copies(
-            [blob for layer in net.layers if layer.type == "BatchNorm" for blob in layer.blobs]
+            [
+                blob
+                for layer in net.layers
+                if layer.type in ("BatchNorm", "BN")
+                for blob in layer.blobs
+            ]
         )
 
     def restore(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
+_CONVOLUTIONS = ("Convolution", "DepthwiseConvolution", "ConvolutionDepthwise")
+
 
 def multiply_adds(
     kind: str,
@@ -15,9 +17,9 @@ def multiply_adds(
     """The multiply-adds of one forward pass of a layer of type `kind` over the whole batch.
 
     parameters: the shapes of its parameter blobs, weights first; bottoms, tops: the shapes of its
-    blobs. Convolution, Deconvolution and InnerProduct count, without the bias; all else is 0.
+    blobs. Convolutions, Deconvolution and InnerProduct count, without the bias; all else is 0.
     """
-    if kind == "Convolution":  # a value of the top is a sum over the channels and the kernel
+    if kind in _CONVOLUTIONS:  # a value of the top is a sum over the channels and the kernel
         return sum(map(prod, tops)) * prod(parameters[0][1:])
     if kind == "Deconvolution":  # how many values of the top a value of the bottom goes into
         return sum(map(prod, bottoms)) * prod(parameters[0][1:])

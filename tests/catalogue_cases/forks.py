@@ -189,6 +189,21 @@ CASES = [
         "4x3",
         params=("normal", "normal", "normal", "positive"),
     ),
+    _case(
+        "BatchNorm",
+        "nvcaffe",
+        "batch_norm_param { scale_bias: true scale_filler { type: 'constant' value: 2 } }",
+        MAPS,
+        params=("normal", "positive", "constant 2", "normal", "normal"),
+    ),
+    _case(
+        "BatchNorm",
+        "nvcaffe_test",
+        "batch_norm_param { scale_bias: true }",
+        MAPS,
+        phase="TEST",
+        params=("normal", "positive", "constant 2", "normal", "normal"),
+    ),
     # yolo
     _case("Reorg", "plain", "reorg_param { stride: 2 }", "2x8x4x6"),
     _case("Reorg", "reverse", "reorg_param { stride: 2 reverse: true }", "2x8x3x5"),

@@ -15,27 +15,38 @@ class BatchNorm(TensorLayer):
     (biased variance), else by the stored statistics. Three blobs that the solver leaves alone:
     sums of means and of unbiased variances, (C,) each, and their weight, (1,); every training
     pass multiplies all three by moving_average_fraction and adds its own with weight 1.
-    Options: batch_norm_param. Ioffe and Szegedy, 2015; Caffe's BatchNormLayer.
+    Options: batch_norm_param. Ioffe and Szegedy, 2015; Caffe's BatchNormLayer. scale_bias, of
+    NVCaffe, adds blobs scale and bias, (C,) each: y = scale (x - mean) / sqrt(var + eps) + bias.
     """
 
     param_name = "batch_norm_param"
+    fork_fields = ("scale_bias", "scale_filler", "bias_filler")
     always_propagates = True
 
     def setup(self, *shapes):
         channels = shapes[0][1] if len(shapes[0]) > 1 else 1
         for size in (channels, channels, 1):
             self.blobs.append(Blob(size, is_param=True))
-        for spec in self.layer_param.param:
+        if self.options.scale_bias:
+            self._add_scale_and_bias(channels)
+        for spec in self.layer_param.param[:3]:
             if spec.lr_mult != 0:
                 raise self.error(
                     f"its blobs are statistics, not weights: param lr_mult must be 0; "
                     f"found {spec.lr_mult}"
                 )
 
+    def _add_scale_and_bias(self, channels):
+        for name, value in (("scale_filler", 1), ("bias_filler", 0)):
+            filler = caffe_pb2.FillerParameter(type="constant", value=value)
+            if self.options.HasField(name):
+                filler = getattr(self.options, name)
+            self.add_param((channels,), filler)
+
     def param_specs(self) -> list:
         """The solver leaves statistics alone, whether the prototxt says so or not."""
         given = super().param_specs()
-        return given + [caffe_pb2.ParamSpec(lr_mult=0) for _ in self.blobs[len(given) :]]
+        return given + [caffe_pb2.ParamSpec(lr_mult=0) for _ in self.blobs[len(given) : 3]]
 
     def reshape(self, *shapes):
         channels = shapes[0][1] if len(shapes[0]) > 1 else 1
@@ -52,8 +63,13 @@ class BatchNorm(TensorLayer):
             return self.options.use_global_stats
         return not self.training
 
+    @property
+    def scale_and_bias(self):
+        """The tensors of NVCaffe's scale and bias, or None for both."""
+        return [blob.tensor for blob in self.blobs[3:]] or [None, None]
+
     def forward(self, x):
-        return self.normalize(x)
+        return self.normalize(x, *self.scale_and_bias)
 
     def normalize(self, x, scale=None, bias=None):
         """x normalised and, if given, scaled and shifted by channel in the same pass."""
@@ -85,7 +101,7 @@ class BatchNorm(TensorLayer):
         if self.uses_stored_statistics:
             return self.stored_statistics()
         found = kernels.measure(
-            x, self.options.moving_average_fraction, *[blob.tensor for blob in self.blobs]
+            x, self.options.moving_average_fraction, *[blob.tensor for blob in self.blobs[:3]]
         )
         show(self.blobs, "data")
         return found
@@ -94,7 +110,7 @@ class BatchNorm(TensorLayer):
         if count == 1:  # no unbiased variance of one value; Caffe stores the biased one
             variance.zero_()
         fraction = self.options.moving_average_fraction
-        for blob, value in zip(self.blobs, (mean, variance, 1), strict=True):
+        for blob, value in zip(self.blobs[:3], (mean, variance, 1), strict=True):
             blob.tensor.mul_(fraction).add_(value)
         show(self.blobs, "data")
 
@@ -105,7 +121,16 @@ class BatchNorm(TensorLayer):
         return self.blobs[0].tensor * factor, self.blobs[1].tensor * factor
 
     def backward(self, diffs, bottoms, tops, wanted):
-        return [self.gradients(diffs[0], bottoms[0], None, (True, False, False))[0]]
+        scale = self.scale_and_bias[0]
+        return [self.gradients(diffs[0], bottoms[0], scale, (True, False, False))[0]]
+
+    def backward_params(self, diffs, bottoms, tops):
+        if self.options.scale_bias:
+            mask = (False, *self.param_propagate_down[3:5])
+            found = self.gradients(diffs[0], bottoms[0], self.scale_and_bias[0], mask)[1:]
+            for blob, gradient, wanted in zip(self.blobs[3:], found, mask[1:], strict=True):
+                if wanted:
+                    blob.accumulate_diff(gradient)
 
     def gradients(self, dy, x, scale, mask):
         """The diffs of x, scale and bias that `mask` asks for."""

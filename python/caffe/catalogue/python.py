@@ -9,6 +9,9 @@ from .. import device
 from ..layer import Layer, TensorLayer, register
 from .data.source import precision_of
 
+# (module, class) of well-known projects: what runs where the module is not there
+STAND_INS: dict[tuple[str, str], type[Layer]] = {}
+
 
 @register
 class Python(TensorLayer):
@@ -83,6 +86,8 @@ class Python(TensorLayer):
         try:
             found = importlib.import_module(module)
         except Exception as error:
+            if isinstance(error, ModuleNotFoundError) and (module, name) in STAND_INS:
+                return STAND_INS[module, name]
             raise self.error(
                 f"cannot import module {module!r}: {type(error).__name__}: {error}; put the "
                 "folder that holds it on PYTHONPATH, or give it to a command as -python_layers"

@@ -76,6 +76,8 @@ def _group_length(nodes, index, keep_blobs):
     normalization, scale = nodes[index], nodes[index + 1] if index + 1 < len(nodes) else None
     if normalization.layer.type != "BatchNorm" or any(normalization.loss_weights):
         return 1
+    if normalization.layer.options.scale_bias:  # NVCaffe's holds a scale itself
+        return 1
     if not (_runs_on(normalization, scale, "Scale") and _is_per_channel(scale)):
         return 1
     end = index + 2

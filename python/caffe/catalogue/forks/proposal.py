@@ -17,6 +17,7 @@ from ... import device
 from ...blob import Blob
 from ...layer import Layer, Shape, register
 from ...proto import caffe_pb2
+from ..python import STAND_INS
 from .boxes import BoxLayer, suppress
 
 
@@ -200,3 +201,6 @@ class ProposalLayer(Layer):
         """No gradient reaches the scores and codes."""
         for blob in bottom:
             blob.diff[...] = 0
+
+
+STAND_INS["rpn.proposal_layer", "ProposalLayer"] = ProposalLayer
