@@ -164,13 +164,15 @@ def test_yolos_upsample_repeats_pixels():
     same(run("Upsample", "", x)[0], x)
 
 
-def test_interp_shrinks_then_zooms_and_cuts():
+def test_interp_shrinks_zooms_and_cuts():
+    """Shrinking and zooming at once only compute a size, to which the image is resized once."""
     x = normal(1, 2, 9, 7)
     same(run("Interp", "interp_param { shrink_factor: 2 }", x)[0], x[:, :, ::2, ::2])
-    both = run("Interp", "interp_param { shrink_factor: 2 zoom_factor: 2 }", x)[0]
-    assert both.shape == (1, 2, 9, 7)
-    same(both[:, :, ::2, ::2], x[:, :, ::2, ::2])
-    same(both[:, :, 1::2, ::2], (x[:, :, 0:-2:2, ::2] + x[:, :, 2::2, ::2]) / 2)
+    zoomed = run("Interp", "interp_param { zoom_factor: 2 }", x)[0]
+    assert zoomed.shape == (1, 2, 17, 13)
+    same(zoomed[:, :, ::2, ::2], x)
+    same(zoomed[:, :, 1::2, ::2], (x[:, :, :-1] + x[:, :, 1:]) / 2)
+    same(run("Interp", "interp_param { shrink_factor: 2 zoom_factor: 4 }", x)[0], zoomed)
     cut = run("Interp", "interp_param { zoom_factor: 1 pad_beg: -1 pad_end: -2 }", x)[0]
     same(cut, x[:, :, 1:-2, 1:-2])
 
@@ -193,7 +195,8 @@ def sample(image, y, x):
 def test_roi_align(ratio):
     x = normal(2, 2, 6, 7)
     rois = np.array([[0, 4, 4, 40, 50], [1, -30, 8, 30, 9], [1, 2, 2, 3, 3], [0, 0, 0, 99, 99]])
-    options = f"roi_align_param {{ pooled_h: 3 pooled_w: 2 spatial_scale: 0.125 sampling_ratio: {ratio} }}"
+    size = "pooled_h: 3 pooled_w: 2 spatial_scale: 0.125"
+    options = f"roi_align_param {{ {size} sampling_ratio: {ratio} }}"
     found = run("ROIAlign", options, x, rois)[0]
     for r, (image, *corners) in enumerate(rois):
         x1, y1, x2, y2 = np.array(corners) / 8
@@ -385,8 +388,8 @@ def test_the_output_of_yolo_2():
 def test_the_output_of_yolo_3():
     maps = [normal(1, 7, 3, 4), normal(1, 7, 6, 8)]
     options = (
-        "yolov3_detection_output_param { num_classes: 2 num_box: 1 biases: 40 biases: 20 biases: 70 "
-        "biases: 90 mask: 1 mask: 0 anchors_scale: 32 anchors_scale: 16 confidence_threshold: 0.4 }"
+        "yolov3_detection_output_param { num_classes: 2 num_box: 1 biases: 40 biases: 20 "
+        "biases: 70 biases: 90 mask: 1 mask: 0 anchors_scale: 32 anchors_scale: 16 confidence_threshold: 0.4 }"
     )
     found = run("Yolov3DetectionOutput", options, *maps)[0][0, 0]
     scored = lambda v: (v.argmax(), sigmoid(v.max()))  # noqa: E731
