@@ -389,7 +389,8 @@ def test_the_output_of_yolo_3():
     maps = [normal(1, 7, 3, 4), normal(1, 7, 6, 8)]
     options = (
         "yolov3_detection_output_param { num_classes: 2 num_box: 1 biases: 40 biases: 20 "
-        "biases: 70 biases: 90 mask: 1 mask: 0 anchors_scale: 32 anchors_scale: 16 confidence_threshold: 0.4 }"
+        "biases: 70 biases: 90 mask: 1 mask: 0 anchors_scale: 32 anchors_scale: 16 "
+        "confidence_threshold: 0.4 }"
     )
     found = run("Yolov3DetectionOutput", options, *maps)[0][0, 0]
     scored = lambda v: (v.argmax(), sigmoid(v.max()))  # noqa: E731

@@ -33,7 +33,7 @@ def _array(blob):
 # ---- windows -------------------------------------------------------------------------------------
 
 
-@writes("Convolution", "Deconvolution")
+@writes("Convolution", "Deconvolution", "DepthwiseConvolution", "ConvolutionDepthwise")
 def convolution(writer, node, inputs, outputs):
     options, blobs, window = node.layer.options, node.layer.blobs, node.layer.window
     if options.axis != 1:
@@ -41,7 +41,7 @@ def convolution(writer, node, inputs, outputs):
     for x, y in zip(inputs, outputs):
         parameters = [writer.constant(node, i, _array(blob)) for i, blob in enumerate(blobs)]
         writer.add(
-            "Conv" if node.layer.type == "Convolution" else "ConvTranspose",
+            "ConvTranspose" if node.layer.transposed else "Conv",
             [x, *parameters],
             [y],
             group=options.group,
@@ -192,9 +192,10 @@ def lrn(writer, node, inputs, outputs):
 
 @writes("BatchNorm")
 def batch_norm(writer, node, inputs, outputs):
-    mean, variance, count = (_array(blob) for blob in node.layer.blobs)
+    mean, variance, count, *learned = (_array(blob) for blob in node.layer.blobs)
     factor = 1 / count[0] if count[0] else 0.0
-    parameters = [np.ones_like(mean), np.zeros_like(mean), mean * factor, variance * factor]
+    learned = learned or [np.ones_like(mean), np.zeros_like(mean)]  # NVCaffe's scale and bias
+    parameters = [*learned, mean * factor, variance * factor]
     writer.add(
         "BatchNormalization",
         [*inputs, *(writer.constant(node, i, part) for i, part in enumerate(parameters))],
