@@ -27,8 +27,10 @@ COMPARED = {
     "ROIPooling",
     "ROIAlign",
 }
-CASES = [case for case in catalogue_cases.cases()["forks"] if case.type in {*COMPARED, "BatchNorm"}]
+TYPES = {*COMPARED, "BatchNorm", "Dropout"}
+CASES = [case for case in catalogue_cases.cases()["forks"] if case.type in TYPES]
 NO_FORM = {
+    "Dropout/bayesian": "sample_weights_test",
     "ReLU6/slope": "a negative_slope",
     "Normalize/l1": "normalize_type L1",
     "BN/segnet_learn": "each batch's own statistics",

@@ -129,6 +129,19 @@ def test_batch_norm_with_the_scale_of_nvcaffe():
     assert [param.lr_mult for param in train.learnable] == [0, 0, 0, 1, 1]
 
 
+def test_dropout_of_forks():
+    x = normal(1000)[None] ** 2
+    train = run("Dropout", "dropout_param { scale_train: false }", x, phase=caffe.TRAIN)[0]
+    kept = train != 0
+    assert 300 < kept.sum() < 700
+    same(train[kept], x[kept])
+    same(run("Dropout", "dropout_param { scale_train: false dropout_ratio: 0.3 }", x)[0], 0.7 * x)
+    bayesian = run("Dropout", "dropout_param { sample_weights_test: true }", x)[0]
+    kept = bayesian != 0
+    assert 300 < kept.sum() < 700
+    same(bayesian[kept], 2 * x[kept])
+
+
 def test_segnets_upsample_undoes_its_pooling():
     x = normal(2, 3, 5, 4)
     text = """layer { name: "x" type: "Input" top: "x" input_param {
@@ -442,6 +455,24 @@ def test_the_python_layer_of_faster_rcnn_runs_without_its_package():
     expected = [[0, *boxes[i]] for i in kept(boxes, 0.7, pixel=1)]
     assert len(expected) > 9
     np.testing.assert_allclose(rois, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "param, stride, anchors",
+    [
+        ("'feat_stride': 16", 16, 9),
+        ("{'feat_stride': 8, 'scales': [4, 8]}", 8, 6),
+        ("'feat_stride': 16\\n'scales': !!python/tuple [4, 8, 16, 32]", 16, 12),
+        ("feat_stride: 4\\nscales: (2,)", 4, 3),
+    ],
+)
+def test_the_options_of_the_python_layer(param, stride, anchors):
+    options = PYTHON.replace("'feat_stride': 16", param)
+    maps = normal(1, 2 * anchors, 4, 5), normal(1, 4 * anchors, 4, 5), np.array([[64, 80, 1.0]])
+    layer = run("Python", options, *maps)[1].layers[-1]
+    assert (layer.stride, len(layer.anchors)) == (stride, anchors)
+    with pytest.raises(caffe.LayerError, match="expected .*'feat_stride': 16"):
+        run("Python", PYTHON.replace("feat_stride", "stride"), *maps)
 
 
 def test_a_missing_python_module_of_another_name_stays_an_error():

@@ -114,18 +114,21 @@ def elu(writer, node, inputs, outputs):
     writer.add("Elu", inputs, outputs, alpha=node.layer.options.alpha)
 
 
-_UNARY = {
-    "Sigmoid": "Sigmoid",
-    "TanH": "Tanh",
-    "AbsVal": "Abs",
-    "BNLL": "Softplus",
-    "Dropout": "Identity",
-}
+_UNARY = {"Sigmoid": "Sigmoid", "TanH": "Tanh", "AbsVal": "Abs", "BNLL": "Softplus"}
 
 
 @writes(*_UNARY)
 def unary(writer, node, inputs, outputs):
     writer.add(_UNARY[node.layer.type], inputs, outputs)
+
+
+@writes("Dropout")
+def dropout(writer, node, inputs, outputs):
+    layer = node.layer
+    if layer.drops:
+        raise Unsupported("sample_weights_test, which draws random numbers")
+    factor = 1 if layer.passes_on else layer.keep
+    writer.add("Identity", [writer.linear(node, inputs[0], factor, 0)], outputs)
 
 
 @writes("Swish")

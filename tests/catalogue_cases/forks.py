@@ -204,6 +204,9 @@ CASES = [
         phase="TEST",
         params=("normal", "positive", "constant 2", "normal", "normal"),
     ),
+    _case("Dropout", "scale_train", "dropout_param { scale_train: false }", MAPS),
+    _case("Dropout", "scale_test", "dropout_param { scale_train: false }", MAPS, phase="TEST"),
+    _case("Dropout", "bayesian", "dropout_param { sample_weights_test: true }", MAPS, phase="TEST"),
     # yolo
     _case("Reorg", "plain", "reorg_param { stride: 2 }", "2x8x4x6"),
     _case("Reorg", "reverse", "reorg_param { stride: 2 reverse: true }", "2x8x3x5"),

@@ -173,28 +173,38 @@ class Dropout(TensorLayer):
     """While training, zeroes each value with probability dropout_ratio and scales the others up.
 
     bottom, top: any shape. y = x mask / (1 - dropout_ratio), so that a ratio of 1 gives NaN, as in
-    Caffe; in the TEST phase y = x.
+    Caffe; in the TEST phase y = x. Forks: with scale_train: false (PSPNet) y = x mask, and in the
+    TEST phase y = x (1 - dropout_ratio); sample_weights_test (SegNet) drops in both phases.
     Options: dropout_param. Hinton et al., 2012; Caffe's DropoutLayer.
     """
 
     param_name = "dropout_param"
+    fork_fields = ("scale_train", "sample_weights_test")
     reads_bottom = False
 
     def setup(self, *shapes):
-        if self.training and not 0 <= self.options.dropout_ratio <= 1:
+        self.drops = self.training or self.options.sample_weights_test
+        if self.drops and not 0 <= self.options.dropout_ratio <= 1:
             raise self.error(
                 f"dropout_ratio must be at least 0 and at most 1; found "
                 f"{self.options.dropout_ratio}"
             )
-        self.makes_fresh_tops = self.training
+        self.keep = 1 - self.options.dropout_ratio
+        self.passes_on = not self.drops and self.options.scale_train
+        self.makes_fresh_tops = not self.passes_on
 
     def forward(self, x):
-        if not self.training:
+        if self.passes_on:
             return x
-        keep = 1 - self.options.dropout_ratio
+        if not self.drops:
+            return x * self.keep
         generator = device.generator(x.device.type)
-        self.mask = torch.empty_like(x).bernoulli_(keep, generator=generator).div_(keep)
+        self.mask = torch.empty_like(x).bernoulli_(self.keep, generator=generator)
+        if self.options.scale_train:
+            self.mask.div_(self.keep)
         return x.mul_(self.mask) if self.overwrite else x * self.mask
 
     def backward(self, diffs, bottoms, tops, wanted):
-        return [diffs[0] * self.mask if self.training else diffs[0]]
+        if self.passes_on:
+            return [diffs[0]]
+        return [diffs[0] * (self.mask if self.drops else self.keep)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +20,9 @@ from ...layer import Layer, Shape, register
 from ...proto import caffe_pb2
 from ..python import STAND_INS
 from .boxes import BoxLayer, suppress
+
+# 'name': value in YAML: a number, or a list in brackets
+_OPTION = re.compile(r"""(\w+)['"]?\s*:\s*(?:!!python/tuple\s*)?(\[[^]]*\]|\([^)]*\)|[\w.]+)""")
 
 
 def anchors(base_size: int, ratios: Sequence[float], scales: Sequence[float]) -> np.ndarray:
@@ -158,14 +162,16 @@ class ProposalLayer(Layer):
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Read the strides and scales, make the anchors."""
+        options = dict(_OPTION.findall(self.param_str))
         try:
-            options = ast.literal_eval("{" + ",".join(self.param_str.splitlines()) + "}")
-            self.stride = options["feat_stride"]
+            self.stride = float(options["feat_stride"])
+            scales = ast.literal_eval(options.get("scales", "(8, 16, 32)"))
+            self.anchors = anchors(16, (0.5, 1, 2), scales)
         except (SyntaxError, ValueError, KeyError, TypeError) as error:
             raise LayerError(
-                f"param_str {self.param_str!r}: expected \"'feat_stride': 16\" ({error})"
+                f"param_str {self.param_str!r}: expected \"'feat_stride': 16\", and optionally "
+                f"\"'scales': [8, 16, 32]\" ({type(error).__name__}: {error})"
             ) from None
-        self.anchors = anchors(16, (0.5, 1, 2), options.get("scales", (8, 16, 32)))
         self.reshape(bottom, top)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
