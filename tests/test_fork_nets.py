@@ -161,9 +161,8 @@ def test_summarize_draw_and_time(tmp_path, capfd, name):
     assert types <= set(graph.types)
 
 
-EXPORTED = ["pspnet", "senet", "shufflenet"]
+EXPORTED = ["mobilenet_ssd", "ssd300", "pspnet", "senet", "shufflenet"]
 UNEXPORTED = {
-    "mobilenet_ssd": "DetectionOutput has no ONNX form",
     "r_fcn": "Proposal has no ONNX form",
     "segnet": "pool1.*2 tops",
     "yolo_v3": "Yolov3DetectionOutput has no ONNX form",

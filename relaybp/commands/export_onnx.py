@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 import caffe
 from caffe_plain.trained import files_of
 
-from . import onnx_forks  # noqa: F401  registers them
+from . import onnx_detection, onnx_forks  # noqa: F401  which register layers
 from .onnx_layers import LAYERS, Unsupported
 
 OPSET, IR_VERSION = 13, 8  # read by every onnxruntime since 1.8

@@ -1,7 +1,7 @@
 """How layers of Caffe's forks are written in ONNX; see onnx_layers.
 
-What gives a number of rows that depends on values (DetectionOutput, Proposal, YOLO's outputs) has
-no form here: export the net that ends at its bottoms.
+Proposal, PSROIPooling and YOLO's outputs have no form here: export the net that ends at their
+bottoms.
 """
 
 from __future__ import annotations
