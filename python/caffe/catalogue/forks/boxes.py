@@ -11,6 +11,7 @@ from ...layer import TensorLayer
 from ...proto import caffe_pb2
 
 _CODE = caffe_pb2.PriorBoxParameter
+_SMALLEST = np.finfo(np.float64).tiny  # of an area that something is divided by
 
 
 class BoxLayer(TensorLayer):
@@ -38,8 +39,7 @@ def overlaps(box: np.ndarray, boxes: np.ndarray, pixel: float = 0) -> np.ndarray
     low = np.maximum(box[..., :2], boxes[..., :2])
     high = np.minimum(box[..., 2:], boxes[..., 2:])
     both = np.maximum(high - low + pixel, 0).prod(-1)
-    union = areas(box, pixel) + areas(boxes, pixel) - both
-    return both / np.where(union > 0, union, 1)
+    return both / np.maximum(areas(box, pixel) + areas(boxes, pixel) - both, _SMALLEST)
 
 
 def suppress(
@@ -50,16 +50,21 @@ def suppress(
     most: how many are kept at most (-1: any number). eta < 1 lowers a threshold above 0.5 with
     every box that is kept (SSD's adaptive threshold).
     """
+    sides, area = np.ascontiguousarray(boxes.T), areas(boxes, pixel)
     largest, kept = np.zeros(len(boxes)), []  # overlap with a kept box
-    for index, box in enumerate(boxes):
+    for index in range(len(boxes)):
         if len(kept) == most:
             break
         if largest[index] > threshold:
             continue
         kept.append(index)
-        np.maximum(
-            largest[index + 1 :], overlaps(box, boxes[index + 1 :], pixel), largest[index + 1 :]
-        )
+        left, top, right, bottom = sides[:, index]
+        x1, y1, x2, y2 = sides[:, index + 1 :]
+        width = np.minimum(x2, right) - np.maximum(x1, left) + pixel
+        height = np.minimum(y2, bottom) - np.maximum(y1, top) + pixel
+        both = np.maximum(width, 0) * np.maximum(height, 0)
+        union = np.maximum(area[index] + area[index + 1 :] - both, _SMALLEST)
+        np.maximum(largest[index + 1 :], both / union, largest[index + 1 :])
         if eta < 1 and threshold > 0.5:
             threshold *= eta
     return kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from caffe_plain.geometry import check_positive
 
 from ... import device
 from ...layer import Diffs, Shape, TensorLayer, Tensors, register
+from .rectangles import maxima
 
 _ROIS_AT_ONCE = 32  # whose partial sums are in memory together
 
@@ -77,19 +78,32 @@ class ROIPooling(_RegionLayer):
         return [(shapes[1][0], shapes[0][1], *self.pooled)]
 
     def forward(self, x: Tensor, rois: Tensor) -> Tensor:
+        return device.layout(self._largest(x, rois, want_places=False)[0])
+
+    def backward(
+        self, diffs: Diffs, bottoms: Tensors, tops: Tensors, wanted: Sequence[bool]
+    ) -> Diffs:
+        if not wanted[0]:
+            return [None, None]
+        x, rois = bottoms
         images, channels, height, width = x.shape
-        index, corners = self.read_rois(rois, images)
+        _, places = self._largest(x, rois, want_places=True)
+        places, dy = (part.permute(0, 2, 3, 1).reshape(-1, channels) for part in (places, diffs[0]))
+        dx = dy.new_zeros(images * height * width, channels)
+        dx.scatter_add_(0, places.clamp(min=0).long(), dy * (places >= 0))
+        return [device.layout(dx.view(images, height, width, channels).permute(0, 3, 1, 2)), None]
+
+    def _largest(self, x: Tensor, rois: Tensor, want_places: bool) -> list[Tensor]:
+        """The maximum of each bin and the pixel it is in, each like the top."""
+        index, corners = self.read_rois(rois, len(x))
         low, high = _round(corners * self.options.spatial_scale).unflatten(1, (2, 2)).unbind(1)
-        size = (high - low + 1).clamp(min=1)
-        top, bottom = self._bins(low[:, 1], size[:, 1], self.pooled[0], height)  # (R, pooled_h)
-        left, right = self._bins(low[:, 0], size[:, 0], self.pooled[1], width)
-        shape = (len(rois), *self.pooled)
-        first = (index[:, None, None] * height + top[:, :, None]) * width + left[:, None, :]
-        rows = (bottom - top)[:, :, None].expand(shape).flatten()
-        columns = (right - left)[:, None, :].expand(shape).flatten()
-        pixels = x.permute(0, 2, 3, 1).reshape(-1, channels)
-        best, self.places = _largest(pixels, first.flatten(), rows, columns, width)
-        return device.layout(best.view(*shape, channels).permute(0, 3, 1, 2))
+        size, shape = (high - low + 1).clamp(min=1), (len(rois), *self.pooled)
+        rows = self._bins(low[:, 1], size[:, 1], self.pooled[0], x.shape[2])
+        columns = self._bins(low[:, 0], size[:, 0], self.pooled[1], x.shape[3])
+        sides = [side[:, :, None] for side in rows] + [side[:, None, :] for side in columns]
+        index, *sides = (side.expand(shape).flatten() for side in (index[:, None, None], *sides))
+        found = maxima(x, index, sides, want_places)
+        return [part.view(*shape, -1).permute(0, 3, 1, 2) for part in found]
 
     @staticmethod
     def _bins(start: Tensor, size: Tensor, count: int, limit: int) -> tuple[Tensor, Tensor]:
@@ -99,37 +113,6 @@ class ROIPooling(_RegionLayer):
         low = (bins * step).floor() + start[:, None]
         high = ((bins + 1) * step).ceil() + start[:, None]
         return low.clamp(0, limit).long(), high.clamp(0, limit).long()
-
-    def backward(
-        self, diffs: Diffs, bottoms: Tensors, tops: Tensors, wanted: Sequence[bool]
-    ) -> Diffs:
-        if not wanted[0]:
-            return [None, None]
-        images, channels, height, width = bottoms[0].shape
-        dy = diffs[0].permute(0, 2, 3, 1).reshape(-1, channels)
-        dx = dy.new_zeros(images * height * width, channels)
-        dx.scatter_add_(0, self.places.clamp(min=0), dy * (self.places >= 0))
-        return [device.layout(dx.view(images, height, width, channels).permute(0, 3, 1, 2)), None]
-
-
-def _largest(
-    pixels: Tensor, first: Tensor, rows: Tensor, columns: Tensor, width: int
-) -> tuple[Tensor, Tensor]:
-    """The maximum of each bin and the pixel it is in, (B, C) each: 0 and -1 for an empty bin.
-
-    pixels: (N H W, C); first: the pixel of each bin's corner, (B,); rows, columns: its size.
-    """
-    best = pixels.new_full((len(first), pixels.shape[1]), -torch.inf)
-    places = torch.full_like(best, -1, dtype=torch.long)
-    for row in range(int(rows.max()) if len(rows) else 0):
-        for column in range(int(columns.max())):
-            bins = ((rows > row) & (columns > column)).nonzero()[:, 0]
-            here = (first[bins] + row * width + column)[:, None]
-            values, so_far = pixels[here[:, 0]], best[bins]
-            larger = values > so_far
-            best[bins] = torch.where(larger, values, so_far)
-            places[bins] = torch.where(larger, here, places[bins])
-    return best.masked_fill_(places < 0, 0), places
 
 
 class _WeightedRegions(_RegionLayer):
@@ -172,29 +155,32 @@ class ROIAlign(_WeightedRegions):
     def forward(self, x: Tensor, rois: Tensor) -> Tensor:
         self.index, corners = self.read_rois(rois, len(x))
         self.rows, self.columns = self._axes(corners, x.shape, x.dtype)
-        made = [
-            torch.einsum("rph,rchw,rqw->rcpq", rows, x[index], columns)
-            for index, rows, columns in self._parts()
-        ]
-        return device.layout(torch.cat(made) if made else x.new_zeros(0, x.shape[1], *self.pooled))
+        y = x.new_zeros(len(rois), *self.pooled, x.shape[1])
+        for image, mine in self._parts():
+            pixels = x[image].permute(1, 2, 0)  # (H, W, C)
+            rows = self.rows[mine].flatten(0, 1) @ pixels.flatten(1)  # (r pooled_h, W C)
+            rows = rows.view(len(mine), self.pooled[0], *pixels.shape[1:])
+            y[mine] = self.columns[mine][:, None] @ rows  # (r, pooled_h, pooled_w, C)
+        return device.layout(y.permute(0, 3, 1, 2))
 
     def backward(
         self, diffs: Diffs, bottoms: Tensors, tops: Tensors, wanted: Sequence[bool]
     ) -> Diffs:
         if not wanted[0]:
             return [None, None]
-        dx = diffs[0].new_zeros(self.shape)
-        parts = zip(diffs[0].split(_ROIS_AT_ONCE), self._parts(), strict=True)
-        for dy, (index, rows, columns) in parts:
-            dx.index_add_(0, index, torch.einsum("rph,rcpq,rqw->rchw", rows, dy, columns))
-        return [device.layout(dx), None]
+        images, channels, height, width = self.shape
+        dx, dy = diffs[0].new_zeros(images, height, width * channels), diffs[0].permute(0, 2, 3, 1)
+        for image, mine in self._parts():
+            rows = self.columns[mine][:, None].mT @ dy[mine]  # (r, pooled_h, W, C)
+            dx[image] += self.rows[mine].flatten(0, 1).T @ rows.flatten(2).flatten(0, 1)
+        return [device.layout(dx.unflatten(2, (width, channels)).permute(0, 3, 1, 2)), None]
 
-    def _parts(self):
-        """(image of each region, weights of rows, weights of columns), a few regions at a time."""
-        if not len(self.index):
-            return []
-        parts = (self.index, self.rows, self.columns)
-        return list(zip(*(part.split(_ROIS_AT_ONCE) for part in parts), strict=True))
+    def _parts(self) -> Iterator[tuple[int, Tensor]]:
+        """An image and a few of its regions at a time."""
+        for image in range(self.shape[0]):
+            mine = (self.index == image).nonzero()[:, 0]
+            for some in mine.split(_ROIS_AT_ONCE) if len(mine) else ():
+                yield image, some
 
     def _weights(self, low: Tensor, high: Tensor, size: int, axis: int) -> Tensor:
         low, high = low * self.options.spatial_scale, high * self.options.spatial_scale
