@@ -53,6 +53,19 @@ def test_a_forks_binary_gives_name_type_and_blobs_only():
     assert not found.HasField("prior_box_param") and not found.HasField("bn_param")
 
 
+def test_a_forks_number_is_not_read_as_a_field_of_caffe(tmp_path):
+    """psroi_pooling_param = 148 of R-FCN, spatial_scale 0.5 and output_dim 2, is no clip_param."""
+    psroi = caffe_pb2.LayerParameter(name="p", type="PSROIPooling", top=["y"]).SerializeToString()
+    psroi += b"\xa2\x09\x07\x0d\x00\x00\x00\x3f\x10\x02"
+    clip = caffe_pb2.LayerParameter(name="c", type="Clip", clip_param={"min": 0, "max": 1})
+    path = tmp_path / "net.caffemodel"
+    layers = [psroi, clip.SerializeToString()]
+    path.write_bytes(b"".join(b"\xa2\x06" + bytes([len(x)]) + x for x in layers))
+    net = text.read_binary(path, caffe_pb2.NetParameter())
+    assert (net.layer[0].type, list(net.layer[0].top)) == ("PSROIPooling", ["y"])
+    assert not net.layer[0].HasField("clip_param") and net.layer[1] == clip
+
+
 @pytest.mark.parametrize(
     "written, plain",
     [

@@ -12,6 +12,9 @@ from ..proto import caffe_pb2
 from ..proto.forks import private_fields
 
 _ENGINES = ("MKL2017", "MKLDNN")
+# numbers of Caffe's LayerParameter under which forks have fields of their own
+_COLLIDING = range(134, 149)
+_RECURRENT = ("RNN", "LSTM")
 # What changes only how forks compute, or in which precision. Here the engine chooses.
 _PERFORMANCE = {
     "NetParameter": "default_forward_type default_backward_type default_forward_math "
@@ -31,6 +34,20 @@ _PERFORMANCE = {
 }
 # Fields that change how a solver trains and have no implementation.
 _REFUSED = ("plateau_winsize", "stagelr", "stageiter", "rampup_interval", "rampup_lr", "min_lr")
+
+
+def drop_misread(net: caffe_pb2.NetParameter) -> None:
+    """Take out of a binary net the options that another type's number was read as.
+
+    A fork's psroi_pooling_param = 148 reads as clip_param. Only options of the layer's own type are
+    its own: name, type, bottoms, tops and blobs of a fork's layers stay.
+    """
+    for layer in net.layer:
+        for field, _ in layer.ListFields():
+            stem = field.name.removesuffix("_param").replace("_", "")
+            own = layer.type in _RECURRENT if stem == "recurrent" else layer.type.lower() == stem
+            if field.number in _COLLIDING and not own:
+                layer.ClearField(field.name)
 
 
 def adopt_net(net: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:

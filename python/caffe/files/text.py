@@ -17,6 +17,7 @@ from caffe_plain.files import write_atomically
 from ..proto import caffe_pb2, raw
 from ..proto.forks import known_from
 from . import wire
+from .forks import drop_misread
 from .spelling import respell
 from .upgrade import upgrade_net, upgrade_solver
 
@@ -103,6 +104,8 @@ def read_binary(path: str | os.PathLike, message: _Message) -> _Message:
         raise ParseError(
             f"{path}: not a binary {message.DESCRIPTOR.name} ({error}); {hint}"
         ) from None
+    if isinstance(message, caffe_pb2.NetParameter):
+        drop_misread(message)
     return _complete(message, path)
 
 
