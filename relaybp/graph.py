@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any, Callable
 
 # what counts as a layer in the depth of a network: layers with weights
-DEEP = frozenset(["Convolution", "Deconvolution", "InnerProduct", "LSTM", "RNN"])
+DEEP = frozenset(
+    ["Convolution", "Deconvolution", "DepthwiseConvolution", "ConvolutionDepthwise", "InnerProduct"]
+    + ["LSTM", "RNN"]
+)
 
 
 class Graph:

@@ -102,7 +102,7 @@ def _joined(graph, pieces, costs):
         opens = any(
             len(graph.layers[i].blobs)
             and cost.learns(graph, i)
-            and graph.types[i] not in ("Scale", "Bias", "PReLU")
+            and graph.types[i] not in ("Scale", "Bias", "PReLU", "BN")
             for i in piece
         )
         if joined and not opens and not _pools(graph, piece):
@@ -136,7 +136,9 @@ def _name(graph, layers):
     for index in reversed(layers):
         if graph.types[index] not in (
             "ReLU",
+            "ReLU6",
             "BatchNorm",
+            "BN",
             "Scale",
             "Bias",
             "Dropout",

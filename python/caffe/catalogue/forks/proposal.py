@@ -6,6 +6,7 @@ import ast
 import math
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -55,23 +56,28 @@ def moved(boxes: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return np.hstack([center - half, center + half])
 
 
+class Choice(NamedTuple):
+    """Which regions are proposed: the best of the best that do not overlap."""
+
+    pre_nms: int  # how many are looked at; 0: all
+    post_nms: int  # how many stay; 0: all
+    threshold: float  # how much they may overlap
+    least: tuple[float, float]  # height and width below which a region is small
+    drops_small: bool  # or else gives them the score 0
+
+
 def propose(
     scores: np.ndarray,
     codes: np.ndarray,
     image: Sequence[float],
     base: np.ndarray,
     stride: float,
-    pre_nms: int,
-    post_nms: int,
-    threshold: float,
-    least: Sequence[float],
-    drops_small: bool,
+    choice: Choice,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The regions (R, 4) and their scores (R,), best first.
 
     scores: (A, H, W) of being an object; codes: (4 A, H, W); image: its height and width;
-    base: the anchors (A, 4) of the first pixel; least: height and width below which a region is
-    dropped or, without drops_small, gets the score 0.
+    base: the anchors (A, 4) of the first pixel.
     """
     height, width = scores.shape[1:]
     scores = scores.transpose(1, 2, 0).reshape(-1)
@@ -79,13 +85,13 @@ def propose(
     boxes = moved(shifted(base, height, width, stride), codes)
     boxes = np.clip(boxes, 0, np.tile([image[1] - 1, image[0] - 1], 2))
     size = boxes[:, 2:] - boxes[:, :2] + 1
-    large = (size >= np.array(least)[::-1]).all(1)
-    if drops_small:
+    large = (size >= np.array(choice.least)[::-1]).all(1)
+    if choice.drops_small:
         boxes, scores = boxes[large], scores[large]
     else:
         scores = scores * large
-    order = np.argsort(-scores, kind="stable")[: pre_nms if pre_nms > 0 else None]
-    order = order[suppress(boxes[order], threshold, post_nms if post_nms > 0 else -1, pixel=1)]
+    order = np.argsort(-scores, kind="stable")[: choice.pre_nms or None]
+    order = order[suppress(boxes[order], choice.threshold, choice.post_nms or -1, pixel=1)]
     return boxes[order], scores[order]
 
 
@@ -140,11 +146,13 @@ class Proposal(BoxLayer):
             (height, width),
             self.anchors,
             options.feat_stride,
-            options.pre_nms_topn,
-            options.post_nms_topn,
-            options.nms_thresh,
-            [options.min_size * scale[0], options.min_size * scale[-1]],
-            drops_small=False,
+            Choice(
+                options.pre_nms_topn,
+                options.post_nms_topn,
+                options.nms_thresh,
+                (options.min_size * scale[0], options.min_size * scale[-1]),
+                drops_small=False,
+            ),
         )
         rows = np.hstack([np.zeros((len(boxes), 1)), boxes])
         tops = (torch.from_numpy(found) for found in (rows, scores[:, None]))
@@ -190,11 +198,13 @@ class ProposalLayer(Layer):
             (height, width),
             self.anchors,
             self.stride,
-            12000 if training else 6000,
-            2000 if training else 300,
-            0.7,
-            [16 * scale] * 2,
-            drops_small=True,
+            Choice(
+                12000 if training else 6000,
+                2000 if training else 300,
+                0.7,
+                (16 * scale, 16 * scale),
+                drops_small=True,
+            ),
         )
         rows = np.hstack([np.zeros((len(boxes), 1)), boxes])
         for blob, found in zip(top, (rows, scores[:, None]), strict=False):

@@ -147,6 +147,7 @@ class PriorBox(BoxLayer):
     bottom_count = (2, 2)
     param_name = "prior_box_param"
     reads_bottom = False
+    replays = True  # the boxes are made when the shapes are known
 
     def setup(self, *shapes: Shape) -> None:
         options = self.options
@@ -188,7 +189,8 @@ class PriorBox(BoxLayer):
             if len(shape) != 4:
                 raise self.shape_error(f"bottom {index} must be (N, C, H, W); found {tuple(shape)}")
         (self.height, self.width), self.image = shapes[0][2:], self._image(shapes[1][2:])
-        return [(1, 2, 4 * self.height * self.width * len(self.sizes))]
+        self.boxes = self._boxes()
+        return [tuple(self.boxes.shape)]
 
     def _image(self, size: Shape) -> tuple[int, int]:
         options = self.options
@@ -208,19 +210,23 @@ class PriorBox(BoxLayer):
             return options.step_h, options.step_w
         return self.image[0] / self.height, self.image[1] / self.width
 
-    def forward(self, features: Tensor, image: Tensor) -> Tensor:
-        place = {"device": device.current(), "dtype": device.master_dtype()}
+    def _boxes(self) -> Tensor:
+        """The top, in double precision."""
         y, x = (
-            (torch.arange(count, **place) + self.options.offset) * step
+            (torch.arange(count, dtype=torch.float64) + self.options.offset) * step
             for count, step in zip((self.height, self.width), self._steps(), strict=True)
         )
-        half = torch.tensor(self.sizes, **place) / 2  # (P, 2): x, y
+        half = torch.tensor(self.sizes, dtype=torch.float64) / 2  # (P, 2): x, y
         y, x = torch.meshgrid(y, x, indexing="ij")  # (H, W)
         center = torch.stack([x, y], -1)[:, :, None]  # (H, W, 1, 2)
         boxes = torch.cat([center - half, center + half], -1)  # (H, W, P, 4)
-        boxes = boxes / torch.tensor([*self.image[::-1], *self.image[::-1]], **place)
+        boxes /= torch.tensor([*self.image[::-1], *self.image[::-1]])
         if self.options.clip:
             boxes = boxes.clamp(0, 1)
         variance = list(self.options.variance) or [0.1]
-        variance = torch.tensor(variance * (4 // len(variance)), **place)
+        variance = torch.tensor(variance * (4 // len(variance)), dtype=torch.float64)
         return torch.stack([boxes.flatten(), variance.expand_as(boxes).flatten()])[None]
+
+    def forward(self, features: Tensor, image: Tensor) -> Tensor:
+        self.boxes = self.boxes.to(device.current(), device.master_dtype())
+        return self.boxes.clone()
