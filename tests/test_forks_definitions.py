@@ -234,6 +234,32 @@ def test_regions_of_an_image_that_is_not_there_are_refused():
         run("ROIPooling", "roi_pooling_param { pooled_h: 1 pooled_w: 1 }", normal(2, 1, 4, 4), rois)
 
 
+REGIONS = {
+    "ROIPooling": "roi_pooling_param { pooled_h: 2 pooled_w: 2 }",
+    "ROIAlign": "roi_align_param { pooled_h: 2 pooled_w: 2 }",
+    "PSROIPooling": "psroi_pooling_param { output_dim: 1 group_size: 2 spatial_scale: 1 }",
+}
+
+
+@pytest.mark.parametrize("type", REGIONS)
+def test_no_regions_give_no_values(type):
+    x = normal(2, 4, 6, 6)
+    found = run(type, REGIONS[type], x, np.zeros((0, 5)))[0]
+    assert found.shape == (0, 1 if type == "PSROIPooling" else 4, 2, 2)
+    assert run(type, REGIONS[type], x, np.zeros((3, 5, 1, 1)))[0].shape[0] == 3
+
+
+def test_boxes_grow_without_bound():
+    """Codes of nets that have not learned, or diverge: e^3000 is no warning."""
+    options = "detection_output_param { num_classes: 2 code_type: CENTER_SIZE }"
+    codes, priors = np.full((1, 8), 3e4), np.linspace(0.1, 0.9, 16).reshape(1, 2, 8)
+    found = run("DetectionOutput", options, codes, normal(1, 4), priors)[0]
+    assert found.shape[3] == 7 and not np.isnan(found).any()
+    options = "proposal_param { ratio: 1 scale: 2 }"
+    rois = run("Proposal", options, normal(1, 2, 3, 3), np.full((1, 4, 3, 3), 3e4), np.ones((1, 3)))
+    assert np.isfinite(rois[0]).all()
+
+
 def darknets_reorg(x, stride, forward):
     """The loops of Darknet's reorg_cpu."""
     batch, c, h, w = x.shape
@@ -334,6 +360,33 @@ def test_detection_output(eta, encoded):
             rows.append([0, label, scores[0, i, label], *boxes[i]])
     best = sorted(rows, key=lambda row: -row[2])[:12]
     same(found, [row for row in rows if row in best])
+
+
+def center_size(priors, codes, variances):
+    size = priors[:, 2:] - priors[:, :2]
+    codes = codes * variances
+    center, half = priors[:, :2] + size / 2 + codes[:, :2] * size, np.exp(codes[:, 2:]) * size / 2
+    return np.hstack([center - half, center + half])
+
+
+def test_detections_of_refinedet():
+    """Prior boxes are moved by bottom 4 first; what bottom 3 takes for no object is none."""
+    count = 12
+    priors = np.sort(RANDOM.uniform(0, 1, (count, 2, 2)), 1).reshape(count, 4)
+    variances = np.tile([0.1, 0.1, 0.2, 0.2], (count, 1))
+    codes, moves = RANDOM.normal(size=(2, count, 4))
+    scores, objects = RANDOM.uniform(size=(count, 2)), RANDOM.uniform(size=(count, 2))
+    text = (
+        "detection_output_param { num_classes: 2 code_type: CENTER_SIZE objectness_score: 0.5 "
+        "confidence_threshold: 0.2 nms_param { nms_threshold: 1 } }"
+    )
+    stacked = np.stack([priors, variances]).reshape(1, 2, -1)
+    inputs = [x.reshape(1, -1) for x in (codes, scores, objects, moves)]
+    found = run("DetectionOutput", text, *inputs[:2], stacked, *inputs[2:])[0][0, 0]
+    boxes = center_size(center_size(priors, moves, variances), codes, variances)
+    stays = [i for i in np.argsort(-scores[:, 1]) if objects[i, 1] >= 0.5 and scores[i, 1] > 0.2]
+    assert 2 < len(stays) < count
+    same(found, [[0, 1, scores[i, 1], *boxes[i]] for i in stays])
 
 
 def test_no_detection_is_a_row_for_each_image():
