@@ -107,8 +107,10 @@ def make_data_folder(
             if skipped:
                 say(f"{name}: {skipped} images are left out, see {out}/{name}/skipped.tsv")
     train = partial / "train_lmdb"
-    write_mean(partial / "mean.binaryproto", mean_of(train, 0 if square else crop, workers)[0])
-    write_color(partial / "color.txt", *color_pca(train, workers=workers)[:2])
+    mean, _ = mean_of(train, 0 if square else crop, workers, lambda line: say(f"mean: {line}"))
+    write_mean(partial / "mean.binaryproto", mean)
+    values, vectors, _ = color_pca(train, 1, workers, lambda line: say(f"colours: {line}"))
+    write_color(partial / "color.txt", values, vectors)
     os.rename(partial, out)
 
 

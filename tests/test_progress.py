@@ -2,10 +2,12 @@
 
 import io
 import re
+import signal
 
 import pytest
 from rich.cells import cell_len
 
+from caffe_plain import signals
 from relaybp.progress import Progress, bar_line, clock
 
 LONG = "a_model_with_a_name_that_is_as_long_as_a_line_relay"
@@ -96,3 +98,46 @@ def test_clock():
         "0:01:01",
         "100:00:00",
     ]
+
+
+class Screen:
+    """What a terminal shows of what it gets, as far as the bar's codes go."""
+
+    def __init__(self):
+        self.rows, self.row, self.column = [""], 0, 0
+
+    def feed(self, text):
+        for code in re.findall(r"\x1b\[\??[0-9;]*[A-Za-z]|[^\x1b]", text):
+            if code == "\n":
+                self.row, self.column = self.row + 1, 0
+                self.rows += [""] * (self.row + 1 - len(self.rows))
+            elif code == "\r":
+                self.column = 0
+            elif code == "\x1b[1A":
+                self.row -= 1
+            elif code == "\x1b[2K":
+                self.rows[self.row] = ""
+            elif not code.startswith("\x1b"):
+                row = self.rows[self.row].ljust(self.column)
+                self.rows[self.row] = row[: self.column] + code + row[self.column + 1 :]
+                self.column += 1
+        return self
+
+
+def test_the_answer_to_ctrl_c_stays_on_the_screen(monkeypatch):
+    """It is written beside the bar, by a signal's handler, right behind the terminal's own ^C."""
+    terminal = Terminal(monkeypatch, 80)
+    monkeypatch.setattr(signals.os, "isatty", lambda number: True)
+    monkeypatch.setattr(signals.os, "write", lambda number, data: terminal.write(data.decode()))
+    with Progress("a run", 10, stream=terminal) as shown:
+        shown.set(5, NUMBERS)
+        shown._live._live.refresh()
+        terminal.write("^C")
+        signals.Signals({signal.SIGINT: "stop"}, acknowledges=True)._note(signal.SIGINT, None)
+        shown._live._live.refresh()
+        shown.say("Interrupted at iteration 5")
+    shown.say("the end")
+    rows = [row.strip() for row in Screen().feed(terminal.getvalue()).rows]
+    answer = rows.index("SIGINT: a snapshot and the end come after this batch")
+    assert rows.index("Interrupted at iteration 5") == answer + 1
+    assert list(filter(None, rows[answer + 2 :])) == ["the end"]

@@ -75,4 +75,5 @@ class Signals:
         if self._acknowledges:  # not by print, which may be what the signal has interrupted
             with contextlib.suppress(OSError):
                 line = f"{signal.Signals(number).name}: {what} after this batch\n"
-                os.write(2, line.encode())
+                # on a terminal clear of the ^C before it, and of a bar's two lines that follow
+                os.write(2, (f"\n{line}\n" if os.isatty(2) else line).encode())
