@@ -85,7 +85,7 @@ def _write_split(db: Path, numbers: list[int], size: int, first_seed: int, worke
     pictures = process_map(partial(draw_record, first_seed, size), items, workers)
     with (
         Progress(db.name, len(items), every_s=math.inf) as progress,
-        DatumDB(db, {"tool": "demo_scenes", "first_seed": first_seed}) as out,
+        DatumDB(db, {"tool": "demo_scenes", "first_seed": first_seed, "colours": "BGR"}) as out,
     ):
         for (k, kind), label, pixels in zip(items, labels, pictures, strict=True):
             key = key_of(k, kind.encode())

@@ -22,6 +22,7 @@ from caffe_plain.trained import files_of
 
 from .. import engines
 from ..cli import Parser
+from ..evaluation.identity import newest_snapshot
 from ..evaluation.photos import Answers, classify, list_photos
 
 BAR, NAME = 32, 24  # characters
@@ -43,9 +44,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
-    trained = files_of(args.run)
-    if args.weights:
-        trained = trained._replace(weights=args.weights)
+    trained = files_of(args.run)._replace(weights=args.weights or newest_snapshot(args.run))
     paths = [path for image in args.images for path in list_photos(image)]
     table = args.csv or default_table(args.run, args.images)
     engine = engines.load()
