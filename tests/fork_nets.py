@@ -147,8 +147,8 @@ def ssd300():
 # ---- regions ---------------------------------------------------------------------------------
 
 
-def proposals(n, features, anchors):
-    """A region proposal network, as deploy nets of py-R-FCN have it."""
+def proposals(n, features, anchors, python=False):
+    """A region proposal network, as deploy nets of py-R-FCN or py-faster-rcnn have it."""
     n.im_info = L.Input(shape={"dim": [1, 3]})
     conv_relu(n, "rpn_conv", features, 16)
     n.rpn_cls_score = conv(n.rpn_conv, 2 * anchors, 1)
@@ -156,6 +156,16 @@ def proposals(n, features, anchors):
     n.rpn_cls_score_reshape = L.Reshape(n.rpn_cls_score, shape={"dim": [0, 2, -1, 0]})
     n.rpn_cls_prob = L.Softmax(n.rpn_cls_score_reshape)
     n.rpn_cls_prob_reshape = L.Reshape(n.rpn_cls_prob, shape={"dim": [0, 2 * anchors, -1, 0]})
+    if python:
+        n.rois = L.Python(
+            n.rpn_cls_prob_reshape,
+            n.rpn_bbox_pred,
+            n.im_info,
+            module="rpn.proposal_layer",
+            layer="ProposalLayer",
+            param_str="'feat_stride': 8\n'scales': [2, 4]",
+        )
+        return n.rois
     n.rois = L.Proposal(
         n.rpn_cls_prob_reshape,
         n.rpn_bbox_pred,
@@ -187,6 +197,22 @@ def r_fcn():
             n[f"psroipooled_{what}"], pool=P.Pooling.AVE, kernel_size=3, stride=3
         )
     n.cls_prob = L.Softmax(n.cls_ave)
+    return n.to_proto()
+
+
+@net
+def faster_rcnn():
+    n = NetSpec()
+    top = conv_relu(n, "conv1", data(n, 1, 3, 64, 80), 8, stride=2)
+    top = conv_relu(n, "conv2", top, 16, stride=2)
+    top = conv_relu(n, "conv3", top, 16, stride=2)
+    rois = proposals(n, top, 6, python=True)
+    n.pool5 = L.ROIPooling(top, rois, pooled_h=3, pooled_w=3, spatial_scale=0.125)
+    n.fc6 = L.InnerProduct(n.pool5, num_output=20, weight_filler={"type": "msra"})
+    n.relu6 = L.ReLU(n.fc6, in_place=True)
+    n.cls_score = L.InnerProduct(n.fc6, num_output=4, weight_filler={"type": "msra"})
+    n.bbox_pred = L.InnerProduct(n.fc6, num_output=16, weight_filler={"type": "msra"})
+    n.cls_prob = L.Softmax(n.cls_score)
     return n.to_proto()
 
 

@@ -21,6 +21,7 @@ SHAPES = {
     "mobilenet_ssd": {"detection_out": (1, 1, 50, 7)},
     "ssd300": {"detection_out": (1, 1, 50, 7)},
     "r_fcn": {"cls_prob": (8, 4, 1, 1), "bbox_ave": (8, 8, 1, 1)},
+    "faster_rcnn": {"cls_prob": None, "bbox_pred": None},
     "pspnet": {"conv6_interp": (1, 5, 57, 57)},
     "segnet": {"prob": (1, 4, 45, 60)},
     "senet": {"prob": (1, 10)},
@@ -164,6 +165,7 @@ def test_summarize_draw_and_time(tmp_path, capfd, name):
 EXPORTED = ["mobilenet_ssd", "ssd300", "pspnet", "senet", "shufflenet"]
 UNEXPORTED = {
     "r_fcn": "Proposal has no ONNX form",
+    "faster_rcnn": "Python has no ONNX form",
     "segnet": "pool1.*2 tops",
     "yolo_v3": "Yolov3DetectionOutput has no ONNX form",
 }
