@@ -18,7 +18,7 @@ ARRAY_TESTS := $(patsubst %,tests/test_%.py,arrays backward catalogue changing_s
   frozen_and_in_place keep_blobs pycaffe python_layer random_cases solver)
 GPU_TESTS := arrays backward catalogue changing_shapes device flow_plan frozen_and_in_place \
   keep_blobs kernels not_finite optimisations probe pycaffe relay_golden replay scene_data schedules \
-  solver training_curves
+  solver training_curves forks_definitions fork_nets
 NEEDS := $(if $(CAFFE_ROOT),,$(READY))
 # Under CI no test of compiled code may be skipped.
 JOBS ?= auto
@@ -111,7 +111,7 @@ test-arrays: $(READY) ## run what compares with BVLC Caffe with all arrays held,
 test-replay: $(READY) ## run what compares with BVLC Caffe with every pass recorded and replayed, as on a GPU
 	$(VENV)/bin/python -m pytest --replay $(addprefix tests/test_,$(addsuffix .py, arrays changing_shapes \
 	  pycaffe probe frozen_and_in_place keep_blobs catalogue random_cases backward flows flow_plan schedules \
-	  relay_golden solver scene_data optimisations python_layer odd_values))
+	  relay_golden solver scene_data optimisations python_layer odd_values forks_definitions fork_nets))
 
 gpu-test: $(READY) ## run what compares with BVLC Caffe and autograd on a GPU (GPU=0)
 	$(VENV)/bin/python -m pytest --gpu $(patsubst auto,0,$(GPU)) $(GPU_TESTS:%=tests/test_%.py)

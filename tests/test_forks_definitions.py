@@ -234,6 +234,32 @@ def test_regions_of_an_image_that_is_not_there_are_refused():
         run("ROIPooling", "roi_pooling_param { pooled_h: 1 pooled_w: 1 }", normal(2, 1, 4, 4), rois)
 
 
+REGIONS = {
+    "ROIPooling": "roi_pooling_param { pooled_h: 2 pooled_w: 2 }",
+    "ROIAlign": "roi_align_param { pooled_h: 2 pooled_w: 2 }",
+    "PSROIPooling": "psroi_pooling_param { output_dim: 1 group_size: 2 spatial_scale: 1 }",
+}
+
+
+@pytest.mark.parametrize("type", REGIONS)
+def test_no_regions_give_no_values(type):
+    x = normal(2, 4, 6, 6)
+    found = run(type, REGIONS[type], x, np.zeros((0, 5)))[0]
+    assert found.shape == (0, 1 if type == "PSROIPooling" else 4, 2, 2)
+    assert run(type, REGIONS[type], x, np.zeros((3, 5, 1, 1)))[0].shape[0] == 3
+
+
+def test_boxes_grow_without_bound():
+    """Codes of nets that have not learned, or diverge: e^3000 is no warning."""
+    options = "detection_output_param { num_classes: 2 code_type: CENTER_SIZE }"
+    codes, priors = np.full((1, 8), 3e4), np.linspace(0.1, 0.9, 16).reshape(1, 2, 8)
+    found = run("DetectionOutput", options, codes, normal(1, 4), priors)[0]
+    assert found.shape[3] == 7 and not np.isnan(found).any()
+    options = "proposal_param { ratio: 1 scale: 2 }"
+    rois = run("Proposal", options, normal(1, 2, 3, 3), np.full((1, 4, 3, 3), 3e4), np.ones((1, 3)))
+    assert np.isfinite(rois[0]).all()
+
+
 def darknets_reorg(x, stride, forward):
     """The loops of Darknet's reorg_cpu."""
     batch, c, h, w = x.shape

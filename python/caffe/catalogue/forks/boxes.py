@@ -11,6 +11,7 @@ from ...layer import TensorLayer
 from ...proto import caffe_pb2
 
 _CODE = caffe_pb2.PriorBoxParameter
+_LARGEST_EXPONENT = 88.0  # of e, in the range of a float
 _SMALLEST = np.finfo(np.float64).tiny  # of an area that something is divided by
 
 
@@ -70,6 +71,11 @@ def suppress(
     return kept
 
 
+def growth(codes: np.ndarray) -> np.ndarray:
+    """How many times as large codes make a box: e^code, as far as a float can hold it."""
+    return np.exp(np.minimum(codes, _LARGEST_EXPONENT))
+
+
 def decode(
     codes: np.ndarray, priors: np.ndarray, variances: np.ndarray | None, code_type: int
 ) -> np.ndarray:
@@ -86,5 +92,5 @@ def decode(
     if code_type == _CODE.CORNER_SIZE:
         return priors + codes * np.tile(size, 2)
     center = low + size / 2 + codes[..., :2] * size
-    half = np.exp(codes[..., 2:]) * size / 2
+    half = growth(codes[..., 2:]) * size / 2
     return np.concatenate([center - half, center + half], -1)

@@ -20,7 +20,7 @@ from ...blob import Blob
 from ...layer import Layer, Shape, register
 from ...proto import caffe_pb2
 from ..python import STAND_INS
-from .boxes import BoxLayer, suppress
+from .boxes import BoxLayer, growth, suppress
 
 # 'name': value in YAML: a number, or a list in brackets
 _OPTION = re.compile(r"""(\w+)['"]?\s*:\s*(?:!!python/tuple\s*)?(\[[^]]*\]|\([^)]*\)|[\w.]+)""")
@@ -52,7 +52,7 @@ def moved(boxes: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """The boxes (N, 4), whose last pixels belong to them, moved and scaled by codes (N, 4)."""
     size = boxes[:, 2:] - boxes[:, :2] + 1
     center = boxes[:, :2] + size / 2 + codes[:, :2] * size
-    half = np.exp(codes[:, 2:]) * size / 2
+    half = growth(codes[:, 2:]) * size / 2
     return np.hstack([center - half, center + half])
 
 

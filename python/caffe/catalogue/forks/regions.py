@@ -103,7 +103,7 @@ class ROIPooling(_RegionLayer):
         sides = [side[:, :, None] for side in rows] + [side[:, None, :] for side in columns]
         index, *sides = (side.expand(shape).flatten() for side in (index[:, None, None], *sides))
         found = maxima(x, index, sides, want_places)
-        return [part.view(*shape, -1).permute(0, 3, 1, 2) for part in found]
+        return [part.view(*shape, x.shape[1]).permute(0, 3, 1, 2) for part in found]
 
     @staticmethod
     def _bins(start: Tensor, size: Tensor, count: int, limit: int) -> tuple[Tensor, Tensor]:

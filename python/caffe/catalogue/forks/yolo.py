@@ -11,7 +11,7 @@ from caffe_plain.geometry import check_positive
 
 from ... import device
 from ...layer import Diffs, Shape, TensorLayer, Tensors, register
-from .boxes import BoxLayer, suppress
+from .boxes import BoxLayer, growth, suppress
 from .detection import detections_top
 
 
@@ -114,7 +114,7 @@ def _boxes(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     height, width = values.shape[2:]
     x = (np.arange(width) + _sigmoid(values[:, 0])) / width
     y = (np.arange(height)[:, None] + _sigmoid(values[:, 1])) / height
-    size = np.exp(values[:, 2:4]) * sizes[:, :, None, None]
+    size = growth(values[:, 2:4]) * sizes[:, :, None, None]
     return np.stack([x, y, size[:, 0], size[:, 1]], -1).reshape(-1, 4)
 
 
