@@ -31,6 +31,7 @@ COMPARED = {
 TYPES = {*COMPARED, "BatchNorm", "Dropout"}
 CASES = [case for case in catalogue_cases.cases()["forks"] if case.type in TYPES]
 NO_FORM = {
+    "DetectionOutput/refinedet": "RefineDet's bottoms",
     "Dropout/bayesian": "sample_weights_test",
     "ReLU6/slope": "a negative_slope",
     "Normalize/l1": "normalize_type L1",

@@ -362,6 +362,33 @@ def test_detection_output(eta, encoded):
     same(found, [row for row in rows if row in best])
 
 
+def center_size(priors, codes, variances):
+    size = priors[:, 2:] - priors[:, :2]
+    codes = codes * variances
+    center, half = priors[:, :2] + size / 2 + codes[:, :2] * size, np.exp(codes[:, 2:]) * size / 2
+    return np.hstack([center - half, center + half])
+
+
+def test_detections_of_refinedet():
+    """Prior boxes are moved by bottom 4 first; what bottom 3 takes for no object is none."""
+    count = 12
+    priors = np.sort(RANDOM.uniform(0, 1, (count, 2, 2)), 1).reshape(count, 4)
+    variances = np.tile([0.1, 0.1, 0.2, 0.2], (count, 1))
+    codes, moves = RANDOM.normal(size=(2, count, 4))
+    scores, objects = RANDOM.uniform(size=(count, 2)), RANDOM.uniform(size=(count, 2))
+    text = (
+        "detection_output_param { num_classes: 2 code_type: CENTER_SIZE objectness_score: 0.5 "
+        "confidence_threshold: 0.2 nms_param { nms_threshold: 1 } }"
+    )
+    stacked = np.stack([priors, variances]).reshape(1, 2, -1)
+    inputs = [x.reshape(1, -1) for x in (codes, scores, objects, moves)]
+    found = run("DetectionOutput", text, *inputs[:2], stacked, *inputs[2:])[0][0, 0]
+    boxes = center_size(center_size(priors, moves, variances), codes, variances)
+    stays = [i for i in np.argsort(-scores[:, 1]) if objects[i, 1] >= 0.5 and scores[i, 1] > 0.2]
+    assert 2 < len(stays) < count
+    same(found, [[0, 1, scores[i, 1], *boxes[i]] for i in stays])
+
+
 def test_no_detection_is_a_row_for_each_image():
     text = "detection_output_param { num_classes: 2 confidence_threshold: 2 }"
     found = run("DetectionOutput", text, normal(2, 8), normal(2, 4), normal(1, 2, 8))[0]

@@ -51,6 +51,8 @@ def detection_output(
 ) -> None:
     layer, ops = node.layer, _Ops(writer, node)
     options = layer.options
+    if len(inputs) > 3:
+        raise Unsupported("RefineDet's bottoms")
     if not options.share_location:
         raise Unsupported("share_location: false")
     if options.nms_param.eta < 1:

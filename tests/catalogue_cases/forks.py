@@ -74,6 +74,17 @@ CASES = [
         "1x2x24 unit",
         backward=None,
     ),
+    _case(
+        "DetectionOutput",
+        "refinedet",
+        "detection_output_param { num_classes: 3 code_type: CENTER_SIZE objectness_score: 0.4 }",
+        "2x24 uniform",
+        "2x18 unit",
+        "1x2x24 unit",
+        "2x12 unit",
+        "2x24 uniform",
+        backward=None,
+    ),
     # regions
     _roi(
         "ROIPooling",
@@ -284,6 +295,12 @@ REFUSED = [
         "detection_output_param { num_classes: 4 }",
         ["2x24", "2x18", "1x2x24"],
         "6 prior boxes .* 4 classes need 48 codes and 48 scores for 2 images",
+    ),
+    (
+        "DetectionOutput",
+        "detection_output_param { num_classes: 3 }",
+        ["2x24", "2x18", "1x2x24", "2x18"],
+        r"RefineDet's bottoms need \(N, 12\)",
     ),
     ("ROIPooling", "roi_pooling_param { pooled_h: 2 }", ["2x4x5x5", "3x5"], "pooled_size must be"),
     (

@@ -79,7 +79,7 @@ def growth(codes: np.ndarray) -> np.ndarray:
 def decode(
     codes: np.ndarray, priors: np.ndarray, variances: np.ndarray | None, code_type: int
 ) -> np.ndarray:
-    """The boxes (..., P, 4) that `codes` stand for, relative to priors (P, 4).
+    """The boxes (..., P, 4) that `codes` stand for, relative to priors (P, 4) or of codes' shape.
 
     variances: (P, 4), factors of the codes; None where they were multiplied in. code_type: of
     PriorBoxParameter.CodeType.
@@ -88,7 +88,7 @@ def decode(
         codes = codes * variances
     if code_type == _CODE.CORNER:
         return priors + codes
-    low, size = priors[:, :2], priors[:, 2:] - priors[:, :2]
+    low, size = priors[..., :2], priors[..., 2:] - priors[..., :2]
     if code_type == _CODE.CORNER_SIZE:
         return priors + codes * np.tile(size, 2)
     center = low + size / 2 + codes[..., :2] * size

@@ -30,15 +30,18 @@ class DetectionOutput(BoxLayer):
     """The best boxes of each class, none overlapping a better one of its class too much.
 
     bottom 0: codes of boxes, (N, 4 P L); bottom 1: scores, (N, P classes); bottom 2: (1, 2, 4 P),
-    of PriorBox; top: (1, 1, K, 7), rows (image, label, score, xmin, ymin, xmax, ymax). L is 1, or
-    with share_location: false the number of classes. For each class but the background, the
-    nms_param.top_k best of the scores above confidence_threshold are suppressed by nms_threshold;
-    the keep_top_k best of an image stay. Options: detection_output_param. SSD; without detections
-    see `detections_top`. Nothing is saved or shown.
+    of PriorBox; bottom 3, 4 (RefineDet): scores of no object and of one, (N, 2 P), and codes that
+    move the prior boxes first, (N, 4 P); top: (1, 1, K, 7), rows (image, label, score, xmin, ymin,
+    xmax, ymax). L is 1, or with share_location: false the number of classes. For each class but
+    the background, the nms_param.top_k best of the scores above confidence_threshold are suppressed
+    by nms_threshold; the keep_top_k best of an image stay. With bottom 3 boxes whose score of an
+    object is below objectness_score are left out. Options: detection_output_param. SSD; without
+    detections see `detections_top`.
     """
 
-    bottom_count = (3, 3)
+    bottom_count = (3, 5)
     param_name = "detection_output_param"
+    fork_fields = ("objectness_score",)
 
     def setup(self, *shapes: Shape) -> None:
         options = self.options
@@ -57,7 +60,7 @@ class DetectionOutput(BoxLayer):
             )
 
     def reshape(self, *shapes: Shape) -> list[Shape]:
-        codes, scores, priors = (int(np.prod(shape)) for shape in shapes)
+        codes, scores, priors, *refining = (int(np.prod(shape)) for shape in shapes)
         images, self.priors = shapes[0][0], priors // 8
         self.locations = 1 if self.options.share_location else self.options.num_classes
         expected = [
@@ -70,16 +73,27 @@ class DetectionOutput(BoxLayer):
                 f"{self.options.num_classes} classes need {expected[0]} codes and {expected[1]} "
                 f"scores for {images} images; found {tuple(shapes[0])} and {tuple(shapes[1])}"
             )
+        if refining != [images * self.priors * size for size in (2, 4)[: len(refining)]]:
+            raise self.shape_error(
+                f"RefineDet's bottoms need (N, {2 * self.priors}) and (N, {4 * self.priors}) "
+                f"values; found {list(map(tuple, shapes[3:]))}"
+            )
         return [(1, 1, 1, 7)]  # until there are detections
 
-    def forward(self, codes: Tensor, scores: Tensor, priors: Tensor) -> Tensor:
-        codes, scores, priors = (x.double().cpu().numpy() for x in (codes, scores, priors))
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        codes, scores, priors, *refining = (x.double().cpu().numpy() for x in bottoms)
         images, options = len(codes), self.options
         scores = scores.reshape(images, self.priors, options.num_classes)
         priors, variances = priors.reshape(2, self.priors, 4)
         codes = codes.reshape(images, self.priors, self.locations, 4).swapaxes(1, 2)
         if options.variance_encoded_in_target:
             variances = None
+        if refining:
+            objects = refining[0].reshape(images, self.priors, 2)[:, :, 1:]
+            scores = np.where(objects < options.objectness_score, 0, scores)
+        if len(refining) == 2:
+            moves = refining[1].reshape(images, 1, self.priors, 4)
+            priors = decode(moves, priors, variances, options.code_type)
         boxes = decode(codes, priors, variances, options.code_type)  # (N, L, P, 4)
         rows = [
             row
