@@ -62,6 +62,14 @@ for text, hint in (
     else:
         raise AssertionError(text)
 own_layer.main()
+
+open(sys.argv[2] + ".proto", "w").write(
+    "message PermuteParameter { optional float tilt = 1; }"
+    "extend LayerParameter { optional PermuteParameter permute_param = 5002; }"
+)
+caffe.proto.extend(sys.argv[2] + ".proto")  # in the place of SSD's
+text_format.Parse("layer { permute_param { tilt: 2 } }", caffe_pb2.NetParameter())
+caffe.register_layer(type("Reorg", (caffe.TensorLayer,), {}), param="reorg_param")
 print("all well")
 """
 

@@ -10,6 +10,7 @@ from caffe_plain.messages import make_messages
 from caffe_plain.proto_file import Field, kinds, parse
 
 from . import caffe_pb2, raw
+from .forks import fork_messages, is_private
 
 _sources = {}  # (kind, name or number) -> the file that added it
 
@@ -21,6 +22,7 @@ def extend(path: str | os.PathLike) -> None:
         extend LayerParameter { optional GateParameter gate_param = 5000; }
 
     This replaces the classes in caffe.proto.caffe_pb2: call it before creating nets and messages.
+    A definition takes the place of one that forks of Caffe have (forks.proto): register your layer.
     Reading the same definitions again changes nothing. Raises ParseError for text that cannot be
     parsed or collides with another definition, DataError if the file cannot be read.
     """
@@ -63,6 +65,9 @@ def _merge(present, added, path, kind):
         if item.name not in by_name:
             present.add().CopyFrom(item)
             new.append((kind, item.name))
+        elif by_name[item.name] != item and item.name in fork_messages():
+            by_name[item.name].CopyFrom(item)
+            new.append((kind, item.name))
         elif by_name[item.name] != item:
             raise ParseError(
                 f"{path}: {kind} {item.name!r} differs from the one in "
@@ -84,6 +89,9 @@ def _add_fields(layer, fields, path):
                 "without param, or choose another name"
             )
         field.ClearField("extendee")
+        for other in [f for f in layer.field if f.name == field.name and is_private(f)]:
+            if _differ(other, field):
+                layer.field.remove(other)
         same = [f for f in layer.field if f.name == field.name or f.number == field.number]
         if any(_differ(other, field) for other in same):
             other = next(f for f in same if _differ(f, field))

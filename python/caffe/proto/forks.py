@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -33,6 +34,16 @@ def known_from(name: str) -> str:
     """
     forks = _table().get(name) or _table().get(f"{name}Parameter")
     return f"{name} is known from {forks}" if forks else ""
+
+
+@cache
+def fork_messages() -> frozenset[str]:
+    """The messages of forks that Caffe does not have."""
+    ours, caffes = (
+        re.findall(r"^message (\w+)", Path(__file__).with_name(name).read_text(), re.M)
+        for name in ("forks.proto", "caffe.proto")
+    )
+    return frozenset(ours) - frozenset(caffes)
 
 
 def is_private(field: FieldDescriptor) -> bool:

@@ -14,6 +14,7 @@ from google.protobuf import text_encoding, text_format
 from caffe_plain.errors import ParseError
 
 from . import caffe_pb2
+from .forks import is_private
 
 _names: set[str] = set()
 _TOKEN = re.compile(r"""#[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|\w+|[{}<>]""")
@@ -21,8 +22,12 @@ _OPENING = re.compile(r"(?:\s|#[^\n]*)*:?(?:\s|#[^\n]*)*[{<]")
 
 
 def declare(name: str) -> None:
-    """Let layers carry a block `name` of any content; ParseError where a message declares it."""
-    if name in caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name:
+    """Let layers carry a block `name` of any content; ParseError where a message declares it.
+
+    The messages of forks of Caffe make way for it.
+    """
+    field = caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name.get(name)
+    if field and not is_private(field):
         raise ParseError(
             f"{name!r} is a field of LayerParameter; choose another name, or give the class "
             f"param_name = {name!r}"
