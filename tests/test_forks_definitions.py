@@ -506,7 +506,7 @@ def test_the_python_layer_of_faster_rcnn_runs_without_its_package():
             candidates.append((scores[0, 9 + a, j, i], box))
     boxes = [box for _, box in sorted(candidates, key=lambda c: -c[0])]
     expected = [[0, *boxes[i]] for i in kept(boxes, 0.7, pixel=1)]
-    assert len(expected) > 9
+    assert len(expected) > 5
     np.testing.assert_allclose(rois, expected, atol=1e-3)
 
 
