@@ -27,7 +27,8 @@ class BN(TensorLayer):
     which the stored ones take 1 - momentum, else the stored ones; frozen: those too in training,
     and nothing learns. SegNet (bn_mode, scale_filler, shift_filler): blobs scale and shift;
     LEARN uses the batch's statistics in every phase, INFERENCE none: y = scale x + shift.
-    Without any of these, 4 `param`s or 4 blobs say PSPNet, 2 blobs SegNet. Options: bn_param.
+    Without any of these, 4 `param`s or 4 blobs say PSPNet, 2 blobs SegNet. As in both forks, what
+    no filler fills is 0, slope and scale too. Options: bn_param.
     """
 
     param_name = "bn_param"
@@ -41,12 +42,11 @@ class BN(TensorLayer):
         fillers = ("slope_filler", "bias_filler")
         if self.fork == "SegNet":
             fillers = ("scale_filler", "shift_filler")
-        for name, value in zip(fillers, (1, 0), strict=True):
-            plain = caffe_pb2.FillerParameter(type="constant", value=value)
-            self.add_param(shape, getattr(options, name) if options.HasField(name) else plain)
+        for name in fillers:
+            self.add_param(shape, getattr(options, name))
         if self.fork == "PSPNet":
             self.add_param(shape)
-            self.add_param(shape, caffe_pb2.FillerParameter(type="constant", value=1))
+            self.add_param(shape, caffe_pb2.FillerParameter(value=float(options.frozen)))
 
     def _which(self) -> str:
         """The fork whose BN this is."""
