@@ -1,5 +1,6 @@
 """What a run folder holds beside its prototxts: the deploy net, mean, classes and picture."""
 
+import re
 import xml.etree.ElementTree
 
 import lmdb
@@ -86,7 +87,7 @@ def test_the_plan_shows_what_each_loss_trains(make, relay, first):
     run, _ = make(relay=relay)
     text = (run / "plan.svg").read_text()
     assert xml.etree.ElementTree.fromstring(text).tag.endswith("svg")
-    assert f"<!-- loss:  {first} to fc -->" in text
+    assert re.search(rf"<!-- loss(, weight 1)?:  {first} to fc -->", text)
     assert "<!-- aux_loss" in text
 
 
