@@ -33,8 +33,9 @@ named_image = $(if $(strip $(IMAGE)),"$(IMAGE)",$(error name a photo or a folder
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "Variables: MODEL=resnet50_relay DATA=/path/to/lmdbs GPU=auto|none|0 PROFILE=short|full"
-	@echo "           IMAGE=photo.jpg WEIGHTS=a.caffemodel RESUME=auto|b.solverstate RUN=folder SET='base_lr=0.1' CAFFE_ROOT=/opt/caffe"
+	@echo "Variables: MODEL=resnet50_relay DATA=folder GPU=auto|none|0 PROFILE=short|full"
+	@echo "           RUN=folder IMAGE=photo.jpg WEIGHTS=a.caffemodel RESUME=auto|b.solverstate"
+	@echo "           SET='base_lr=0.1' CAFFE_ROOT=/opt/caffe"
 	@echo "           FEED=scene|data SCENE='class_aware=false color_file='"
 
 setup: $(READY) ## make .venv with the pinned packages, and compile the kernels

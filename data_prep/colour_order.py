@@ -30,7 +30,8 @@ def colour_order(source: str | os.PathLike) -> str | None:
     if "short" in settings:  # as earlier versions of convert_imageset left it
         return str(settings.get(FIELD, BGR))
     if "tool" in settings:
-        return str(settings.get(FIELD, RGB))
+        before = BGR if settings["tool"] == "demo_scenes" else RGB  # as earlier versions left it
+        return str(settings.get(FIELD, before))
     return RGB if _is_cifar(source) else None
 
 

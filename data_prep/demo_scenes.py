@@ -21,6 +21,7 @@ from caffe_plain.files import complete_folder
 from caffe_plain.flags import FlagParser
 from relaybp.data_prep.brushes import SIZE
 from relaybp.data_prep.color_pca import color_pca, write_color
+from relaybp.data_prep.colour_order import BGR, FIELD
 from relaybp.data_prep.compute_image_mean import mean_of, write_mean
 from relaybp.data_prep.datum_db import DatumDB, key_of, raw_datum
 from relaybp.data_prep.errors import PrepError, run
@@ -85,7 +86,7 @@ def _write_split(db: Path, numbers: list[int], size: int, first_seed: int, worke
     pictures = process_map(partial(draw_record, first_seed, size), items, workers)
     with (
         Progress(db.name, len(items), every_s=math.inf) as progress,
-        DatumDB(db, {"tool": "demo_scenes", "first_seed": first_seed, "colours": "BGR"}) as out,
+        DatumDB(db, {"tool": "demo_scenes", "first_seed": first_seed, FIELD: BGR}) as out,
     ):
         for (k, kind), label, pixels in zip(items, labels, pictures, strict=True):
             key = key_of(k, kind.encode())

@@ -26,7 +26,7 @@ class Report:
     A terminal gets a bar, anything else a line every `display` iterations.
     """
 
-    def __init__(self, run, title, total, display, quiet=False):
+    def __init__(self, run: str, title: str, total: int, display: int, quiet: bool = False) -> None:
         self.run, self.title, self.total = run, title, total
         self.display = max(display, 1)
         self.quiet = quiet
@@ -37,7 +37,7 @@ class Report:
         self._progress: Progress | None = None
         self._speed = _Speed()
 
-    def _open_table(self):
+    def _open_table(self) -> None:
         path = os.path.join(self.run, "metrics.csv")
         self._csv = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115, see close
         self._rows = csv.writer(self._csv)
@@ -56,7 +56,7 @@ class Report:
         self._open_table()
         self.events.go_on_from(iteration)
 
-    def _open_log(self):
+    def _open_log(self) -> logging.Logger:
         handler = _LogFile(os.path.join(self.run, "train.log"), encoding="utf-8")
         handler.setFormatter(GlogFormatter())
         log = logging.getLogger("caffe")
@@ -66,7 +66,7 @@ class Report:
         self._handler = handler
         return log
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         """A line for the terminal and the log."""
         self.log.info(text)
         if self.quiet:
@@ -76,7 +76,7 @@ class Report:
         else:
             print(text, flush=True)
 
-    def start(self, iteration):
+    def start(self, iteration: int) -> None:
         """Begin to show progress at `iteration`."""
         self._speed.start()
         if not self.quiet:
@@ -84,7 +84,7 @@ class Report:
                 self.title, self.total, done=iteration, every_s=math.inf, stream=sys.stdout
             )
 
-    def iteration(self, done, images, losses, rate):
+    def iteration(self, done: int, images: int, losses: dict[str, float], rate: float) -> None:
         """Report that `done` iterations are over, with the last one's losses, {name: value}."""
         self._speed.count(images)
         numbers = self._numbers(losses, rate)
@@ -97,15 +97,15 @@ class Report:
         if self._progress:
             self._progress.line(numbers)
 
-    def _numbers(self, losses, rate):
+    def _numbers(self, losses: dict[str, float], rate: float) -> str:
         shown = "  ".join("{} {:.4f}".format(*pair) for pair in losses.items())
         return f"{self._speed.images_per_s:.1f} images/s  {shown}  lr {rate:.4g}"
 
-    def test(self, iteration, means):
+    def test(self, iteration: int, means: dict[str, float]) -> None:
         """Report the outcome of a test pass, {output name: value}."""
         self._write(iteration, "test", means)
 
-    def _write(self, iteration, kind, values):
+    def _write(self, iteration: int, kind: str, values: dict[str, float]) -> None:
         for name, value in values.items():
             with ignore_full_disk():
                 self._rows.writerow([iteration, kind, name, repr(value)])
@@ -116,17 +116,18 @@ class Report:
         with ignore_full_disk():
             self.events.flush()
 
-    def pause(self):
+    def pause(self) -> None:
         """Leave tests and snapshots out of the speed."""
         self._speed.pause()
 
-    def stop(self):
+    def stop(self) -> None:
         """Take the bar away: what is said from now on are closing lines."""
         if self._progress:
             self._progress.close()
             self._progress = None
 
-    def close(self):
+    def close(self) -> None:
+        """Take the bar away and close all files."""
         self.stop()
         for file in (self._csv, self.events):
             with ignore_full_disk():
@@ -138,10 +139,10 @@ class Report:
 class _LogFile(logging.FileHandler):
     """train.log; a line that cannot be written is left out."""
 
-    def handleError(self, record):
+    def handleError(self, record: logging.LogRecord) -> None:
         pass
 
-    def close(self):
+    def close(self) -> None:
         with ignore_full_disk():
             super().close()
 
@@ -173,18 +174,18 @@ def _cut(path: str, iteration: int, after: str | None = None) -> None:
 class NoReport:
     """What the other processes of a group show and write: nothing."""
 
-    def say(self, text):
+    def say(self, text: Any) -> None:
         pass
 
     start = go_on_from = say
 
-    def iteration(self, done, images, losses, rate):
+    def iteration(self, done: int, images: int, losses: dict[str, float], rate: float) -> None:
         pass
 
-    def test(self, iteration, means):
+    def test(self, iteration: int, means: dict[str, float]) -> None:
         pass
 
-    def pause(self):
+    def pause(self) -> None:
         pass
 
     stop = close = pause
@@ -193,20 +194,20 @@ class NoReport:
 class _Speed:
     """Images per second over the last minute or so of training."""
 
-    def start(self):
+    def start(self) -> None:
         self.images = self.seconds = 0.0
         self._last = time.monotonic()
 
-    def count(self, images):
+    def count(self, images: int) -> None:
         now = time.monotonic()
         passed, self._last = now - self._last, now
         keep = 0.5 ** (passed / 20)  # what is 20 s old counts half
         self.images = self.images * keep + images
         self.seconds = self.seconds * keep + passed
 
-    def pause(self):
+    def pause(self) -> None:
         self._last = time.monotonic()
 
     @property
-    def images_per_s(self):
+    def images_per_s(self) -> float:
         return self.images / self.seconds if self.seconds else 0.0

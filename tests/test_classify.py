@@ -121,7 +121,7 @@ def test_files_get_the_scores_of_their_records(tmp_path, photos, case):
 
 
 def test_records_in_rgb_order_get_photos_in_rgb_order(tmp_path, photos):
-    """convert_cifar_data's are, with mere numbers as keys."""
+    """So data_prep's --lmdb stores them, and its settings.json says it."""
     run = make(tmp_path, photos, *CASES["whole"])
     source = str(tmp_path / "data" / "val_lmdb")
     with lmdb.open(source) as base, base.begin(write=True) as change:
@@ -129,9 +129,9 @@ def test_records_in_rgb_order_get_photos_in_rgb_order(tmp_path, photos):
             datum = caffe_pb2.Datum.FromString(value)
             pixels = np.frombuffer(datum.data, np.uint8).reshape(3, 13, 13)
             datum.data = pixels[::-1].tobytes()
-            change.delete(key)
-            change.put(key[:8], datum.SerializeToString())
-    (tmp_path / "data" / "val_lmdb" / "settings.json").unlink()
+            change.put(key, datum.SerializeToString())
+    settings = tmp_path / "data" / "val_lmdb" / "settings.json"
+    settings.write_text('{"tool": "small_images", "colours": "RGB"}')
     begin(run)
     assert json.loads((run / "run.json").read_text())["images"]["rgb"]
     expected = measure(engines.load(), str(run), Protocol(), gpu="none")

@@ -7,6 +7,7 @@ import pytest
 
 import caffe
 from relaybp import cli, estimate, run_files
+from relaybp.commands.train import refuse_missing
 from relaybp.run_plan import make_plan
 from relaybp.train_options import arguments
 from test_train import ROOT
@@ -18,6 +19,27 @@ def test_an_error_of_a_command_line_is_one_line(capsys):
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "unrecognized arguments: --bogus" in line and "--help lists the options" in line
+
+
+@pytest.mark.parametrize("words", [["--model", ""], ["--model", "x", "--gpu", ""]])
+def test_an_empty_variable_of_make_is_an_error(capsys, words):
+    with pytest.raises(SystemExit):
+        arguments(words)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{words[-2]} is empty: " in line
+
+
+@pytest.mark.parametrize(
+    "gpus, count, said",
+    [
+        ("1,2", 0, "no GPU 1, 2; there are none"),
+        ("0,5", 2, "no GPU 5; those that there are: 0 to 1"),
+    ],
+)
+def test_gpus_that_are_not_there_are_one_line(gpus, count, said):
+    with pytest.raises(SystemExit, match=f"^train: --gpu {gpus}: {said}"):
+        refuse_missing(gpus.split(","), count)
+    refuse_missing(["0", "1"], 2)
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,9 @@ def test_what_the_tools_say(tmp_path):
     assert colour_order(bgr_set(tmp_path, tmp_path / "encoded", encoded=True)) == "BGR"
     assert colour_order(bgr_set(tmp_path, tmp_path / "gray", gray=True)) is None
     assert colour_order(tmp_path / "own") is None
+    (tmp_path / "own" / "settings.json").write_text('{"tool": "demo_scenes"}')  # as it once left it
+    assert colour_order(tmp_path / "own") == "BGR"
+    (tmp_path / "own" / "settings.json").unlink()
     check_colour_orders(tmp_path / name for name in ("bgr", "encoded", "gray", "own"))
     with pytest.raises(PrepError, match="cifar10_test_lmdb stores colours as RGB, .*bgr as BGR"):
         check_colour_orders(tmp_path / name for name in ("cifar10_test_lmdb", "own", "bgr"))

@@ -15,7 +15,7 @@ from typing import Any
 from caffe_plain import images
 from caffe_plain.database import open_database
 
-from ..errors import RelayError
+from ..data_prep.colour_order import RGB, colour_order
 
 FIELDS = ("gray", "height", "width", "short", "encoding", "keep_exif")
 Preparation = dict[str, Any]
@@ -32,16 +32,14 @@ def of_database(pb: Any, source: str) -> Preparation:
         with open(path, encoding="utf-8") as file:
             settings = json.load(file)
         if "short" in settings:
-            return {**{name: settings.get(name, False) for name in FIELDS}, "rgb": False}
+            made = {name: settings.get(name, False) for name in FIELDS}
+            return {**made, "rgb": colour_order(source) == RGB}
     return _as_first_record(pb, source)
 
 
 def _as_first_record(pb: Any, source: str) -> Preparation:
     with closing(open_database(source)) as environment, environment.begin() as transaction:
-        key, value = next(iter(transaction.cursor()), (b"", b""))
-    if not value:
-        raise RelayError(f"{source}: no records")
-    datum = pb.Datum.FromString(value)
+        datum = pb.Datum.FromString(next(iter(transaction.cursor()))[1])
     if datum.encoded:
         channels, size = 3, images.decode(datum.data).shape[:2]
     else:
@@ -53,6 +51,5 @@ def _as_first_record(pb: Any, source: str) -> Preparation:
         "short": min(size),
         "encoding": None,
         "keep_exif": False,
-        # NOTE: convert_cifar_data and data_prep's --lmdb write RGB, with mere numbers as keys
-        "rgb": channels == 3 and key.isdigit() and not datum.encoded,
+        "rgb": colour_order(source) == RGB,
     }
