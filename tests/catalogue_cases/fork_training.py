@@ -19,7 +19,42 @@ def _weighted(type, name, options, *bottoms, **more):
     return _case(type, name, options, *bottoms, backward="given", **more)
 
 
+def _multibox(name, options, classes=4, locations=1, code="CENTER_SIZE", **more):
+    """3 images, 30 prior boxes, 7 objects; the last image may have none."""
+    return _case(
+        "MultiBoxLoss",
+        name,
+        "propagate_down: true propagate_down: true propagate_down: false propagate_down: false "
+        f"multibox_loss_param {{ num_classes: {classes} code_type: {code} {options} }}",
+        f"3x{30 * 4 * locations}",
+        f"3x{30 * classes}",
+        "1x2x120 priors",
+        f"1x1x7x8 objects 3 {classes}",
+        backward="given",
+        **more,
+    )
+
+
 CASES = [
+    _multibox("ssd", "mining_type: MAX_NEGATIVE neg_pos_ratio: 3"),
+    _multibox("corner", "neg_overlap: 0.4 overlap_threshold: 0.3", code="CORNER"),
+    _multibox("corner_size", "use_difficult_gt: false loc_weight: 2", code="CORNER_SIZE"),
+    _multibox("bipartite", "match_type: BIPARTITE loc_loss_type: L2"),
+    _multibox("all", "mining_type: NONE bp_inside: true"),
+    _multibox("logistic", "conf_loss_type: LOGISTIC overlap_threshold: 0.4"),
+    _multibox("logistic_all", "conf_loss_type: LOGISTIC mining_type: NONE"),
+    _multibox("old_mining", "do_neg_mining: false ignore_cross_boundary_bbox: true"),
+    _multibox("classes", "share_location: false mining_type: NONE", locations=4),
+    _multibox("predictions", "use_prior_for_matching: false bp_inside: true"),
+    _multibox("agnostic", "map_object_to_agnostic: true", classes=2),
+    _multibox("hard_example", "mining_type: HARD_EXAMPLE sample_size: 9"),
+    _multibox(
+        "hard_example_nms",
+        "mining_type: HARD_EXAMPLE sample_size: 9 use_prior_for_nms: true "
+        "nms_param { nms_threshold: 0.3 top_k: 25 }",
+    ),
+    _multibox("in_target", "encode_variance_in_target: true", true_gradient=False),
+    _multibox("batch_size", "neg_pos_ratio: 1.5 } loss_param { normalization: BATCH_SIZE"),
     _case("SmoothL1Loss", "plain", "", ROIS, ROIS),
     _case("SmoothL1Loss", "large", "", "6x8 large", "6x8x1x1 large"),
     _case("SmoothL1Loss", "sigma", "smooth_l1_loss_param { sigma: 3 }", ROIS, ROIS),
@@ -139,7 +174,22 @@ CASES = [
     _case("Transpose", "two", "transpose_param { dim: 1 dim: 0 }", "2x3"),
 ]
 
+BOXES = ["3x120", "3x120", "1x2x120", "1x1x7x8"]
 REFUSED = [
+    ("MultiBoxLoss", "", BOXES, "num_classes is missing"),
+    ("MultiBoxLoss", "multibox_loss_param { num_classes: 3 }", BOXES, "need 360 codes and 270 sc"),
+    (
+        "MultiBoxLoss",
+        "multibox_loss_param { num_classes: 4 }",
+        [*BOXES[:3], "7x8"],
+        "a row for each object",
+    ),
+    (
+        "MultiBoxLoss",
+        "multibox_loss_param { num_classes: 4 share_location: false }",
+        BOXES,
+        "mining needs share_location",
+    ),
     ("SmoothL1Loss", "", ["4x5", "4x6"], "equally many values"),
     ("SmoothL1Loss", "smooth_l1_loss_param { sigma: 0 }", ["4x5", "4x5"], "sigma must be positive"),
     ("L1Loss", "l1_loss_param { power: 1 }", ["2x3"], "power must be 0.5"),
