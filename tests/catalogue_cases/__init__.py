@@ -135,6 +135,12 @@ def _objects(random, shape, images, classes):
     return rows[None, None]
 
 
+def _detections(random, shape, images, classes):
+    """Rows (image, label, score, xmin, ymin, xmax, ymax), image by image."""
+    rows = _objects(random, shape, images, classes)[0, 0]
+    return np.column_stack([rows[:, :2], random.uniform(0, 1, len(rows)), rows[:, 3:7]])[None, None]
+
+
 def _corners(random, count):
     """Boxes (count, 4): xmin, ymin, xmax, ymax, some of which reach over the border."""
     center, half = random.uniform(0, 1, (count, 2)), random.uniform(0.1, 0.3, (count, 2))
@@ -156,6 +162,7 @@ KINDS = {
     "places": _places,
     "priors": _priors,
     "objects": _objects,
+    "detections": _detections,
 }
 
 

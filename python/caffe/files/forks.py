@@ -30,7 +30,7 @@ _PERFORMANCE = {
     "ReLUParameter": "fuse",
     "DataParameter": "cache shuffle threads parser_threads",
     "TransformationParameter": "use_gpu_transform",
-    "SolverParameter": "eval_type ap_version show_per_class_result share_blobs",
+    "SolverParameter": "share_blobs",
 }
 # Fields that change how a solver trains and have no implementation.
 _REFUSED = ("plateau_winsize", "stagelr", "stageiter", "rampup_interval", "rampup_lr", "min_lr")

@@ -30,6 +30,11 @@ class Truths:
     def __init__(self, layer: TensorLayer, classes: int, background: int) -> None:
         self.layer, self.classes, self.background = layer, classes, background
 
+    @staticmethod
+    def none() -> Objects:
+        """What an image without objects holds."""
+        return Objects(np.empty(0, int), np.empty((0, 4)), np.empty(0, bool))
+
     def check(self, index: int, shape: Shape) -> None:
         """Raise unless bottom `index` has the shape of objects, (1, 1, G, 8)."""
         self.index = index
