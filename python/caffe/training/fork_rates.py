@@ -17,7 +17,7 @@ POLICIES = ("multifixed",)
 
 
 def check(param: caffe_pb2.SolverParameter) -> None:
-    """Raise a CaffeError for fields that contradict each other; warn where NVCaffe's versions do."""
+    """Raise a CaffeError where fields contradict each other; warn where NVCaffe's versions do."""
     stages = len(param.stagelr), len(param.stageiter)
     if param.lr_policy == "multifixed" and (stages[0] != stages[1] or not stages[0]):
         raise CaffeError(
