@@ -40,7 +40,8 @@ class _Difference(Loss):
         return super().reshape(*shapes)
 
     def allows_backward(self, index: int) -> bool:
-        return index < 2
+        """Weights get zeros: nets of forks let backward ask for them, and ignore them."""
+        return True
 
     def terms(self, a: Tensor, b: Tensor, *weights: Tensor) -> Tensor:
         """The loss of each value, like a."""
@@ -61,7 +62,10 @@ class _Difference(Loss):
             (sign * da).reshape(x.shape).to(x.dtype) if want else None
             for sign, x, want in zip((1, -1), bottoms, wanted, strict=False)
         ]
-        return given + [None] * (len(bottoms) - 2)
+        return given + [
+            torch.zeros_like(x) if want else None
+            for x, want in zip(bottoms[2:], wanted[2:], strict=False)
+        ]
 
 
 @register
@@ -69,8 +73,9 @@ class SmoothL1Loss(_Difference):
     """A distance that is square near 0 and linear far from it, so that outliers pull less.
 
     bottom 0, 1: a and b, (N, ...) with equally many values, both get a gradient; bottom 2
-    (optional): weights w; bottom 3 (optional): weights v; top: sum of v s(w (a - b)) / N, where s
-    is `smooth_l1` with smooth_l1_loss_param's sigma. Girshick, 2015; py-faster-rcnn for bottom 3.
+    (optional): weights w; bottom 3 (optional): weights v, whose diffs are 0; top: sum of
+    v s(w (a - b)) / N, where s is `smooth_l1` with smooth_l1_loss_param's sigma. Girshick, 2015;
+    py-faster-rcnn for bottom 3.
 
     NOTE: of three bottoms the forks' backward leaves w out, which makes a difference only where it
     is neither 0 nor 1.
@@ -187,7 +192,7 @@ class L1Loss(_Difference):
             share = 1 / self.d.shape[1] if self.options.l2_prescale_by_channels else 1
             slopes = self.d * share / self.root
         slopes = slopes.where(self.counts, 0) * (diffs[0] / self.divisor)
-        return self.both_diffs(slopes, bottoms, wanted)[: len(bottoms)]
+        return self.both_diffs(slopes, bottoms, wanted)
 
 
 @register
