@@ -168,7 +168,7 @@ def net(images):
 def solver(images):
     np.random.seed(0)
     param = caffe_pb2.SolverParameter(
-        base_lr=0.005, lr_policy="fixed", momentum=0.9, max_iter=9, random_seed=1
+        base_lr=0.01, lr_policy="fixed", momentum=0.9, max_iter=9, random_seed=1
     )
     param.snapshot_after_train = False
     parse_text(net(images), param.net_param)
@@ -195,13 +195,13 @@ def test_the_python_layers_of_faster_rcnn_train_end_to_end():
 
 @pytest.mark.heavy
 def test_it_learns_the_classes_and_boxes_of_drawn_shapes():
-    made, losses = solver(24), []
+    images, right, total, losses = 6, 0, 0, []
+    made = solver(images)
     for _ in range(60):
         made.step(10)
         losses.append(sum(float(made.net.blobs[name].data) for name in made.net.outputs))
-    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:3])
-    right = total = 0
-    for _ in range(24):
+    assert np.mean(losses[-10:]) < 0.2 * np.mean(losses[:3])
+    for _ in range(images):
         made.net.forward()
         labels = made.net.blobs["labels"].data.astype(int)
         found = made.net.blobs["cls"].data.argmax(1)
