@@ -123,14 +123,6 @@ def test_an_unknown_field_names_the_fork(tmp_path):
         text.read_net(path)
 
 
-@pytest.mark.parametrize("field", ["stagelr: 0.1", "plateau_winsize: 9", "rampup_interval: 3"])
-def test_a_solver_that_would_train_otherwise_is_refused(tmp_path, field):
-    path = tmp_path / "solver.prototxt"
-    path.write_text(field)
-    with pytest.raises(ParseError, match=f"{field.partition(':')[0]} is known from forks"):
-        text.read_solver(path)
-
-
 def test_pre_fixed_divides_by_its_number():
     scores = 'layer { name: "x" type: "DummyData" top: "x" top: "y" dummy_data_param {\
         shape { dim: 4 dim: 3 } shape { dim: 4 } } }'

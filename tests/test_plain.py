@@ -112,7 +112,8 @@ def test_an_unknown_effect_is_an_error():
 class Counting:
     """A net whose every pass adds one to its output."""
 
-    layers, outputs = ["data", "count"], ["count"]
+    layers, outputs = [SimpleNamespace(type="Input"), SimpleNamespace(type="Power")], ["count"]
+    _layer_names = ["data", "count"]
 
     def __init__(self):
         self.blobs = {"count": SimpleNamespace(data=np.array([0, 10], np.float32))}

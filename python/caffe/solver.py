@@ -12,7 +12,7 @@ from .blob import show
 from .catalogue.data.records import skipping_damaged
 from .run.debug import log_norms
 from .training import nets, state, updates
-from .training.check import check
+from .training.check import check, check_evaluation
 from .training.extra import Extra
 from .training.parallel import mean, said_by_first
 
@@ -40,6 +40,7 @@ class Solver:
             self.net = nets.train_net(param, folder)
         self.extra.smooth_labels(self.net)
         self.test_nets = nets.test_nets(param, folder)
+        check_evaluation(param, self.test_nets)
         self.extra.check_output(self.test_nets)
         self.requested_action = lambda: None  # the caffe command's signals: "stop" or "snapshot"
         self.held: torch.Tensor | None = None  # on a GPU: where it is not 0, updates are left out
@@ -275,7 +276,13 @@ class Solver:
         net, batches = self.test_nets[index], self.param.test_iter[index]
         self._log.testing(self.iter, index)
         self.share_weights(net)
-        tested = mean_outputs(net, batches, self._goes_on)
+        tested = mean_outputs(
+            net,
+            batches,
+            self._goes_on,
+            ap_version=self.param.ap_version,
+            each_class=self._log.class_result,
+        )
         if tested is None:
             say("solver", "Test interrupted.")
             return {}

@@ -207,6 +207,11 @@ class SolverLog:
         """The mean loss of a test net."""
         say("solver", f"Test loss: {loss:.6g}")
 
+    def class_result(self, label: int, precision: float) -> None:
+        """The average precision of a class, if the settings ask for it."""
+        if getattr(self.param, "show_per_class_result", False):
+            say("solver", f"class{label}: {precision:.6g}")
+
     def test_outputs(self, net: Any, means: dict[str, Any]) -> None:
         """The mean outputs of a test net, {name: array}."""
         self._outputs("Test", net, means)

@@ -118,6 +118,35 @@ def _places(random, shape, count):
     return np.reshape(found, shape)
 
 
+def _priors(random, shape):
+    """Prior boxes as PriorBox makes them, (1, 2, 4 P), and their variances."""
+    boxes = _corners(random, shape[2] // 4)
+    variances = np.tile([0.1, 0.1, 0.2, 0.2], (len(boxes), 1))
+    return np.stack([boxes.ravel(), variances.ravel()])[None]
+
+
+def _objects(random, shape, images, classes):
+    """Rows (image, label, instance, xmin, ymin, xmax, ymax, difficult), image by image."""
+    count = shape[2]
+    index = np.sort(random.randint(0, int(images), count))
+    labels = random.randint(1, int(classes), count)
+    difficult = random.randint(0, 2, count)
+    rows = np.column_stack([index, labels, 0 * labels, _corners(random, count), difficult])
+    return rows[None, None]
+
+
+def _detections(random, shape, images, classes):
+    """Rows (image, label, score, xmin, ymin, xmax, ymax), image by image."""
+    rows = _objects(random, shape, images, classes)[0, 0]
+    return np.column_stack([rows[:, :2], random.uniform(0, 1, len(rows)), rows[:, 3:7]])[None, None]
+
+
+def _corners(random, count):
+    """Boxes (count, 4): xmin, ymin, xmax, ymax, some of which reach over the border."""
+    center, half = random.uniform(0, 1, (count, 2)), random.uniform(0.1, 0.3, (count, 2))
+    return np.hstack([center - half, center + half])
+
+
 KINDS = {
     "normal": lambda random, shape: random.normal(0, 1, shape),
     "uniform": lambda random, shape: random.uniform(-1, 1, shape),
@@ -131,6 +160,9 @@ KINDS = {
     "probabilities": _probabilities,
     "rois": _rois,
     "places": _places,
+    "priors": _priors,
+    "objects": _objects,
+    "detections": _detections,
 }
 
 

@@ -1,5 +1,6 @@
 """caffe test: score a model on its test data."""
 
+from caffe_plain.average_precision import Detections
 from caffe_plain.errors import CaffeError
 from caffe_plain.glog import say
 from caffe_plain.means import mean_outputs
@@ -27,8 +28,10 @@ def test(options):
         net.copy_from(path.strip())
     say("caffe", f"Running for {options.iterations} iterations.")
 
+    detections = Detections(net).outputs  # have a meaning all together
+
     def log_batch(batch):
-        for name in net.outputs:
+        for name in (name for name in net.outputs if name not in detections):
             for value in net.blobs[name].data.ravel():
                 say("caffe", f"Batch {batch}, {name} = {value:.6g}")
 

@@ -18,7 +18,17 @@ from ..net import Net
 from ..proto import caffe_pb2
 from .flags import net_program, run, stages
 
-_DATA = ("Data", "ImageData", "HDF5Data", "MemoryData", "WindowData", "DummyData")
+_DATA = (
+    "Data",
+    "ImageData",
+    "HDF5Data",
+    "MemoryData",
+    "WindowData",
+    "DummyData",
+    "AnnotatedData",
+    "ImageSegData",
+    "DenseImageData",
+)
 _PHASES = {"TRAIN": caffe_pb2.TRAIN, "TEST": caffe_pb2.TEST}
 _TITLES = ("layer", "type", "output", "parameters", "MFLOP", "KiB")
 _VALUE_BYTES = 4

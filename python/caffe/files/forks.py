@@ -30,10 +30,8 @@ _PERFORMANCE = {
     "ReLUParameter": "fuse",
     "DataParameter": "cache shuffle threads parser_threads",
     "TransformationParameter": "use_gpu_transform",
-    "SolverParameter": "eval_type ap_version show_per_class_result share_blobs",
+    "SolverParameter": "share_blobs",
 }
-# Fields that change how a solver trains and have no implementation.
-_REFUSED = ("plateau_winsize", "stagelr", "stageiter", "rampup_interval", "rampup_lr", "min_lr")
 
 
 def drop_misread(net: caffe_pb2.NetParameter) -> None:
@@ -65,13 +63,7 @@ def adopt_net(net: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
 
 
 def adopt_solver(solver: caffe_pb2.SolverParameter) -> caffe_pb2.SolverParameter:
-    """The same for a SolverParameter; ParseError for fields that would change the training."""
-    for _, field in private_fields(solver):
-        if field.containing_type is solver.DESCRIPTOR and field.name in _REFUSED:
-            raise ParseError(
-                f"{field.name} is known from forks of Caffe and not supported in a solver; "
-                "an extra file (-extra) has plateau, cosine and a warm-up"
-            )
+    """The same for a SolverParameter; what changes the learning rate stays."""
     for name in _PERFORMANCE["SolverParameter"].split():
         if solver.HasField(name):
             _warn([name])

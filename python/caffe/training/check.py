@@ -2,6 +2,7 @@
 
 import os
 
+from caffe_plain.average_precision import VERSIONS
 from caffe_plain.errors import CaffeError, nearest
 from caffe_plain.lr_policy import POLICIES
 
@@ -32,10 +33,21 @@ def check(param, rule, more_policies=()):
             raise _wrong(field, f"at least {lowest}", getattr(param, field))
     if any(count < 0 for count in param.test_iter):
         raise _wrong("test_iter", "counts of batches", list(param.test_iter))
+    if param.eval_type not in ("classification", "detection"):
+        raise _wrong("eval_type", "classification or detection", param.eval_type)
+    if param.ap_version not in VERSIONS:
+        raise _wrong("ap_version", f"one of {', '.join(VERSIONS)}", param.ap_version)
     if param.lr_policy not in more_policies:
         _check_policy(param)
     _check_rule(param, rule)
     _check_prefix(param)
+
+
+def check_evaluation(param, test_nets):
+    """Refuse the eval_type of SSD's solvers where no test net has detections to evaluate."""
+    types = {node.layer.type for net in test_nets for node in net.nodes}
+    if param.eval_type == "detection" and test_nets and "DetectionEvaluate" not in types:
+        raise CaffeError('solver: eval_type "detection": no test net has a DetectionEvaluate layer')
 
 
 def _check_policy(param):

@@ -1,5 +1,6 @@
 """What an extra file adds to a solver: plateau and cosine policies, warm-up, label smoothing."""
 
+import copy
 import math
 import os
 from collections import deque
@@ -11,6 +12,7 @@ from caffe_plain.glog import say
 
 from ..files.text import read_text
 from ..proto import extra_pb2
+from . import fork_rates
 
 
 class Extra:
@@ -22,10 +24,13 @@ class Extra:
 
     def __init__(self, param, extra=None):
         self.param, self.options = param, _read(extra)
+        _adopt_plateau(param, self.options)
         _check(param, self.options)
-        self.policies = (self.options.lr_policy,) if self.options.lr_policy else ()
-        for policy in self.policies:
-            param.lr_policy = policy
+        fork_rates.check(param)
+        self.policies = fork_rates.POLICIES
+        if self.options.lr_policy:
+            self.policies += (self.options.lr_policy,)
+            param.lr_policy = self.options.lr_policy
         self.drops, self.minimum, self.last_event = 0, math.inf, 0  # of plateau
         self.losses = deque(maxlen=max(param.average_loss, 1))
 
@@ -33,6 +38,9 @@ class Extra:
 
     def rate(self, iteration):
         """The learning rate of an iteration."""
+        return fork_rates.adapted(self.param, iteration, self._rate)
+
+    def _rate(self, iteration):
         options, base = self.options, self.param.base_lr
         if iteration < options.rampup_interval:
             share = iteration / options.rampup_interval
@@ -138,8 +146,16 @@ def _read(extra):
     if extra is None:
         return extra_pb2.ExtraParameter()
     if isinstance(extra, extra_pb2.ExtraParameter):
-        return extra
+        return copy.deepcopy(extra)
     return read_text(os.fspath(extra), extra_pb2.ExtraParameter())
+
+
+def _adopt_plateau(param, options):
+    """Take the plateau policy of Intel's fork, in the solver's own file, for an extra one."""
+    if options.lr_policy or param.lr_policy != "plateau" or not param.plateau_winsize:
+        return
+    options.lr_policy = "plateau"
+    options.plateau_winsize[:] = param.plateau_winsize
 
 
 def _check(param, options):
@@ -160,6 +176,10 @@ def _check(param, options):
         raise CaffeError(
             f"extra: lr_policy cosine needs a max_iter beyond the warm-up of "
             f"{options.rampup_interval} iterations; found {param.max_iter}"
+        )
+    if options.rampup_interval and (param.rampup_interval or param.warmup_iter):
+        raise CaffeError(
+            "extra: rampup_interval: the solver's own file has a warm-up too; keep one"
         )
     for name in ("min_lr", "rampup_interval", "rampup_lr"):
         if getattr(options, name) < 0:

@@ -35,7 +35,7 @@ class Data(PrefetchedSource):
         if not options.source or options.batch_size < 1:
             raise self.error("source (the database's folder) and batch_size must be given")
         self.ahead = options.prefetch
-        self.reader = _DatumReader(self)
+        self.reader = DatumReader(self)
         if options.rand_skip:
             self.position = int(np.random.default_rng(self.seed).integers(options.rand_skip))
 
@@ -55,7 +55,9 @@ def _check_backend(layer, source):
         )
 
 
-class _DatumReader(RecordReader):
+class DatumReader(RecordReader):
+    """Reads the records of a database; `_read` makes pixels and label of one."""
+
     cure = "make the database again"
 
     def __init__(self, layer):

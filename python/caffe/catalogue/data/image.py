@@ -69,7 +69,7 @@ class ImageData(PrefetchedSource):
                 "give both new_height and new_width, or neither; found "
                 f"{options.new_height} and {options.new_width}"
             )
-        self.reader = _ImageReader(self)
+        self.reader = ImageReader(self)
         if options.rand_skip:
             self.position = int(np.random.default_rng(self.seed).integers(options.rand_skip))
 
@@ -78,11 +78,13 @@ class ImageData(PrefetchedSource):
         return self.reader.names(position)
 
 
-class _ImageReader(RecordReader):
+class ImageReader(RecordReader):
+    """Reads the images of a list; `_parse` splits a line, `_read` makes pixels and label of it."""
+
     cure = "correct the list or the images"
 
-    def __init__(self, layer):
-        super().__init__(layer, layer.options.batch_size, DataTransformer(layer))
+    def __init__(self, layer, transformer=None):
+        super().__init__(layer, layer.options.batch_size, transformer or DataTransformer(layer))
         self.options = layer.options
         self.lines = [
             self._parse(number, line) for number, line in read_lines(layer, layer.options.source)

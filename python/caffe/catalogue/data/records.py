@@ -120,7 +120,7 @@ class RecordReader:
             places.append(place)
         labels = [label for _, label, _ in records]
         return Batch(
-            _stack(cuts, places),
+            stack(cuts, places),
             device.staged(torch.tensor(places)),
             device.staged(torch.tensor(labels, dtype=torch.float32)),
         )
@@ -130,7 +130,7 @@ class RecordReader:
         return [data, device.upload(batch.labels).to(device.master_dtype())]
 
 
-def _stack(cuts, places):
+def stack(cuts, places):
     """Cut records (C, H, W) of one shape as a tensor (N, C, H, W), mirrored as `places` say."""
     channels, height, width = cuts[0].shape
     dtype = np.result_type(*{cut.dtype for cut in cuts})

@@ -26,7 +26,7 @@ class DataTransformer:
     def __init__(self, layer, force_color=False):
         options = layer.layer_param.transform_param
         self.where = f"layer {layer.name!r} ({layer.type})"
-        self.crop, self.mirror, self.scale = options.crop_size, options.mirror, options.scale
+        self.crop, self.mirror, self.scale = self._read_crop(options), options.mirror, options.scale
         self.random_crop = bool(self.crop) and layer.training
         if options.force_gray and (options.force_color or force_color):
             raise LayerError(
@@ -38,6 +38,15 @@ class DataTransformer:
         )
         self.mean = self._read_mean(options)
         self._placed = None  # the mean on the device
+
+    def _read_crop(self, options):
+        """The height and width of a crop, or None; crop_h and crop_w are those of SSD's fork."""
+        sides = (options.crop_h, options.crop_w)
+        if (options.crop_size and any(sides)) or (any(sides) and not all(sides)):
+            raise LayerError(
+                f"{self.where}: give crop_size, or both crop_h and crop_w; found {sides}"
+            )
+        return sides if all(sides) else (options.crop_size,) * 2 if options.crop_size else None
 
     def _read_mean(self, options):
         """The mean image (C, H, W), the mean values (C or 1, 1, 1), or None."""
@@ -77,12 +86,13 @@ class DataTransformer:
                 )
         if not self.crop:
             return tuple(shape)
-        if min(height, width) < self.crop:
+        if height < self.crop[0] or width < self.crop[1]:
+            size = self.crop[0] if self.crop[0] == self.crop[1] else self.crop
             raise DataError(
                 f"{self.where}: {name} has height and width {height} x {width}; "
-                f"crop_size {self.crop} must fit into it"
+                f"crop_size {size} must fit into it"
             )
-        return (channels, self.crop, self.crop)
+        return (channels, *self.crop)
 
     def cut(self, pixels, draw):
         """The view of `pixels` (C, H, W) that `draw` (three numbers in [0, 1)) chooses.
@@ -94,12 +104,12 @@ class DataTransformer:
         mirrored = self.mirror and draw[0] < 0.5
         top = left = 0
         if self.crop:
-            room = (height - self.crop, width - self.crop)
+            room = (height - self.crop[0], width - self.crop[1])
             if self.random_crop:
                 top, left = int(draw[1] * (room[0] + 1)), int(draw[2] * (room[1] + 1))
             else:
                 top, left = room[0] // 2, room[1] // 2
-            pixels = pixels[:, top : top + self.crop, left : left + self.crop]
+            pixels = pixels[:, top : top + self.crop[0], left : left + self.crop[1]]
         if mirrored:  # the mean is mirrored as a whole
             left = width - pixels.shape[2] - left
         return pixels, (int(mirrored), top, left)

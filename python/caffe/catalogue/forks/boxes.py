@@ -94,3 +94,19 @@ def decode(
     center = low + size / 2 + codes[..., :2] * size
     half = growth(codes[..., 2:]) * size / 2
     return np.concatenate([center - half, center + half], -1)
+
+
+def encode(
+    boxes: np.ndarray, priors: np.ndarray, variances: np.ndarray | None, code_type: int
+) -> np.ndarray:
+    """The codes (M, 4) that stand for `boxes` relative to priors (M, 4): `decode` undoes it."""
+    low, size = priors[:, :2], priors[:, 2:] - priors[:, :2]
+    if code_type == _CODE.CORNER:
+        codes = boxes - priors
+    elif code_type == _CODE.CORNER_SIZE:
+        codes = (boxes - priors) / np.tile(size, 2)
+    else:
+        own = boxes[:, 2:] - boxes[:, :2]
+        shift = (boxes[:, :2] + own / 2 - low - size / 2) / size
+        codes = np.concatenate([shift, np.log(own / size)], -1)
+    return codes if variances is None else codes / variances

@@ -160,6 +160,24 @@ class Proposal(BoxLayer):
         return made[: len(self.layer_param.top)]
 
 
+def options_of(param_str: str) -> dict[str, str]:
+    """{name: value as text} of a Python layer's param_str in YAML."""
+    return dict(_OPTION.findall(param_str))
+
+
+def read_anchors(param_str: str) -> tuple[float, np.ndarray]:
+    """The stride and the anchors (A, 4) that a param_str of py-faster-rcnn asks for."""
+    options = options_of(param_str)
+    try:
+        scales = ast.literal_eval(options.get("scales", "(8, 16, 32)"))
+        return float(options["feat_stride"]), anchors(16, (0.5, 1, 2), scales)
+    except (SyntaxError, ValueError, KeyError, TypeError) as error:
+        raise LayerError(
+            f"param_str {param_str!r}: expected \"'feat_stride': 16\", and optionally "
+            f"\"'scales': [8, 16, 32]\" ({type(error).__name__}: {error})"
+        ) from None
+
+
 class ProposalLayer(Layer):
     """rpn.proposal_layer.ProposalLayer of py-faster-rcnn, where that package is not there.
 
@@ -170,16 +188,7 @@ class ProposalLayer(Layer):
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Read the strides and scales, make the anchors."""
-        options = dict(_OPTION.findall(self.param_str))
-        try:
-            self.stride = float(options["feat_stride"])
-            scales = ast.literal_eval(options.get("scales", "(8, 16, 32)"))
-            self.anchors = anchors(16, (0.5, 1, 2), scales)
-        except (SyntaxError, ValueError, KeyError, TypeError) as error:
-            raise LayerError(
-                f"param_str {self.param_str!r}: expected \"'feat_stride': 16\", and optionally "
-                f"\"'scales': [8, 16, 32]\" ({type(error).__name__}: {error})"
-            ) from None
+        self.stride, self.anchors = read_anchors(self.param_str)
         self.reshape(bottom, top)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:

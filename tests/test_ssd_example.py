@@ -1,0 +1,49 @@
+"""The example of SSD: its nets, and that the small one learns to detect drawn shapes."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+import caffe
+from caffe.files.text import read_net
+from relaybp.data_prep import demo_detection
+
+SSD = runpy.run_path(str(Path(__file__).parents[1] / "examples/ssd/ssd.py"))
+
+
+def make(folder, images, iterations, tests=8):
+    demo_detection.make_demo(folder / "data", images, tests, 96)
+    SSD["main"]([f"--iterations={iterations}", f"{folder}/data", f"{folder}/out"])
+    return caffe.get_solver(f"{folder}/out/solver.prototxt")
+
+
+def test_the_small_net_trains_and_is_tested(tmp_path, capsys):
+    solver = make(tmp_path, 16, 2)
+    assert "small, 4 classes, 12 kinds of prior boxes" in capsys.readouterr().out
+    solver.step(2)
+    assert 0 < float(solver.net.blobs["mbox_loss"].data) < 30
+    assert 0 <= float(solver.test()["detection_eval"]) <= 1
+    deploy = caffe.Net(f"{tmp_path}/out/deploy.prototxt", caffe.TEST)
+    assert set(deploy.params) == set(solver.net.params)
+    assert deploy.forward()["detection_out"].shape[3] == 7
+
+
+def test_ssd300_has_its_8732_prior_boxes(tmp_path):
+    """38^2 x 4 + 19^2 x 6 + 10^2 x 6 + 5^2 x 6 + 3^2 x 4 + 1 x 4; the layers' names are SSD's."""
+    trunk = SSD["TRUNKS"]["vgg16"]
+    path = tmp_path / "deploy.prototxt"
+    path.write_text(SSD["net"](trunk, 21, "deploy"))
+    net = caffe.Net(read_net(path), caffe.TEST)
+    assert net.blobs["mbox_priorbox"].shape == (1, 2, 4 * 8732)
+    assert net.blobs["mbox_loc"].shape == (1, 4 * 8732)
+    assert net.blobs["mbox_conf"].shape == (1, 21 * 8732)
+    names = "conv1_1 conv5_3 fc6 fc7 conv6_2 conv9_2 conv4_3_norm fc7_mbox_conf"
+    assert set(names.split()) <= set(net.params)
+
+
+@pytest.mark.heavy
+def test_the_small_net_learns(tmp_path):
+    solver = make(tmp_path, 200, 900, 64)
+    solver.step(900)
+    assert float(solver.test()["detection_eval"]) > 0.3
