@@ -25,17 +25,25 @@ LAST = unwatched_cases.SETTINGS["max_iter"]
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory):
-    """(schedule, processes) -> the folder of a run that nothing has disturbed."""
+    """(schedule, processes) -> the folder of a run that nothing has disturbed; the file `seconds`
+    tells how long it took."""
     found = {}
 
     def run(relay="RELAY", ranks=1):
         if (relay, ranks) not in found:
             folder = make(tmp_path_factory.mktemp("undisturbed") / relay, relay)
-            assert Training(folder, ranks=ranks).wait() == 0
+            (folder / "seconds").write_text(str(seconds_of(folder, ranks)))
             found[relay, ranks] = folder
         return found[relay, ranks]
 
     return run
+
+
+def seconds_of(folder, ranks):
+    """Train a run to its end; how long that takes."""
+    begun = time.monotonic()
+    assert Training(folder, ranks=ranks).wait() == 0
+    return time.monotonic() - begun
 
 
 def assert_same_run(folder, wanted):
@@ -48,19 +56,23 @@ def assert_same_run(folder, wanted):
 # ---- killed --------------------------------------------------------------------------------------
 
 
-def kill_and_go_on(folder, kills, seed, ranks=1, longest_s=0.8):
-    """Kill a run at random moments, beginning with another where one has finished meanwhile."""
+def kill_and_go_on(folder, kills, seed, seconds, ranks=1):
+    """Kill a run at random moments, beginning with another where one has finished meanwhile.
+
+    seconds: how long an undisturbed one takes.
+    """
     draws, done = random.Random(seed), 0
     while done < kills:
         training = Training(folder, ranks=ranks)
-        if training.kill(draws.uniform(0, longest_s)):
+        if training.kill(draws.uniform(0, seconds)):
             done += 1
         else:
             yield training
             subprocess.run(["rm", "-r", folder / "run"], check=True)
+    has_snapshot = snapshots.newest(str(folder / "run" / "small"))[0] is not None
     training = Training(folder, ranks=ranks)
     assert training.wait() == 0, training.text
-    assert "Going on from" in training.text
+    assert ("Going on from" in training.text) == has_snapshot
     yield training
 
 
@@ -69,7 +81,8 @@ def kill_and_go_on(folder, kills, seed, ranks=1, longest_s=0.8):
 )
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, undisturbed, relay, ranks, kills):
     folder = make(tmp_path / "killed", relay)
-    for training in kill_and_go_on(folder, kills, relay, ranks):
+    seconds = float((undisturbed(relay, ranks) / "seconds").read_text())
+    for training in kill_and_go_on(folder, kills, relay, seconds, ranks):
         assert training.wait() == 0, training.text
         assert_same_run(folder, undisturbed(relay, ranks))
 
@@ -89,8 +102,8 @@ def test_a_run_that_is_killed_in_any_phase_goes_on_to_the_same_bits(tmp_path, un
 def test_a_hundred_kills(tmp_path, relay, kind, ranks):
     settings = {"type": kind, "momentum2": 0.999, "snapshot": 2}
     wanted, folder = (make(tmp_path / name, relay, **settings) for name in ("whole", "killed"))
-    assert Training(wanted, ranks=ranks).wait() == 0
-    for training in kill_and_go_on(folder, 100, kind + relay, ranks, longest_s=1.2 * ranks):
+    seconds = seconds_of(wanted, ranks)
+    for training in kill_and_go_on(folder, 100, kind + relay, seconds, ranks):
         assert training.wait() == 0, training.text
         assert_same_run(folder, wanted)
 
