@@ -25,6 +25,7 @@ def test(options):
     describe(net)
     for path in options.weights.split(","):
         net.copy_from(path.strip())
+    net.keep_blobs = False
     say("caffe", f"Running for {options.iterations} iterations.")
 
     def log_batch(batch):
