@@ -36,6 +36,9 @@ _ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
     COMPILING: "0",  # the pool has tried
 }
+# Signals are the parent's: a terminal sends Ctrl-C to all processes, a scheduler whatever it sends.
+# What a shell ignores stays ignored from the first moment of the program that it becomes.
+_UNDISTURBED = ("/bin/sh", "-c", 'trap "" HUP INT TERM USR1 XCPU; exec "$0" "$@"')
 _PATH = os.path.dirname(os.path.dirname(os.path.abspath(relaybp.__file__)))  # of the package
 
 
@@ -123,6 +126,7 @@ def _start(ends: Sequence[int], settings: dict[str, Any]) -> subprocess.Popen:
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     return subprocess.Popen(
         [
+            *_UNDISTURBED,
             sys.executable,
             "-m",
             "relaybp.layers.scene_worker",
@@ -153,14 +157,10 @@ def _shared_memory(size: int, where: str) -> int:
 
 
 def _close(tasks: int, results: int, processes: list[subprocess.Popen]) -> None:
-    """End the workers: they see the end of the tasks, or are killed."""
+    """End the workers, which keep nothing."""
     os.close(tasks)
     os.close(results)
     for process in processes:
-        process.terminate()
+        process.kill()
     for process in processes:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(5)
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        process.wait()

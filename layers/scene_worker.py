@@ -13,7 +13,6 @@ import contextlib
 import json
 import mmap
 import os
-import signal
 import struct
 import sys
 import tempfile
@@ -180,7 +179,6 @@ def serve(tasks: int, results: int, memory: int, settings: dict[str, Any]) -> No
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
     tasks, results, memory = map(int, sys.argv[1:4])

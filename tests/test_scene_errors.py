@@ -231,6 +231,20 @@ def test_a_dead_worker_is_a_clear_error_and_the_next_forward_goes_on(
         np.testing.assert_array_equal(ours["data"], theirs["data"])
 
 
+def test_signals_are_the_parents(tmp_path, source):
+    """A scheduler sends them to every process; the parent wants its last batches all the same."""
+    expected = forwards(make_net(caffe, tmp_path, layer(source, OPTIONS)), 6)
+    before = children()
+    net = make_net(caffe, tmp_path, layer(source, OPTIONS))
+    found = []
+    for number in ("HUP", "INT", "TERM", "USR1", "XCPU", "TERM"):
+        found += forwards(net, 1)
+        for pid in children() - before:
+            os.kill(int(pid), getattr(signal, f"SIG{number}"))
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours["data"], theirs["data"])
+
+
 SCRIPT = """
 import os, time
 import caffe
