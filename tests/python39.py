@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Import what must run under an original Caffe's Python 3.9: python3.9 tests/python39.py
 
-Needs numpy, protobuf and lmdb alone. Every module of caffe_plain must import, and every module of
-relaybp and the layers that does not use PyTorch, OpenCV or matplotlib itself. Every relay.prototxt
-must be read.
+Needs numpy, protobuf, lmdb, h5py and Pillow, as pycaffe does. Every module of caffe_plain must
+import, and every module of relaybp and the layers that does not use PyTorch, OpenCV or matplotlib
+itself. Every relay.prototxt must be read.
 """
 
 import importlib

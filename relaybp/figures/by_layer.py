@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib import colormaps
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation
@@ -72,7 +72,7 @@ def over_layers(axes: Axes, parts: Sequence[Sequence[str]], values: Values, labe
 
 
 def _shade(number: int, count: int) -> tuple[float, ...]:
-    return colormaps["viridis"](0.85 * number / max(count - 1, 1))
+    return matplotlib.colormaps["viridis"](0.85 * number / max(count - 1, 1))
 
 
 def _means(
