@@ -1,6 +1,7 @@
 """What is kept of tests: when a test runs again, what a limit leaves out, ensembles."""
 
 import json
+import os
 import re
 import shutil
 from functools import partial
@@ -59,7 +60,7 @@ def test_the_crops_scores_are_those_of_the_test_phase(run):
         images = min(4, 10 - first)
         raw = np.exp(net.blobs["fc"].data[:images].astype(np.float64))
         np.testing.assert_allclose(
-            result.scores[first : first + images], raw / raw.sum(1)[:, None], rtol=1e-6
+            result.scores[first : first + images], raw / raw.sum(1)[:, None], rtol=1e-5
         )
     assert result.labels.tolist() == [k % CLASSES for k in range(10)]
     assert result.names[3] == "0003" and result.images == 10 and result.whole
@@ -103,6 +104,16 @@ def test_equal_inputs_test_nothing_again(run, forwards):
     assert len(forwards) == 3 and again.path == first.path and again.facts == first.facts
     np.testing.assert_array_equal(again.scores, first.scores)
     assert measure(ENGINE, str(run), DENSE_TEST).path != first.path and len(forwards) > 3
+
+
+def test_a_precision_is_tested_by_itself_and_fp32_is_in_force_again(run, forwards):
+    first = measure(ENGINE, str(run), CROP_TEST)
+    half = measure(ENGINE, str(run), CROP_TEST, precision="bf16")
+    assert half.path != first.path and (first.precision, half.precision) == ("fp32", "bf16")
+    difference = np.abs(half.scores - first.scores).max()
+    assert 0 < difference < 0.02, "bf16 keeps 8 bits"
+    os.remove(first.path)
+    np.testing.assert_array_equal(measure(ENGINE, str(run), CROP_TEST).scores, first.scores)
 
 
 def test_a_moved_run_is_not_tested_again(run, data, tmp_path, forwards):

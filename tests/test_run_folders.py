@@ -51,12 +51,12 @@ def test_a_second_run_does_not_touch_the_folder_of_a_first(tmp_path):
     metrics = folder / "run" / "metrics.csv"
     deadline = time.monotonic() + 60
     while not (metrics.exists() and metrics.stat().st_size > 40):
-        assert time.monotonic() < deadline and first.process.is_alive()
+        assert time.monotonic() < deadline and first.processes[0].is_alive()
         time.sleep(0.02)
-    second = Training(folder, output=tmp_path / "second")
+    second = Training(folder)
     assert second.wait() == 1
-    assert f"run: process {first.process.pid} on" in second.text
-    assert first.process.is_alive()
+    assert f"run: process {first.processes[0].pid} on" in second.text
+    assert first.processes[0].is_alive()
     assert first.kill(0)
 
 

@@ -27,7 +27,7 @@ from caffe_plain.files import write_atomically
 
 from .. import engines
 from ..cli import Parser, Runs
-from ..evaluation.identity import net_of_run
+from ..evaluation.identity import FP32, net_of_run
 from ..evaluation.measures import KS
 from ..evaluation.protocol import CROP, DENSE, Protocol, explain
 from ..evaluation.results import Member, Result, ensemble, measure
@@ -64,6 +64,7 @@ def arguments() -> argparse.Namespace:
     add("--step", type=int, default=1, help="of dense positions, on the net's last map")
     add("--limit", type=int, help="test the first images only")
     add("--gpu", default="auto", help="auto, none, or a GPU index")
+    add("--precision", default=FP32, help="fp32, tf32 (GPUs) or bf16")
     add("--out", help="folder of an ensemble's result; default: its runs' names, joined by +")
     add("--images", help="images without labels: a folder, a list of files, or an LMDB")
     add("--submission", metavar="FILE", help="where to write five labels for each of them")
@@ -85,6 +86,8 @@ def problems(args: argparse.Namespace) -> Iterator[tuple[str, bool]]:
     yield "--scales is itself a protocol: give no other", None not in (args.scales, args.protocol)
     yield "--images and --submission go together", bool(args.images) != bool(args.submission)
     yield "--ids goes with --submission", bool(args.ids) and not args.submission
+    in_fp32 = args.precision == FP32
+    yield "--precision: a submission is made in fp32", bool(args.submission) and not in_fp32
     yield "--limit: a submission is of all images", bool(args.submission and args.limit)
 
 
@@ -105,12 +108,12 @@ def evaluate(engine: Any, args: argparse.Namespace) -> None:
         print(submission.write(engine, members, args.images, args.submission, args.ids, args.gpu))
         return
     for member in members:
-        result = measure(engine, *member, gpu=args.gpu)
+        result = measure(engine, *member, args.gpu, args.precision)
         write_tables(member.run, result)
         print(describe(member.run, result), *notes(engine.pb, member), sep="\n  ", flush=True)
     if len(members) > 1:
         out = args.out or ensemble_folder([member.run for member in members])
-        result = ensemble(engine, members, out, args.gpu)
+        result = ensemble(engine, members, out, args.gpu, args.precision)
         write_tables(out, result)
         print(describe(f"ensemble of {len(members)}", result))
 
@@ -128,7 +131,8 @@ def member_of(word: str, args: argparse.Namespace) -> Member:
 def describe(title: str, result: Result) -> str:
     """The errors, and below them what they were measured on."""
     data = result.data
-    lines = [f"{title}: {result.line()}", f"protocol  {result.protocol}"]
+    precision = f", in {result.precision}" if result.precision != FP32 else ""
+    lines = [f"{title}: {result.line()}", f"protocol  {result.protocol}{precision}"]
     if result.weights:
         lines.append(f"weights   {result.weights['file']} ({result.weights['sha256'][:12]})")
     for member in result.members:

@@ -79,7 +79,7 @@ def _add_options(one: argparse.ArgumentParser, environment: Mapping[str, str]) -
     one.add_argument(
         "--precision",
         default=environment.get("PRECISION") or FP32,
-        help="of the trainings: fp32, tf32 (GPUs), bf16 (fp32 weights); tests are in fp32",
+        help="of trainings and tests: fp32, tf32 (GPUs), bf16 (fp32 weights)",
     )
     one.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
 

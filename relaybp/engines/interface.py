@@ -43,7 +43,7 @@ class Engine(ABC):
     trains_together: bool  # whether several processes can
 
     def __init__(self, caffe: ModuleType):
-        self.caffe = caffe
+        self.caffe, self._precision = caffe, "fp32"
 
     @property
     def pb(self) -> Any:
@@ -61,8 +61,9 @@ class Engine(ABC):
 
         Returns a description of it. precision: fp32, tf32 or bf16.
         """
-        if precision != "fp32":
+        if precision != self._precision:
             self.set_precision(precision)
+            self._precision = precision
         if gpu == "auto":
             gpu = "0" if self.gpu_count() else "none"
         if gpu == "none":
@@ -76,7 +77,7 @@ class Engine(ABC):
 
     @abstractmethod
     def set_precision(self, precision: str) -> None:
-        """Compute in tf32 or bf16."""
+        """Compute in fp32, tf32 or bf16."""
 
     @abstractmethod
     def gpu_count(self) -> int:

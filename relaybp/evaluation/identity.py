@@ -19,11 +19,14 @@ from ..identity import of_database
 from .protocol import Protocol
 from .validation_set import Feed, test_feed
 
+FP32 = "fp32"
 VERSION = 2  # of how results are measured and kept
 
 
-def identify(pb: Any, net_param: Any, weights: str, protocol: Protocol) -> dict[str, Any]:
-    """What a result depends on: protocol, weights, net, data.
+def identify(
+    pb: Any, net_param: Any, weights: str, protocol: Protocol, precision: str = FP32
+) -> dict[str, Any]:
+    """What a result depends on: protocol, precision, weights, net, data.
 
     Raises CaffeError where the net was trained on another order of colours than it is tested on.
     """
@@ -35,6 +38,7 @@ def identify(pb: Any, net_param: Any, weights: str, protocol: Protocol) -> dict[
     protocol = protocol.of(records)
     return {
         "protocol": protocol.name,
+        "precision": precision,
         "weights": {"file": os.path.basename(weights), "sha256": checksum(weights)},
         "net": _net_checksum(net_param),
         "data": {
@@ -102,6 +106,7 @@ def file_name(identity: dict[str, Any]) -> str:
     key = [
         [part["protocol"], part["weights"].get("sha256"), part.get("net")]
         + [part["data"][name] for name in ("records", "index", "mean", "classes")]
+        + [name for name in (part.get("precision", FP32),) if name != FP32]
         for part in (identity, *identity["members"])
     ]
     digest = hashlib.sha256(json.dumps([VERSION, key]).encode()).hexdigest()

@@ -21,14 +21,21 @@ from caffe_plain.images import printable
 
 from ..errors import RelayError
 from . import measures
-from .identity import class_names, file_name, identify, net_of_run, newest_snapshot
+from .identity import FP32, class_names, file_name, identify, net_of_run, newest_snapshot
 from .protocol import Protocol
 from .scoring import Tester
 from .validation_set import record_names
 
 FOLDER = "results"
 GUESSES = 5  # of an image that are shown
-_OF_A_MEMBER = ("protocol", "weights", "net", "data", "images")  # what an ensemble keeps
+_OF_A_MEMBER = (
+    "protocol",
+    "precision",
+    "weights",
+    "net",
+    "data",
+    "images",
+)  # what an ensemble keeps
 
 
 class Member(NamedTuple):
@@ -43,9 +50,9 @@ class Result:
     """A stored result; `path` is that of its .json.
 
     errors: {k: top-k error in %}; images: how many were tested; whole: whether those are all of the
-    database; protocol: its name; weights: {"file", "sha256"}; data: {"source", "records",
-    "index", "mean", "classes"}, the last three being checksums; members: of an ensemble, what each
-    was measured on.
+    database; protocol: its name; precision: fp32, tf32 or bf16; weights: {"file", "sha256"}; data:
+    {"source", "records", "index", "mean", "classes"}, the last three being checksums; members: of
+    an ensemble, what each was measured on.
     """
 
     def __init__(self, path: str) -> None:
@@ -56,6 +63,7 @@ class Result:
         self.images: int = facts["images"]
         self.whole: bool = facts["whole"]
         self.protocol: str = facts["protocol"]
+        self.precision: str = facts["precision"]
         self.weights: dict[str, str] = facts["weights"]
         self.data: dict[str, Any] = facts["data"]
         self.members: list[dict[str, Any]] = facts["members"]
@@ -109,20 +117,26 @@ class Result:
 
 
 def measure(
-    engine: Any, run: str, protocol: Protocol, weights: str | None = None, gpu: str = "auto"
+    engine: Any,
+    run: str,
+    protocol: Protocol,
+    weights: str | None = None,
+    gpu: str = "auto",
+    precision: str = FP32,
 ) -> Result:
     """Test a run, or return what was measured before on the same weights, net, data and protocol.
 
     run: its folder; weights: a .caffemodel, by default its newest snapshot; gpu: auto, none or a
-    GPU's number. Raises RelayError where the scores are not finite or a label has no score.
+    GPU's number; precision: fp32, tf32 or bf16. Raises RelayError where the scores are not finite
+    or a label has no score.
     """
     weights = weights or newest_snapshot(run)
     net_param = net_of_run(engine.pb, run)
-    identity = identify(engine.pb, net_param, weights, protocol)
+    identity = identify(engine.pb, net_param, weights, protocol, precision)
     path = os.path.join(run, FOLDER, file_name(identity))
     if os.path.exists(path):
         return Result(path)
-    engine.use_device(gpu)
+    engine.use_device(gpu, precision)
     title = f"{os.path.basename(os.path.normpath(run))} {identity['protocol']}"
     tester = Tester(engine.caffe, net_param, weights, protocol, title)
     scores, labels = tester.score_database(identity["images"])
@@ -131,14 +145,16 @@ def measure(
     return _store(run, identity, scores, labels, names, class_names(feed), f"{run}, {weights}")
 
 
-def ensemble(engine: Any, members: Sequence[Member], out: str, gpu: str = "auto") -> Result:
+def ensemble(
+    engine: Any, members: Sequence[Member], out: str, gpu: str = "auto", precision: str = FP32
+) -> Result:
     """The mean of the scores of several runs, each tested in its own way; kept in OUT/results/.
 
     Raises RelayError where the members have not tested the same images in the same order.
     """
     if len(members) < 2:
         raise RelayError(f"an ensemble of {len(members)}: expected two runs or more")
-    results = [measure(engine, *member, gpu=gpu) for member in members]
+    results = [measure(engine, *member, gpu, precision) for member in members]
     identity = _identify_ensemble(members, results)
     path = os.path.join(out, FOLDER, file_name(identity))
     if os.path.exists(path):
@@ -154,6 +170,7 @@ def ensemble(engine: Any, members: Sequence[Member], out: str, gpu: str = "auto"
 def _identify_ensemble(members: Sequence[Member], results: Sequence[Result]) -> dict[str, Any]:
     first, whole = results[0], all(result.whole for result in results)
     return {
+        "precision": first.precision,
         "protocol": f"ensemble-{len(results)}" + ("" if whole else f"_limit{first.images}"),
         "weights": {},
         "data": first.data,

@@ -100,6 +100,7 @@ class Production:
     def measure(self, test: Test) -> Measured:
         """The Result of each seed; what was tested before is not tested again."""
         results, folders = [], []
+        how = self.options.gpu, self.options.precision
         for seed in self.options.seeds:
             members = [
                 Member(self.runs[training, seed].folder, Protocol.parse(protocol, loss=test.loss))
@@ -107,10 +108,10 @@ class Production:
             ]
             if len(members) > 1:
                 out = os.path.join(self.options.out, "ensembles", f"{self.name}-seed{seed}")
-                results.append(ensemble(self.engine, members, out, gpu=self.options.gpu))
+                results.append(ensemble(self.engine, members, out, *how))
             else:
                 run, protocol, _ = members[0]
-                results.append(measure(self.engine, run, protocol, gpu=self.options.gpu))
+                results.append(measure(self.engine, run, protocol, None, *how))
             folders += [member.run for member in members]
         return Measured(tuple(results), tuple(folders), results[0].protocol)
 
@@ -140,7 +141,7 @@ class Production:
         if options.epochs:
             notes.append(f"Schedules were shortened proportionally to {options.epochs:g} epochs.")
         if options.precision != FP32:
-            notes.append(f"Trained in {options.precision}, tested in {FP32}.")
+            notes.append(f"Trained and tested in {options.precision}.")
         if DRAWN in self.data:
             notes.append("Drawn scenes and some iterations: these errors mean nothing.")
         elif options.scale != PAPER and not self.name.startswith("auxnet"):

@@ -31,7 +31,7 @@ FP32 = "fp32"
 @dataclass(frozen=True)
 class Options:
     """How a table is reproduced: the scale, the seeds, epochs (None: the models' own schedules),
-    the folder for everything, the GPU, and the precision of the trainings; tests are in fp32."""
+    the folder for everything, the GPU, and the precision of trainings and tests."""
 
     scale: str
     seeds: tuple[int, ...]
