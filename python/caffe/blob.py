@@ -174,6 +174,10 @@ class Blob:
             tensor = tensor.as_strided(data.shape, data.stride())
         self._diff.set(tensor)
 
+    def drop_data(self) -> None:
+        """Let the values go: reading them is an error until others are stored."""
+        self._data, self.hidden = SyncedMemory(), True
+
     def share_data(self, other):
         """Use the values of `other`: one memory for both; the counts must agree."""
         self._check_count(other)

@@ -130,6 +130,7 @@ class TensorLayer(Layer):
       sum of several flows' diffs does the work of all of them.
     - `backward_several(flows, bottoms, tops)`, if a layer has it, does `backward` for several
       (diffs, wanted, counts) at once; those that count add to the diffs of `self.blobs`.
+    - `infer(*bottoms)` is forward where no backward follows, and nothing need be left for it.
     - On a GPU all of these become CUDA graphs (see replay), which repeat kernels and no Python. A
       layer that reads values, works on the CPU or keeps state from one forward to the next sets
       `replays = False`; if it depends, it overrides `can_replay()`. What forward leaves for
@@ -195,6 +196,21 @@ class TensorLayer(Layer):
     def forward(self, *bottoms: torch.Tensor) -> torch.Tensor | Tensors:
         """The top's tensor, or a sequence with one for each top."""
         raise NotImplementedError(f"{self.type}.forward")
+
+    def infer(self, *bottoms: torch.Tensor) -> torch.Tensor | Tensors:
+        """What forward returns, where no backward follows."""
+        return self.forward(*bottoms)
+
+    def per_channel(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """(factor, shift), (C,) each and in double precision, if forward is x factor + shift.
+
+        By channel, axis 1, in the TEST phase; None: it is something else.
+        """
+        return None
+
+    def activation(self) -> tuple[str, tuple[float, ...]] | None:
+        """What oneDNN calls it, with its numbers, if the layer is one that oneDNN has."""
+        return None
 
     def backward(
         self, diffs: Diffs, bottoms: Tensors, tops: Tensors, wanted: Sequence[bool]

@@ -238,19 +238,30 @@ class Net:
     def keep_blobs(self):
         """Whether every blob keeps its values after forward, as in Caffe (default: True).
 
-        False lets the engine skip values that only the next layer reads, such as what a residual
-        block adds to its shortcut. `.data` of such a blob is then an error and its `.diff` is
-        meaningless, like that of a blob that a Split copies.
+        False lets the engine skip values that only other layers read, or let them go: while
+        training, what a residual block adds to its shortcut; in the TEST phase all except the
+        inputs and outputs. `.data` of such a blob is then an error and its `.diff` is meaningless,
+        like that of a blob that a Split copies. A set of names is False for all other blobs.
         """
-        return self._sweep.keep_blobs
+        return self._sweep.keep_blobs or False
 
     @keep_blobs.setter
     def keep_blobs(self, keep):
-        if bool(keep) != self.keep_blobs:
+        keep = keep if isinstance(keep, bool) else frozenset(self._checked(keep))
+        if keep != self.keep_blobs:
             self._sweep.spread()
             self._sweep = Sweep(
-                self.nodes, self._callbacks, self._on_gradients, bool(keep), self.keep_diffs
+                self.nodes,
+                self._callbacks,
+                self._on_gradients,
+                keep or frozenset(),
+                self.keep_diffs,
             )
+
+    def _checked(self, names):
+        for name in names:
+            self._blob(name)
+        return names
 
     def reshape(self):
         """Pass the shapes of the input blobs on through all layers."""

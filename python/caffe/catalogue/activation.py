@@ -44,6 +44,10 @@ class ReLU(TensorLayer):
             return torch.nn.functional.leaky_relu(x, slope)
         return x.relu_() if self.overwrite else x.relu()
 
+    def activation(self) -> tuple[str, tuple[float, ...]]:
+        slope = self.options.negative_slope
+        return ("leaky_relu", (slope,)) if slope else ("relu", ())
+
     def backward(self, diffs, bottoms, tops, wanted):
         slope = self.options.negative_slope
         values = bottoms[0] if self.reads_bottom else tops[0]
@@ -180,6 +184,9 @@ class Clip(TensorLayer):
 
     def forward(self, x):
         return x.clamp(self.options.min, self.options.max)
+
+    def activation(self) -> tuple[str, tuple[float, ...]]:
+        return "hardtanh", (self.options.min, self.options.max)
 
     def backward(self, diffs, bottoms, tops, wanted):
         inside = (bottoms[0] >= self.options.min) & (bottoms[0] <= self.options.max)

@@ -71,6 +71,13 @@ class BatchNorm(TensorLayer):
     def forward(self, x):
         return self.normalize(x, *self.scale_and_bias)
 
+    def per_channel(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        if not self.uses_stored_statistics:
+            return None
+        mean, variance = (statistic.double() for statistic in self.stored_statistics())
+        factor = (variance + self.options.eps).rsqrt()
+        return factor, -mean * factor
+
     def normalize(self, x, scale=None, bias=None):
         """x normalised and, if given, scaled and shifted by channel in the same pass."""
         if self.uses_stored_statistics:

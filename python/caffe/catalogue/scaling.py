@@ -46,6 +46,10 @@ class _PerChannel(TensorLayer):
             )
         return [shapes[0]]
 
+    @property
+    def _is_per_channel(self):
+        return self.axis == 1 and bool(self.blobs) and len(self.blobs[0].shape) == 1
+
     def _broadcast(self, operand, x):
         """`operand` with the axes that make it broadcast against `x`."""
         behind = x.dim() - self.axis - operand.dim()
@@ -85,6 +89,13 @@ class Scale(_PerChannel):
             return torch.addcmul(bias, x, self._broadcast(scale, x))
         return x * self._broadcast(scale, x)
 
+    def per_channel(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        if not self._is_per_channel or len(self.layer_param.bottom) > 1:
+            return None
+        factor = self.blobs[0].tensor.double()
+        shift = self.blobs[1].tensor.double() if self.options.bias_term else factor * 0
+        return factor, shift
+
     def backward(self, diffs, bottoms, tops, wanted):
         dy, scale = diffs[0], self._operand(bottoms)
         dx = dy * self._broadcast(scale, dy) if wanted[0] else None
@@ -118,6 +129,12 @@ class Bias(_PerChannel):
         bias = bottoms[1] if len(bottoms) > 1 else self.blobs[0].tensor
         self.operand = bias
         return bottoms[0] + self._broadcast(bias, bottoms[0])
+
+    def per_channel(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        if not self._is_per_channel:
+            return None
+        shift = self.blobs[0].tensor.double()
+        return torch.ones_like(shift), shift
 
     def backward(self, diffs, bottoms, tops, wanted):
         dy = diffs[0]

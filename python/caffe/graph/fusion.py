@@ -62,7 +62,10 @@ class Unit:
 
 
 def units(nodes, keep_blobs=True):
-    """The nodes as Units, in order, every legal group fused."""
+    """The nodes as Units, in order, every legal group fused.
+
+    keep_blobs: True, or the names of the blobs that must keep their values.
+    """
     found, index = [], 0
     while index < len(nodes):
         length = _group_length(nodes, index, keep_blobs)
@@ -81,7 +84,9 @@ def _group_length(nodes, index, keep_blobs):
     if not (_runs_on(normalization, scale, "Scale") and _is_per_channel(scale)):
         return 1
     end = index + 2
-    for joins in (_rectifies,) if keep_blobs else (_adds, _rectifies, _splits):
+    for joins in (_rectifies,) if keep_blobs is True else (_adds, _rectifies, _splits):
+        if joins is _adds and nodes[end - 1].top_names[0] in keep_blobs:
+            continue
         if end < len(nodes) and joins(nodes[end - 1], nodes[end]):
             end += 1
     return end - index

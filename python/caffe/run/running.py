@@ -13,6 +13,19 @@ _FOREIGN = (RuntimeError, IndexError, MemoryError)  # what PyTorch raises
 
 def forward_node(node):
     """Run the layer on its bottoms' values and store what it makes."""
+    bottoms = _compute(node, node.layer.forward)
+    if node.in_place and node.layer.reads_bottom and not node.layer.shares_data:
+        node.inputs = bottoms
+
+
+def infer_node(node):
+    """The same where no backward follows."""
+    node.inputs = None
+    _compute(node, node.layer.infer)
+
+
+def _compute(node, method):
+    """Let a method of the node's layer make the values of the tops; return those of the bottoms."""
     layer, shapes, bottoms = node.layer, [], []
     for blob in node.bottoms:
         shapes.append(blob.shape)
@@ -22,15 +35,14 @@ def forward_node(node):
     if layer.shares_data:
         for blob in node.tops:
             blob.share_data(node.bottoms[0])
-        return
-    tops = _run(node, "forward", layer.forward, *bottoms)
-    if node.in_place and layer.reads_bottom:
-        node.inputs = bottoms
+        return bottoms
+    tops = _run(node, "forward", method, *bottoms)
     if isinstance(tops, torch.Tensor):
         node.tops[0].tensor = tops
     else:
         for blob, tensor in zip(node.tops, tops, strict=True):
             blob.tensor = tensor
+    return bottoms
 
 
 def weighted_losses(node):

@@ -4,6 +4,7 @@ from .. import device
 from ..graph.fusion import units
 from . import running
 from .flow_plan import FlowPlan
+from .inference import Inference
 from .replay import Passes
 
 
@@ -11,9 +12,10 @@ class Sweep:
     """Runs a net's nodes, as fused Units where a range includes a whole unit.
 
     `callbacks` are {"before_forward": [f(layer index), ...], ...}; if there are any, every layer
-    runs by itself. `on_gradients`: see Net.after_gradients. `keep_blobs`: see fusion. `keep_diffs`:
-    blobs keep their diffs after backward, as in Caffe; otherwise each is freed as soon as the layer
-    that it came to has used it.
+    runs by itself. `on_gradients`: see Net.after_gradients. `keep_blobs`: True, or the names of
+    those that must keep their values; see fusion and inference. `keep_diffs`: blobs keep their
+    diffs after backward, as in Caffe; otherwise each is freed as soon as the layer that it came to
+    has used it.
     """
 
     def __init__(self, nodes, callbacks, on_gradients, keep_blobs=True, keep_diffs=True):
@@ -23,9 +25,14 @@ class Sweep:
         self._last = len(nodes) - 1
         self._params = list(dict.fromkeys(blob for node in nodes for blob in node.layer.blobs))
         self._plans, self._ranges, self._passes = {}, {}, Passes(nodes)
+        infers = keep_blobs is not True and not any(node.layer.training for node in nodes)
+        self._inference = Inference(nodes, keep_blobs) if infers else None
 
     def forward(self, start, end):
         """Run layers `start` to `end`; return the weighted sum of their losses."""
+        if self._infers and (start, end) == (0, self._last):
+            return _total(self._inference.forward())
+        self._leave_inference()
         found = self._units(start, end)
         if (
             self._replays
@@ -53,10 +60,11 @@ class Sweep:
                     self._tell("after_forward", index)
             if unit.ran_fused:
                 unit.finish()
-        return sum(losses[1:], losses[0]) if losses else 0.0
+        return _total(losses)
 
     def backward(self, start, end):
         """Run layers `end` down to `start` backward (Caffe's BackwardFromTo)."""
+        self._leave_inference()
         found = self._units(start, end)
         whole = (start, end) == (0, self._last)
         if self._replays and whole:
@@ -86,6 +94,7 @@ class Sweep:
 
     def backward_flows(self, flows):
         """Several flows in one sweep; see Net.backward_flows."""
+        self._leave_inference()
         key = tuple(tuple(tuple(span) for span in ranges) for ranges in flows)
         if not all(unit.ran_fused for unit in self.units if unit.fused):
             self.spread()
@@ -102,8 +111,18 @@ class Sweep:
 
     def spread(self):
         """Give each layer what it would have kept if nothing had run fused."""
+        self._leave_inference()
         for unit in self.units:
             unit.spread()
+
+    @property
+    def _infers(self):
+        """Whether a whole forward pass may skip what only a look inside or backward needs."""
+        return self._inference is not None and device.ordinal < 0 and not self._alone
+
+    def _leave_inference(self):
+        if self._inference is not None:
+            self._inference.spread()
 
     @property
     def _alone(self):
@@ -137,3 +156,7 @@ class Sweep:
     def _tell_gradients(self, blobs):
         for callback in self.on_gradients:
             callback(blobs)
+
+
+def _total(losses):
+    return sum(losses[1:], losses[0]) if losses else 0.0

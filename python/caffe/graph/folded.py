@@ -1,0 +1,154 @@
+"""Products as inference runs them: with what follows folded into the weights, or done on the way.
+
+A BatchNorm, Scale or Bias by channel changes weights and bias; a sum with another blob and an
+activation are done before a value is stored. Weights are folded and packed at first use, for each
+shape of the images, and again after one of the parameters has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from .. import device
+from ..catalogue.common import InnerProduct
+from ..catalogue.convolution import Convolution
+from ..kernels import packed
+from ..layer import Shape, TensorLayer
+from .build import Node, reshape
+
+_MOST_PACKED = 2  # shapes whose weights are kept: each takes as much memory as the weights
+
+
+class FoldedProduct(TensorLayer):
+    """y = activation(W' x + b' + other): what `nodes` compute one after the other.
+
+    bottom 0: x; bottom 1 and `other` exist only if one of the nodes is a sum. `infer` only.
+    """
+
+    def __init__(self, nodes: Sequence[Node]):
+        super().__init__(nodes[0].param, nodes[0].layer.phase)
+        self.nodes, self.product = nodes, nodes[0].layer
+        followers = [node.layer for node in nodes[1:]]
+        self.affine = [layer for layer in followers if layer.per_channel() is not None]
+        self.activation = next((layer for layer in followers if layer.activation()), None)
+        self._sources = [blob for layer in [self.product, *self.affine] for blob in layer.blobs]
+        self._seen: list[tuple[torch.Tensor, int]] = []  # the sources' tensors and versions
+        self._packed: dict = {}  # {(shape, dtype): (weights, bias)}
+        self._is_finite = False
+
+    def reshape(self, *shapes: Shape) -> list[Shape]:
+        for node in self.nodes:
+            reshape(node)
+        return [blob.shape for blob in self.nodes[-1].tops]
+
+    def refresh(self) -> bool:
+        """Forget what was folded if a parameter has changed; return whether all are finite."""
+        for blob, (tensor, version) in zip(self._sources, self._seen, strict=False):
+            if blob.tensor is not tensor or tensor._version != version:
+                break
+        else:
+            if self._seen:
+                return self._is_finite
+        tensors = [blob.tensor for blob in self._sources]
+        self._seen = [(tensor, tensor._version) for tensor in tensors]
+        self._is_finite = all(bool(tensor.isfinite().all()) for tensor in tensors)
+        self._packed.clear()
+        return self._is_finite
+
+    def infer(self, x: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
+        if not packed.takes(x):
+            return self._in_torch(x, other)
+        key = (x.shape, x.dtype)
+        if key not in self._packed:
+            if len(self._packed) >= _MOST_PACKED:
+                self._packed.pop(next(iter(self._packed)))
+            weight, bias = self._folded(x.dtype)
+            self._packed[key] = self._pack(weight, x.shape), bias
+        name, scalars = self.activation.activation() if self.activation else ("none", ())
+        return self._run(x, *self._packed[key], other, packed.Activation(name, scalars))
+
+    def _folded(self, dtype):
+        """Weights (K, ...) and bias (K,), or None if there is none and need be none."""
+        weight, *bias = [blob.tensor for blob in self.product.blobs]
+        if self.affine:
+            factor, shift = torch.ones(1), torch.zeros(1)
+            shift = bias[0].double() if bias else shift
+            for layer in self.affine:
+                factor_here, shift_here = layer.per_channel()
+                factor, shift = factor * factor_here, shift * factor_here + shift_here
+            weight = weight.double() * self._along_outputs(factor, weight)
+            bias = [shift]
+        return weight.to(dtype), bias[0].to(dtype) if bias else None
+
+    def _in_torch(self, x, other):
+        """The same by PyTorch, for what oneDNN does not take."""
+        y = self._plain(x, *self._folded(x.dtype))
+        y = y if other is None else y.add_(other)
+        return self.activation.forward(y) if self.activation else y
+
+
+class FoldedConvolution(FoldedProduct):
+    """A Convolution of one bottom over two axes, and what follows it."""
+
+    def __init__(self, nodes: Sequence[Node]):
+        super().__init__(nodes)
+        conv = self.product
+        self.geometry = packed.Geometry(conv.pad, conv.stride, conv.dilation, conv.group)
+
+    @staticmethod
+    def can_begin(layer: Convolution) -> bool:
+        """Whether a group may begin with this layer."""
+        return len(layer.kernel) == 2 and layer.axis == 1
+
+    @staticmethod
+    def can_add(layer: Convolution) -> bool:
+        """Whether a sum may follow; oneDNN has none for convolutions by group."""
+        return layer.group == 1
+
+    def _along_outputs(self, factor, weight):
+        return factor.view(-1, 1, 1, 1)
+
+    def _pack(self, weight, shape):
+        return packed.pack_convolution(weight, self.geometry, shape)
+
+    def _run(self, x, weight, bias, other, activation):
+        other = None if other is None else device.layout(device.cast(other, x.dtype))
+        return packed.convolve(device.layout(x), weight, bias, self.geometry, other, activation)
+
+    def _plain(self, x, weight, bias):
+        return torch.convolution(x, weight, bias, *self.product.geometry)
+
+
+class FoldedInnerProduct(FoldedProduct):
+    """An InnerProduct of axis 1, and what follows it."""
+
+    @staticmethod
+    def can_begin(layer: InnerProduct) -> bool:
+        """Whether a group may begin with this layer."""
+        return layer.axis == 1
+
+    @staticmethod
+    def can_add(layer: InnerProduct) -> bool:
+        """Whether a sum may follow."""
+        return False
+
+    def _along_outputs(self, factor, weight):
+        return factor if self.product.transpose else factor.view(-1, 1)
+
+    def _pack(self, weight, shape):
+        return packed.pack_linear(self._as_outputs_first(weight), shape[0])
+
+    def _run(self, x, weight, bias, other, activation):
+        return packed.multiply(x.reshape(len(x), self.product.inputs), weight, bias, activation)
+
+    def _plain(self, x, weight, bias):
+        weight = self._as_outputs_first(weight)
+        return torch.nn.functional.linear(x.reshape(len(x), self.product.inputs), weight, bias)
+
+    def _as_outputs_first(self, weight):
+        return weight.T if self.product.transpose else weight
+
+
+FOLDED = {Convolution: FoldedConvolution, InnerProduct: FoldedInnerProduct}

@@ -1,0 +1,70 @@
+"""Passes of inference: whole forward passes in the TEST phase that need keep no values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import torch
+
+from ..blob import Blob
+from ..graph.build import Node
+from ..graph.folded import FoldedProduct
+from ..graph.inference import steps
+from .running import forward_node, infer_node, weighted_losses
+
+
+class Inference:
+    """Runs `nodes` as the steps of graph/inference; blobs named in `kept` and outputs keep values.
+
+    oneDNN's ReLU makes 0 of NaN, so a pass whose inputs or parameters are not finite runs layer by
+    layer. `spread` makes up for what a pass has not made.
+    """
+
+    def __init__(self, nodes: Sequence[Node], kept: Collection[str]):
+        self._sources = [node for node in nodes if not node.bottoms]
+        self._others = [node for node in nodes if node.bottoms]
+        self._steps = [step for step in steps(nodes, kept) if step.node.bottoms]
+        layers = [step.node.layer for step in self._steps]
+        self._folded = [layer for layer in layers if isinstance(layer, FoldedProduct)]
+        self._fed: list[tuple[Blob, torch.Tensor]] = []
+        self._has_skipped = False
+
+    def forward(self) -> list:
+        """Run all nodes; return the weighted losses."""
+        losses = []
+        for node in self._sources:
+            forward_node(node)
+            losses += weighted_losses(node)
+        self._fed = [(blob, blob.tensor) for node in self._sources for blob in node.tops]
+        self._has_skipped = self._is_finite()
+        return losses + (self._run_steps() if self._has_skipped else self._run_plainly())
+
+    def spread(self) -> None:
+        """After a pass: give every blob and layer what it would have if all layers had run."""
+        if self._has_skipped:
+            for blob, tensor in self._fed:
+                blob.tensor = tensor
+            self._run_plainly()
+            self._has_skipped = False
+
+    def _is_finite(self):
+        return all(layer.refresh() for layer in self._folded) and all(
+            bool(tensor.isfinite().all()) for _, tensor in self._fed
+        )
+
+    def _run_steps(self):
+        losses = []
+        for step in self._steps:
+            infer_node(step.node)
+            if any(step.node.loss_weights):
+                losses += weighted_losses(step.node)
+            for blob in step.done:
+                blob.drop_data()
+        return losses
+
+    def _run_plainly(self):
+        losses = []
+        for node in self._others:
+            forward_node(node)
+            losses += weighted_losses(node)
+        return losses

@@ -1,0 +1,292 @@
+"""Inference (TEST, keep_blobs = False) gives what the layers give one by one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import array_cases
+import caffe
+import deploy_nets
+import random_nets
+
+ROOT = Path(__file__).parent.parent
+DEPLOYS = sorted((ROOT / "prototxt").glob("*/deploy*.prototxt"))
+LIGHT = ("resnet20/deploy.prototxt", "auxnet-26-2-wide/deploy_aux19.prototxt")
+SEEDS = [*range(30), *(pytest.param(seed, marks=pytest.mark.heavy) for seed in range(30, 400))]
+
+pytestmark = pytest.mark.unlooked
+
+
+@pytest.fixture(autouse=True)
+def single_precision():
+    yield
+    caffe.set_precision("fp32")
+
+
+def small(name):
+    return deploy_nets.fill(caffe.Net(deploy_nets.message(deploy_nets.NETS[name]), caffe.TEST))
+
+
+def outputs(net, **inputs):
+    return {name: array.copy() for name, array in net.forward(**inputs).items()}
+
+
+def check(found, expected, tolerance=1e-5, least=1e-30):
+    """Relative to the largest value of each blob, or to `least` if that is larger."""
+    assert set(found) == set(expected)
+    for name, array in expected.items():
+        most = max(np.abs(array).max(initial=0), least)
+        assert found[name].shape == array.shape
+        assert np.abs(found[name] - array).max(initial=0) <= tolerance * most, name
+
+
+def steps(net):
+    """How many steps a pass takes, inputs left out."""
+    return len(net._sweep._inference._steps)
+
+
+@pytest.mark.parametrize("name", deploy_nets.NETS)
+def test_small_deploy_nets(name):
+    net = small(name)
+    images = deploy_nets.batch(net)
+    expected = outputs(net, data=images)
+    net.keep_blobs = False
+    for _ in range(2):
+        check(outputs(net, data=images), expected)
+
+
+def test_a_residual_net_runs_in_a_step_for_each_convolution():
+    net = small("resnet")
+    net.keep_blobs = False
+    splits = sum(layer.type == "Split" for layer in net.layers)
+    convolutions = sum(layer.type == "Convolution" for layer in net.layers)
+    assert steps(net) == convolutions + splits + len(["pool1", "pool5", "fc", "prob"])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        path if str(path).endswith(LIGHT) else pytest.param(path, marks=pytest.mark.heavy)
+        for path in DEPLOYS
+    ],
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
+)
+def test_every_shipped_model(path):
+    caffe.set_random_seed(1)
+    net = deploy_nets.fill(caffe.Net(str(path), caffe.TEST))
+    images = deploy_nets.batch(net)
+    expected = outputs(net, data=images)
+    net.keep_blobs = False
+    check(outputs(net, data=images), expected)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_nets(seed):
+    caffe.set_random_seed(seed)
+    net = array_cases.net(random_nets.RandomNet(seed).text, caffe.TEST)
+    random = np.random.RandomState(seed)
+    for name, blobs in net.params.items():
+        low = 0.5 if net.layer_dict[name].type == "BatchNorm" else -0.5
+        for blob in blobs:
+            blob.data[...] = random.uniform(low, 1, blob.shape)
+    inputs = {
+        "x": random.randn(*net.blobs["x"].shape),
+        "labels": random.randint(2, size=net.blobs["labels"].shape),
+    }
+    expected, loss = outputs(net, **inputs), net._forward(0, len(net.layers) - 1)
+    net.keep_blobs = False
+    check(outputs(net, **inputs), expected, 1e-4, least=0.01)
+    assert net._forward(0, len(net.layers) - 1) == pytest.approx(loss, rel=1e-4, abs=1e-5)
+
+
+FOLLOWERS = {
+    "Convolution": "convolution_param { num_output: 4 kernel_size: 3 pad: 1 %s }",
+    "InnerProduct": "inner_product_param { num_output: 4 %s }",
+    "BatchNorm": "batch_norm_param { %s }",
+    "Scale": "scale_param { bias_term: true %s }",
+    "Bias": "bias_param { %s }",
+    "ReLU": "relu_param { %s }",
+    "Clip": "clip_param { min: -0.5 max: 2 %s }",
+    "Eltwise": "eltwise_param { %s }",
+    "Dropout": "dropout_param { %s }",
+}
+VARIANTS = {
+    "Convolution": ("bias_term: false", "group: 2", "dilation: 2 pad: 2", "group: 4", ""),
+    "InnerProduct": ("bias_term: false", "transpose: true"),
+    "BatchNorm": ("", "", "use_global_stats: false"),
+    "Scale": ("", "", "axis: 0", "num_axes: 0"),
+    "Bias": ("", "axis: 0"),
+    "ReLU": ("", "", "negative_slope: 0.1"),
+    "Eltwise": ("", "", "coeff: 1 coeff: -1", "operation: MAX", "operation: PROD"),
+}
+
+
+def random_chain(seed):
+    """A net of products and what may follow them, in place or not, in any order."""
+    random = np.random.RandomState(seed)
+    lines = [deploy_nets.net("chain", (4, 4, 5, 6)).replace('"data"', '"x"')]
+    blobs, read = {"x": True}, set()  # name: whether it is of images; which have been read
+    for number in range(random.randint(6, 30)):
+        kind = ("Convolution", *FOLLOWERS)[random.randint(len(FOLLOWERS) + 1)]
+        newest = list(blobs)[-1]
+        bottoms = [newest if random.rand() < 0.8 else random.choice(list(blobs))]
+        if kind == "Convolution" and not blobs[bottoms[0]]:
+            continue
+        if kind == "Eltwise":
+            others = [name for name in blobs if blobs[name] == blobs[bottoms[0]]]
+            bottoms.insert(random.randint(2), random.choice(others))
+        can_be_in_place = kind not in ("Convolution", "InnerProduct")
+        is_free = bottoms[0] not in read and bottoms.count(bottoms[0]) == 1
+        in_place = can_be_in_place and is_free and random.rand() < 0.6
+        top = bottoms[0] if in_place else f"b{number}"
+        read.update(name for name in bottoms if name != top)
+        variants = VARIANTS.get(kind, ("",))
+        options = FOLLOWERS[kind] % variants[random.randint(len(variants))]
+        if "dilation" in options:
+            options = options.replace("pad: 1 ", "")
+        names = " ".join(f'bottom: "{name}"' for name in bottoms)
+        lines.append(f'layer {{ name: "l{number}" type: "{kind}" {names} top: "{top}" {options} }}')
+        images = kind != "InnerProduct" and blobs[bottoms[0]]
+        blobs.pop(top, None)
+        blobs[top] = images
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_chains(seed):
+    net = deploy_nets.fill(array_cases.net(random_chain(seed), caffe.TEST), seed)
+    random = np.random.RandomState(seed)
+    names = sorted(random.choice(list(net.blobs), random.randint(3)))
+    for _ in range(2):
+        images = random.randn(*net.blobs["x"].shape)
+        net.keep_blobs = True
+        expected = {name: a.copy() for name, a in net.forward(names, x=images).items()}
+        net.keep_blobs = names
+        found = {name: a.copy() for name, a in net.forward(names, x=images).items()}
+        check(found, expected, least=0.1)  # sums may cancel
+
+
+# ---- what may change between two passes ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("writes", ["an array", "an array held", "a tensor", "all from a file", "all by sharing"])
+def test_a_write_into_any_parameter_is_seen(tmp_path, writes):
+    net, plain = small("resnet"), small("resnet")
+    images = deploy_nets.batch(net)
+    net.keep_blobs = False
+    net.forward(data=images)
+    held = {name: [blob.data for blob in blobs] for name, blobs in net.params.items()}
+    random = np.random.RandomState(0)
+    for name, blobs in plain.params.items():
+        for index, blob in enumerate(blobs):
+            blob.data[...] *= random.uniform(0.8, 1.2, blob.shape)
+            mine = net.params[name][index]
+            if writes == "an array":
+                mine.data[...] = blob.data
+            elif writes == "an array held":
+                held[name][index][...] = blob.data
+            elif writes == "a tensor":
+                mine.tensor.copy_(blob.tensor)
+                mine.show("data")
+            if index == 0 and not writes.startswith("all"):
+                check(outputs(net, data=images), outputs(plain, data=images))
+    if writes == "all from a file":
+        plain.save(str(tmp_path / "a.caffemodel"))
+        net.copy_from(str(tmp_path / "a.caffemodel"))
+    elif writes == "all by sharing":
+        net.share_with(plain)
+    check(outputs(net, data=images), outputs(plain, data=images))
+
+
+def test_images_of_other_shapes():
+    net, plain = small("resnet"), small("resnet")
+    net.keep_blobs = False
+    for shape in ((2, 3, 49, 49), (1, 3, 49, 49), (3, 3, 61, 33), (0, 3, 49, 49), (2, 3, 49, 49)):
+        images = np.random.RandomState(0).randn(*shape)
+        for each in (net, plain):
+            each.blobs["data"].reshape(*shape)
+        check(outputs(net, data=images), outputs(plain, data=images))
+        assert {name: blob.shape for name, blob in net.blobs.items()} == {
+            name: blob.shape for name, blob in plain.blobs.items()
+        }
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.05), ("fp64", 1e-12)])
+def test_other_precisions(precision, tolerance):
+    net = small("resnet")
+    images = deploy_nets.batch(net)
+    caffe.set_precision("fp64")
+    expected = outputs(net, data=images)
+    net.keep_blobs = False
+    caffe.set_precision("fp32")
+    check(outputs(net, data=images), expected)
+    caffe.set_precision(precision)
+    check(outputs(net, data=images), expected, tolerance)
+
+
+@pytest.mark.parametrize("where", ["an input", "a weight", "a statistic"])
+def test_what_is_not_a_number_shows(where):
+    convolution = deploy_nets.conv_bn("conv", "data", 3, 3)
+    following = deploy_nets.relu("conv"), deploy_nets.fc("fc", "conv", 5)
+    text = deploy_nets.net("small", (2, 3, 9, 9), *convolution, *following)
+    net = deploy_nets.fill(caffe.Net(deploy_nets.message(text), caffe.TEST))
+    net.keep_blobs = False
+    images = deploy_nets.batch(net)
+    assert np.isfinite(net.forward(data=images)["fc"]).all()
+    if where == "an input":
+        images[0, 0, 4, 4] = np.nan
+    else:
+        net.params["conv" if where == "a weight" else "bn_conv"][0].data.flat[0] = np.nan
+    assert np.isnan(net.forward(data=images)["fc"][0]).all()
+
+
+# ---- looking inside ------------------------------------------------------------------------------
+
+
+def test_named_blobs_are_kept_and_others_are_not():
+    net = small("resnet")
+    images, names = deploy_nets.batch(net), ["res2_c", "res3"]
+    expected = {name: array.copy() for name, array in net.forward(names, data=images).items()}
+    net.keep_blobs = names
+    found = net.forward(names, data=images)
+    check(found, expected)
+    with pytest.raises(caffe.CaffeError, match="were not kept: set net.keep_blobs = True"):
+        net.blobs["res2_a"].data  # noqa: B018
+    with pytest.raises(caffe.CaffeError, match="no blob 'res2_d'"):
+        net.keep_blobs = ["res2_d"]
+    assert net.keep_blobs == set(names)
+
+
+@pytest.mark.parametrize("start", ["res3_b", "fc"])
+def test_a_part_of_the_net_begins_with_what_the_whole_would_have_left(start):
+    net = small("resnet")
+    images = deploy_nets.batch(net)
+    expected = outputs(net, data=images)
+    net.keep_blobs = False
+    net.forward(data=images)
+    check(net.forward(start=start), expected)
+
+
+def test_backward_after_a_pass_that_kept_nothing():
+    found = []
+    for keep in (True, False):
+        param = deploy_nets.message(deploy_nets.NETS["resnet"])
+        param.force_backward = True
+        net = deploy_nets.fill(caffe.Net(param, caffe.TEST))
+        net.keep_blobs = keep
+        net.forward(data=deploy_nets.batch(net))
+        net.clear_param_diffs()
+        net.backward(prob=np.random.RandomState(2).randn(2, 10))
+        diffs = {name: blobs[0].diff.copy() for name, blobs in net.params.items()}
+        found.append({**diffs, "data": net.blobs["data"].diff.copy()})
+    check(*found, 1e-4)
+
+
+def test_callbacks_see_every_layer():
+    net = small("resnet")
+    net.keep_blobs = False
+    seen = []
+    net.after_forward(lambda index: seen.append(index))
+    net.forward(data=deploy_nets.batch(net))
+    assert seen == list(range(len(net.layers)))
