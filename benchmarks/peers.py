@@ -54,6 +54,35 @@ class Peer(nn.Module):
         return losses
 
 
+class Deployed(Peer):
+    """forward(images) -> the last top, of a deploy net with its weights."""
+
+    def __init__(self, net):
+        shapes = {name: blob.shape for name, blob in net.blobs.items()}
+        super().__init__(net.filtered_param, shapes)
+        for key, part in self.parts.items():
+            blobs = net.params.get(self.layer_of[key], ())
+            if isinstance(part, nn.BatchNorm2d):
+                normalization = next(layer.name for layer, name in self.plan if name == key)
+                mean, variance, weight = (b.data for b in net.params[normalization])
+                part.running_mean.copy_(torch.from_numpy(mean / weight))
+                part.running_var.copy_(torch.from_numpy(variance / weight))
+            for parameter, blob in zip(part.parameters(), blobs, strict=True):
+                parameter.data.copy_(torch.from_numpy(blob.data))
+
+    def forward(self, images):
+        blobs = {"data": images}
+        for layer, key in self.plan:
+            bottoms = [blobs[name] for name in layer.bottom]
+            if key in self.parts:
+                x = bottoms[0].flatten(1) if layer.type == "InnerProduct" else bottoms[0]
+                y = self.parts[key](x)
+            else:
+                y = _FUNCTIONS[layer.type](layer, bottoms)
+            blobs[layer.top[0]] = y
+        return y
+
+
 def _runs(layer, standard):
     """Whether a layer runs in training, with or without the auxiliary branch."""
     state = State(TRAIN, stage=["standard"] if standard else [])
@@ -109,6 +138,7 @@ def _power(layer, bottoms):
 
 
 _FUNCTIONS = {
+    "Softmax": lambda layer, bottoms: bottoms[0].softmax(layer.softmax_param.axis),
     "Power": _power,
     "Pooling": _pool,
     "LRN": _lrn,

@@ -62,9 +62,11 @@ def main():
     report(args, results)
 
 
-def run_child(args, peer, method):
+def run_child(args, peer, method, child=None):
+    """What the process of one variant prints, by the script that runs; `child` is its argument."""
     prefix = shlex.split(args.bvlc) + ["python3"] if peer == "bvlc" else [sys.executable]
-    command = [*prefix, os.path.abspath(__file__), *sys.argv[1:], "--child", f"{peer}:{method}"]
+    child = child or f"{peer}:{method}"
+    command = [*prefix, os.path.abspath(sys.argv[0]), *sys.argv[1:], "--child", child]
     environment = {
         key: value for key, value in os.environ.items() if peer != "bvlc" or key != "PYTHONPATH"
     }  # which may lead to this Caffe

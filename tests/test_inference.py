@@ -170,7 +170,9 @@ def test_random_chains(seed):
 # ---- what may change between two passes ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("writes", ["an array", "an array held", "a tensor", "all from a file", "all by sharing"])
+@pytest.mark.parametrize(
+    "writes", ["an array", "an array held", "a tensor", "all from a file", "all by sharing"]
+)
 def test_a_write_into_any_parameter_is_seen(tmp_path, writes):
     net, plain = small("resnet"), small("resnet")
     images = deploy_nets.batch(net)
@@ -244,15 +246,26 @@ def test_what_is_not_a_number_shows(where):
 # ---- looking inside ------------------------------------------------------------------------------
 
 
+def test_blobs_that_were_not_kept_are_made_for_who_reads_them():
+    net, plain = small("resnet"), small("resnet")
+    images = deploy_nets.batch(net)
+    plain.forward(data=images)
+    net.keep_blobs = False
+    net.forward(data=images)
+    net.blobs["data"].data[...] = 0  # the next batch
+    for name in ("res2_a", "conv1", "res3", "prob"):
+        check({name: net.blobs[name].data}, {name: plain.blobs[name].data})
+    assert (net.blobs["data"].data == 0).all()
+
+
 def test_named_blobs_are_kept_and_others_are_not():
     net = small("resnet")
     images, names = deploy_nets.batch(net), ["res2_c", "res3"]
     expected = {name: array.copy() for name, array in net.forward(names, data=images).items()}
     net.keep_blobs = names
-    found = net.forward(names, data=images)
-    check(found, expected)
-    with pytest.raises(caffe.CaffeError, match="were not kept: set net.keep_blobs = True"):
-        net.blobs["res2_a"].data  # noqa: B018
+    check(net.forward(names, data=images), expected)
+    assert not any(net.blobs[name].hidden for name in [*names, "data", "prob"])
+    assert net.blobs["res2_a"].hidden
     with pytest.raises(caffe.CaffeError, match="no blob 'res2_d'"):
         net.keep_blobs = ["res2_d"]
     assert net.keep_blobs == set(names)

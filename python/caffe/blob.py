@@ -5,6 +5,7 @@ see synced_memory for how.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -56,6 +57,7 @@ class Blob:
         "is_param",
         "master",
         "hidden",
+        "_make",
         "__weakref__",
     )
 
@@ -65,7 +67,8 @@ class Blob:
         self._data = SyncedMemory()
         self._diff = SyncedMemory()
         self.is_param = self.master = is_param
-        self.hidden = False  # True: the values were never made, as net.keep_blobs allows
+        self.hidden = False  # True: the values were not kept, as net.keep_blobs allows
+        self._make = None  # what makes them after all
 
     @property
     def shape(self):
@@ -80,6 +83,8 @@ class Blob:
     @property
     def data(self):
         """The values: a writable C-ordered numpy array of `shape`, live."""
+        if self.hidden and self._make is not None:
+            self._make()
         if self.hidden:
             raise CaffeError(
                 f"the values of this blob of shape {self._shape} were not kept: set "
@@ -174,9 +179,9 @@ class Blob:
             tensor = tensor.as_strided(data.shape, data.stride())
         self._diff.set(tensor)
 
-    def drop_data(self) -> None:
-        """Let the values go: reading them is an error until others are stored."""
-        self._data, self.hidden = SyncedMemory(), True
+    def drop_data(self, make: Callable[[], None]) -> None:
+        """Let the values go; make() stores them again if somebody asks for an array of them."""
+        self._data, self.hidden, self._make = SyncedMemory(), True, make
 
     def share_data(self, other):
         """Use the values of `other`: one memory for both; the counts must agree."""

@@ -41,6 +41,7 @@ class Classifier(Net):
         channel_swap=None,
     ):
         super().__init__(model_file, TEST, weights=pretrained_file)
+        self.keep_blobs = False
         self.transformer = make_transformer(self, mean, input_scale, raw_scale, channel_swap)
         self.crop_dims = np.array(self.blobs[self.inputs[0]].shape[2:])
         self.image_dims = np.array(image_dims) if image_dims else self.crop_dims

@@ -30,6 +30,7 @@ class Detector(Net):
         context_pad=None,
     ):
         super().__init__(model_file, TEST, weights=pretrained_file)
+        self.keep_blobs = False
         self.transformer = make_transformer(self, mean, input_scale, raw_scale, channel_swap)
         self.configure_crop(context_pad)
 

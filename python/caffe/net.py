@@ -240,8 +240,9 @@ class Net:
 
         False lets the engine skip values that only other layers read, or let them go: while
         training, what a residual block adds to its shortcut; in the TEST phase all except the
-        inputs and outputs. `.data` of such a blob is then an error and its `.diff` is meaningless,
-        like that of a blob that a Split copies. A set of names is False for all other blobs.
+        inputs and outputs. The `.diff` of such a blob is then meaningless, like that of a blob that
+        a Split copies. Its `.data` is an error while training; in the TEST phase it takes another
+        pass. A set of names is False for all other blobs.
         """
         return self._sweep.keep_blobs or False
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from caffe_plain.phases import TEST, layers_of, state_of
 
+from .. import engines
 from ..errors import RelayError
 from ..run_folder import write
 
@@ -77,6 +78,7 @@ def build(caffe: Any, layers: Sequence[Any], weights: str | None, to_data: bool 
             f"{weights}: no weights of {', '.join(sorted(missing)[:5])} ({len(missing)} of the "
             f"{len(net.params)} layers with weights): it belongs to another net"
         )
+    engines.of(caffe).keep_values(net, blobs=False, diffs=False)
     return net
 
 

@@ -54,6 +54,7 @@ def _extract(options):
     net = Net(options.net, caffe_pb2.TEST, weights=options.weights)
     for name in blobs:
         net._blob(name)
+    net.keep_blobs = blobs
     with contextlib.ExitStack() as stack:
         writers = [
             (name, _Writer(path, stack.enter_context(new_database(path, options.db_type))))

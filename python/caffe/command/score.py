@@ -26,6 +26,7 @@ def test(options):
     describe(net)
     for path in options.weights.split(","):
         net.copy_from(path.strip())
+    net.keep_blobs = False
     say("caffe", f"Running for {options.iterations} iterations.")
 
     detections = Detections(net).outputs  # have a meaning all together

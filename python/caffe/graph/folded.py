@@ -7,6 +7,7 @@ shape of the images, and again after one of the parameters has changed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -53,7 +54,7 @@ class FoldedProduct(TensorLayer):
                 return self._is_finite
         tensors = [blob.tensor for blob in self._sources]
         self._seen = [(tensor, tensor._version) for tensor in tensors]
-        self._is_finite = all(bool(tensor.isfinite().all()) for tensor in tensors)
+        self._is_finite = all(math.isfinite(tensor.sum()) for tensor in tensors)
         self._packed.clear()
         return self._is_finite
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 
 import torch
@@ -17,7 +18,7 @@ class Inference:
     """Runs `nodes` as the steps of graph/inference; blobs named in `kept` and outputs keep values.
 
     oneDNN's ReLU makes 0 of NaN, so a pass whose inputs or parameters are not finite runs layer by
-    layer. `spread` makes up for what a pass has not made.
+    layer. `spread` makes up for what a pass has not made; whoever reads such values calls it, too.
     """
 
     def __init__(self, nodes: Sequence[Node], kept: Collection[str]):
@@ -42,14 +43,15 @@ class Inference:
     def spread(self) -> None:
         """After a pass: give every blob and layer what it would have if all layers had run."""
         if self._has_skipped:
-            for blob, tensor in self._fed:
-                blob.tensor = tensor
-            self._run_plainly()
             self._has_skipped = False
+            written = [(blob, blob.tensor) for blob, _ in self._fed]  # into inputs, since the pass
+            _store(self._fed)
+            self._run_plainly()
+            _store(written)
 
     def _is_finite(self):
         return all(layer.refresh() for layer in self._folded) and all(
-            bool(tensor.isfinite().all()) for _, tensor in self._fed
+            math.isfinite(tensor.sum()) for _, tensor in self._fed
         )
 
     def _run_steps(self):
@@ -59,7 +61,7 @@ class Inference:
             if any(step.node.loss_weights):
                 losses += weighted_losses(step.node)
             for blob in step.done:
-                blob.drop_data()
+                blob.drop_data(self.spread)
         return losses
 
     def _run_plainly(self):
@@ -68,3 +70,8 @@ class Inference:
             forward_node(node)
             losses += weighted_losses(node)
         return losses
+
+
+def _store(values):
+    for blob, tensor in values:
+        blob.tensor = tensor
