@@ -36,7 +36,7 @@ class FoldedProduct(TensorLayer):
         self.activation = next((layer for layer in followers if layer.activation()), None)
         self._sources = [blob for layer in [self.product, *self.affine] for blob in layer.blobs]
         self._seen: list[tuple[torch.Tensor, int]] = []  # the sources' tensors and versions
-        self._packed: dict = {}  # {(shape, dtype): (weights, bias)}
+        self._packed: dict[tuple, packed.Run] = {}  # for each shape and dtype
         self._is_finite = False
 
     def reshape(self, *shapes: Shape) -> list[Shape]:
@@ -65,10 +65,11 @@ class FoldedProduct(TensorLayer):
         if key not in self._packed:
             if len(self._packed) >= _MOST_PACKED:
                 self._packed.pop(next(iter(self._packed)))
-            weight, bias = self._folded(x.dtype)
-            self._packed[key] = self._pack(weight, x.shape), bias
-        name, scalars = self.activation.activation() if self.activation else ("none", ())
-        return self._run(x, *self._packed[key], other, packed.Activation(name, scalars))
+            self._packed[key] = self._pack(*self._folded(x.dtype), self._activation(), x, other)
+        return self._packed[key](x, other)
+
+    def _activation(self):
+        return packed.Activation(*self.activation.activation() if self.activation else ())
 
     def _folded(self, dtype):
         """Weights (K, ...) and bias (K,), or None if there is none and need be none."""
@@ -111,12 +112,12 @@ class FoldedConvolution(FoldedProduct):
     def _along_outputs(self, factor, weight):
         return factor.view(-1, 1, 1, 1)
 
-    def _pack(self, weight, shape):
-        return packed.pack_convolution(weight, self.geometry, shape)
-
-    def _run(self, x, weight, bias, other, activation):
+    def infer(self, x: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
         other = None if other is None else device.layout(device.cast(other, x.dtype))
-        return packed.convolve(device.layout(x), weight, bias, self.geometry, other, activation)
+        return super().infer(device.layout(x), other)
+
+    def _pack(self, weight, bias, activation, x, other):
+        return packed.convolution(weight, bias, self.geometry, activation, x, other)
 
     def _plain(self, x, weight, bias):
         return torch.convolution(x, weight, bias, *self.product.geometry)
@@ -138,11 +139,9 @@ class FoldedInnerProduct(FoldedProduct):
     def _along_outputs(self, factor, weight):
         return factor if self.product.transpose else factor.view(-1, 1)
 
-    def _pack(self, weight, shape):
-        return packed.pack_linear(self._as_outputs_first(weight), shape[0])
-
-    def _run(self, x, weight, bias, other, activation):
-        return packed.multiply(x.reshape(len(x), self.product.inputs), weight, bias, activation)
+    def _pack(self, weight, bias, activation, x, other):
+        run = packed.linear(self._as_outputs_first(weight), bias, activation, len(x))
+        return lambda x, other: run(x.reshape(len(x), self.product.inputs))
 
     def _plain(self, x, weight, bias):
         weight = self._as_outputs_first(weight)

@@ -2,7 +2,8 @@
 
 Caffe's solverstate lacks this, so a resumed run there starts its data from the beginning (BVLC's
 issue 1059). The file is JSON: {"seed": ..., "random": {device: state}, "nets": [{layer: position},
-...], "plateau": {...}}; the train net comes first, the last is what the plateau policy remembers.
+...], "plateau": {...}, "choices": {...}}; the train net comes first; then what the plateau policy
+remembers, and which ways of computing were chosen.
 Without it, as after a snapshot by BVLC Caffe, the data start from the beginning.
 """
 
@@ -15,6 +16,7 @@ from caffe_plain.errors import DataError
 from caffe_plain.files import write_atomically
 
 from .. import device
+from ..kernels import choice
 
 
 def path_of(state_path):
@@ -33,6 +35,7 @@ def write(state_path, nets, plateau):
             },
             "nets": [_positions(net) for net in nets],
             "plateau": plateau,
+            "choices": choice.state(),
         }
     ).encode()
     write_atomically(path_of(state_path), content)
@@ -60,6 +63,7 @@ def restore(state_path, nets):
             for node in net.nodes:
                 if node.name in positions:
                     node.layer.position = positions[node.name]
+        choice.restore(state.get("choices", {}))
         return dict(state.get("plateau", {}))
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise DataError(
