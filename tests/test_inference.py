@@ -167,6 +167,22 @@ def test_random_chains(seed):
         check(found, expected, least=0.1)  # sums may cancel
 
 
+@pytest.mark.parametrize("beta", [0.75, 0.6])
+@pytest.mark.parametrize("shape", [(2, 16, 3, 5), (1, 48, 40, 40), (2, 7, 3, 3)])
+@pytest.mark.parametrize("size", [1, 3, 5, 37])
+def test_local_response_normalization(shape, size, beta):
+    """By the kernel, and where the kernel does not take the channels, by its definition."""
+    options = f"lrn_param {{ local_size: {size} alpha: 2 beta: {beta} k: 1.5 }}"
+    text = deploy_nets.net("lrn", shape, ("y", "LRN", "data", options))
+    net = caffe.Net(deploy_nets.message(text), caffe.TEST)
+    images = deploy_nets.batch(net).astype(np.float64)
+    net.keep_blobs = False
+    found = net.forward(data=images)["y"]
+    squares = np.pad(images**2, ((0, 0), (size // 2,) * 2, (0, 0), (0, 0)))
+    sums = sum(squares[:, near : near + shape[1]] for near in range(size))
+    check({"y": found}, {"y": images / (1.5 + 2 * sums / size) ** beta}, 1e-6)
+
+
 # ---- what may change between two passes ----------------------------------------------------------
 
 

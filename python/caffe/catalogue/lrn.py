@@ -2,6 +2,7 @@
 
 import torch
 
+from ..kernels import cpu
 from ..layer import TensorLayer, register
 from ..proto import caffe_pb2
 from .loss import at_least_single
@@ -35,6 +36,12 @@ class LRN(TensorLayer):
         square = x.to(at_least_single(x.dtype)).square()
         self.scale = self._mean(square).mul_(options.alpha).add_(options.k if self.across else 1)
         return self.scale.pow(-options.beta).mul_(x).to(x.dtype)
+
+    def infer(self, x: torch.Tensor) -> torch.Tensor:
+        options = self.options
+        if not self.across or not cpu.fits(x):
+            return self.forward(x)
+        return cpu.normalize_response(x, options.local_size, options.alpha, options.beta, options.k)
 
     def backward(self, diffs, bottoms, tops, wanted):
         """dx = dy s^-beta - 2 alpha beta x mean(dy y / s): the mean is self-adjoint."""

@@ -106,6 +106,16 @@ def normalize_backward(flows, x, scale, mean, saved, *, own_statistics, top=None
     return made
 
 
+def normalize_response(
+    x: torch.Tensor, size: int, alpha: float, beta: float, k: float
+) -> torch.Tensor:
+    """x / (k + alpha mean(x^2))^beta, by pixel; the mean: over `size` channels around each."""
+    y = torch.empty_like(x)
+    pointers = x.data_ptr(), y.data_ptr()
+    _call("normalize_response", x, *pointers, *_size(x), size, alpha, beta, k)
+    return y
+
+
 def pools(x, kernel):
     """Whether the pooling kernels take these images, (N, C, H, W), and this kernel."""
     return x.dim() == 4 and fits(x) and kernel[0] * kernel[1] <= MOST_PLACES

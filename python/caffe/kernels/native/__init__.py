@@ -49,6 +49,7 @@ _SIGNATURES = {
         _INT,
     ),
     "normalize_backward": (_POINTER, _INT, *[_POINTER] * 2, *_IMAGES, *[_POINTER] * 5, _BOOL, _INT),
+    "normalize_response": (_POINTER, _POINTER, *_IMAGES, _INT, *[_FLOAT] * 3, _INT),
     "max_pool": (*[_POINTER] * 4, _INT),
     "max_pool_backward": (*[_POINTER] * 4, _INT),
     "average_pool": (*[_POINTER] * 3, _INT),
