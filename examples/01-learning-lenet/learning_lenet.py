@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Learning LeNet, step by step
 #
-# As in Caffe's notebook of this name, the net is written in Python, solved step by step, and watched
+# As in Caffe's notebook, the net is written in Python, solved step by step, and looked at
 # while it learns. The digits are drawn, so that nothing is downloaded.
 #
 #     python examples/01-learning-lenet/learning_lenet.py [--iterations 200]
