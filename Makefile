@@ -35,7 +35,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: MODEL=resnet50_relay DATA=folder GPU=auto|none|0 PROFILE=short|full"
 	@echo "           RUN=folder IMAGE=photo.jpg WEIGHTS=a.caffemodel RESUME=auto|b.solverstate"
-	@echo "           SET='base_lr=0.1' CAFFE_ROOT=/opt/caffe"
+	@echo "           SET='base_lr=0.1' PRECISION=fp32|tf32|bf16 CAFFE_ROOT=/opt/caffe"
 	@echo "           FEED=scene|data SCENE='class_aware=false color_file='"
 
 setup: $(READY) ## make .venv with the pinned packages, and compile the kernels
@@ -60,11 +60,12 @@ $(READY): $(VENV)/.ready $(filter %.c %.cpp %.h %.py,$(SOURCES))
 build: $(NEEDS) ## compile what is not yet; say which devices and libraries the engine sees
 	@$(PY) tools/build_info.py
 
-train: $(NEEDS) ## train MODEL (DATA=, FEED=, SCENE=, GPU=, PROFILE=, WEIGHTS=, RESUME=, RUN=, SET=)
+train: $(NEEDS) ## train MODEL (DATA=, FEED=, SCENE=, GPU=, PRECISION=, PROFILE=, WEIGHTS=, RESUME=, RUN=, SET=)
 	@$(PY) tools/train.py --model "$(MODEL)" --gpu "$(GPU)" \
 	  $(if $(DATA),--data "$(DATA)") $(if $(PROFILE),--profile $(PROFILE)) \
 	  $(if $(FEED),--feed $(FEED)) $(foreach field,$(SCENE),--scene $(field)) \
 	  $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(RESUME),--snapshot "$(RESUME)") \
+	  $(if $(PRECISION),--precision $(PRECISION)) \
 	  $(if $(RUN),--out "$(RUN)") $(foreach setting,$(SET),--set $(setting)) $(ARGS)
 
 evaluate: $(NEEDS) ## test RUN's newest snapshot (ARGS='--protocol vgg' for more than a crop; RUN="a@vgg b": ensembles)

@@ -19,6 +19,7 @@ VARIABLES = {
     "--weights": "WEIGHTS",
     "--set": "SET",
     "--gpu": "GPU",
+    "--precision": "PRECISION",
     "--out": "RUN",
 }
 

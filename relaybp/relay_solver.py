@@ -91,6 +91,8 @@ class RelaySolver:
             for _ in range(iterations):
                 if self.test_due:
                     self.observe_test(self.test_all() if self.root else [])
+                if self.solver.is_over:
+                    return
                 self.iterate()
                 if self.root and self.snapshot_due:
                     self.snapshot()
@@ -186,7 +188,7 @@ class RelaySolver:
         return Scores(net, layers, records_of_test(param, stages))
 
     def observe_test(self, found: list[dict[str, Any]]) -> None:
-        """Tell a plateau policy what the first process's `test_all` found; all processes must."""
+        """Tell the solver what the first process's `test_all` found; all processes must."""
         self.solver.observe_test(self.schedule.group.first(found))
 
     def snapshot(self) -> str:

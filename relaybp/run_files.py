@@ -1,6 +1,7 @@
 """What a run folder holds to classify, export and explain its net without the data.
 
 solver.prototxt    of a solver of one's own a copy, which names the net where it lies
+train_val.prototxt one net where that solver names two, or holds its net
 deploy.prototxt    the net from pixels minus mean, in the order of the records' channels, to prob
 mean.binaryproto   what is subtracted: an image, or one pixel where it is a value per channel
 classes.txt        the names of the classes
@@ -67,11 +68,19 @@ def preparation_of(pb: Any, plan: Plan) -> Preparation | None:
 
 def _write_solver(pb: Any, plan: Plan) -> None:
     path = os.path.join(plan.run, "solver.prototxt")
-    if plan.solver.net and not os.path.exists(path):
-        solver = pb.SolverParameter()
-        solver.CopyFrom(plan.solver)
+    if os.path.exists(path):
+        return
+    solver = pb.SolverParameter()
+    solver.CopyFrom(plan.solver)
+    if solver.net:
         solver.net = os.path.abspath(solver.net)
-        run_folder.write(path, solver)
+    else:
+        for field in ("net_param", "train_net", "train_net_param", "test_net", "test_net_param"):
+            solver.ClearField(field)
+        del solver.test_iter[1:], solver.test_state[1:]  # the net has one test
+        solver.net = os.path.join(plan.run, "train_val.prototxt")
+        run_folder.write(solver.net, plan.net)
+    run_folder.write(path, solver)
 
 
 def _with_stages(pb: Any, plan: Plan) -> Any:

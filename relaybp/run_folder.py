@@ -48,8 +48,9 @@ def compose(
     pb: caffe_pb2; model: folder with such files; method: STANDARD, JOINT or RELAY; run: its folder;
     data: folder that replaces the net's `data/`, as data_prep/README.md describes it; settings:
     "field=value" for the solver; batch, crop: see `resize`; feed: see `choose_feed`; scene:
-    "field=value" for the SceneData layers. A plateau that does not say what it observes observes
-    the top-1 error of the test net, as the papers' "when the error plateaus" is read here.
+    "field=value" for the SceneData layers. A plateau, or early stopping, that does not say what it
+    observes observes the top-1 error of the test net, as the papers' "when the error plateaus" is
+    read here.
     """
     solver = read(os.path.join(model, "solver.prototxt"), pb.SolverParameter())
     extra = read_extra(extra_of(model))
@@ -72,7 +73,8 @@ def compose(
     solver.snapshot_prefix = os.path.join(run, os.path.basename(solver.snapshot_prefix) or "model")
     for setting in settings:
         set_solver(solver, extra, setting)
-    if extra.lr_policy == "plateau" and not extra.plateau_output:
+    observes = extra.lr_policy == "plateau" or extra.early_stopping
+    if observes and not extra.plateau_output:
         extra.plateau_output = error_output(net)
     return solver, net, extra
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from caffe_plain.extra import ExtraParameter
+from caffe_plain.phases import layers_of, state_of
 
 from . import identity, models, relay_file, run_folder
 from .data_layers import choose_feed
@@ -137,12 +138,42 @@ def _refuse_unused(args: argparse.Namespace) -> None:
 def _of_solver(pb: Any, args: argparse.Namespace, name: str, run: str, draws: bool) -> Plan:
     """The user's own files, which stay where they are."""
     solver = run_folder.read(args.solver, pb.SolverParameter())
-    net = run_folder.read(solver.net or solver.train_net, pb.NetParameter())
+    net = _net_of(pb, solver, args.solver)
     relay = relay_file.read_relay(args.relay) if args.relay else None
     extra = run_folder.read_extra(args.extra)
     return Plan(
         name, run, solver, net, extra, relay, args.solver, args.extra, args.relay, of_model=False
     )
+
+
+def _net_of(pb: Any, solver: Any, path: str) -> Any:
+    """The NetParameter that a solver trains and tests; of two nets one, with a phase each."""
+    if solver.net:
+        return run_folder.read(solver.net, pb.NetParameter())
+    if solver.HasField("net_param"):
+        return solver.net_param
+    if not (solver.train_net or solver.HasField("train_net_param")):
+        raise RelayError(f"{path}: names no net to train: expected net: or train_net:")
+    train, tests = solver.train_net_param, solver.test_net_param
+    if solver.train_net:
+        train = run_folder.read(solver.train_net, pb.NetParameter())
+    test = next(iter(tests), None)
+    if test is None and solver.test_net:
+        test = run_folder.read(solver.test_net[0], pb.NetParameter())
+    return train if test is None else joined(pb, train, test)
+
+
+def joined(pb: Any, train: Any, test: Any) -> Any:
+    """One NetParameter with the layers of two, which their phases tell apart."""
+    net = pb.NetParameter(name=train.name)
+    for phase, source in ((pb.TEST, test), (pb.TRAIN, train)):  # what is said of a name: training's
+        for layer in layers_of(source, state_of(source, phase)):
+            copy = net.layer.add()
+            copy.CopyFrom(layer)
+            copy.ClearField("include")
+            copy.ClearField("exclude")
+            copy.include.add(phase=phase)
+    return net
 
 
 def _of_model(pb: Any, args: argparse.Namespace, name: str, run: str, draws: bool) -> Plan:

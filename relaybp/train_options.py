@@ -25,7 +25,9 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         help="a relay.prototxt for --solver; with --model MODEL_relay, in place of the model's own",
     )
     parser.add_argument(
-        "--extra", help="an extra.prototxt for --solver: plateau, cosine, warm-up, label smoothing"
+        "--extra",
+        help="an extra.prototxt for --solver: plateau, cosine, warm-up, early "
+        "stopping, label smoothing",
     )
     parser.add_argument(
         "--data", help="folder with train_lmdb, val_lmdb, mean.binaryproto, color.txt"

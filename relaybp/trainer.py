@@ -88,13 +88,13 @@ class Trainer:
 
     @property
     def _is_over(self):
-        return self.stopped or self.relay.iter >= self.param.max_iter
+        return self.stopped or self.solver.is_over or self.relay.iter >= self.param.max_iter
 
     def _iterate_all(self):
         while not self._is_over and self._goes_on():
             if self.relay.test_due and self._tested_at != self.relay.iter:
                 self.test()
-                if self.stopped:
+                if self._is_over:
                     break
             self.iterate()
             if self.relay.snapshot_due:
@@ -145,7 +145,9 @@ class Trainer:
         self._finish_reports()
         if self.stopped or self.param.snapshot_after_train:
             self.snapshot()
-        if not self.stopped and self.param.test_iter:
+        if self.solver.is_over:
+            self.report.say(f"Early stopping at iteration {self.relay.iter}")
+        if not self.stopped and self.param.test_iter and self._tested_at != self.relay.iter:
             self.test()
 
     def iterate(self) -> None:

@@ -56,6 +56,10 @@ def make(folder, *words, status=0):
             "[tools/train.py][--model][vgg16][--gpu][0,1][--data][my photos][--out][my run]"
             "[--set][a=1][--set][b=2]",
         ),
+        (
+            ["train", "PRECISION=bf16"],
+            "[tools/train.py][--model][resnet50_relay][--gpu][auto][--precision][bf16]",
+        ),
         (["train", "MODEL=", "GPU="], "[tools/train.py][--model][][--gpu][]"),
         (["evaluate", "RUN=my run"], "[tools/evaluate.py][my run][--gpu][auto]"),
         (["onnx", "RUN=my run"], "[tools/export_onnx.py][my run]"),

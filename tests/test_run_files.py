@@ -6,13 +6,16 @@ import xml.etree.ElementTree
 import lmdb
 import numpy as np
 import pytest
+from google.protobuf import text_format
 
 import caffe
 from caffe.proto import caffe_pb2
 from relaybp import run_files, run_folder
+from relaybp.errors import RelayError
 from relaybp.evaluation.preparation import of_database
 from relaybp.relay_file import parse_relay
-from relaybp.run_plan import Plan
+from relaybp.run_plan import Plan, make_plan
+from relaybp.train_options import arguments
 from test_train import NET, RELAY, SOLVER, write_database
 
 MEAN = {"one": "mean_value: 120", "three": "mean_value: 90 mean_value: 110 mean_value: 130"}
@@ -98,6 +101,53 @@ def test_a_solver_of_ones_own_is_known_to_its_run(make, tmp_path):
     own = run_folder.read("solver.prototxt", caffe_pb2.SolverParameter())
     own.net = copy.net
     assert copy == own
+
+
+ONE_FILE = 'net: "small.prototxt"'
+TWO_FILES = 'train_net: "train.prototxt" test_net: "test.prototxt"'
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["files", "held"])
+def test_a_solver_with_two_nets_is_known_by_one(make, tmp_path, held):
+    """The net that its run tests and deploys is that of the solver with one file."""
+    make()
+    param = text_format.Parse(SOLVER.replace(ONE_FILE, TWO_FILES), caffe_pb2.SolverParameter())
+    for phase in ("train", "test"):
+        net = run_folder.read("small.prototxt", caffe_pb2.NetParameter())
+        kept = [layer for layer in net.layer if str(layer).count(f"phase: {phase.upper()}")]
+        kept = [layer for layer in net.layer if layer in kept or not layer.include]
+        del net.layer[:]
+        net.layer.extend(kept)
+        for layer in net.layer:
+            layer.ClearField("include")
+        (tmp_path / f"{phase}.prototxt").write_text(str(net))
+        if held:
+            into = param.train_net_param if phase == "train" else param.test_net_param.add()
+            into.CopyFrom(net)
+    if held:
+        param.ClearField("train_net"), param.ClearField("test_net")
+    (tmp_path / "two.prototxt").write_text(str(param))
+    (tmp_path / "relay.prototxt").write_text(RELAY)
+    words = ["--solver", "two.prototxt", "--relay", "relay.prototxt", "--out", "of_two"]
+    plan = make_plan(caffe_pb2, arguments(words))
+    plan.save()
+    solver = caffe.get_solver("two.prototxt")
+    assert run_files.write(caffe, plan, solver) == ""
+
+    for name in ("deploy.prototxt", "classes.txt", "mean.binaryproto"):
+        assert (tmp_path / "of_two" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
+    again = caffe.get_solver("of_two/solver.prototxt")
+    for mine, its in ((again.net, solver.net), (again.test_nets[0], solver.test_nets[0])):
+        assert list(mine.layer_dict) == list(its.layer_dict)
+        assert {k: v.shape for k, v in mine.blobs.items()} == {
+            k: v.shape for k, v in its.blobs.items()
+        }
+
+
+def test_a_solver_without_a_net_is_refused(tmp_path):
+    (tmp_path / "solver.prototxt").write_text("base_lr: 0.1")
+    with pytest.raises(RelayError, match=r"solver.prototxt: names no net to train"):
+        make_plan(caffe_pb2, arguments(["--solver", str(tmp_path / "solver.prototxt")]))
 
 
 def test_a_net_that_scores_no_classes_has_no_deploy_net(make):

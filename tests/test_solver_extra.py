@@ -13,6 +13,7 @@ from caffe.command import main, train
 from caffe.files.text import parse_text
 from caffe.proto import caffe_pb2, extra_pb2
 from caffe.proto.forks import is_private
+from caffe.training.extra import Stopping
 
 SETTINGS = 'base_lr: 0.1 lr_policy: "step" gamma: 0.5 stepsize: 4 momentum: 0.9 '
 
@@ -174,6 +175,50 @@ def test_plateau_of_an_output_that_is_not_tested_is_an_error():
             solver_with(OF_A_TEST.replace("right", "wrong"), settings, TESTED)
 
 
+# ---- early stopping ------------------------------------------------------------------------------
+
+STOPPING = 'early_stopping: 2 plateau_output: "right"'  # tests at 2 (the least error), 4, 6
+
+
+def test_early_stopping_ends_a_training_after_tests_without_a_new_minimum(tmp_path):
+    solver = solver_with(STOPPING, TESTS + f'snapshot_prefix: "{tmp_path}/a"', TESTED)
+    solver.solve()
+    assert solver.iter == 6 and solver.is_over
+    assert (tmp_path / "a_iter_6.caffemodel").exists()
+    solver.step(1)
+    assert solver.iter == 6
+
+
+def test_early_stopping_counts_from_the_newest_minimum():
+    stopping = Stopping(2)
+    for iteration, value in ((0, 3), (10, 2), (20, 2), (30, 1), (40, 1.5)):
+        stopping.observe(iteration, value)
+        assert not stopping.reached
+    stopping.observe(40, 1.5)  # the same test again, after an interruption
+    assert not stopping.reached
+    stopping.observe(50, math.nan)  # is no minimum
+    assert stopping.reached
+
+
+def test_early_stopping_leaves_the_rate_alone():
+    plain, stopped = solver_with("", TESTS, TESTED), solver_with(STOPPING, TESTS, TESTED)
+    assert rates(plain, 8) == rates(stopped, 8)
+
+
+def test_early_stopping_continues_from_a_snapshot(tmp_path):
+    half, resumed = (
+        relaybp.attach(solver_with(STOPPING, TESTS + f'snapshot_prefix: "{tmp_path}/a"', TESTED))
+        for _ in range(2)
+    )
+    half.step(5)
+    resumed.restore(half.snapshot())
+    resumed.step(7)
+    assert resumed.iter == 6
+    fresh = relaybp.attach(solver_with(STOPPING, TESTS, TESTED))
+    fresh.step(12)
+    assert fresh.iter == 6
+
+
 # ---- label smoothing -----------------------------------------------------------------------------
 
 LOSS = """
@@ -237,6 +282,8 @@ def test_the_command_takes_the_file(tmp_path):
         ('lr_policy: "plateau"', r"needs plateau_winsize.*found \[\]"),
         ('lr_policy: "plateau" plateau_winsize: 0', r"found \[0\]"),
         ('lr_policy: "cosine" rampup_interval: 12', "a max_iter beyond the warm-up of 12"),
+        ("early_stopping: 3", "early_stopping needs plateau_output"),
+        ('early_stopping: -3 plateau_output: "a"', "early_stopping must be 0 or more; found -3"),
         ("rampup_lr: -1", "rampup_lr must be 0 or more; found -1"),
         ("label_smoothing { amount: 1 }", "amount must be at least 0 and below 1; found 1"),
         (

@@ -128,6 +128,19 @@ def whole_run(folder):
     return text, folder / "whole"
 
 
+def test_early_stopping_finishes_a_run(folder):
+    """At a rate of 0 the second test finds what the first found; then there is nothing to do."""
+    (folder / "still.prototxt").write_text(
+        SOLVER.replace("base_lr: 0.05", "base_lr: 0").replace('"small" s', '"still/small" s')
+    )
+    (folder / "extra.prototxt").write_text('early_stopping: 1 plateau_output: "accuracy"')
+    words = ("--solver", "still.prototxt", "--extra", "extra.prototxt", "--out", "still")
+    text = train(folder, *words)
+    assert "Early stopping at iteration 10" in text and "10 iterations in" in text
+    assert (folder / "still" / "small_iter_10.sha256").exists()
+    assert "still: finished after 10 iterations" in train(folder, *words)
+
+
 def test_a_run_shows_its_progress_and_where_everything_lies(whole_run):
     text, run = whole_run
     assert "loss trains down to conv2; aux_loss trains down to conv1" in text

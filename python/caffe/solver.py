@@ -79,10 +79,10 @@ class Solver:
         self._stopped = False
         stop = self.iter + iterations
         try:
-            while self.iter < stop and not self._stopped:
+            while self.iter < stop and not self._stopped and not self.is_over:
                 if self._test_due():
                     self._test_together()
-                    if self._stopped:
+                    if self._stopped or self.is_over:
                         return
                 self._iterate()
         finally:
@@ -156,8 +156,13 @@ class Solver:
             self.extra.observe(self.iter, mean([float(loss)])[0] if together else loss)
 
     def observe_test(self, found):
-        """Tell the plateau policy what `test_all` has returned; an external driver must."""
+        """Tell plateau and early stopping what `test_all` has returned; an external driver must."""
         self.extra.observe_test(self.iter, self.test_nets, found)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether early stopping has ended the training; `step` then does nothing more."""
+        return self.extra.stopping.reached
 
     def apply_update(self) -> None:
         """One step of every parameter, with the gradient in its diff; count the iteration."""

@@ -220,6 +220,8 @@ class BvlcSolver:
         self._solver = solver or caffe.get_solver(path)
         self.net, self.test_nets = self._solver.net, self._solver.test_nets
 
+    is_over = False  # an original Caffe knows no early stopping
+
     @property
     def iter(self) -> int:
         """How many updates the weights have received."""

@@ -1,4 +1,4 @@
-"""What an extra file adds to a solver: plateau and cosine policies, warm-up, label smoothing."""
+"""What an extra file adds to a solver: rates, label smoothing, early stopping."""
 
 import copy
 import math
@@ -33,6 +33,7 @@ class Extra:
             param.lr_policy = self.options.lr_policy
         self.drops, self.minimum, self.last_event = 0, math.inf, 0  # of plateau
         self.losses = deque(maxlen=max(param.average_loss, 1))
+        self.stopping = Stopping(self.options.early_stopping)
 
     # ---- learning rates ----------------------------------------------------------------------
 
@@ -58,8 +59,9 @@ class Extra:
 
     @property
     def observes_tests(self):
-        """Whether the rate follows from an output of a test net."""
-        return self.param.lr_policy == "plateau" and bool(self.options.plateau_output)
+        """Whether the rate, or the end, follows from an output of a test net."""
+        by_tests = self.param.lr_policy == "plateau" or self.stopping.patience > 0
+        return by_tests and bool(self.options.plateau_output)
 
     @property
     def observes_losses(self):
@@ -81,7 +83,10 @@ class Extra:
         for net, means in zip(nets, found, strict=True):
             if name in means:
                 value = float(means[name].mean())
-                self._watch(iteration, 1 - value if _is_accuracy(net, name) else value)
+                value = 1 - value if _is_accuracy(net, name) else value
+                self.stopping.observe(iteration, value)
+                if self.param.lr_policy == "plateau":
+                    self._watch(iteration, value)
 
     def _watch(self, iteration, value):
         """Drop the rate where `value` has found no new minimum for a whole window."""
@@ -101,8 +106,13 @@ class Extra:
         return lr_policy.current_step(self.param, iteration)
 
     def state(self):
-        """What a plateau remembers."""
-        return {"minimum": self.minimum, "last_event": self.last_event, "losses": list(self.losses)}
+        """What a plateau and early stopping remember."""
+        return {
+            "minimum": self.minimum,
+            "last_event": self.last_event,
+            "losses": list(self.losses),
+            "stopping": self.stopping.state(),
+        }
 
     def restore(self, iteration, step, state):
         """Continue from a snapshot; without the `state` of one taken here, wait a whole window."""
@@ -111,6 +121,7 @@ class Extra:
         self.last_event = state.get("last_event", iteration)
         self.losses.clear()
         self.losses.extend(state.get("losses", ()))
+        self.stopping.restore(state.get("stopping", {}))
 
     # ---- nets --------------------------------------------------------------------------------
 
@@ -136,6 +147,39 @@ class Extra:
             for name, layer in losses.items():
                 if wanted.layer in ("", name):
                     layer.label_smoothing = wanted.amount
+
+
+class Stopping:
+    """Counts tests without a new minimum; `reached` after `patience` of them, with 0 never."""
+
+    def __init__(self, patience: int):
+        self.patience = patience
+        self.restore({})
+
+    @property
+    def reached(self) -> bool:
+        """Whether the training is to end."""
+        return 0 < self.patience <= self.without
+
+    def observe(self, iteration: int, value: float) -> None:
+        """Take in a test before an iteration; the same test may come twice where a run goes on."""
+        if iteration <= self.tested:
+            return
+        self.tested = iteration
+        self.without = 0 if value < self.minimum else self.without + 1
+        self.minimum = min(self.minimum, value)
+        if self.reached:
+            say("solver", f"Early stopping: {self.without} tests without a new minimum")
+
+    def state(self) -> dict[str, float]:
+        """What a snapshot holds."""
+        return {"minimum": self.minimum, "without": self.without, "tested": self.tested}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Continue from a state; from {}, begin."""
+        self.minimum = state.get("minimum", math.inf)
+        self.without = state.get("without", 0)
+        self.tested = state.get("tested", -1)  # iteration
 
 
 def _is_accuracy(net, output):
@@ -181,7 +225,11 @@ def _check(param, options):
         raise CaffeError(
             "extra: rampup_interval: the solver's own file has a warm-up too; keep one"
         )
-    for name in ("min_lr", "rampup_interval", "rampup_lr"):
+    if options.early_stopping and not options.plateau_output:
+        raise CaffeError(
+            "extra: early_stopping needs plateau_output, the output of a test net that it observes"
+        )
+    for name in ("min_lr", "rampup_interval", "rampup_lr", "early_stopping"):
         if getattr(options, name) < 0:
             raise CaffeError(f"extra: {name} must be 0 or more; found {getattr(options, name)}")
     for smoothing in options.label_smoothing:
