@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ... import device
 from ...layer import Diffs, Shape, TensorLayer, Tensors, register
+from .ssd import Permute
 
 
 @register
@@ -34,7 +35,7 @@ class Reverse(TensorLayer):
 
 
 @register
-class Transpose(TensorLayer):
+class Transpose(Permute):
     """Puts the axes in another order: axis i of the top is axis dim[i] of the bottom.
 
     bottom: any shape; top: the same sizes. Options: transpose_param, whose dim names every axis
@@ -42,21 +43,11 @@ class Transpose(TensorLayer):
     """
 
     param_name = "transpose_param"
-    reads_bottom = False
 
-    def reshape(self, *shapes: Shape) -> list[Shape]:
-        self.order = list(self.options.dim)
-        if sorted(self.order) != list(range(len(shapes[0]))):
+    def setup(self, *shapes: Shape) -> None:
+        order = list(self.options.dim)
+        if sorted(order) != list(range(len(shapes[0]))):
             raise self.error(
-                f"dim {self.order} must name each axis of the bottom {tuple(shapes[0])} once"
+                f"dim {order} must name each axis of the bottom {tuple(shapes[0])} once"
             )
-        return [tuple(shapes[0][axis] for axis in self.order)]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return device.layout(x.permute(self.order))
-
-    def backward(
-        self, diffs: Diffs, bottoms: Tensors, tops: Tensors, wanted: Sequence[bool]
-    ) -> Diffs:
-        inverse = [self.order.index(axis) for axis in range(len(self.order))]
-        return [device.layout(diffs[0].permute(inverse))]
+        self.put_in(order)

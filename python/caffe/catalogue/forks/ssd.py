@@ -34,8 +34,11 @@ class Permute(TensorLayer):
             raise self.error(
                 f"order {order} must name axes of the bottom {tuple(shapes[0])}, each at most once"
             )
-        self.order = order + [axis for axis in range(axes) if axis not in order]
-        self.inverse = [self.order.index(axis) for axis in range(axes)]
+        self.put_in(order + [axis for axis in range(axes) if axis not in order])
+
+    def put_in(self, order: list[int]) -> None:
+        """Let axis i of the top be the bottom's axis order[i]."""
+        self.order, self.inverse = order, [order.index(axis) for axis in range(len(order))]
 
     def reshape(self, *shapes: Shape) -> list[Shape]:
         if len(shapes[0]) != len(self.order):
