@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 import caffe
-from caffe.files.text import read_net
+from caffe.command import summarize
+from caffe.files.text import parse_text, read_net
+from caffe.proto import caffe_pb2
 from relaybp.data_prep import demo_detection
 
 SSD = runpy.run_path(str(Path(__file__).parents[1] / "examples/ssd/ssd.py"))
@@ -47,3 +49,20 @@ def test_the_small_net_learns(tmp_path):
     solver = make(tmp_path, 200, 900, 64)
     solver.step(900)
     assert float(solver.test()["detection_eval"]) > 0.3
+
+
+@pytest.mark.parametrize(
+    "layer, shapes",
+    [
+        ('type: "AnnotatedData" top: "a" top: "b"', [[2, 3, 8, 9], [1, 1, 1, 8]]),
+        ('type: "DenseImageData" top: "a" top: "b"', [[2, 3, 8, 9], [2, 1, 8, 9]]),
+        (
+            'type: "ImageSegData" top: "a" top: "b" top: "c"',
+            [[2, 3, 8, 9], [2, 1, 8, 9], [2, 1, 1, 2]],
+        ),
+    ],
+)
+def test_a_summary_needs_no_data_of_forks(layer, shapes):
+    param = parse_text(f"layer {{ {layer} }}", caffe_pb2.NetParameter())
+    made = summarize.with_input(param, "2,3,8,9").layer[0]
+    assert [list(shape.dim) for shape in made.input_param.shape] == shapes

@@ -57,7 +57,7 @@ class NormalizedLoss(Loss):
     def normalizer(self, outer, inner, keep):
         """What the sum of losses is divided by, at least 1; `keep` masks the terms that count."""
         if self.mode == _MODE.PRE_FIXED:
-            return self.layer_param.loss_param.pre_fixed_normalizer
+            return max(1, self.layer_param.loss_param.pre_fixed_normalizer)
         if self.mode == _MODE.VALID and keep is not None:
             return keep.sum().clamp(min=1)
         return max(

@@ -71,9 +71,20 @@ def with_input(param, text):
                 exclude=layer.exclude,
             )
             for index in range(len(layer.top)):
-                source.input_param.shape.add(dim=shape[:1] if index else shape)
+                source.input_param.shape.add(dim=_top_shape(layer.type, index, shape))
             layer.CopyFrom(source)
     return changed
+
+
+def _top_shape(type_name, index, shape):
+    """The shape of top `index` of a data layer whose data has `shape`."""
+    if not index:
+        return shape
+    if type_name == "AnnotatedData":
+        return [1, 1, 1, 8]  # an object
+    if type_name in ("ImageSegData", "DenseImageData"):
+        return [shape[0], 1, *(shape[2:] if index == 1 else (1, 2))]
+    return shape[:1]
 
 
 def summary(net):
