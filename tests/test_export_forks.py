@@ -27,9 +27,12 @@ COMPARED = {
     "ROIPooling",
     "ROIAlign",
     "DetectionOutput",
+    "Reverse",
+    "Transpose",
 }
 TYPES = {*COMPARED, "BatchNorm", "Dropout"}
-CASES = [case for case in catalogue_cases.cases()["forks"] if case.type in TYPES]
+ROWS = catalogue_cases.cases()
+CASES = [case for case in ROWS["forks"] + ROWS["fork_training"] if case.type in TYPES]
 NO_FORM = {
     "DetectionOutput/refinedet": "RefineDet's bottoms",
     "Dropout/bayesian": "sample_weights_test",

@@ -23,6 +23,18 @@ def permute(writer: Writer, node: Any, inputs: Sequence[str], outputs: Sequence[
     writer.add("Transpose", inputs, outputs, perm=node.layer.order)
 
 
+@writes("Transpose")
+def transpose(writer: Writer, node: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    writer.add("Transpose", inputs, outputs, perm=node.layer.order)
+
+
+@writes("Reverse")
+def reverse(writer: Writer, node: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    ends = {"starts": -1, "ends": np.iinfo(np.int64).min, "axes": node.layer.axis, "steps": -1}
+    wanted = [writer.constant(node, name, np.array([end])) for name, end in ends.items()]
+    writer.add("Slice", [*inputs, *wanted], outputs)
+
+
 @writes("ReLU6")
 def relu6(writer: Writer, node: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
     if node.layer.options.negative_slope:
