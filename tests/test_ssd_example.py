@@ -46,9 +46,9 @@ def test_ssd300_has_its_8732_prior_boxes(tmp_path):
 
 @pytest.mark.heavy
 def test_the_small_net_learns(tmp_path):
-    solver = make(tmp_path, 200, 900, 64)
-    solver.step(900)
-    assert float(solver.test()["detection_eval"]) > 0.3
+    solver = make(tmp_path, 300, 800, 64)
+    solver.step(800)
+    assert float(solver.test()["detection_eval"]) > 0.4  # 0.55 in benchmarks/results/ssd.md
 
 
 @pytest.mark.parametrize(
