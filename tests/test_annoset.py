@@ -32,6 +32,13 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    """Images are read in this process: starting another takes a second."""
+    monkeypatch.setattr(convert_annoset, "process_map", lambda read, paths, _: map(read, paths))
+    return monkeypatch
+
+
 def convert(folder, *flags):
     convert_annoset.main(
         [
@@ -53,7 +60,8 @@ def records(path):
     return found
 
 
-def test_a_record_holds_the_file_and_the_boxes_by_label(folder, capsys):
+def test_a_record_holds_the_file_and_the_boxes_by_label(folder, capsys, here):
+    here.undo()
     convert(folder)
     assert capsys.readouterr().out == f"{folder}/db: 1 images, 3 objects\n"
     [(key, datum)] = records(folder / "db")

@@ -2,6 +2,7 @@
 
 import runpy
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -9,19 +10,24 @@ import caffe
 from caffe.command import summarize
 from caffe.files.text import parse_text, read_net
 from caffe.proto import caffe_pb2
-from relaybp.data_prep import demo_detection
+from relaybp.data_prep import convert_annoset, demo_detection
 
 SSD = runpy.run_path(str(Path(__file__).parents[1] / "examples/ssd/ssd.py"))
 
 
 def make(folder, images, iterations, tests=8):
-    demo_detection.make_demo(folder / "data", images, tests, 96)
+    one_process = mock.patch.object(
+        convert_annoset, "process_map", lambda f, paths, _: map(f, paths)
+    )
+    with one_process:
+        demo_detection.make_demo(folder / "data", images, tests, 96)
     SSD["main"]([f"--iterations={iterations}", f"{folder}/data", f"{folder}/out"])
     return caffe.get_solver(f"{folder}/out/solver.prototxt")
 
 
 def test_the_small_net_trains_and_is_tested(tmp_path, capsys):
-    solver = make(tmp_path, 16, 2)
+    solver = make(tmp_path, 16, 2, 4)
+    solver.param.test_interval = 99
     assert "small, 4 classes, 12 kinds of prior boxes" in capsys.readouterr().out
     solver.step(2)
     assert 0 < float(solver.net.blobs["mbox_loss"].data) < 30
@@ -46,9 +52,9 @@ def test_ssd300_has_its_8732_prior_boxes(tmp_path):
 
 @pytest.mark.heavy
 def test_the_small_net_learns(tmp_path):
-    solver = make(tmp_path, 200, 900, 64)
-    solver.step(900)
-    assert float(solver.test()["detection_eval"]) > 0.3
+    solver = make(tmp_path, 300, 800, 64)
+    solver.step(800)
+    assert float(solver.test()["detection_eval"]) > 0.4  # 0.55 in benchmarks/results/ssd.md
 
 
 @pytest.mark.parametrize(

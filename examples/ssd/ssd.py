@@ -42,6 +42,7 @@ class Trunk(NamedTuple):
     size: int  # pixels a side of the input
     sources: tuple[Source, ...]
     batch: int
+    rule: str  # of the solver
     rate: float
     layers: Any
 
@@ -122,7 +123,8 @@ TRUNKS = {
             Source("conv8", 46, 66, (2,), 32),
         ),
         16,
-        0.02,
+        "Adam",
+        0.003,
         small,
     ),
     "vgg16": Trunk(
@@ -136,6 +138,7 @@ TRUNKS = {
             Source("conv9_2", 264, 315, (2,), 300),
         ),
         32,
+        "SGD",
         0.001,
         vgg16,
     ),
@@ -303,13 +306,14 @@ def net(trunk: Trunk, classes: int, phase: str, folder: str = "") -> str:
 
 
 def solver(trunk: Trunk, out: Path, iterations: int, tests: int) -> str:
-    """The text of a solver: SGD whose rate drops to a tenth twice."""
+    """The text of a solver whose rate drops to a tenth twice."""
     drops = "".join(f"stepvalue: {round(iterations * part)}\n" for part in (2 / 3, 5 / 6))
     return f"""train_net: "{out}/train.prototxt"
 test_net: "{out}/test.prototxt"
 test_iter: {tests}
-test_interval: {max(iterations // 3, 1)}
+test_interval: {max(iterations // 2, 1)}
 test_initialization: false
+type: "{trunk.rule}"
 base_lr: {trunk.rate}
 lr_policy: "multistep"
 gamma: 0.1
@@ -331,7 +335,7 @@ def parser() -> FlagParser:
     flags.add_argument("data", metavar="DATA", help="folder with the databases")
     flags.add_argument("out", metavar="OUT", help="folder for the prototxts")
     flags.flag("trunk", "small", f"one of {', '.join(TRUNKS)}")
-    flags.flag("iterations", 3000, "updates to train for")
+    flags.flag("iterations", 2000, "updates to train for")
     return flags
 
 
