@@ -164,14 +164,15 @@ class RelaySolver:
             net.share_with(self.net)
             batches = self.solver.param.test_iter[index]
             scores = self._scores(net, index)
-            tested = mean_outputs(
-                net,
-                batches,
-                go_on,
-                scores.observe,
-                getattr(self.solver.param, "ap_version", "Integral"),  # a field of SSD's
-                self.log.class_result,
-            )
+            with self.solver.averaged():
+                tested = mean_outputs(
+                    net,
+                    batches,
+                    go_on,
+                    scores.observe,
+                    getattr(self.solver.param, "ap_version", "Integral"),  # a field of SSD's
+                    self.log.class_result,
+                )
             if tested is None:
                 return []
             scores.correct(tested[1])

@@ -27,7 +27,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--extra",
         help="an extra.prototxt for --solver: plateau, cosine, warm-up, early "
-        "stopping, label smoothing",
+        "stopping, averaged weights, label smoothing",
     )
     parser.add_argument(
         "--data", help="folder with train_lmdb, val_lmdb, mean.binaryproto, color.txt"

@@ -282,6 +282,7 @@ def test_the_command_takes_the_file(tmp_path):
         ('lr_policy: "plateau"', r"needs plateau_winsize.*found \[\]"),
         ('lr_policy: "plateau" plateau_winsize: 0', r"found \[0\]"),
         ('lr_policy: "cosine" rampup_interval: 12', "a max_iter beyond the warm-up of 12"),
+        ("ema_decay: 1", "ema_decay must be at least 0 and below 1; found 1"),
         ("early_stopping: 3", "early_stopping needs plateau_output"),
         ('early_stopping: -3 plateau_output: "a"', "early_stopping must be 0 or more; found -3"),
         ("rampup_lr: -1", "rampup_lr must be 0 or more; found -1"),

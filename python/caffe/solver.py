@@ -1,5 +1,7 @@
 """Solvers: forward, backward, update, test, snapshot, restore (Caffe's Solver and SGDSolver)."""
 
+from contextlib import AbstractContextManager
+
 import torch
 
 from caffe_plain.glog import SolverLog, say, show_log
@@ -12,6 +14,7 @@ from .blob import show
 from .catalogue.data.records import skipping_damaged
 from .run.debug import log_norms
 from .training import nets, state, updates
+from .training.average import Average
 from .training.check import check, check_evaluation
 from .training.extra import Extra
 from .training.parallel import mean, said_by_first
@@ -39,6 +42,7 @@ class Solver:
         with skipping_damaged(self.extra.options.skip_damaged):
             self.net = nets.train_net(param, folder)
         self.extra.smooth_labels(self.net)
+        self.average = Average(self.extra.options.ema_decay, self.net.learnable)
         self.test_nets = nets.test_nets(param, folder)
         check_evaluation(param, self.test_nets)
         self.extra.check_output(self.test_nets)
@@ -167,7 +171,13 @@ class Solver:
     def apply_update(self) -> None:
         """One step of every parameter, with the gradient in its diff; count the iteration."""
         self.update(self.net.learnable, self.history)
+        self.count_iteration()
+
+    def count_iteration(self) -> None:
+        """Count an iteration after its updates; a driver that calls `update` must."""
         self.iter += 1
+        if self.average.decay:
+            self.average.update(self.iter, self.held)
 
     def update(self, learnable: list, history: list, factor: float = 1.0) -> None:
         """Clip, average over iter_size, regularise, update; the iteration is not counted.
@@ -281,13 +291,14 @@ class Solver:
         net, batches = self.test_nets[index], self.param.test_iter[index]
         self._log.testing(self.iter, index)
         self.share_weights(net)
-        tested = mean_outputs(
-            net,
-            batches,
-            self._goes_on,
-            ap_version=self.param.ap_version,
-            each_class=self._log.class_result,
-        )
+        with self.averaged():
+            tested = mean_outputs(
+                net,
+                batches,
+                self._goes_on,
+                ap_version=self.param.ap_version,
+                each_class=self._log.class_result,
+            )
         if tested is None:
             say("solver", "Test interrupted.")
             return {}
@@ -305,6 +316,10 @@ class Solver:
             elif self._root:
                 self.snapshot()
         return not self._stopped
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within, the train net, and what shares its weights, has their average, if any."""
+        return self.average.in_net()
 
     # ---- snapshots ---------------------------------------------------------------------------
 

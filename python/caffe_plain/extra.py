@@ -11,7 +11,14 @@ MESSAGES = read_messages(Path(__file__).with_name("extra.proto"))
 ExtraParameter = MESSAGES["ExtraParameter"]
 POLICIES = ("plateau", "cosine")  # what its lr_policy can be
 # the others only say how
-_ACTING = ("lr_policy", "rampup_interval", "label_smoothing", "skip_damaged", "early_stopping")
+_ACTING = (
+    "lr_policy",
+    "rampup_interval",
+    "label_smoothing",
+    "skip_damaged",
+    "early_stopping",
+    "ema_decay",
+)
 
 
 def in_force(extra: Any) -> list[str]:

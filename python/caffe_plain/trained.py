@@ -40,6 +40,7 @@ def newest_weights(folder: str) -> str:
     """The weights of the highest iteration in a folder; DataError where there are none."""
     names = os.path.join(glob.escape(folder), "*_iter_*.caffemodel")
     found = glob.glob(names) + glob.glob(names + ".h5")
+    found = [path for path in found if not re.search(r"\.training\.caffemodel(\.h5)?$", path)]
     if not found:
         raise DataError(f"{folder}: no snapshot (*_iter_N.caffemodel) there; give --weights")
     return max(found, key=lambda path: int(re.findall(r"_iter_(\d+)", path)[-1]))

@@ -241,6 +241,10 @@ class BvlcSolver:
     def finish_reports(self) -> None:
         """Nothing to do: an original Caffe reports at once."""
 
+    def averaged(self) -> AbstractContextManager[None]:
+        """Nothing to do: an original Caffe averages no weights."""
+        return nullcontext()
+
     def observe_test(self, found: list) -> None:
         """Nothing to do, as for the loss."""
 

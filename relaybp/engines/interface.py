@@ -36,8 +36,8 @@ class Engine(ABC):
     """One Caffe. `caffe` is its pycaffe module, `pb` its messages.
 
     A solver is one of `make_solver` or `wrap`; it has net, test_nets, param, iter,
-    learning_rate(), apply_update(), observe_loss(loss), observe_test(found), finish_reports(),
-    snapshot() and restore(path).
+    learning_rate(), apply_update(), observe_loss(loss), observe_test(found), is_over,
+    averaged(), finish_reports(), snapshot() and restore(path).
     """
 
     trains_together: bool  # whether several processes can

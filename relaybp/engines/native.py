@@ -82,7 +82,7 @@ class Native(Engine):
         ]
 
     def count_iteration(self, solver: Any) -> None:
-        solver.iter += 1
+        solver.count_iteration()
 
     # ---- nets --------------------------------------------------------------------------------
 

@@ -229,6 +229,10 @@ def _check(param, options):
         raise CaffeError(
             "extra: early_stopping needs plateau_output, the output of a test net that it observes"
         )
+    if not 0 <= options.ema_decay < 1:
+        raise CaffeError(
+            f"extra: ema_decay must be at least 0 and below 1; found {options.ema_decay:.6g}"
+        )
     for name in ("min_lr", "rampup_interval", "rampup_lr", "early_stopping"):
         if getattr(options, name) < 0:
             raise CaffeError(f"extra: {name} must be 0 or more; found {getattr(options, name)}")

@@ -12,6 +12,8 @@ from ..files import weights
 from ..proto import caffe_pb2
 from . import data_state
 
+TRAINING = ".training.caffemodel"  # the weights that are trained, where .caffemodel has an average
+
 
 def snapshot(solver):
     """Write the weights and the state of a solver; return the path of the state."""
@@ -24,7 +26,12 @@ def snapshot(solver):
     os.makedirs(os.path.dirname(stem) or ".", exist_ok=True)
     model, state = f"{stem}.caffemodel{ending}", f"{stem}.solverstate{ending}"
     say("solver", f"Snapshotting to {kind} file {model}")
-    solver.net.save(model, param.snapshot_diff)
+    with solver.averaged():
+        solver.net.save(model, param.snapshot_diff)
+    if solver.average.has_begun:
+        model = f"{stem}{TRAINING}{ending}"
+        with solver.average.in_net(False):
+            solver.net.save(model, param.snapshot_diff)
     say("sgd_solver", f"Snapshotting solver state to {kind} file {state}")
     history = [kept.cpu().numpy() for kept_list in solver.history for kept in kept_list]
     step = solver.extra.current_step(solver.iter - 1)  # as of the last update
@@ -40,12 +47,21 @@ def restore(solver, path):
     mine = [kept for kept_list in solver.history for kept in kept_list]
     _check(path, state.history, mine, solver)
     if state.learned_net:
-        solver.net.copy_from(_find_model(path, state.learned_net))
+        _restore_weights(solver, _find_model(path, state.learned_net))
     for kept, array in zip(mine, state.history, strict=True):
         kept.copy_(torch.from_numpy(np.asarray(array, np.float32).reshape(kept.shape)))
     plateau = data_state.restore(path, [solver.net, *solver.test_nets])
     solver.extra.restore(state.iter, state.current_step, plateau)
     solver.iter = state.iter
+
+
+def _restore_weights(solver, model):
+    """Copy the weights, and the average where both the solver and the snapshot have one."""
+    solver.average.end()
+    if solver.average.decay and TRAINING in model:
+        solver.net.copy_from(model.replace(TRAINING, ".caffemodel"))
+        solver.average.begin()
+    solver.net.copy_from(model)
 
 
 def _check(path, history, mine, solver):
