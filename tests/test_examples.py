@@ -103,8 +103,9 @@ def test_old_project(example):
 
 
 def test_no_example_is_left_out():
-    """own_layer: tests/test_extend.py; shapes_layer is what multilabel imports."""
+    """own_layer: test_extend; ssd: test_ssd_example; multilabel imports shapes_layer."""
     named = re.findall(r'example\("([^"]+)"', Path(__file__).read_text())
-    assert {*named, "own_layer/own_layer.py", "multilabel/shapes_layer.py"} == set(SCRIPTS)
+    elsewhere = {"own_layer/own_layer.py", "ssd/ssd.py"}
+    assert {*named, *elsewhere, "multilabel/shapes_layer.py"} == set(SCRIPTS)
     listed = re.findall(r"\]\(([^)]+)\)", (EXAMPLES / "README.md").read_text())
-    assert {*listed} >= {*named, "own_layer/own_layer.py", "slurm/train.sh"}
+    assert {*listed} >= {*named, *elsewhere, "slurm/train.sh"}
