@@ -198,6 +198,13 @@ def is_gone(pid):
         return True
 
 
+def wait_until_gone(pids, since, log):
+    """Within ENDS_WITHIN_S of a moment no process is left."""
+    while not all(map(is_gone, pids)):
+        assert time.monotonic() < since + ENDS_WITHIN_S, log
+        time.sleep(0.05)
+
+
 def end_by(folder, run, number, rank, endless):
     """Send a signal to one rank of two; return the status of the first and the log."""
     process = caffe_train(run, 2, solver(folder, run, 2, **endless))
@@ -207,9 +214,7 @@ def end_by(folder, run, number, rank, endless):
     sent = time.monotonic()
     os.kill(pids[rank], number)
     status, log = finish(process, run, ENDS_WITHIN_S)
-    while not all(is_gone(pid) for pid in pids):
-        assert time.monotonic() < sent + ENDS_WITHIN_S, log
-        time.sleep(0.05)
+    wait_until_gone(pids, sent, log)
     return status, log
 
 
@@ -256,10 +261,11 @@ def test_a_process_that_hangs_does_not_keep_the_others_from_ending(folder, tmp_p
     wait_for(tmp_path / "log", "Iteration 3")
     (other,) = children(process.pid)
     os.kill(other, signal.SIGSTOP)
+    sent = time.monotonic()
     os.kill(process.pid, signal.SIGTERM)
     status, log = finish(process, tmp_path, ENDS_WITHIN_S)
     assert status == 1 and "process 0 of 2 lost another one" in log
-    assert is_gone(other)
+    wait_until_gone([other], sent, log)
     assert len(list(tmp_path.glob("snap_iter_*.solverstate"))) == 1, log
 
 
@@ -334,8 +340,6 @@ def test_what_ends_one_process_of_the_driver_ends_all_with_a_snapshot(
     sent = time.monotonic()
     os.kill(process.pid if target == "launcher" else ranks[target], number)
     status, log = finish(process, tmp_path, ENDS_WITHIN_S)
-    while not all(is_gone(pid) for pid in ranks):
-        assert time.monotonic() < sent + ENDS_WITHIN_S, log
-        time.sleep(0.05)
+    wait_until_gone(ranks, sent, log)
     assert status != 0, log
     assert len(list(tmp_path.glob("snap_iter_*.solverstate"))) == 1, log
