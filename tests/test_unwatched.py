@@ -70,6 +70,7 @@ def kill_and_go_on(folder, kills, seed, seconds, ranks=1):
             yield training
             subprocess.run(["rm", "-r", folder / "run"], check=True)
     has_snapshot = snapshots.newest(str(folder / "run" / "small"))[0] is not None
+    (folder / "printed").unlink()  # what those before have said
     training = Training(folder, ranks=ranks)
     assert training.wait() == 0, training.text
     assert ("Going on from" in training.text) == has_snapshot
