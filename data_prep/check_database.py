@@ -26,6 +26,7 @@ import lmdb
 import numpy as np
 
 from caffe_plain.class_names import difference, read_class_names
+from caffe_plain.cores import usable_cores
 from caffe_plain.database import Environment, open_database
 from caffe_plain.flags import FlagParser
 from caffe_plain.images import printable
@@ -34,7 +35,7 @@ from relaybp.data_prep.colour_order import check_colour_orders
 from relaybp.data_prep.datum_db import CHECKSUMS
 from relaybp.data_prep.duplicates import Fingerprints
 from relaybp.data_prep.errors import PrepError, run, some
-from relaybp.data_prep.workers import default_workers, process_map
+from relaybp.data_prep.workers import process_map
 from relaybp.layers import record_index
 
 _RUN = 64  # records that a worker is asked for at a time
@@ -55,7 +56,7 @@ def parser() -> FlagParser:
     flags = FlagParser(__doc__)
     flags.add_argument("dbs", metavar="DB_NAME", nargs="+")
     flags.flag("force_color", False, "as a Data layer with transform_param { force_color: true }")
-    flags.flag("workers", default_workers(), "processes that read and decode")
+    flags.flag("workers", usable_cores(), "processes that read and decode")
     return flags
 
 

@@ -17,11 +17,12 @@ from typing import Callable
 import numpy as np
 
 from caffe.files.datum import decode_datum
+from caffe_plain.cores import usable_cores
 from caffe_plain.files import write_atomically
 from caffe_plain.flags import FlagParser
 from relaybp.data_prep.compute_image_mean import read_records
 from relaybp.data_prep.errors import PrepError, run
-from relaybp.data_prep.workers import default_workers, thread_map
+from relaybp.data_prep.workers import thread_map
 
 
 def parser() -> FlagParser:
@@ -29,7 +30,7 @@ def parser() -> FlagParser:
     flags.add_argument("db", metavar="INPUT_DB")
     flags.add_argument("output", metavar="OUTPUT_FILE", nargs="?")
     flags.flag("every", 1, "read only every so many-th record")
-    flags.flag("workers", default_workers(), "threads that decode images")
+    flags.flag("workers", usable_cores(), "threads that decode images")
     return flags
 
 

@@ -20,12 +20,13 @@ import numpy as np
 
 from caffe.files.datum import decode_datum
 from caffe.proto import caffe_pb2
+from caffe_plain.cores import usable_cores
 from caffe_plain.database import is_leveldb, open_database
 from caffe_plain.files import write_atomically
 from caffe_plain.flags import FlagParser
 from caffe_plain.images import printable
 from relaybp.data_prep.errors import PrepError, run
-from relaybp.data_prep.workers import default_workers, thread_map
+from relaybp.data_prep.workers import thread_map
 
 
 def parser() -> FlagParser:
@@ -40,7 +41,7 @@ def parser() -> FlagParser:
         "different sizes (0: whole images)",
     )
     flags.flag("force_color", False, "decode to three channels, as a Data layer with force_color")
-    flags.flag("workers", default_workers(), "threads that decode images")
+    flags.flag("workers", usable_cores(), "threads that decode images")
     return flags
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from caffe.proto import caffe_pb2
 from caffe_plain.class_names import without_mark
+from caffe_plain.cores import usable_cores
 from caffe_plain.database import new_database
 from caffe_plain.errors import nearest
 from caffe_plain.flags import FlagParser
@@ -25,7 +26,7 @@ from relaybp.data_prep.datum_db import key_of
 from relaybp.data_prep.errors import PrepError, run
 from relaybp.data_prep.images import Image, Options, read_image
 from relaybp.data_prep.voc import Annotation, read_annotation, read_label_map
-from relaybp.data_prep.workers import default_workers, process_map
+from relaybp.data_prep.workers import process_map
 
 
 def parser() -> FlagParser:
@@ -44,7 +45,7 @@ def parser() -> FlagParser:
     flags.flag("min_dim", 0, "resize the shorter side to this, the longer in proportion")
     flags.flag("encoded", True, "store encoded images instead of pixels")
     flags.flag("encode_type", "", "encode as this (jpg, png, ...)")
-    flags.flag("workers", default_workers(), "processes that read images")
+    flags.flag("workers", usable_cores(), "processes that read images")
     flags.flag("seed", 0, "of -shuffle")
     return flags
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from caffe.files.datum import decode_datum
 from caffe_plain.class_names import difference, read_class_names
+from caffe_plain.cores import usable_cores
 from caffe_plain.files import checksum
 from caffe_plain.flags import FlagParser
 from caffe_plain.images import printable
@@ -32,7 +33,7 @@ from relaybp.data_prep.errors import PrepError, run, some
 from relaybp.data_prep.image_list import ImageList
 from relaybp.data_prep.images import Image, Options, Shape, read_image
 from relaybp.data_prep.shards import Shard
-from relaybp.data_prep.workers import default_workers, process_map
+from relaybp.data_prep.workers import process_map
 from relaybp.progress import Progress
 
 Result = tuple[int, Union[Image, str]]  # a record, and its image or why there is none
@@ -53,7 +54,7 @@ def parser() -> FlagParser:
     flags.flag("encoded", False, "store encoded images instead of pixels")
     flags.flag("encode_type", "", "encode as this (jpg, png, ...); implies -encoded")
     flags.flag("resize_short", 0, "resize the shorter side to this, the longer in proportion")
-    flags.flag("workers", default_workers(), "processes that read images")
+    flags.flag("workers", usable_cores(), "processes that read images")
     flags.flag("seed", 0, "of -shuffle")
     flags.flag("skip_bad", False, "leave bad records out and list them, instead of stopping")
     flags.flag(

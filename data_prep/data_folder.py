@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable, NamedTuple
 
+from caffe_plain.cores import usable_cores
 from caffe_plain.flags import FlagParser
 from caffe_plain.images import printable
 from relaybp.data_prep.color_pca import color_pca, write_color
@@ -23,7 +24,6 @@ from relaybp.data_prep.convert_imageset import convert
 from relaybp.data_prep.errors import PrepError, run
 from relaybp.data_prep.image_tree import ImageTree
 from relaybp.data_prep.make_list import make_lists
-from relaybp.data_prep.workers import default_workers
 from relaybp.progress import Progress
 
 TRAIN, VAL = ("train", "training"), ("val", "valid", "validation", "test")
@@ -47,7 +47,7 @@ def parser() -> FlagParser:
     flags.flag("square", False, "make squares, for Data layers with a mean image; keep no ratio")
     flags.flag("val_fraction", VAL_FRACTION, "share of each class that validates, without val/")
     flags.flag("seed", 0, "of the choice of validation images, and of the order of the records")
-    flags.flag("workers", default_workers(), "processes that read images")
+    flags.flag("workers", usable_cores(), "processes that read images")
     return flags
 
 

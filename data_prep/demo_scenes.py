@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from caffe_plain.cores import usable_cores
 from caffe_plain.files import complete_folder
 from caffe_plain.flags import FlagParser
 from relaybp.data_prep.brushes import SIZE
@@ -26,7 +27,7 @@ from relaybp.data_prep.compute_image_mean import mean_of, write_mean
 from relaybp.data_prep.datum_db import DatumDB, key_of, raw_datum
 from relaybp.data_prep.errors import PrepError, run
 from relaybp.data_prep.scenes import KINDS, draw, draw_record
-from relaybp.data_prep.workers import default_workers, process_map
+from relaybp.data_prep.workers import process_map
 from relaybp.progress import Progress
 
 TRAIN_SHARES = (0.22, 0.19, 0.16, 0.13, 0.11, 0.09, 0.06, 0.04)  # of the kinds, in their order
@@ -40,7 +41,7 @@ def parser() -> FlagParser:
     flags.flag("val", 400, "images to validate with; all kinds alike")
     flags.flag("size", SIZE, "pixels a side of an image; it is drawn larger and shrunk")
     flags.flag("seed", 0, "another seed gives another set")
-    flags.flag("workers", default_workers(), "processes that draw")
+    flags.flag("workers", usable_cores(), "processes that draw")
     return flags
 
 

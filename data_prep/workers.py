@@ -24,11 +24,6 @@ Result = TypeVar("Result")
 CHUNK = 16  # items a task: its trip to a worker costs little beside sixteen images
 
 
-def default_workers() -> int:
-    """The CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
 def process_map(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Iterator[Result]:

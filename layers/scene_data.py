@@ -16,6 +16,7 @@ import numpy as np
 
 import caffe
 from caffe.proto import caffe_pb2
+from caffe_plain.cores import usable_cores
 from caffe_plain.database import open_database
 
 from . import images, upload
@@ -127,7 +128,7 @@ class SceneData(caffe.Layer):
             "shape": self.shape,
             "slots": options.ahead + HELD,
         }
-        workers = options.workers or max(1, _cores() // share[1])
+        workers = options.workers or max(1, usable_cores() // share[1])
         pool = Pool(workers, options.batch_size, settings, f"SceneData ({options.source})")
         upload.pin(pool)
         return Feeder(pool, order, labels, seed, share, self._position)
@@ -170,7 +171,3 @@ def _first_shape(source: str | os.PathLike) -> tuple[int, int, int]:
         raise SceneError(f"source {source}: its first record: {error}; convert it again") from error
     finally:
         environment.close()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

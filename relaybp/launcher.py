@@ -15,6 +15,8 @@ import sys
 import time
 from collections.abc import Sequence
 
+from caffe_plain.cores import usable_cores
+
 PASSED_ON = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGXCPU)
 ASKED_AFTER_S, KILLED_AFTER_S = 2, 25  # when others are to end, after one has failed
 LOOK_EVERY_S = 0.1
@@ -62,14 +64,10 @@ def _start(words: Sequence[str], rank: int, count: int, port: int) -> subprocess
         "LOCAL_WORLD_SIZE": count,
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or max(1, _cores() // count),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or max(1, usable_cores() // count),
     }
     environment = {**os.environ, **{name: str(value) for name, value in told.items()}}
     return subprocess.Popen([sys.executable, *words], env=environment, preexec_fn=_end_with_parent)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _end_with_parent() -> None:

@@ -17,11 +17,12 @@ import kernel_cases
 import recorded
 from caffe.kernels import choice, cpu, native
 from caffe_plain import glog
+from caffe_plain.cores import usable_cores
 from relaybp import layers
 
 # processes of pytest-xdist share the cores; those that they start do, too
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
-    cores = len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    cores = usable_cores() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     torch.set_num_threads(max(1, cores))
     os.environ["OMP_NUM_THREADS"] = str(max(1, cores))
 
