@@ -13,21 +13,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from caffe_plain.cores import usable_cores
 
 PASSED_ON = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGXCPU)
 ASKED_AFTER_S, KILLED_AFTER_S = 2, 25  # when others are to end, after one has failed
 LOOK_EVERY_S = 0.1
+LOST_ANOTHER = 1  # the status of a process that has lost another one, as of any error
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def launch(words: Sequence[str], count: int) -> int:
     """Run `python WORDS` in `count` processes that train together; return the exit status.
 
-    It is 0, or that of the first process that failed; one that a signal has ended counts as
-    128 + the signal, as in a shell. Within 30 s after it all others have ended, too.
+    It is 0, or that of the process that failed, not of those that lost it; one that a signal has
+    ended counts as 128 + the signal, as in a shell. Within 30 s after it all others have ended.
     """
     port = _free_port()
     processes: list[subprocess.Popen] = []
@@ -78,27 +79,40 @@ def _end_with_parent() -> None:
 
 def _wait(processes: Sequence[subprocess.Popen]) -> int:
     """Wait until all processes have ended; once one has failed, not for long."""
-    status, failed_at, asked = 0, 0.0, False
+    failed: dict[int, int] = {}  # by rank, in the order in which they were seen
+    failed_at, asked = 0.0, False
     while any(process.poll() is None for process in processes):
         time.sleep(LOOK_EVERY_S)
-        if not status:
-            status, failed_at = _first_failure(processes), time.monotonic()
+        if not failed:
+            failed_at = time.monotonic()
         elif time.monotonic() > failed_at + KILLED_AFTER_S:
             break
         elif time.monotonic() > failed_at + ASKED_AFTER_S and not asked:
             asked = True
             for process in processes:
                 process.terminate()
-    return status or _first_failure(processes)
+        if not asked:
+            _add_failures(failed, processes)
+    if not failed:
+        _add_failures(failed, processes)
+    return _cause(failed.values())
 
 
-def _first_failure(processes: Sequence[subprocess.Popen]) -> int:
-    """The status of a process that has failed, 0 if none has; says which a signal has ended."""
+def _add_failures(failed: dict[int, int], processes: Sequence[subprocess.Popen]) -> None:
+    """Add the statuses of the processes that have failed since; say which a signal has ended."""
     for rank, process in enumerate(processes):
         code = process.poll()
-        if code and code < 0:
+        if not code or rank in failed:
+            continue
+        failed[rank] = code if code > 0 else 128 - code
+        if code < 0:
             name = signal.Signals(-code).name
             print(f"train: {name} has ended the process of rank {rank}", file=sys.stderr)
-        if code:
-            return code if code > 0 else 128 - code
-    return 0
+
+
+def _cause(statuses: Iterable[int]) -> int:
+    """The status of the process that failed by itself, 0 if none has.
+
+    Those that have lost it end with 1, sometimes before the launcher has seen its end.
+    """
+    return min(statuses, key=lambda status: status == LOST_ANOTHER, default=0)

@@ -16,7 +16,7 @@ import pytest
 import caffe
 import unwatched_cases
 from caffe.proto import caffe_pb2
-from relaybp import batch_change, identity, snapshots
+from relaybp import batch_change, identity, launcher, snapshots
 from relaybp.commands import train
 from relaybp.distributed import Alone
 from relaybp.errors import RelayError
@@ -122,6 +122,29 @@ def ranks_of(pid):
     """The processes that train, of a launcher."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in children]
+
+
+END_WITH = """
+import os, signal, sys, time
+seconds, status = sys.argv[1:][int(os.environ["RANK"])].split(":")
+time.sleep(float(seconds))
+os.kill(os.getpid(), -int(status)) if int(status) < 0 else sys.exit(int(status))
+"""
+
+
+@pytest.mark.parametrize(
+    "ends, status",
+    [
+        (["0:0", "0:0"], 0),
+        (["0:1", "0.5:1"], 1),
+        (["0:1", "0.5:-9"], 137),  # its sockets close before it is seen to have ended
+        (["0.5:-9", "0:1"], 137),
+        (["0:1", "0:3", "60:0"], 3),  # the third is ended, for which it is not asked why
+    ],
+)
+def test_the_status_is_that_of_the_cause(ends, status):
+    """Not that of a process that has lost another one (1), whichever is seen first."""
+    assert launcher.launch(["-c", END_WITH, *ends], len(ends)) == status
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGKILL])
