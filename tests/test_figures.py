@@ -352,7 +352,7 @@ def out(tmp_path_factory):
     """The folder in which figure1.sh has drawn its figure."""
     folder = tmp_path_factory.mktemp("figures")
     printed = figure_script("figure1", folder, OUT="out")
-    assert "drawn-plain19-seed1: to train" in printed
+    assert "drawn-plain28-seed1: to train" in printed
     return folder / "out"
 
 
@@ -360,8 +360,8 @@ def test_figure1_from_nothing_to_its_files(out):
     for ending in ("svg", "png"):
         assert (out / f"figure1.{ending}").stat().st_size > 10_000
     caption = (out / "figure1.md").read_text()
-    assert "Network: plain19, in place of VGG-22. Data: drawn scenes, nothing that" in caption
-    probed = csv_rows(out / "runs" / "drawn-plain19-seed1" / "probe.csv")
+    assert "Network: plain28. Data: drawn scenes, nothing that" in caption
+    probed = csv_rows(out / "runs" / "drawn-plain28-seed1" / "probe.csv")
     rows = csv_rows(out / "figure1.csv")
     assert {row["iteration"] for row in rows} == {"0", "1", "2"}
     assert len({row["layer"] for row in rows}) == 19

@@ -22,9 +22,11 @@ from relaybp.commands import reproduce as command
 from relaybp.commands import train
 from relaybp.errors import RelayError
 from relaybp.evaluation.protocol import Protocol
+from relaybp.layers import scene_message
 from relaybp.reproduce import data, reported, runs, scales
 from relaybp.reproduce.layer_list import layer_list
 from relaybp.reproduce.produce import TABLES, without_reported
+from relaybp.reproduce.relay_tables import CLASS_AWARE
 from relaybp.reproduce.runs import Options, Runs
 from relaybp.reproduce.spec import Key, Training
 from relaybp.run_plan import make_plan
@@ -272,6 +274,20 @@ def cifar_runs(tmp_path, epochs=None, train=256, precision="fp32"):
 
 def plan_of(run):
     return make_plan(caffe_pb2, train.arguments(run.words), draws=False)
+
+
+@pytest.mark.parametrize(
+    "data_set, words, shuffle, class_aware",
+    [("cifar10", (), True, False), ("cifar10-tail50", CLASS_AWARE, False, True)],
+)
+def test_networks_for_cifar_train_on_shifted_crops(tmp_path, data_set, words, shuffle, class_aware):
+    """Padded by 4 pixels, a random 32 x 32 crop: He et al. (2016), which AuxNet follows."""
+    runs = cifar_runs(tmp_path)
+    runs.data[data_set] = runs.data["cifar10"]
+    (layer, *_) = plan_of(runs.plan(Training("resnet20", data_set, "", words), 1)).net.layer
+    fed = scene_message.parse_options(layer.python_param.param_str)
+    assert (fed.pad, fed.crop_size, fed.mirror) == (4, 32, True)
+    assert (fed.shuffle, fed.class_aware) == (shuffle, class_aware)
 
 
 def test_epochs_shorten_a_schedule_proportionally(tmp_path):

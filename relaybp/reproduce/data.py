@@ -32,13 +32,19 @@ class Edition(NamedTuple):
 
 @dataclass(frozen=True)
 class Kind:
-    """What a variable may name. editions: by their number of classes; recipe: makes the folder."""
+    """What a variable may name.
+
+    editions: by their number of classes; recipe: makes the folder; words: what `relay train` is
+    told of it, for the crops that are usual with it.
+    """
 
     variable: str
     editions: Mapping[int, Edition]
     recipe: str
+    words: tuple[str, ...] = ()
 
 
+PADDED = ("--feed", "scene", "--scene", "pad=4", "--scene", "shuffle=true")
 KINDS = {
     "imagenet": Kind(
         "IMAGENET", {1000: Edition("ImageNet 2012", (1_281_167,), 50_000)}, "ImageNet"
@@ -51,8 +57,8 @@ KINDS = {
         },
         "Places",
     ),
-    "cifar10": Kind("CIFAR10", {10: Edition("CIFAR-10", (50_000,), 10_000)}, "CIFAR"),
-    "cifar100": Kind("CIFAR100", {100: Edition("CIFAR-100", (50_000,), 10_000)}, "CIFAR"),
+    "cifar10": Kind("CIFAR10", {10: Edition("CIFAR-10", (50_000,), 10_000)}, "CIFAR", PADDED),
+    "cifar100": Kind("CIFAR100", {100: Edition("CIFAR-100", (50_000,), 10_000)}, "CIFAR", PADDED),
     "svhn": Kind("SVHN", {10: Edition("SVHN", (73_257, 604_388), 26_032)}, "SVHN"),
 }
 TAILS = {"cifar10-tail7.5": 7.5, "cifar10-tail50": 50.0}  # CIFAR-10, long-tailed so many to one

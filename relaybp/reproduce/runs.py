@@ -16,7 +16,7 @@ from caffe_plain.files import write_atomically
 from .. import identity, models, relay_file, run_plan, snapshots
 from ..commands import train
 from ..errors import RelayError
-from .data import DRAWN, DataSet
+from .data import DRAWN, DataSet, kind_of
 from .scales import SMOKE
 from .spec import Training
 
@@ -92,7 +92,9 @@ class Runs:
         words = ["--model", training.model, "--data", self.data[training.data].path]
         words += ["--profile", "full", "--out", self.folder(training, seed)]
         words += ["--gpu", self.options.gpu, "--precision", self.options.precision]
-        words += ["--set", f"random_seed={seed}", *training.words]
+        words += ["--set", f"random_seed={seed}"]
+        kind = kind_of(training.data)
+        words += [*(kind.words if kind else ()), *training.words]
         if training.data == DRAWN:
             words += SMOKE_WORDS
         if training.relay:

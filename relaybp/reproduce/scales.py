@@ -17,12 +17,14 @@ SCALES = {
 class Networks:
     """Which networks and tests stand for a paper's.
 
-    plain: for each data set, networks of growing depth with the paper's name of each; a, b: models
-    A and B; members: of the ensemble, each with the protocol it is tested by; deep: networks of
+    plain: for each data set, networks of growing depth with the paper's name of each;
+    plain_methods: how they are trained, as the endings of models' names; a, b: models A and B;
+    members: of the ensemble, each with the protocol it is tested by; deep: networks of
     Table 6, each with the paper's name and its protocol; dense: the protocol of a "single model".
     """
 
     plain: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    plain_methods: tuple[str, ...]
     a: str
     b: str
     places: str  # the data of models A and B
@@ -40,12 +42,10 @@ VGGS = (
     (("vgg13", "VGG-13"), ("vgg16", "VGG-16"), ("vgg19", "VGG-19")),
     (("vgg19", "VGG-19"), ("vgg22", "VGG-22"), ("vgg25", "VGG-25")),
 )
-PLAINS = (
-    (("plain10", "VGG-13"), ("plain13", "VGG-16"), ("plain16", "VGG-19")),
-    (("plain16", "VGG-19"), ("plain19", "VGG-22"), ("plain22", "VGG-25")),
-)
+PLAINS = (("plain10", "VGG-13"), ("plain16", "VGG-16"), ("plain22", "VGG-19"), ("plain28", ""))
 OF_PAPER = Networks(
     plain=(("imagenet", VGGS[0]), ("places2", VGGS[1])),
+    plain_methods=("",),
     a="model_a",
     b="model_b",
     places="places2",
@@ -63,7 +63,8 @@ OF_PAPER = Networks(
     dense="vgg",
 )
 OF_CIFAR = Networks(
-    plain=(("cifar10", PLAINS[0]), ("cifar100", PLAINS[1])),
+    plain=(("cifar10", PLAINS),),
+    plain_methods=("", "_relay"),
     a="plain16",
     b="inception_cifar",
     places="cifar10",
@@ -81,7 +82,8 @@ OF_CIFAR = Networks(
     dense="dense:32,40,48",
 )
 OF_SMOKE = Networks(
-    plain=(("drawn", PLAINS[0]), ("drawn", PLAINS[1])),
+    plain=(("drawn", (PLAINS[0], PLAINS[-1])),),
+    plain_methods=("", "_relay"),
     a="plain16",
     b="inception_cifar",
     places="drawn",
