@@ -255,6 +255,12 @@ def read(run: str) -> dict[str, Any] | None:
     return record
 
 
+def checksum_of(run: str) -> str:
+    """Eight digits that stand for the identity of the run in a folder; "" where there is none."""
+    record = read(run)
+    return _digest(json.dumps(record["identity"], sort_keys=True))[:8] if record else ""
+
+
 def write(run: str, record: dict[str, Any]) -> None:
     """Write RUN/run.json whole or not at all."""
     write_atomically(os.path.join(run, FILE), json.dumps(record, indent=1) + "\n")

@@ -364,7 +364,7 @@ def test_figure1_from_nothing_to_its_files(out):
     probed = csv_rows(out / "runs" / "drawn-plain28-seed1" / "probe.csv")
     rows = csv_rows(out / "figure1.csv")
     assert {row["iteration"] for row in rows} == {"0", "1", "2"}
-    assert len({row["layer"] for row in rows}) == 19
+    assert len({row["layer"] for row in rows}) == 28
     for row in rows:
         for quantity in ("gradient", "relative"):
             (value,) = (

@@ -255,10 +255,10 @@ def test_options_are_checked(words, message):
 def test_variables_stand_in_for_options(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     environment = {"SCALE": "cifar", "SEEDS": "1 2 3", "EPOCHS": "2", "OUT": "mine", "GPU": "none"}
-    environment["PRECISION"] = "bf16"
+    environment |= {"PRECISION": "bf16", "ONLY": "*_relay"}
     args = command.parser("reproduce", "", TABLES, environment).parse_args(["table3"])
     assert command.options_of(args) == Options(
-        "cifar", (1, 2, 3), 2.0, str(tmp_path / "mine"), "none", "bf16"
+        "cifar", (1, 2, 3), 2.0, str(tmp_path / "mine"), "none", "bf16", "*_relay"
     )
 
 
@@ -423,7 +423,8 @@ def test_a_table_from_nothing_to_its_files_and_what_changes_it(tmp_path):
     rows = csv_rows(tmp_path / "mine" / "auxnet_selection.csv")
     assert [row["row"] for row in rows] == ["after layer 11", "after layer 15", "the last"]
     for row in rows:
-        assert 0 <= float(row["measured"]) <= 100 and (row["runs"], row["images"]) == ("1", "40")
+        assert 0 <= float(row["measured"]) <= 100 and row["images"] == "40"
+        assert row["runs"] == "drawn-auxnet-20-3_relay-seed1" and row["errors"] == row["measured"]
         assert row["reported"] == ""
     assert title in (tmp_path / "mine" / "auxnet_selection.md").read_text()
 
@@ -433,6 +434,20 @@ def test_a_table_from_nothing_to_its_files_and_what_changes_it(tmp_path):
     again = script("auxnet_selection", tmp_path, OUT="mine")
     assert "seed1: finished" in again and again.endswith(printed[printed.index(title) :])
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+    # another table shows what is finished of it, and trains nothing that was not asked for
+    only = {"OUT": "mine", "ONLY": "*-20-3_relay"}
+    assert "drawn-auxnet-20-3-seed1: left out" in script("auxnet_methods", tmp_path, **only)
+    *others, multi_way = csv_rows(tmp_path / "mine" / "auxnet_methods.csv")
+    assert {(row["measured"], row["errors"], row["runs"]) for row in others} == {("", "", "")}
+    for column in ("measured", "runs", "identities"):
+        assert multi_way[column] == rows[-1][column] != ""
+    assert multi_way["improvement"] == ""  # over what was not trained
+    none = script("auxnet_methods", tmp_path, expect=1, OUT="mine", ONLY="joint")
+    assert "ONLY=joint: none of the trainings, which are" in none
+    figure = script("../figures/auxnet_ratio", tmp_path, expect=1, **only)
+    assert "drawn-auxnet-20-3_relay-joint-seed1 is not trained" in figure
+    assert "Traceback" not in figure
 
     # a folder that was moved still is the same run
     (tmp_path / "mine").rename(tmp_path / "moved")

@@ -10,8 +10,12 @@ are those of the tables in the same OUT.
 
 from __future__ import annotations
 
+import os
+
+from ..errors import RelayError
 from ..figures.produce import COMPARED, write
 from ..reproduce.produce import Production
+from ..reproduce.runs import FINISHED
 from .reproduce import run
 
 
@@ -20,6 +24,10 @@ def main() -> None:
 
 
 def figure(production: Production) -> None:
-    """Train, test, draw and write the figure."""
+    """Train, test, draw and write the figure. Raises RelayError where ONLY= has left out a run."""
     production.train()
+    missing = [run.folder for run in production.runs.values() if run.state != FINISHED]
+    if missing:
+        names = ", ".join(map(os.path.basename, missing))
+        raise RelayError(f"{names} is not trained, which the figure shows; leave ONLY= out")
     print("Written: " + ", ".join(write(production)))

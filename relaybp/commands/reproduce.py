@@ -33,7 +33,8 @@ PRECISIONS = (FP32, "tf32", "bf16")
 
 VARIABLES = f"""\
 Variables: {"=, ".join(data.VARIABLES)}= name the folders of data sets; SCALE=, SEEDS=, EPOCHS=,
-OUT=, GPU= and PRECISION= stand in for the options. Relative paths start at the current folder."""
+OUT=, GPU=, PRECISION= and ONLY= stand in for the options. Relative paths start at the current
+folder."""
 
 
 def parser(
@@ -80,6 +81,12 @@ def _add_options(one: argparse.ArgumentParser, environment: Mapping[str, str]) -
         "--precision",
         default=environment.get("PRECISION") or FP32,
         help="of trainings and tests: fp32, tf32 (GPUs), bf16 (fp32 weights)",
+    )
+    one.add_argument(
+        "--only",
+        default=environment.get("ONLY") or "*",
+        help="train what is called so (cifar10-plain16_relay, or a pattern: *_relay); of the rest, "
+        "show what is finished",
     )
     one.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
 
@@ -141,7 +148,7 @@ def options_of(args: argparse.Namespace) -> Options:
         )
     seeds = tuple(int(word) for word in words)
     out = os.path.abspath(args.out)
-    return Options(args.scale, seeds, epochs, out, args.gpu, args.precision)
+    return Options(args.scale, seeds, epochs, out, args.gpu, args.precision, args.only)
 
 
 def plan(args: argparse.Namespace, makers: Makers, environment: Mapping[str, str]) -> Production:

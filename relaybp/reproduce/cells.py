@@ -17,11 +17,13 @@ NOTHING = "-"
 class Measured:
     """What was measured for a row: a Result for each seed, and what was tested.
 
-    results: have errors {k: top-k error in %} and images; folders: the runs behind them.
+    results: have errors {k: top-k error in %} and images; runs: the names of the folders behind
+    them; identities: a checksum of each run's identity.
     """
 
     results: tuple[Any, ...] = ()
-    folders: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+    identities: tuple[str, ...] = ()
     protocol: str = ""
 
     def errors(self, k: int) -> list[float]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from caffe_plain.files import write_atomically
 from caffe_plain.phases import TEST
 
 from .. import identity, prototxt, run_folder
+from ..errors import RelayError
 from ..evaluation.protocol import Protocol
 from ..evaluation.results import Member, ensemble, measure
 from ..progress import clock
@@ -53,6 +55,12 @@ class Production:
             for seed in options.seeds
             for training in trainings
         }
+        if self.runs and not any(map(self._is_asked_for, self.runs.values())):
+            names = "\n  ".join(training.name for training in trainings)
+            raise RelayError(f"ONLY={options.only}: none of the trainings, which are\n  {names}")
+
+    def _is_asked_for(self, run: Run) -> bool:
+        return fnmatchcase(run.training.name, self.options.only)
 
     def describe(self) -> str:
         """What there is to train, with the time that it takes where that is known."""
@@ -60,8 +68,9 @@ class Production:
         for run in self.runs.values():
             seconds = None if run.state == FINISHED else self.maker.seconds(run)
             about = f", about {clock(seconds)}" if seconds else ""
+            state = run.state if run.state == FINISHED or self._is_asked_for(run) else "left out"
             lines.append(
-                f"  {os.path.basename(run.folder)}: {run.state}; {run.iterations:,} iterations, "
+                f"  {os.path.basename(run.folder)}: {state}; {run.iterations:,} iterations, "
                 f"{run.images:,} images{about}"
             )
         used = (f"  {key}: {found.title} in {found.path}" for key, found in self.data.items())
@@ -72,7 +81,7 @@ class Production:
     def train(self) -> None:
         """Train what is not finished, one run after another."""
         for run in self.runs.values():
-            if run.state != FINISHED:
+            if run.state != FINISHED and self._is_asked_for(run):
                 self.maker.train(run)
 
     def page(self) -> Page:
@@ -98,22 +107,30 @@ class Production:
         return Filled(block, title, found, facts, self.options.scale != SMOKE)
 
     def measure(self, test: Test) -> Measured:
-        """The Result of each seed; what was tested before is not tested again."""
+        """The Result of each seed that was trained; what was tested before is not tested again."""
         results, folders = [], []
         how = self.options.gpu, self.options.precision
         for seed in self.options.seeds:
+            runs = [self.runs[training, seed] for training, _ in test.members]
+            if any(run.state != FINISHED for run in runs):
+                continue
             members = [
-                Member(self.runs[training, seed].folder, Protocol.parse(protocol, loss=test.loss))
-                for training, protocol in test.members
+                Member(run.folder, Protocol.parse(protocol, loss=test.loss))
+                for run, (_, protocol) in zip(runs, test.members)
             ]
             if len(members) > 1:
                 out = os.path.join(self.options.out, "ensembles", f"{self.name}-seed{seed}")
                 results.append(ensemble(self.engine, members, out, *how))
             else:
-                run, protocol, _ = members[0]
-                results.append(measure(self.engine, run, protocol, None, *how))
-            folders += [member.run for member in members]
-        return Measured(tuple(results), tuple(folders), results[0].protocol)
+                folder, protocol, _ = members[0]
+                results.append(measure(self.engine, folder, protocol, None, *how))
+            folders += [run.folder for run in runs]
+        return Measured(
+            tuple(results),
+            tuple(map(os.path.basename, folders)),
+            tuple(map(identity.checksum_of, folders)),
+            results[0].protocol if results else "",
+        )
 
     def _facts(self, row: Row) -> tuple[str, ...]:
         """Layers with weights, parameters and multiply-adds of a net."""
@@ -142,6 +159,7 @@ class Production:
             notes.append(f"Schedules were shortened proportionally to {options.epochs:g} epochs.")
         if options.precision != FP32:
             notes.append(f"Trained and tested in {options.precision}.")
+        notes.append(f"Some of it again: `{self._command()}`.")
         if DRAWN in self.data:
             notes.append("Drawn scenes and some iterations: these errors mean nothing.")
         elif options.scale != PAPER and not self.name.startswith("auxnet"):
@@ -149,6 +167,14 @@ class Production:
                 "Reported errors are those of the paper's own networks and data, not of these."
             )
         return notes + self._commits()
+
+    def _command(self) -> str:
+        """What trains and tests one cell again."""
+        options, runs = self.options, list(self.runs.values())
+        words = [f"SCALE={options.scale}", f"PRECISION={options.precision}"]
+        words += [f"EPOCHS={options.epochs:g}"] if options.epochs else []
+        words += [f"SEEDS={options.seeds[0]}", f"ONLY={runs[-1].training.name}"] if runs else []
+        return f"{' '.join(words)} relay reproduce {self.name}"
 
     def _commits(self) -> list[str]:
         """A remark where the runs were trained by different code."""

@@ -31,7 +31,8 @@ FP32 = "fp32"
 @dataclass(frozen=True)
 class Options:
     """How a table is reproduced: the scale, the seeds, epochs (None: the models' own schedules),
-    the folder for everything, the GPU, and the precision of trainings and tests."""
+    the folder for everything, the GPU, the precision of trainings and tests, and a pattern of the
+    runs that are trained (fnmatch's, of Training.name)."""
 
     scale: str
     seeds: tuple[int, ...]
@@ -39,6 +40,7 @@ class Options:
     out: str
     gpu: str = "auto"
     precision: str = FP32
+    only: str = "*"
 
 
 @dataclass
@@ -135,6 +137,7 @@ class Runs:
                 f"{run.folder}: the training ended {done}, with status {status}; "
                 "the same command goes on from its newest snapshot"
             )
+        run.state = FINISHED
 
     def seconds(self, run: Run) -> float | None:
         """How long a run will take, by the speed of another of the same model; None: not known."""

@@ -13,7 +13,7 @@ from .spec import Block, Row
 
 COLUMNS = [
     *("data", "row", "k", "reported", "source", "measured", "deviation", "improvement"),
-    *("runs", "images", "protocol", "folders"),
+    *("errors", "images", "protocol", "runs", "identities"),
 ]
 FACTS = ("depth", "parameters", "multiply-adds")
 
@@ -62,7 +62,7 @@ class Filled:
     columns = COLUMNS
 
     def csv_rows(self, table: str) -> list[list[str]]:
-        """A line for each row and k; folders: the runs behind it."""
+        """A line for each row and k; errors: of each seed; identities: of each of the runs."""
         start = [table, self.block.title, self.data]
         return [[*start, *self._csv(row, k)] for row in self.block.rows for k in self.block.ks]
 
@@ -72,8 +72,9 @@ class Filled:
         mine = self.found.get(row.label, Measured())
         found = cells.measured_number(row, k, self.found)
         numbers = (found.value, found.deviation, found.improvement) if found else (None,) * 3
-        behind = [str(len(mine.results)), str(mine.images), mine.protocol, " ".join(mine.folders)]
-        return [row.label, str(k), _plain(error), source, *map(_plain, numbers), *behind]
+        errors = " ".join(map(_plain, mine.errors(k)))
+        behind = [str(mine.images), mine.protocol, " ".join(mine.runs), " ".join(mine.identities)]
+        return [row.label, str(k), _plain(error), source, *map(_plain, numbers), errors, *behind]
 
 
 @dataclass(frozen=True)
