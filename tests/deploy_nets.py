@@ -161,7 +161,7 @@ def fill(net, seed=0):
     random = np.random.RandomState(seed)
     for node in net.nodes:
         for index, blob in enumerate(node.layer.blobs):
-            if node.layer.type == "BatchNorm":
+            if node.layer.type == "BatchNorm" and index < 3:
                 blob.data[...] = [
                     random.randn(*blob.shape) * 0.2,
                     random.uniform(0.5, 2, blob.shape),

@@ -114,7 +114,7 @@ FOLLOWERS = {
 VARIANTS = {
     "Convolution": ("bias_term: false", "group: 2", "dilation: 2 pad: 2", "group: 4", ""),
     "InnerProduct": ("bias_term: false", "transpose: true"),
-    "BatchNorm": ("", "", "use_global_stats: false"),
+    "BatchNorm": ("", "scale_bias: true", "use_global_stats: false"),
     "Scale": ("", "", "axis: 0", "num_axes: 0"),
     "Bias": ("", "axis: 0"),
     "ReLU": ("", "", "negative_slope: 0.1"),

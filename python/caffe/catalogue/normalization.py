@@ -76,7 +76,10 @@ class BatchNorm(TensorLayer):
             return None
         mean, variance = (statistic.double() for statistic in self.stored_statistics())
         factor = (variance + self.options.eps).rsqrt()
-        return factor, -mean * factor
+        scale, bias = self.scale_and_bias
+        if scale is None:
+            return factor, -mean * factor
+        return factor * scale, bias - mean * factor * scale
 
     def normalize(self, x, scale=None, bias=None):
         """x normalised and, if given, scaled and shifted by channel in the same pass."""
