@@ -85,8 +85,8 @@ def test_what_caffe_spells_otherwise_is_respelled(written, plain):
         ("default_forward_type: FLOAT16", "NetParameter.default_forward_type"),
         ("layer { forward_math: FLOAT }", "LayerParameter.forward_math"),
         (
-            "layer { data_param { cache: true shuffle: true } }",
-            "DataParameter.cache, DataP.*shuffle",
+            "layer { data_param { cache: true shuffle: false threads: 2 } }",
+            "DataParameter.cache, DataP.*shuffle, DataP.*threads",
         ),
         ("layer { convolution_param { engine: MKLDNN } }", "ConvolutionParameter.engine"),
         ("layer { relu_param { fuse: true } }", "ReLUParameter.fuse"),
@@ -98,6 +98,12 @@ def test_what_concerns_speed_only_is_named_once(written, names):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert upgrade_net(net) == net
+
+
+def test_a_shuffle_that_is_not_done_is_said():
+    with pytest.warns(UserWarning, match="shuffle: true }: not supported; .* -shuffle"):
+        net = net_of("layer { data_param { shuffle: true } }")
+    assert not net.layer[0].data_param.HasField("shuffle")
 
 
 REFUSED = {

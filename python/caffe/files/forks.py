@@ -33,6 +33,8 @@ _PERFORMANCE = {
     "SolverParameter": "share_blobs",
 }
 
+_SHUFFLE = ("DataParameter", "shuffle")  # of NVCaffe, which changes what a training sees
+
 
 def drop_misread(net: caffe_pb2.NetParameter) -> None:
     """Take out of a binary net the options that another type's number was read as.
@@ -75,7 +77,14 @@ def _drop_performance(net):
     dropped = {}
     for message, field in list(private_fields(net)):
         kind = message.DESCRIPTOR.name
-        if field.name in _PERFORMANCE.get(kind, "").split():
+        if (kind, field.name) == _SHUFFLE and message.shuffle:
+            warnings.warn(
+                "data_param { shuffle: true }: not supported; records come in the database's own "
+                "order: shuffle them when it is made (convert_imageset -shuffle)",
+                stacklevel=2,
+            )
+            message.ClearField(field.name)
+        elif field.name in _PERFORMANCE.get(kind, "").split():
             dropped[f"{kind}.{field.name}"] = None
             message.ClearField(field.name)
     for layer in net.layer:
