@@ -5,17 +5,20 @@
 IMAGES has one subfolder per class, or train/ and val/ that have. Without val/ (or validation/,
 test/), --val_fraction of each class's images validate, chosen by --seed. Makes the folder OUT with
 train_lmdb, val_lmdb, mean.binaryproto, color.txt and classes.txt, see README.md here. What is no
-good image is left out, counted and named. The same command given again continues a killed run.
+good image is left out, counted and named. The same command given again continues a killed run;
+options.json says which it was.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 from caffe_plain.cores import usable_cores
+from caffe_plain.files import write_atomically
 from caffe_plain.flags import FlagParser
 from caffe_plain.images import printable
 from relaybp.data_prep.color_pca import color_pca, write_color
@@ -28,6 +31,7 @@ from relaybp.progress import Progress
 
 TRAIN, VAL = ("train", "training"), ("val", "valid", "validation", "test")
 VAL_FRACTION = 0.1
+OPTIONS = "options.json"  # what made the folder
 LARGEST_RAW = 64  # pixels a side; larger records are JPEG files
 Say = Callable[[str], None]
 
@@ -84,7 +88,11 @@ def make_data_folder(
     if out.exists():
         raise PrepError(f"{out} exists already: delete it or choose another name")
     partial = out.with_name(out.name + ".partial")
+    options = {"images": os.path.abspath(images), "crop": crop, "square": square}
+    options.update(val_fraction=val_fraction, seed=seed)
+    _refuse_others(partial / OPTIONS, options)
     lists = _make_lists(find_splits(images), partial, val_fraction, seed, say)
+    write_atomically(partial / OPTIONS, json.dumps(options) + "\n")
     side = record_side(crop)
     size = {"resize_width": side, "resize_height": side} if square else {"resize_short": side}
     for name, (folder, listed) in lists.items():
@@ -112,6 +120,21 @@ def make_data_folder(
     values, vectors, _ = color_pca(train, 1, workers, lambda line: say(f"colours: {line}"))
     write_color(partial / "color.txt", values, vectors)
     os.rename(partial, out)
+
+
+def _refuse_others(path: Path, options: dict[str, Any]) -> None:
+    """Raise PrepError where what a killed run has left was made with other options."""
+    found = json.loads(path.read_text()) if path.exists() else options
+    differing = [
+        f"{name} {found[name]}, not {options[name]}"
+        for name in options
+        if found[name] != options[name]
+    ]
+    if differing:
+        raise PrepError(
+            f"{path.parent} was begun with {'; '.join(differing)}: give the same to go on, or "
+            "delete it"
+        )
 
 
 def _make_lists(

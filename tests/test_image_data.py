@@ -100,6 +100,8 @@ def test_a_killed_conversion_goes_on(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
     before = (tmp_path / "out.partial" / "train_lmdb").stat().st_ino
     monkeypatch.undo()
+    with pytest.raises(PrepError, match="with crop 14, not 28; seed 0, not 1: give the same"):
+        make_data_folder(str(images), tmp_path / "out", crop=28, seed=1)
     make_data_folder(str(images), tmp_path / "out", crop=14)
     assert (tmp_path / "out" / "train_lmdb").stat().st_ino == before
     with pytest.raises(PrepError, match="exists already"):
