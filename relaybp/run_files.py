@@ -105,7 +105,8 @@ def _write_deploy(
         power.power_param.scale = scale
     deploy.layer.extend([*layers, softmax_of(pb, scores)])
     for layer in deploy.layer[2:] if scale != 1 else ():
-        layer.bottom[:] = [scaled if name == data else name for name in layer.bottom]
+        for names in (layer.bottom, layer.top):  # of a layer in place, too
+            names[:] = [scaled if name == data else name for name in names]
     run_folder.write(os.path.join(plan.run, DEPLOY), deploy)
 
 

@@ -51,9 +51,14 @@ def make(tmp_path, monkeypatch):
     return make
 
 
+IN_PLACE = 'layer { name: "shift" type: "Power" bottom: "data" top: "data" power_param { shift: 1 } }'
+
+
+@pytest.mark.parametrize("first", ["", IN_PLACE], ids=["", "after a layer in place"])
 @pytest.mark.parametrize("mean", MEAN)
-def test_the_deploy_net_scores_the_pixels_minus_the_mean_as_the_test_net_does(make, mean):
-    run, solver = make(("mean_value: 120", MEAN[mean]))
+def test_the_deploy_net_scores_the_pixels_minus_the_mean_as_the_test_net_does(make, mean, first):
+    convolution = 'layer { name: "conv1"'
+    run, solver = make(("mean_value: 120", MEAN[mean]), (convolution, first + convolution))
     solver.net.save(str(run / "a.caffemodel"))
     test = solver.test_nets[0]
     test.share_with(solver.net)
