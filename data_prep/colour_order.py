@@ -57,7 +57,7 @@ def _settings(path: str) -> dict[str, object]:
 
 def _is_cifar(source: str | os.PathLike) -> bool:
     with closing(open_database(source)) as environment, environment.begin() as transaction:
-        key, record = next(iter(transaction.cursor()))
+        key, record = next(iter(transaction.cursor()), (b"", b""))
     try:
         datum = read_datum(record)
     except ValueError:
