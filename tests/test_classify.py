@@ -17,7 +17,7 @@ from caffe.proto import caffe_pb2
 from caffe_plain.errors import CaffeError
 from caffe_plain.trained import files_of
 from evaluation_cases import CLASSES, draw_images, make_run
-from relaybp import engines, identity, run_files
+from relaybp import engines, identity, run_files, snapshots
 from relaybp.commands import classify as command
 from relaybp.data_prep.compute_image_mean import mean_of, write_mean
 from relaybp.data_prep.convert_imageset import convert
@@ -196,6 +196,11 @@ def test_caffes_classification_takes_the_folder_of_a_run(tmp_path, photos, capfd
     expected = capfd.readouterr().out
     assert classification.main([str(run), str(photos / "a.png")]) == 0
     assert capfd.readouterr().out == expected and "class" in expected
+    (run / "a_iter_8.caffemodel").write_bytes(b"torn")  # of a training that was killed
+    snapshots.seal(str(run / "a_iter_7.solverstate"))
+    assert classification.main([str(run), str(photos / "a.png")]) == 0
+    out, err = capfd.readouterr()
+    assert out == expected and "Passed over: " in err and "a_iter_8: not whole" in err
     assert classification.main([str(run), "x.caffemodel", str(photos / "a.png")]) == 1
     assert "expected a folder and an image" in capfd.readouterr().err
     (run / "mean.binaryproto").unlink()  # as of a run that subtracts nothing
@@ -241,3 +246,4 @@ def test_what_cannot_be_classified_says_so(tmp_path, photos):
     (run / "a_iter_7.caffemodel").unlink()
     with pytest.raises(CaffeError, match="no snapshot"):
         files_of(str(run))
+    assert files_of(str(run), "mine.caffemodel").weights == "mine.caffemodel"

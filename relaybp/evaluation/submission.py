@@ -19,6 +19,7 @@ from caffe_plain.class_names import without_mark
 from caffe_plain.database import count_records, data_file
 from caffe_plain.files import write_atomically
 from caffe_plain.images import printable
+from caffe_plain.snapshots import newest_weights
 
 from ..data_prep.archives import is_archive
 from ..data_prep.colour_order import RGB, check_colour_orders, colour_order
@@ -26,7 +27,7 @@ from ..data_prep.image_tree import ImageTree
 from ..data_prep.imagenet_labels import read_truth
 from ..data_prep.images import Options, read_image
 from ..errors import RelayError
-from .identity import class_names, net_of_run, newest_snapshot
+from .identity import class_names, net_of_run
 from .results import Member
 from .scoring import Tester
 from .validation_set import Feed, Record, decode, read, test_feed
@@ -108,7 +109,7 @@ def _scores(engine: Any, member: Member, images: str, files: list[str] | None) -
         number, records = count_records(images), read(engine.caffe, images, feed.decoding)
     else:
         number, records = len(files), _read_files(files, feed)
-    weights = weights or newest_snapshot(run)
+    weights = weights or newest_weights(run)
     title = f"{os.path.basename(os.path.normpath(run))} {protocol.name}"
     tester = Tester(engine.caffe, net_param, weights, protocol, title)
     return tester.score(records, number)[0]
