@@ -34,6 +34,10 @@ CASES = {
     "jpeg": ({"resize_short": 16, "encode_type": "jpg"}, NORMAL),
     "image": ({"resize_width": 16, "resize_height": 16}, 'mean_file: "MEAN" scale: 0.02'),
     "grey": ({"resize_short": 15, "gray": True}, NORMAL),
+    "grey as colour": ({"resize_short": 15, "gray": True, "encode_type": "png"},
+                       NORMAL + " force_color: true"),
+    "lying, turned": ({"encoded": True, "keep_exif": True}, NORMAL + " force_color: true"),
+    "lying": ({"encoded": True, "keep_exif": True}, NORMAL),
     "whole": ({"resize_width": 13, "resize_height": 13}, "mean_value: 90 mean_value: 7 "
               "mean_value: 30"),
 }  # fmt: skip
@@ -74,7 +78,7 @@ def make(tmp_path, photos, making, transform, as_numbers=False):
         write_mean(data / "mean.binaryproto", mean_of(source)[0])
     crop = "" if transform == CASES["whole"][1] else "crop_size: 13 "
     text = crop + transform.replace("MEAN", str(data / "mean.binaryproto"))
-    channels = 1 if making.get("gray") else 3
+    channels = 1 if making.get("gray") and "force_color" not in transform else 3
     run = make_run(
         tmp_path / "run", data, edit=lambda net: net.replace(f"crop_size: 13 {NORMAL}", text)
     )

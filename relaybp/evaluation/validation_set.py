@@ -166,14 +166,14 @@ def _pixels(
 ) -> np.ndarray:
     where = _where(source, key)
     if datum.encoded:
-        return decode(datum.data, where, decoding)
+        return _decode(datum.data, where, decoding)
     try:
         return caffe.io.datum_to_array(datum).transpose(1, 2, 0)
     except ValueError as error:
         raise RelayError(f"{where}: {error}; {DAMAGED}") from error
 
 
-def decode(data: bytes, where: str, decoding: Decoding = AS_STORED) -> np.ndarray:
+def _decode(data: bytes, where: str, decoding: Decoding) -> np.ndarray:
     """The pixels (H, W, C) of an encoded image, in BGR; where: for the error."""
     try:
         pixels = images.decode(data, *decoding)
