@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable
 from contextlib import closing
 from itertools import combinations
+from typing import Any
 
 from caffe_plain.database import open_database
 from relaybp.data_prep.errors import PrepError
@@ -24,7 +25,7 @@ _CIFAR_DIGITS = 5  # of a key
 
 def colour_order(source: str | os.PathLike) -> str | None:
     """RGB or BGR; None of gray records, and where nobody knows."""
-    settings = _settings(os.path.join(source, "settings.json"))
+    settings = settings_of(source)
     if settings.get("gray"):
         return None
     if "short" in settings:  # as earlier versions of convert_imageset left it
@@ -47,9 +48,10 @@ def check_colour_orders(sources: Iterable[str]) -> None:
             )
 
 
-def _settings(path: str) -> dict[str, object]:
+def settings_of(source: str | os.PathLike) -> dict[str, Any]:
+    """The settings.json of a database; {} where there is none that can be read."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(os.path.join(source, "settings.json"), encoding="utf-8") as file:
             return dict(json.load(file))
     except (OSError, ValueError, TypeError):
         return {}

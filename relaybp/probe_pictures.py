@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .data_layers import data_layers
-from .evaluation.validation_set import holds_rgb
+from .data_prep.colour_order import RGB, colour_order
 from .graph import Graph
 from .pictures import sheet, tiles
 
@@ -25,7 +25,7 @@ class Pictures:
     def __init__(self, graph: Graph, engine: Any, solver: Any):
         self.data = graph.net.blobs[graph.tops[0][0]]
         sources = [layer.get("source") for layer in data_layers(engine.net_param(solver).layer)]
-        self.is_rgb = any(holds_rgb(engine.pb, source) for source in sources[:1])
+        self.is_rgb = any(colour_order(source) == RGB for source in sources[:1])
         self.filters = {
             graph.names[index]: graph.layers[index].blobs[0]
             for index, kind in enumerate(graph.types)

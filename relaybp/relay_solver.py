@@ -206,10 +206,9 @@ class RelaySolver:
     def restore(self, path: str) -> None:
         """Continue from a .solverstate.
 
-        Raises RelayError where a part of a snapshot of `snapshot` is missing or damaged.
+        Raises DataError where a part of a snapshot of `snapshot` is missing or damaged.
         """
-        if snapshots.is_sealed(path):
-            snapshots.check(path)
+        snapshots.check_sealed(path)
         self.solver.restore(path)
         self.schedule.restore(path)
 

@@ -8,7 +8,7 @@ import caffe
 import relaybp
 from caffe.files.text import parse_text
 from caffe.proto import caffe_pb2, extra_pb2
-from caffe_plain.trained import newest_weights
+from caffe_plain.snapshots import newest_weights
 
 SETTINGS = """
 base_lr: 0.1 lr_policy: "fixed" momentum: 0.9 max_iter: 12 random_seed: 3

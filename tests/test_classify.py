@@ -17,7 +17,7 @@ from caffe.proto import caffe_pb2
 from caffe_plain.errors import CaffeError
 from caffe_plain.trained import files_of
 from evaluation_cases import CLASSES, draw_images, make_run
-from relaybp import engines, identity, run_files
+from relaybp import engines, identity, run_files, snapshots
 from relaybp.commands import classify as command
 from relaybp.data_prep.compute_image_mean import mean_of, write_mean
 from relaybp.data_prep.convert_imageset import convert
@@ -34,6 +34,10 @@ CASES = {
     "jpeg": ({"resize_short": 16, "encode_type": "jpg"}, NORMAL),
     "image": ({"resize_width": 16, "resize_height": 16}, 'mean_file: "MEAN" scale: 0.02'),
     "grey": ({"resize_short": 15, "gray": True}, NORMAL),
+    "grey as colour": ({"resize_short": 15, "gray": True, "encode_type": "png"},
+                       NORMAL + " force_color: true"),
+    "lying, turned": ({"encoded": True, "keep_exif": True}, NORMAL + " force_color: true"),
+    "lying": ({"encoded": True, "keep_exif": True}, NORMAL),
     "whole": ({"resize_width": 13, "resize_height": 13}, "mean_value: 90 mean_value: 7 "
               "mean_value: 30"),
 }  # fmt: skip
@@ -74,7 +78,7 @@ def make(tmp_path, photos, making, transform, as_numbers=False):
         write_mean(data / "mean.binaryproto", mean_of(source)[0])
     crop = "" if transform == CASES["whole"][1] else "crop_size: 13 "
     text = crop + transform.replace("MEAN", str(data / "mean.binaryproto"))
-    channels = 1 if making.get("gray") else 3
+    channels = 1 if making.get("gray") and "force_color" not in transform else 3
     run = make_run(
         tmp_path / "run", data, edit=lambda net: net.replace(f"crop_size: 13 {NORMAL}", text)
     )
@@ -196,6 +200,11 @@ def test_caffes_classification_takes_the_folder_of_a_run(tmp_path, photos, capfd
     expected = capfd.readouterr().out
     assert classification.main([str(run), str(photos / "a.png")]) == 0
     assert capfd.readouterr().out == expected and "class" in expected
+    (run / "a_iter_8.caffemodel").write_bytes(b"torn")  # of a training that was killed
+    snapshots.seal(str(run / "a_iter_7.solverstate"))
+    assert classification.main([str(run), str(photos / "a.png")]) == 0
+    out, err = capfd.readouterr()
+    assert out == expected and "Passed over: " in err and "a_iter_8: not whole" in err
     assert classification.main([str(run), "x.caffemodel", str(photos / "a.png")]) == 1
     assert "expected a folder and an image" in capfd.readouterr().err
     (run / "mean.binaryproto").unlink()  # as of a run that subtracts nothing
@@ -241,3 +250,4 @@ def test_what_cannot_be_classified_says_so(tmp_path, photos):
     (run / "a_iter_7.caffemodel").unlink()
     with pytest.raises(CaffeError, match="no snapshot"):
         files_of(str(run))
+    assert files_of(str(run), "mine.caffemodel").weights == "mine.caffemodel"

@@ -1,5 +1,6 @@
 """Databases say in which order they store colours, and different orders never meet unnoticed."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -23,9 +24,10 @@ ENGINE = engines.of(caffe)
 APART = "train_lmdb stores colours as RGB, .*val_lmdb as BGR: make both with the same tool"
 
 
-def rgb_set(folder):
-    """A data folder as cifar.py and svhn.py --lmdb make it."""
-    pixels = draw_images(4, 32, 32).transpose(0, 3, 1, 2)
+def rgb_set(folder, images=None):
+    """A data folder as cifar.py and svhn.py --lmdb make it; images: 4, (H, W, 3) in BGR order."""
+    images = draw_images(4, 32, 32) if images is None else images
+    pixels = images[..., ::-1].transpose(0, 3, 1, 2)
     arrays = [(pixels, np.arange(4) % 2)]
     write_set(folder, {"train": arrays, "val": arrays}, ["a", "b"], lmdb=True)
     return folder
@@ -84,13 +86,22 @@ def test_no_training_and_no_test_mixes_them(mixed, tmp_path):
         measure(ENGINE, str(run), Protocol(), gpu="none")
 
 
-def test_photos_are_no_test_images_of_a_net_of_rgb(mixed, tmp_path):
-    photos = mixed / "val_lmdb"
+def test_a_net_of_rgb_is_tested_on_photos_in_its_order(tmp_path):
     run = make_run(tmp_path / "run", rgb_set(tmp_path / "rgb"))
-    member, out = Member(str(run), Protocol()), str(tmp_path / "answers.txt")
-    with pytest.raises(PrepError, match="val_lmdb stores colours as BGR, .*val_lmdb as RGB"):
-        submission.write(ENGINE, [member], str(photos), out, gpu="none")
-    with pytest.raises(caffe.CaffeError, match="val_lmdb stores colours as RGB, .*read as BGR"):
-        submission.write(ENGINE, [member], str(tmp_path / "photos/images"), out, gpu="none")
-    same = make_data(tmp_path / "data2", draw_images(3))  # of which nobody knows
-    submission.write(ENGINE, [member], str(same / "val_lmdb"), out, gpu="none")
+    member, out = Member(str(run), Protocol()), tmp_path / "answers.txt"
+    photos = draw_images(4, 32, 32, seed=9)
+    (tmp_path / "photos").mkdir()
+    for k, image in enumerate(photos):
+        cv2.imwrite(str(tmp_path / f"photos/{k}.png"), image)
+
+    def answers(images):
+        submission.write(ENGINE, [member], str(images), str(out), gpu="none")
+        return out.read_text()
+
+    same = rgb_set(tmp_path / "set", photos) / "val_lmdb"
+    assert answers(tmp_path / "photos") == answers(same)
+    unsaid = make_data(tmp_path / "unsaid", photos)  # in BGR order, but nobody knows
+    assert answers(tmp_path / "photos") != answers(unsaid / "val_lmdb")
+    bgr = bgr_set(tmp_path / "more", tmp_path / "bgr")
+    with pytest.raises(PrepError, match="bgr stores colours as BGR, .*val_lmdb as RGB"):
+        answers(bgr)

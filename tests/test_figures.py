@@ -5,7 +5,6 @@ import io
 from pathlib import Path
 from types import SimpleNamespace
 
-import cv2
 import numpy as np
 import pytest
 
@@ -34,7 +33,7 @@ from relaybp.reproduce.produce import TABLES
 from relaybp.reproduce.runs import Options
 from relaybp.reproduce.scales import SCALES
 from relaybp.supervision import Block, Ratio
-from scene_cases import encoded, picture, raw, write_lmdb
+from scene_cases import picture, raw, write_lmdb
 from test_reproduce import ROOT, script
 
 SCRIPTS = sorted((ROOT / "tools" / "figures").glob("*.sh"))
@@ -276,20 +275,21 @@ def test_pictures_are_found_by_name_in_rgb(tmp_path):
         validation_set.pictures(caffe, source, ["00000001_2.jpg"])
 
 
-def test_where_keys_are_numbers_raw_pixels_are_in_rgb_order(tmp_path):
-    """As Caffe's convert_cifar_data and small_images write them; encoded images never are."""
+def test_pictures_of_a_database_that_stores_rgb(tmp_path):
+    """As Caffe's convert_cifar_data leaves it, without a word; another tool's size is BGR."""
     rgb = np.zeros((3, 32, 32), np.uint8)
     rgb[0] = 200
-    gray, png = picture(0)[:1], cv2.imencode(".png", rgb.transpose(1, 2, 0)[..., ::-1])[1]
-    with new_database(tmp_path / "b") as put:
+    gray = picture(0)[:1]
+    with new_database(tmp_path / "cifar") as put:
         put(b"00000", raw(caffe_pb2, rgb, 0))
-        put(b"00001", encoded(caffe_pb2, png.tobytes(), 0))
-        put(b"00002", raw(caffe_pb2, gray, 0))
-    names = ["00000", "00001", "00002"]
-    raw_one, decoded, gray_one = validation_set.pictures(caffe, str(tmp_path / "b"), names)
-    for found in (raw_one, decoded):
-        np.testing.assert_array_equal(found, rgb.transpose(1, 2, 0))
-    np.testing.assert_array_equal(gray_one, np.repeat(gray.transpose(1, 2, 0), 3, axis=2))
+        put(b"00001", raw(caffe_pb2, gray, 0))
+    colour, repeated = validation_set.pictures(caffe, str(tmp_path / "cifar"), ["00000", "00001"])
+    np.testing.assert_array_equal(colour, rgb.transpose(1, 2, 0))
+    np.testing.assert_array_equal(repeated, np.repeat(gray.transpose(1, 2, 0), 3, axis=2))
+    with new_database(tmp_path / "own") as put:
+        put(b"00000", raw(caffe_pb2, rgb[:, 1:], 0))
+    (blue,) = validation_set.pictures(caffe, str(tmp_path / "own"), ["00000"])
+    np.testing.assert_array_equal(blue, rgb[::-1, 1:].transpose(1, 2, 0))
 
 
 # ---- figures of nets -----------------------------------------------------------------------------

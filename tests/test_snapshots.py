@@ -7,9 +7,10 @@ import pytest
 
 import caffe
 import schedule_cases
+from caffe_plain.errors import DataError
+from caffe_plain.snapshots import newest_weights
 from nets import AUXILIARY
 from relaybp import relay_file, snapshots
-from relaybp.errors import RelayError
 
 PARTS = ["aux2_loss.solverstate", "aux3_loss.solverstate", "caffemodel", "datastate", "solverstate"]
 
@@ -43,24 +44,25 @@ def test_the_list_is_that_of_sha256sum(run):
     assert newest(folder) == (str(folder / "a_iter_2.solverstate"), [])
 
 
-def test_the_weights_that_are_tested_are_of_the_newest_whole_snapshot(run):
+def test_the_weights_that_are_used_are_of_the_newest_whole_snapshot(run, capsys):
     folder, _ = run
-    weights = lambda: snapshots.newest_weights(str(folder))  # noqa: E731
-    assert weights() == (str(folder / "a_iter_2.caffemodel"), [])
+    assert newest_weights(str(folder)) == str(folder / "a_iter_2.caffemodel")
     (folder / "a_iter_3.caffemodel").write_bytes(b"half")  # its list comes last
     (folder / "a_iter_2.datastate").write_bytes(b"damaged")
-    path, (first, second) = weights()
-    assert path == str(folder / "a_iter_1.caffemodel")
+    capsys.readouterr()
+    assert newest_weights(str(folder)) == str(folder / "a_iter_1.caffemodel")
+    first, second = capsys.readouterr().err.splitlines()
     assert "a_iter_3: not whole" in first and "a_iter_2.datastate is damaged" in second
     (folder / "a_iter_1.sha256").unlink()
-    path, problems = weights()
-    assert path is None and len(problems) == 3
+    with pytest.raises(DataError, match="no snapshot.*\n.*_3: not.*\n.*_2.*damaged.*\n.*_1: not"):
+        newest_weights(str(folder))
     (folder / "a_iter_2.sha256").unlink()  # as BVLC Caffe leaves them
-    assert weights() == (str(folder / "a_iter_3.caffemodel"), [])
+    assert newest_weights(str(folder)) == str(folder / "a_iter_3.caffemodel")
     (folder / "b_iter_10.caffemodel.h5").touch()
     (folder / "b_iter_11.solverstate").touch()
-    assert weights() == (str(folder / "b_iter_10.caffemodel.h5"), [])
-    assert snapshots.newest_weights(str(folder / "none")) == (None, [])
+    assert newest_weights(str(folder)) == str(folder / "b_iter_10.caffemodel.h5")
+    with pytest.raises(DataError, match=r"none: no snapshot \(\*_iter_N.caffemodel\) there"):
+        newest_weights(str(folder / "none"))
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.heavy)])
@@ -88,8 +90,8 @@ def test_every_bit_of_the_list(run):
         spoiled = bytearray(whole)
         spoiled[bit // 8] ^= 1 << bit % 8
         path.write_bytes(spoiled)
-        with pytest.raises(RelayError):
-            snapshots.check(str(folder / "a_iter_2.solverstate"))
+        with pytest.raises(DataError):
+            snapshots.check(str(folder / "a_iter_2"))
 
 
 @pytest.mark.parametrize("part", [*PARTS, "sha256"])
@@ -105,15 +107,15 @@ def test_a_part_that_is_not_whole_is_named_and_not_resumed(run, part, how):
     assert state.endswith("a_iter_1.solverstate")
     assert f"a_iter_2.{part}" in problems[0]
     if part != "sha256" or how != "missing":
-        with pytest.raises(RelayError, match="a_iter_2"):
+        with pytest.raises(DataError, match="a_iter_2"):
             relay.restore(str(folder / "a_iter_2.solverstate"))
 
 
 def test_a_part_of_another_snapshot_is_named(run):
     folder, _ = run
     (folder / "a_iter_2.more_loss.solverstate").write_bytes(b"")
-    with pytest.raises(RelayError, match=r"a_iter_2\.more_loss\.solverstate does not belong to it"):
-        snapshots.check(str(folder / "a_iter_2.solverstate"))
+    with pytest.raises(DataError, match=r"a_iter_2\.more_loss\.solverstate does not belong to it"):
+        snapshots.check(str(folder / "a_iter_2"))
 
 
 def test_one_without_a_list_is_taken_where_it_is_named(run):

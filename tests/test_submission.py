@@ -156,6 +156,6 @@ def test_what_is_not_there_is_said(run, tmp_path):
     words = [run, "--images", tmp_path / "list.txt", "--submission", out]
     assert "a.png: not an image" in evaluate(*words, status=1)
     (tmp_path / "data" / "val_lmdb" / "settings.json").unlink()
-    assert "settings.json" in evaluate(*words, status=1) and not out.exists()
+    assert "no settings.json there" in evaluate(*words, status=1) and not out.exists()
     assert "go together" in evaluate(*words[:3], status=2)
     assert "a submission is of all images" in evaluate(*words, "--limit", "1", status=2)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import glob
 import os
-import re
 from typing import NamedTuple
 
 from .errors import DataError
+from .snapshots import newest_weights
 
 
 class Trained(NamedTuple):
@@ -19,8 +18,11 @@ class Trained(NamedTuple):
     classes: str
 
 
-def files_of(folder: str) -> Trained:
-    """The files of a folder; DataError where it has no deploy.prototxt or no weights."""
+def files_of(folder: str, weights: str | None = None) -> Trained:
+    """The files of a folder; weights: to take instead of those of its newest whole snapshot.
+
+    DataError where it has no deploy.prototxt or no weights.
+    """
     if not os.path.isdir(folder):
         raise DataError(f"{folder}: no such folder; expected one that a training made")
     deploy, mean, classes = (
@@ -33,14 +35,4 @@ def files_of(folder: str) -> Trained:
             "a softmax loss made"
         )
     there = (path if os.path.isfile(path) else "" for path in (mean, classes))
-    return Trained(deploy, newest_weights(folder), *there)
-
-
-def newest_weights(folder: str) -> str:
-    """The weights of the highest iteration in a folder; DataError where there are none."""
-    names = os.path.join(glob.escape(folder), "*_iter_*.caffemodel")
-    found = glob.glob(names) + glob.glob(names + ".h5")
-    found = [path for path in found if not re.search(r"\.training\.caffemodel(\.h5)?$", path)]
-    if not found:
-        raise DataError(f"{folder}: no snapshot (*_iter_N.caffemodel) there; give --weights")
-    return max(found, key=lambda path: int(re.findall(r"_iter_(\d+)", path)[-1]))
+    return Trained(deploy, weights or newest_weights(folder), *there)

@@ -22,7 +22,6 @@ from caffe_plain.trained import files_of
 
 from .. import engines
 from ..cli import Parser
-from ..evaluation.identity import newest_snapshot
 from ..evaluation.photos import Answers, classify, list_photos
 
 BAR, NAME = 32, 24  # characters
@@ -44,7 +43,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
-    trained = files_of(args.run)._replace(weights=args.weights or newest_snapshot(args.run))
+    trained = files_of(args.run, args.weights)
     paths = [path for image in args.images for path in list_photos(image)]
     table = args.csv or default_table(args.run, args.images)
     engine = engines.load()

@@ -19,7 +19,6 @@ from caffe_plain.errors import reason
 from caffe_plain.trained import files_of
 
 from ..cli import Parser
-from ..evaluation.identity import newest_snapshot
 from . import onnx_detection, onnx_forks  # noqa: F401  which register layers
 from .onnx_layers import LAYERS, Unsupported
 
@@ -122,8 +121,8 @@ def _value(net, name, fixed_batch):
 def _files(words: list[str]) -> tuple[str, str, str]:
     """(deploy net, weights, file to write) of what the arguments name."""
     if os.path.isdir(words[0]) and len(words) < 3:
-        deploy, weights = files_of(words[0]).deploy, newest_snapshot(words[0])
-        return deploy, weights, (words[1:] or [os.path.join(words[0], OUTPUT)])[0]
+        run = files_of(words[0])
+        return run.deploy, run.weights, (words[1:] or [os.path.join(words[0], OUTPUT)])[0]
     if len(words) != 3:
         raise caffe.CaffeError(
             f"{' '.join(words)}: expected a run's folder, or DEPLOY.prototxt WEIGHTS NET.onnx"

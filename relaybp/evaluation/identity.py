@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from typing import Any, Callable
+from typing import Any
 
 from caffe_plain.class_names import read_class_names
 from caffe_plain.files import checksum
 from caffe_plain.phases import TEST, layers_of, state_of
 
-from .. import run_folder, snapshots
+from .. import run_folder
 from ..data_layers import data_layers
 from ..data_prep.colour_order import check_colour_orders
-from ..errors import RelayError
 from ..identity import of_database
 from .protocol import Protocol
 from .validation_set import Feed, test_feed
@@ -51,23 +50,6 @@ def identify(
         "whole": protocol.limit is None,
         "members": [],
     }
-
-
-def newest_snapshot(run: str, say: Callable[[str], None] = print) -> str:
-    """The weights of the newest whole snapshot in a run's folder, see `snapshots`.
-
-    say: told of newer ones that are not whole.
-    """
-    path, problems = snapshots.newest_weights(run)
-    if path is None:
-        raise RelayError(
-            "\n".join(
-                [f"{run}: no snapshot (*_iter_N.caffemodel) there; give --weights", *problems]
-            )
-        )
-    for problem in problems:
-        say(f"Not tested: {problem}")
-    return path
 
 
 def net_of_run(pb: Any, run: str) -> Any:

@@ -16,13 +16,13 @@ from caffe_plain.trained import Trained
 from .. import identity, run_folder
 from ..data_layers import DataLayer
 from ..data_prep.image_tree import ImageTree
-from ..data_prep.images import Image, Options, read_image
+from ..data_prep.images import Options, read_image
 from ..errors import RelayError
 from .identity import net_of_run
 from .preparation import FIELDS, Preparation, of_database
 from .protocol import Protocol
 from .scoring import Tester
-from .validation_set import Record, test_feed
+from .validation_set import Decoding, Record, test_feed
 
 
 class Answers(NamedTuple):
@@ -64,13 +64,12 @@ def classify(caffe: Any, run: str, trained: Trained, paths: Sequence[str]) -> An
     if feed.mean_file:  # that of when the run began, wherever its data are now
         DataLayer(feed.layer).set("mean_file", trained.mean)
     preparation = _preparation(caffe.proto.caffe_pb2, run, feed.source)
-    channels, *size = _input_shape(caffe.proto.caffe_pb2, trained.deploy)
-    preparation["gray"] = channels == 1
     if not feed.crop:  # the net takes whole images, all of one size
-        preparation.update(height=size[0], width=size[1], short=0)
+        height, width = _input_size(caffe.proto.caffe_pb2, trained.deploy)
+        preparation.update(height=height, width=width, short=0)
     files: list[str] = []
     bad: dict[str, str] = {}
-    records = _records(paths, preparation, files, bad)
+    records = _records(paths, preparation, feed.decoding, files, bad)
     first = next(records, None)
     if first is None:
         raise RelayError("\n".join(f"{images.printable(path)}: {why}" for path, why in bad.items()))
@@ -87,33 +86,51 @@ def _preparation(pb: Any, run: str, source: str) -> Preparation:
     return found or of_database(pb, source)
 
 
-def _input_shape(pb: Any, deploy: str) -> list[int]:
-    """[C, H, W] of the images that a run's deploy net takes."""
+def _input_size(pb: Any, deploy: str) -> list[int]:
+    """[H, W] of the images that a run's deploy net takes."""
     net = run_folder.read(deploy, pb.NetParameter())
-    return list(net.layer[0].input_param.shape[0].dim[1:])
+    return list(net.layer[0].input_param.shape[0].dim[2:])
 
 
 def _records(
-    paths: Sequence[str], preparation: Preparation, files: list[str], bad: dict[str, str]
+    paths: Sequence[str],
+    preparation: Preparation,
+    decoding: Decoding,
+    files: list[str],
+    bad: dict[str, str],
 ) -> Iterator[Record]:
     """Yield the Record of each file that can be read; note which can, and of others why not."""
-    options = Options(**{name: preparation[name] for name in FIELDS}, keep_damaged=True)
     for path in paths:
-        image = read_image(options, path)
-        if isinstance(image, str):
-            bad[path] = image
+        pixels = prepare(path, preparation, decoding, keep_damaged=True)
+        if isinstance(pixels, str):
+            bad[path] = pixels
             continue
         files.append(path)
-        pixels = _pixels(image, options)
-        yield Record(path, pixels[..., ::-1] if preparation["rgb"] else pixels, -1)
+        yield Record(path, pixels, -1)
 
 
-def _pixels(image: Image, options: Options) -> np.ndarray:
-    """The pixels (H, W, C), as a data layer finds them in a record made with the options."""
-    if options.encoding is not None:
-        pixels = images.decode(image.data, color=not options.gray)
-        return pixels.reshape(*pixels.shape[:2], -1)
-    return np.frombuffer(image.data, np.uint8).reshape(image.shape).transpose(1, 2, 0)
+def prepare(
+    path: str, preparation: Preparation, decoding: Decoding, keep_damaged: bool
+) -> np.ndarray | str:
+    """The pixels (H, W, C) of an image file as a data layer finds them in its record.
+
+    decoding: the layer's; keep_damaged: take what the decoder makes of a damaged file. Where there
+    are none, a string says why.
+    """
+    options = Options(**{name: preparation[name] for name in FIELDS}, keep_damaged=keep_damaged)
+    image = read_image(options, path)
+    if isinstance(image, str):
+        return image
+    if options.encoding is None:
+        pixels = np.frombuffer(image.data, np.uint8).reshape(image.shape).transpose(1, 2, 0)
+    else:
+        color = not options.gray if decoding.color is None else decoding.color
+        try:
+            pixels = images.decode(image.data, color, decoding.upright)
+        except ValueError as error:
+            return str(error)
+        pixels = pixels.reshape(*pixels.shape[:2], -1)
+    return pixels[..., ::-1] if preparation["rgb"] else pixels
 
 
 def _names(trained: Trained, classes: int) -> list[str]:

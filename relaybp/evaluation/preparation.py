@@ -2,20 +2,18 @@
 
 RUN/run.json keeps it under "images", so that a run can classify without its database: gray,
 height, width, short, encoding and keep_exif are convert_imageset's; rgb says that the records'
-channels are in that order.
+channels are in that order; known that the database says so, and it is not a guess.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from contextlib import closing
 from typing import Any
 
 from caffe_plain import images
 from caffe_plain.database import open_database
 
-from ..data_prep.colour_order import RGB, colour_order
+from ..data_prep.colour_order import RGB, colour_order, settings_of
 
 FIELDS = ("gray", "height", "width", "short", "encoding", "keep_exif")
 Preparation = dict[str, Any]
@@ -27,13 +25,10 @@ def of_database(pb: Any, source: str) -> Preparation:
     settings.json in it says so where convert_imageset wrote it. Of other databases an image gets
     the shorter side of the first record.
     """
-    path = os.path.join(source, "settings.json")
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            settings = json.load(file)
-        if "short" in settings:
-            made = {name: settings.get(name, False) for name in FIELDS}
-            return {**made, "rgb": colour_order(source) == RGB}
+    settings = settings_of(source)
+    if "short" in settings:
+        made = {name: settings.get(name, False) for name in FIELDS}
+        return {**made, "rgb": colour_order(source) == RGB, "known": True}
     return _as_first_record(pb, source)
 
 
@@ -41,15 +36,17 @@ def _as_first_record(pb: Any, source: str) -> Preparation:
     with closing(open_database(source)) as environment, environment.begin() as transaction:
         datum = pb.Datum.FromString(next(iter(transaction.cursor()))[1])
     if datum.encoded:
-        channels, size = 3, images.decode(datum.data).shape[:2]
+        height, width, *channels = images.decode(datum.data, color=None).shape
     else:
-        channels, size = datum.channels, (datum.height, datum.width)
+        height, width, *channels = datum.height, datum.width, datum.channels
+    order = colour_order(source)
     return {
-        "gray": channels == 1,
+        "gray": channels in ([], [1]),
         "height": 0,
         "width": 0,
-        "short": min(size),
+        "short": min(height, width),
         "encoding": None,
         "keep_exif": False,
-        "rgb": colour_order(source) == RGB,
+        "rgb": order == RGB,
+        "known": order is not None,
     }

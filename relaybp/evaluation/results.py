@@ -18,10 +18,11 @@ import numpy as np
 
 from caffe_plain.files import write_atomically
 from caffe_plain.images import printable
+from caffe_plain.snapshots import newest_weights
 
 from ..errors import RelayError
 from . import measures
-from .identity import FP32, class_names, file_name, identify, net_of_run, newest_snapshot
+from .identity import FP32, class_names, file_name, identify, net_of_run
 from .protocol import Protocol
 from .scoring import Tester
 from .validation_set import record_names
@@ -130,7 +131,7 @@ def measure(
     GPU's number; precision: fp32, tf32 or bf16. Raises RelayError where the scores are not finite
     or a label has no score.
     """
-    weights = weights or newest_snapshot(run)
+    weights = weights or newest_weights(run)
     net_param = net_of_run(engine.pb, run)
     identity = identify(engine.pb, net_param, weights, protocol, precision)
     path = os.path.join(run, FOLDER, file_name(identity))

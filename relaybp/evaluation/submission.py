@@ -7,7 +7,6 @@ challenge's numbers, which start at 1. ILSVRC 2012 numbers its classes in an ord
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -19,17 +18,19 @@ from caffe_plain.class_names import without_mark
 from caffe_plain.database import count_records, data_file
 from caffe_plain.files import write_atomically
 from caffe_plain.images import printable
+from caffe_plain.snapshots import newest_weights
 
 from ..data_prep.archives import is_archive
-from ..data_prep.colour_order import RGB, check_colour_orders, colour_order
+from ..data_prep.colour_order import check_colour_orders
 from ..data_prep.image_tree import ImageTree
 from ..data_prep.imagenet_labels import read_truth
-from ..data_prep.images import Options, read_image
 from ..errors import RelayError
-from .identity import class_names, net_of_run, newest_snapshot
+from .identity import class_names, net_of_run
+from .photos import prepare
+from .preparation import of_database
 from .results import Member
 from .scoring import Tester
-from .validation_set import Feed, Record, decode, read, test_feed
+from .validation_set import Feed, Record, read, test_feed
 
 ANSWERS = 5  # an image
 SYNSET = re.compile(r"n[0-9]{8}\b")
@@ -107,8 +108,8 @@ def _scores(engine: Any, member: Member, images: str, files: list[str] | None) -
         check_colour_orders([images, feed.source])
         number, records = count_records(images), read(engine.caffe, images, feed.decoding)
     else:
-        number, records = len(files), _read_files(files, feed)
-    weights = weights or newest_snapshot(run)
+        number, records = len(files), _read_files(engine.pb, feed, files)
+    weights = weights or newest_weights(run)
     title = f"{os.path.basename(os.path.normpath(run))} {protocol.name}"
     tester = Tester(engine.caffe, net_param, weights, protocol, title)
     return tester.score(records, number)[0]
@@ -153,38 +154,17 @@ def _listed(folder: str, line: str) -> str:
     raise RelayError(f"{printable(os.path.join(folder, line))}: no such file")
 
 
-def _read_files(paths: Sequence[str], feed: Feed) -> Iterator[Record]:
-    """Yield the Record of each file, prepared as those of the feed's database."""
-    options = _preparation(feed.source)
-    for path in paths:
-        image = read_image(options, path)
-        if isinstance(image, str):
-            raise RelayError(f"{printable(path)}: {image}")
-        if options.encoding is not None:
-            yield Record(path, decode(image.data, path, feed.decoding), -1)
-        else:
-            planes = np.frombuffer(image.data, np.uint8).reshape(image.shape)
-            yield Record(path, planes.transpose(1, 2, 0), -1)
-
-
-def _preparation(source: str) -> Options:
-    """How convert_imageset made the records of a database."""
-    path = os.path.join(source, "settings.json")
-    instead = "make an LMDB of the images instead, in the same way"
-    order = colour_order(source)
-    if order == RGB:
+def _read_files(pb: Any, feed: Feed, paths: Sequence[str]) -> Iterator[Record]:
+    """Yield the Record of each file, prepared as those were that the run was tested on."""
+    preparation = of_database(pb, feed.source)
+    if not preparation["known"]:
         raise RelayError(
-            f"{source} stores colours as {order}, image files are read as BGR: {instead}"
+            f"{feed.source}: no settings.json there, as convert_imageset writes, says how the "
+            "images that the run was tested on were prepared: make an LMDB of the images instead, "
+            "in the same way"
         )
-    try:
-        with open(path, encoding="utf-8") as file:
-            settings = json.load(file)
-        wanted = set(Options._fields).difference(Options._field_defaults, ["keep_damaged"])
-        kept = {name: settings[name] for name in wanted}
-        kept["keep_exif"] = settings.get("keep_exif", False)  # which older conversions do not say
-    except (OSError, KeyError, ValueError) as error:
-        raise RelayError(
-            f"{path}: {error}; it says how the images that the run was tested with were prepared, "
-            f"and convert_imageset writes it: {instead}"
-        ) from error
-    return Options(**kept, keep_damaged=False)
+    for path in paths:
+        pixels = prepare(path, preparation, feed.decoding, keep_damaged=False)
+        if isinstance(pixels, str):
+            raise RelayError(f"{printable(path)}: {pixels}")
+        yield Record(path, pixels, -1)

@@ -15,6 +15,7 @@ from caffe_plain.database import open_database
 from caffe_plain.phases import TEST, layers_of, state_of
 
 from ..data_layers import feed_of
+from ..data_prep.colour_order import RGB, colour_order
 from ..errors import RelayError
 from ..layers.scene_message import parse_options
 
@@ -61,11 +62,7 @@ class Record(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """An image (H, W, C) as the net reads it, and whether that is in RGB order, else in BGR.
-
-    NOTE: where keys are mere numbers, raw pixels are in RGB order already: so write Caffe's
-    convert_cifar_data and data_prep's --lmdb. All others are in BGR order.
-    """
+    """An image (H, W, C) as the net reads it, and whether that is in RGB order, else in BGR."""
 
     image: np.ndarray
     is_rgb: bool
@@ -137,8 +134,8 @@ def read(caffe: Any, source: str, decoding: Decoding = AS_STORED) -> Iterator[Re
 
 
 def stored(caffe: Any, source: str, names: Sequence[str]) -> list[Stored]:
-    """Some images of a database, by their names."""
-    found = []
+    """Some images of a database, by their names; BGR where nobody knows their order."""
+    is_rgb, found = colour_order(source) == RGB, []
     with closing(open_database(source)) as environment, environment.begin() as transaction:
         cursor = transaction.cursor()
         for name in names:
@@ -146,7 +143,7 @@ def stored(caffe: Any, source: str, names: Sequence[str]) -> list[Stored]:
             if key is None:
                 raise RelayError(f"{source}: no record {name!r}; the database has changed")
             datum = caffe.proto.caffe_pb2.Datum.FromString(cursor.value())
-            found.append(Stored(_pixels(caffe, source, key, datum), _is_rgb(key, datum)))
+            found.append(Stored(_pixels(caffe, source, key, datum), is_rgb))
     return found
 
 
@@ -159,18 +156,6 @@ def _find(cursor: Any, name: str) -> bytes | None:
     return next((bytes(key) for key in keys if _name(bytes(key)) == name), None)
 
 
-def holds_rgb(pb: Any, source: str) -> bool:
-    """Whether the images of a database, by its first record, are in RGB order: see Stored."""
-    with closing(open_database(source)) as environment, environment.begin() as transaction:
-        for key, record in transaction.cursor():
-            return _is_rgb(bytes(key), pb.Datum.FromString(record))
-    return False
-
-
-def _is_rgb(key: bytes, datum: Any) -> bool:
-    return key.isdigit() and not datum.encoded
-
-
 def pictures(caffe: Any, source: str, names: Sequence[str]) -> list[np.ndarray]:
     """Some images of a database, by their names, for people: (H, W, 3) uint8 in RGB order."""
     return [image.for_people for image in stored(caffe, source, names)]
@@ -181,14 +166,14 @@ def _pixels(
 ) -> np.ndarray:
     where = _where(source, key)
     if datum.encoded:
-        return decode(datum.data, where, decoding)
+        return _decode(datum.data, where, decoding)
     try:
         return caffe.io.datum_to_array(datum).transpose(1, 2, 0)
     except ValueError as error:
         raise RelayError(f"{where}: {error}; {DAMAGED}") from error
 
 
-def decode(data: bytes, where: str, decoding: Decoding = AS_STORED) -> np.ndarray:
+def _decode(data: bytes, where: str, decoding: Decoding) -> np.ndarray:
     """The pixels (H, W, C) of an encoded image, in BGR; where: for the error."""
     try:
         pixels = images.decode(data, *decoding)

@@ -10,9 +10,10 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from caffe_plain.snapshots import newest_weights
+
 from .. import run_folder, style
 from ..colours import METHODS, MUTED
-from ..evaluation.identity import newest_snapshot
 from ..relay_solver import attach
 from ..reproduce import auxnet_tables
 from ..reproduce.produce import Production
@@ -92,7 +93,7 @@ def of_run(engine: Any, run: str, batches: int = BATCHES) -> list[Ratio]:
     run: its folder, with a solver, a snapshot, and a relay file where there are several losses.
     """
     solver = engine.make_solver(os.path.join(run, "solver.prototxt"), run_folder.extra_of(run))
-    solver.net.copy_from(newest_snapshot(run))
+    solver.net.copy_from(newest_weights(run))
     relay = os.path.join(run, "relay.prototxt")
     supervision = Supervision(attach(solver, relay if os.path.exists(relay) else None).schedule)
     for _ in range(batches):

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from caffe_plain.errors import DataError
+from caffe_plain.snapshots import newest_weights
+
 from ..errors import RelayError
 from ..evaluation.crops import centre
-from ..evaluation.identity import newest_snapshot
 from ..evaluation.nets import net_of, prediction_layers
 from ..evaluation.protocol import Protocol
 from ..evaluation.scoring import parts_of, softmax
@@ -75,8 +77,8 @@ class Looker:
 
 def _newest(folder: str) -> str:
     try:
-        return newest_snapshot(folder)
-    except RelayError:
+        return newest_weights(folder)
+    except DataError:
         raise RelayError(
             f"no weights in {folder} yet: one comes every `snapshot` iterations, or at the end"
         ) from None
