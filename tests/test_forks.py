@@ -2,12 +2,15 @@
 
 import re
 import warnings
+from functools import cache
 from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
 
 import caffe
+import catalogue_cases
+from caffe import layer
 from caffe.files import text
 from caffe.files.upgrade import upgrade_net
 from caffe.proto import caffe_pb2
@@ -133,6 +136,31 @@ def test_pre_fixed_divides_by_its_number():
         for mode in ("NONE", "PRE_FIXED pre_fixed_normalizer: 128")
     ]
     assert found[1] == pytest.approx(found[0] / 128)
+
+
+@cache
+def fork_types():
+    """The types that the catalogue of forks registers."""
+    found = {name: layer.class_of(name) for name in caffe.layer_type_list()}
+    return {name for name, cls in found.items() if ".forks." in cls.__module__}
+
+
+def test_every_type_has_rows_in_the_catalogue_tests():
+    rows = {case.type for cases in catalogue_cases.cases().values() for case in cases}
+    rows |= {row[0] for table in catalogue_cases.cases("DATA").values() for row in table}
+    assert len(fork_types()) >= 35 and not fork_types() - rows
+
+
+def test_every_type_refuses_something_in_the_catalogue_tests():
+    refused = {row[0] for table in catalogue_cases.cases("REFUSED").values() for row in table}
+    assert fork_types() - refused == {"ReLU6"}  # which takes anything
+
+
+def test_every_type_has_its_line_in_the_docs():
+    text = (ROOT / "python/caffe/catalogue/forks/README.md").read_text()
+    lines = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    named = {name for line in lines for name in re.findall(r"`(\w+)`", line)}
+    assert not fork_types() - named
 
 
 # ---- the schema's own files ------------------------------------------------------------------

@@ -274,6 +274,12 @@ REFUSED = [
         ["2x4x5x5"],
         "num_output 8: a filter for each of the 4 channels",
     ),
+    (
+        "DepthwiseConvolution",
+        "convolution_param { num_output: 4 kernel_size: 3 group: 3 }",
+        ["2x4x5x5"],
+        "group 3 .*4",
+    ),
     ("ShuffleChannel", "shuffle_channel_param { group: 3 }", ["2x4x5x5"], "group 3 must divide"),
     ("Axpy", "", ["2x3", "2x4x5x5", "2x4x5x5"], r"found \(2, 3\), \(2, 4, 5, 5\)"),
     ("Permute", "permute_param { order: 4 }", ["2x4x5x5"], r"order \[4\] must name axes"),
@@ -315,6 +321,7 @@ REFUSED = [
         ["2x4x5x5", "3x4"],
         r"regions \(R, 5\).* found .*\(3, 4\)",
     ),
+    ("ROIAlign", "roi_align_param { pooled_h: 2 }", ["2x4x5x5", "3x5"], "pooled_size must be"),
     (
         "PSROIPooling",
         "psroi_pooling_param { spatial_scale: 1 output_dim: 2 group_size: 2 }",
