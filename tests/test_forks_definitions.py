@@ -523,6 +523,7 @@ def test_the_python_layer_of_faster_rcnn_runs_without_its_package():
         ("{'feat_stride': 8, 'scales': [4, 8]}", 8, 6),
         ("'feat_stride': 16\\n'scales': !!python/tuple [4, 8, 16, 32]", 16, 12),
         ("feat_stride: 4\\nscales: (2,)", 4, 3),
+        ("'feat_stride': 8\\n'scales': [2.0, 2.7]\\n'ratios': !!python/tuple [2.44]", 8, 2),
     ],
 )
 def test_the_options_of_the_python_layer(param, stride, anchors):
