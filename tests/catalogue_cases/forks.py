@@ -105,6 +105,30 @@ CASES = [
         "2x3x8x9",
     ),
     _roi(
+        "ROIPooling",
+        "padded",
+        "roi_pooling_param { pooled_h: 2 pooled_w: 2 spatial_scale: 0.125 pad_ratio: 0.25 }",
+        "2x3x8x9",
+    ),
+    _case(
+        "BoxOutput",
+        "plain",
+        "box_output_param { fg_thr: -5 iou_thr: 0.65 field_w: 20 field_w: 40 field_h: 24 "
+        "field_h: 40 downsample_rate: 8 downsample_rate: 16 max_nms_num: 20 }",
+        "2x7x6x5",
+        "2x7x3x2",
+        backward=None,
+    ),
+    _case(
+        "DecodeBBox",
+        "plain",
+        "bbox_reg_param { bbox_mean: 0 bbox_mean: 0.1 bbox_mean: 0 bbox_mean: 0 "
+        "bbox_std: 0.1 bbox_std: 0.1 bbox_std: 0.2 bbox_std: 0.2 }",
+        "5x8",
+        "5x5 rois 2 60",
+        backward=None,
+    ),
+    _roi(
         "ROIAlign",
         "plain",
         "roi_align_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.125 sampling_ratio: 2 }",
@@ -309,11 +333,25 @@ REFUSED = [
         r"RefineDet's bottoms need \(N, 12\)",
     ),
     ("ROIPooling", "roi_pooling_param { pooled_h: 2 }", ["2x4x5x5", "3x5"], "pooled_size must be"),
+    ("BoxOutput", "box_output_param { field_w: 20 }", ["1x9x4x4"], "1 bottoms need 1 positive"),
     (
-        "ROIPooling",
-        "roi_pooling_param { pooled_h: 2 pooled_w: 2 pad_ratio: 0.1 }",
-        ["2x4x5x5", "3x5"],
-        "pad_ratio changes .*mscnn",
+        "BoxOutput",
+        "box_output_param { field_w: 20 field_h: 20 downsample_rate: 8 nms_type: 'IOMU' }",
+        ["1x9x4x4"],
+        "nms_type 'IOMU' is not supported",
+    ),
+    (
+        "BoxOutput",
+        "box_output_param { field_w: 20 field_h: 20 downsample_rate: 8 }",
+        ["1x5x4x4"],
+        "at least 2 scores and 4 codes",
+    ),
+    ("DecodeBBox", "", ["4x4", "4x5"], r"needs codes \(R, 8\)"),
+    (
+        "DecodeBBox",
+        "bbox_reg_param { bbox_mean: 0 bbox_std: 1 }",
+        ["4x8", "4x5"],
+        "takes 4 bbox_mean and 4 positive bbox_std",
     ),
     (
         "ROIPooling",
