@@ -18,6 +18,12 @@ def _roi(type, name, options, features):
     return _case(type, name, options, features, "5x5 rois 2 60", backward="given")
 
 
+def _conv_lstm(name, options, *bottoms, pad=1, **more):
+    padding = f"pad: {pad} " if pad else ""
+    options = f"lstm_conv_param {{ num_output: 2 kernel_size: 3 {padding}{options} }}"
+    return _case("ConvLSTM", name, options, *bottoms, params=("uniform",) * 15, **more)
+
+
 CASES = [
     # mobile
     _case(
@@ -263,6 +269,45 @@ CASES = [
         "2x7x6x8",
         backward=None,
     ),
+    # recurrent
+    _case("Lstm", "plain", "lstm_param { num_output: 3 }", "5x2x4"),
+    _case("Lstm", "one_step", "lstm_param { num_output: 3 }", "1x2x4"),
+    _case("Lstm", "cont", "lstm_param { num_output: 2 }", "5x2x4", "5x2 episodes"),
+    _case(
+        "Lstm",
+        "goes_on",
+        "lstm_param { num_output: 2 }",
+        "5x2x4",
+        "5x2 constant 1",
+        passes=2,
+        true_gradient=False,
+    ),
+    # the cells of the forward before reach the gates: no true gradient, but in test_fork_recurrent
+    _conv_lstm("plain", "", "4x2x3x5x4", "4x2 episodes", true_gradient=False),
+    _conv_lstm("goes_on", "", "3x1x2x4x4", "3x1 flags", passes=2, true_gradient=False),
+    _conv_lstm(
+        "dilation", "pad: 2 dilation: 2", "2x1x2x5x6", "2x1 episodes", pad=0, true_gradient=False
+    ),
+    _conv_lstm(
+        "no_peepholes", "} lstm_debug_param { disable_hadamard: true", "3x2x2x4x4", "3x2 episodes"
+    ),
+    _conv_lstm(
+        "all_peepholes",
+        "} lstm_debug_param { axis_hadamard: 2 num_axes_hadamard: 3",
+        "3x2x2x4x4",
+        "3x2 episodes",
+        true_gradient=False,
+    ),
+    _conv_lstm(
+        "exposed",
+        "} recurrent_param { expose_hidden: true",
+        "3x2x3x5x4",
+        "3x2 flags",
+        "1x2x2x5x4",
+        "1x2x2x5x4",
+        tops=3,
+        true_gradient=False,
+    ),
     # flow
     _case(
         "Correlation",
@@ -398,6 +443,24 @@ REFUSED = [
         "correlation_param { kernel_size: 1 max_displacement: 9 }",
         ["2x4x5x5", "2x4x5x5"],
         r"leave \[-13, -13\]",
+    ),
+    ("Lstm", "", ["5x2x4"], "num_output is missing"),
+    ("Lstm", "lstm_param { num_output: 2 }", ["5x2"], r"needs x \(T, N, I\)"),
+    ("Lstm", "lstm_param { num_output: 2 }", ["5x2x4", "4x2"], r"bottom 1 must be \(5, 2\)"),
+    ("ConvLSTM", "lstm_conv_param { num_output: 2 }", ["4x2x3x5x4", "4x2"], "kernel_size is miss"),
+    (
+        "ConvLSTM",
+        "lstm_conv_param { num_output: 2 kernel_size: 3 }",
+        ["4x2x3x5x4", "4x2"],
+        "convolutions that keep the size",
+    ),
+    ("ConvLSTM", "", ["4x2x3x5x4", "4x2"], "takes one lstm_conv_param"),
+    ("ConvLSTM", "", ["4x2x3x5x4", "4x2", "1x2"], "takes 2 bottoms"),
+    (
+        "ConvLSTM",
+        "lstm_conv_param { num_output: 2 kernel_size: 1 } lstm_debug_param { axis_hadamard: 1 }",
+        ["4x2x3x5x4", "4x2"],
+        "must name axes from 2 to 4",
     ),
     ("FlowWarp", "", ["2x4x5x5", "2x4x5x5"], r"a flow \(N, 2, H, W\)"),
 ]
