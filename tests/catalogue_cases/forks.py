@@ -71,6 +71,24 @@ CASES = [
     _case("Normalize", "l1", "normalize_param { normalize_type: 'L1' }", MAPS),
     _case("PriorBox", "plain", "prior_box_param { min_size: 4 }", MAPS, "2x3x30x40", backward=None),
     _case(
+        "PriorBox",
+        "denser",
+        "prior_box_param { min_size: 4 max_size: 8 aspect_ratio: 3 denser_prior_boxes: true }",
+        MAPS,
+        "2x3x30x40",
+        backward=None,
+    ),
+    _case(
+        "DetectionOutput",
+        "polygons",
+        "detection_output_param { num_classes: 2 code_type: CENTER_SIZE use_polygon: true "
+        "nms_param { top_k: 9 } keep_top_k: 5 }",
+        "2x72 uniform",
+        "2x12 unit",
+        "1x2x24 unit",
+        backward=None,
+    ),
+    _case(
         "DetectionOutput",
         "plain",
         "detection_output_param { num_classes: 3 code_type: "
@@ -357,14 +375,20 @@ REFUSED = [
     ("Normalize", "normalize_param { bp_norm: true }", ["2x4x5x5"], "bp_norm changes .*windows"),
     ("Normalize", "normalize_param { normalize_type: 'L3' }", ["2x4"], "expected L1 or L2"),
     ("PriorBox", "", ["2x4x5x5", "2x3x9x9"], "min_size must be positive"),
-    ("PriorBox", "prior_box_param { min_size: 4 max_size: 2 }", ["2x4x5x5", "2x3x9x9"], "larger"),
     (
         "PriorBox",
-        "prior_box_param { min_size: 4 denser_prior_boxes: true }",
+        "prior_box_param { min_size: 4 reduce_boxes: true }",
         ["2x4x5x5", "2x3x9x9"],
-        "denser_prior_boxes changes .*known from MhLiao/TextBoxes_plusplus",
+        "reduce_boxes changes .*known from jiachen0212/ssd-focal_loss_caffe",
     ),
+    ("PriorBox", "prior_box_param { min_size: 4 max_size: 2 }", ["2x4x5x5", "2x3x9x9"], "larger"),
     ("DetectionOutput", "", ["2x24", "2x18", "1x2x24"], "num_classes is missing"),
+    (
+        "DetectionOutput",
+        "detection_output_param { num_classes: 3 use_polygon: true }",
+        ["2x72", "2x18", "1x2x24"],
+        "use_polygon needs code_type: CENTER_SIZE",
+    ),
     (
         "DetectionOutput",
         "detection_output_param { num_classes: 4 }",
