@@ -430,6 +430,15 @@ def test_the_prior_boxes_of_textboxes_stand_twice_in_each_pixel():
     same(boxes[:, :, 1] - boxes[:, :, 0], np.tile([0, 0.25, 0, 0.25], (6, 2, 1)))  # 4 of 16 rows
 
 
+def test_the_image_that_ssds_demos_draw_into_changes_nothing():
+    inputs = [normal(1, 40), normal(1, 20), normal(1, 2, 40)]
+    text = "detection_output_param { num_classes: 2 visualize: %s }"
+    expected = run("DetectionOutput", text % "false", *inputs)[0]
+    with pytest.warns(UserWarning, match="visualize have no effect"):
+        found = run("DetectionOutput", text % "true", *inputs, normal(1, 3, 8, 9))[0]
+    same(found, expected)
+
+
 def test_no_detection_is_a_row_for_each_image():
     text = "detection_output_param { num_classes: 2 confidence_threshold: 2 }"
     found = run("DetectionOutput", text, normal(2, 8), normal(2, 4), normal(1, 2, 8))[0]
@@ -490,6 +499,20 @@ def test_the_output_of_yolo_2():
     expected = yolo_rows(yolo_candidates(x[0], [(1, 2), (2, 1.5)], softmax), 0.2, 0.3)
     assert 3 < len(expected) < 20
     same(found, expected)
+
+
+def test_a_score_at_the_threshold_counts_for_yolo_2_only():
+    """All values 0: the object's sigmoid is 1/2, of one class its softmax 1, its sigmoid 1/2."""
+    x = np.zeros((1, 6, 1, 1), np.float32)
+    old = "yolo_detection_output_param { num_classes: 1 num_box: 1 biases: 1 biases: 1 "
+    found = run("YoloDetectionOutput", old + "confidence_threshold: 0.5 }", x)[0]
+    same(found.ravel(), [0, 1, 0.5, 0, 0, 1, 1])
+    new = (
+        "yolov3_detection_output_param { num_classes: 1 num_box: 1 biases: 1 biases: 1 mask: 0 "
+        "anchors_scale: 1 confidence_threshold: %s }"
+    )
+    same(run("Yolov3DetectionOutput", new % 0.25, x)[0].ravel(), [0, *[-1] * 6])
+    same(run("Yolov3DetectionOutput", new % 0.24, x)[0].ravel(), [0, 1, 0.25, 0, 0, 1, 1])
 
 
 def test_the_output_of_yolo_3():

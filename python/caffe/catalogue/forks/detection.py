@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +39,7 @@ class DetectionOutput(BoxLayer):
     the background, the nms_param.top_k best of the scores above confidence_threshold are suppressed
     by nms_threshold; the keep_top_k best of an image stay. With bottom 3 boxes whose score of an
     object is below objectness_score are left out. Options: detection_output_param. SSD; without
-    detections see `detections_top`.
+    detections see `detections_top`. With visualize a fourth bottom is the image, as in SSD's demos.
     """
 
     bottom_count = (3, 5)
@@ -67,7 +69,12 @@ class DetectionOutput(BoxLayer):
                 stacklevel=2,
             )
 
+    def _used(self, bottoms: Sequence[Any]) -> Sequence[Any]:
+        """Without the image that SSD's layer would draw its boxes into."""
+        return bottoms[:3] if self.options.visualize and len(bottoms) == 4 else bottoms
+
     def reshape(self, *shapes: Shape) -> list[Shape]:
+        shapes = tuple(self._used(shapes))
         codes, scores, priors, *refining = (int(np.prod(shape)) for shape in shapes)
         images, self.priors = shapes[0][0], priors // 8
         self.locations = 1 if self.options.share_location else self.options.num_classes
@@ -89,7 +96,7 @@ class DetectionOutput(BoxLayer):
         return [(1, 1, 1, 3 + self.codes)]  # until there are detections
 
     def forward(self, *bottoms: Tensor) -> Tensor:
-        codes, scores, priors, *refining = (x.double().cpu().numpy() for x in bottoms)
+        codes, scores, priors, *refining = (x.double().cpu().numpy() for x in self._used(bottoms))
         images, options = len(codes), self.options
         scores = scores.reshape(images, self.priors, options.num_classes)
         priors, variances = priors.reshape(2, self.priors, 4)

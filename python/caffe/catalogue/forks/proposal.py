@@ -103,7 +103,8 @@ class Proposal(BoxLayer):
     W); bottom 2: the image's height, width and scale (one, or one for each), (1, 3) or (1, 4);
     top 0: regions, (R, 5); top 1 (optional): their scores, (R, 1). Anchors: for each ratio
     (height / width) all scales of base_size. Boxes smaller than min_size times the scale get the
-    score 0. Options: proposal_param. Ren et al., 2015; the C++ layer of caffe-windows and others.
+    score 0. Options: proposal_param. Ren et al., 2015; the C++ layer of PVANet and others. NOTE:
+    caffe-windows' scales are sizes in pixels, here multiples of base_size: divide them by it.
     """
 
     bottom_count = (3, 3)
