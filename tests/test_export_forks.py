@@ -35,6 +35,8 @@ ROWS = catalogue_cases.cases()
 CASES = [case for case in ROWS["forks"] + ROWS["fork_training"] if case.type in TYPES]
 NO_FORM = {
     "DetectionOutput/refinedet": "RefineDet's bottoms",
+    "DetectionOutput/polygons": "use_polygon",
+    "ROIPooling/padded": "pad_ratio",
     "Dropout/bayesian": "sample_weights_test",
     "ReLU6/slope": "a negative_slope",
     "Normalize/l1": "normalize_type L1",

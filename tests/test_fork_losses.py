@@ -180,6 +180,15 @@ def test_the_hardest_regions_of_each_image_keep_their_labels():
     np.testing.assert_allclose(tops["weights"], weights * kept, rtol=1e-6)
 
 
+def test_one_channel_is_the_score_of_label_1():
+    net = make('type: "SegAccuracy" top: "y"', (2, 1, 3, 4), (2, 1, 3, 4), phase=caffe.TEST)
+    scores, labels = RANDOM.uniform(size=(2, 1, 3, 4)), RANDOM.randint(0, 2, (2, 1, 3, 4))
+    net.blobs["a"].data[...], net.blobs["b"].data[...] = scores, labels
+    both = np.concatenate([1 - scores, scores], 1)
+    found = net.forward()["y"].ravel()
+    np.testing.assert_allclose(found, segmentation(confusion(both, labels)), rtol=1e-5)
+
+
 def test_segmentation_is_measured_over_all_batches_if_told():
     net = make(
         'type: "SegAccuracy" top: "y" seg_accuracy_param { reset: false ignore_label: 255 }',

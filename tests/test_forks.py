@@ -2,12 +2,15 @@
 
 import re
 import warnings
+from functools import cache
 from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
 
 import caffe
+import catalogue_cases
+from caffe import layer
 from caffe.files import text
 from caffe.files.upgrade import upgrade_net
 from caffe.proto import caffe_pb2
@@ -90,6 +93,7 @@ def test_what_caffe_spells_otherwise_is_respelled(written, plain):
         ),
         ("layer { convolution_param { engine: MKLDNN } }", "ConvolutionParameter.engine"),
         ("layer { relu_param { fuse: true } }", "ReLUParameter.fuse"),
+        ("layer { deletetop: true }", "LayerParameter.deletetop"),
     ],
 )
 def test_what_concerns_speed_only_is_named_once(written, names):
@@ -124,9 +128,28 @@ def test_what_changes_results_and_is_not_done_is_refused(layer):
 
 def test_an_unknown_field_names_the_fork(tmp_path):
     path = tmp_path / "net.prototxt"
-    path.write_text("layer { accum_param { } }")
-    with pytest.raises(ParseError, match="accum_param is known from .*flownet2, and not"):
+    path.write_text("layer { upsample_param { fast: true } data_param { is_augmented: true } }")
+    with pytest.raises(ParseError, match='UpsampleParameter" has no field named "fast"'):
         text.read_net(path)
+    path.write_text("layer { name: 'l' type: 'Silence' accum_param { a: [1] } }")
+    with pytest.raises(LayerError, match="'l' .Silence.: accum_param is known from .*flownet2, "):
+        caffe.Net(str(path), caffe.TEST)
+
+
+def test_what_the_phase_leaves_out_refuses_no_net(tmp_path):
+    """As in test nets that hold the losses they were trained with."""
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        """layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 } } }
+        layer { name: "loss" type: "MMDLoss" bottom: "x" top: "loss" include { phase: TRAIN }
+          mmd_param { kernel_mul: 2.0 kernels { sigma: 1 } } }
+        layer { name: "y" type: "ReLU" bottom: "x" top: "y" }"""
+    )
+    assert list(caffe.Net(str(path), caffe.TEST).blobs) == ["x", "y"]
+    read = text.read_net(path)
+    assert text_format.Parse(text_format.MessageToString(read), caffe_pb2.NetParameter()) == read
+    with pytest.raises(UnknownNameError, match="layer 'loss': unknown layer type 'MMDLoss'"):
+        caffe.Net(str(path), caffe.TRAIN)
 
 
 def test_pre_fixed_divides_by_its_number():
@@ -139,6 +162,31 @@ def test_pre_fixed_divides_by_its_number():
         for mode in ("NONE", "PRE_FIXED pre_fixed_normalizer: 128")
     ]
     assert found[1] == pytest.approx(found[0] / 128)
+
+
+@cache
+def fork_types():
+    """The types that the catalogue of forks registers."""
+    found = {name: layer.class_of(name) for name in caffe.layer_type_list()}
+    return {name for name, cls in found.items() if ".forks." in cls.__module__}
+
+
+def test_every_type_has_rows_in_the_catalogue_tests():
+    rows = {case.type for cases in catalogue_cases.cases().values() for case in cases}
+    rows |= {row[0] for table in catalogue_cases.cases("DATA").values() for row in table}
+    assert len(fork_types()) >= 35 and not fork_types() - rows
+
+
+def test_every_type_refuses_something_in_the_catalogue_tests():
+    refused = {row[0] for table in catalogue_cases.cases("REFUSED").values() for row in table}
+    assert fork_types() - refused == {"ReLU6"}  # which takes anything
+
+
+def test_every_type_has_its_line_in_the_docs():
+    text = (ROOT / "python/caffe/catalogue/forks/README.md").read_text()
+    lines = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    named = {name for line in lines for name in re.findall(r"`(\w+)`", line)}
+    assert not fork_types() - named
 
 
 # ---- the schema's own files ------------------------------------------------------------------

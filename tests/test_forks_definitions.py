@@ -395,6 +395,50 @@ def test_detections_of_refinedet():
     same(found, [[0, 1, scores[i, 1], *boxes[i]] for i in stays])
 
 
+def test_the_corners_of_words_that_textboxes_finds():
+    count = 20
+    priors = np.sort(RANDOM.uniform(0, 1, (count, 2, 2)), 1).reshape(count, 4)
+    variances = np.tile([0.1, 0.15, 0.2, 0.2], (count, 1))
+    codes, scores = RANDOM.normal(size=(count, 12)), RANDOM.uniform(size=(count, 2))
+    text = (
+        "detection_output_param { num_classes: 2 code_type: CENTER_SIZE use_polygon: true "
+        "confidence_threshold: 0.4 nms_param { nms_threshold: 0.6 } keep_top_k: 6 }"
+    )
+    stacked = np.stack([priors, variances]).reshape(1, 2, -1)
+    found = run("DetectionOutput", text, codes.reshape(1, -1), scores.reshape(1, -1), stacked)[0]
+    boxes, expected = center_size(priors, codes[:, :4], variances), []
+    order = [i for i in np.argsort(-scores[:, 1]) if scores[i, 1] > 0.4]
+    for i in [order[index] for index in kept(boxes[order], 0.6)][:6]:
+        (left, top, right, bottom), corners = priors[i], []
+        for k, (x, y) in enumerate([(left, top), (right, top), (right, bottom), (left, bottom)]):
+            corners.append(x + 0.1 * codes[i, 4 + 2 * k] * (right - left))
+            corners.append(y + 0.15 * codes[i, 5 + 2 * k] * (bottom - top))
+        expected.append([0, 1, scores[i, 1], *boxes[i], *corners])
+    same(found[0, 0], expected)
+
+
+def test_the_prior_boxes_of_textboxes_stand_twice_in_each_pixel():
+    options = "prior_box_param { min_size: 4 aspect_ratio: 4 flip: false step: 8 %s }"
+    found = run(
+        "PriorBox", options % "denser_prior_boxes: true", normal(1, 1, 2, 3), normal(1, 3, 16, 24)
+    )
+    boxes = found[0][0, 0].reshape(6, 2, 2, 4)  # pixels, sizes, twice
+    same(
+        boxes[:, :, 0].ravel(),
+        run("PriorBox", options % "", normal(1, 1, 2, 3), normal(1, 3, 16, 24))[0][0, 0],
+    )
+    same(boxes[:, :, 1] - boxes[:, :, 0], np.tile([0, 0.25, 0, 0.25], (6, 2, 1)))  # 4 of 16 rows
+
+
+def test_the_image_that_ssds_demos_draw_into_changes_nothing():
+    inputs = [normal(1, 40), normal(1, 20), normal(1, 2, 40)]
+    text = "detection_output_param { num_classes: 2 visualize: %s }"
+    expected = run("DetectionOutput", text % "false", *inputs)[0]
+    with pytest.warns(UserWarning, match="visualize have no effect"):
+        found = run("DetectionOutput", text % "true", *inputs, normal(1, 3, 8, 9))[0]
+    same(found, expected)
+
+
 def test_no_detection_is_a_row_for_each_image():
     text = "detection_output_param { num_classes: 2 confidence_threshold: 2 }"
     found = run("DetectionOutput", text, normal(2, 8), normal(2, 4), normal(1, 2, 8))[0]
@@ -455,6 +499,20 @@ def test_the_output_of_yolo_2():
     expected = yolo_rows(yolo_candidates(x[0], [(1, 2), (2, 1.5)], softmax), 0.2, 0.3)
     assert 3 < len(expected) < 20
     same(found, expected)
+
+
+def test_a_score_at_the_threshold_counts_for_yolo_2_only():
+    """All values 0: the object's sigmoid is 1/2, of one class its softmax 1, its sigmoid 1/2."""
+    x = np.zeros((1, 6, 1, 1), np.float32)
+    old = "yolo_detection_output_param { num_classes: 1 num_box: 1 biases: 1 biases: 1 "
+    found = run("YoloDetectionOutput", old + "confidence_threshold: 0.5 }", x)[0]
+    same(found.ravel(), [0, 1, 0.5, 0, 0, 1, 1])
+    new = (
+        "yolov3_detection_output_param { num_classes: 1 num_box: 1 biases: 1 biases: 1 mask: 0 "
+        "anchors_scale: 1 confidence_threshold: %s }"
+    )
+    same(run("Yolov3DetectionOutput", new % 0.25, x)[0].ravel(), [0, *[-1] * 6])
+    same(run("Yolov3DetectionOutput", new % 0.24, x)[0].ravel(), [0, 1, 0.25, 0, 0, 1, 1])
 
 
 def test_the_output_of_yolo_3():
@@ -523,6 +581,7 @@ def test_the_python_layer_of_faster_rcnn_runs_without_its_package():
         ("{'feat_stride': 8, 'scales': [4, 8]}", 8, 6),
         ("'feat_stride': 16\\n'scales': !!python/tuple [4, 8, 16, 32]", 16, 12),
         ("feat_stride: 4\\nscales: (2,)", 4, 3),
+        ("'feat_stride': 8\\n'scales': [2.0, 2.7]\\n'ratios': !!python/tuple [2.44]", 8, 2),
     ],
 )
 def test_the_options_of_the_python_layer(param, stride, anchors):

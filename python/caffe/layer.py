@@ -57,10 +57,10 @@ def create(param: caffe_pb2.LayerParameter, phase: int) -> TensorLayer:
         cls = class_of(param.type)
     except UnknownNameError as error:
         raise UnknownNameError(f"layer {param.name!r}: {error}") from None
+    _check_fields(param, cls)
     _check_count(param, "bottom", len(param.bottom), cls.bottom_count)
     if not (cls.auto_tops and len(param.top) < cls.top_count[0]):
         _check_count(param, "top", len(param.top), cls.top_count)
-    _check_fields(param, cls)
     return cls(param, phase)
 
 
@@ -79,6 +79,12 @@ def _check_count(param, kind, found, allowed):
 
 def _check_fields(param, cls):
     """Refuse a fork's fields that would change the result of a layer that does not know them."""
+    for block in param.raw_block:
+        if not raw.is_declared(block.name):
+            raise LayerError(
+                f"layer {param.name!r} ({param.type}): {forks.known_from(block.name)}, and not "
+                "supported here"
+            )
     for name in forks.not_understood(param, cls.fork_fields):
         raise LayerError(
             f"layer {param.name!r} ({param.type}): {name} changes what the layer computes and is "

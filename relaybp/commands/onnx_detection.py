@@ -53,6 +53,8 @@ def detection_output(
     options = layer.options
     if len(inputs) > 3:
         raise Unsupported("RefineDet's bottoms")
+    if options.use_polygon:
+        raise Unsupported("TextBoxes++' use_polygon")
     if not options.share_location:
         raise Unsupported("share_location: false")
     if options.nms_param.eta < 1:

@@ -164,6 +164,8 @@ def upsample(writer: Writer, node: Any, inputs: Sequence[str], outputs: Sequence
 
 @writes("ROIPooling")
 def roi_pooling(writer: Writer, node: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    if node.layer.options.pad_ratio:
+        raise Unsupported("MS-CNN's pad_ratio")
     rois = writer.reshaped(node, inputs[1], (-1, 5))
     scale = node.layer.options.spatial_scale
     pooled = node.layer.pooled

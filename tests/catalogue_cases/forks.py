@@ -18,6 +18,12 @@ def _roi(type, name, options, features):
     return _case(type, name, options, features, "5x5 rois 2 60", backward="given")
 
 
+def _conv_lstm(name, options, *bottoms, pad=1, **more):
+    padding = f"pad: {pad} " if pad else ""
+    options = f"lstm_conv_param {{ num_output: 2 kernel_size: 3 {padding}{options} }}"
+    return _case("ConvLSTM", name, options, *bottoms, params=("uniform",) * 15, **more)
+
+
 CASES = [
     # mobile
     _case(
@@ -65,6 +71,24 @@ CASES = [
     _case("Normalize", "l1", "normalize_param { normalize_type: 'L1' }", MAPS),
     _case("PriorBox", "plain", "prior_box_param { min_size: 4 }", MAPS, "2x3x30x40", backward=None),
     _case(
+        "PriorBox",
+        "denser",
+        "prior_box_param { min_size: 4 max_size: 8 aspect_ratio: 3 denser_prior_boxes: true }",
+        MAPS,
+        "2x3x30x40",
+        backward=None,
+    ),
+    _case(
+        "DetectionOutput",
+        "polygons",
+        "detection_output_param { num_classes: 2 code_type: CENTER_SIZE use_polygon: true "
+        "nms_param { top_k: 9 } keep_top_k: 5 }",
+        "2x72 uniform",
+        "2x12 unit",
+        "1x2x24 unit",
+        backward=None,
+    ),
+    _case(
         "DetectionOutput",
         "plain",
         "detection_output_param { num_classes: 3 code_type: "
@@ -103,6 +127,30 @@ CASES = [
         "one_size",
         "roi_pooling_param { pooled_size: 2 spatial_scale: 0.125 }",
         "2x3x8x9",
+    ),
+    _roi(
+        "ROIPooling",
+        "padded",
+        "roi_pooling_param { pooled_h: 2 pooled_w: 2 spatial_scale: 0.125 pad_ratio: 0.25 }",
+        "2x3x8x9",
+    ),
+    _case(
+        "BoxOutput",
+        "plain",
+        "box_output_param { fg_thr: -5 iou_thr: 0.65 field_w: 20 field_w: 40 field_h: 24 "
+        "field_h: 40 downsample_rate: 8 downsample_rate: 16 max_nms_num: 20 }",
+        "2x7x6x5",
+        "2x7x3x2",
+        backward=None,
+    ),
+    _case(
+        "DecodeBBox",
+        "plain",
+        "bbox_reg_param { bbox_mean: 0 bbox_mean: 0.1 bbox_mean: 0 bbox_mean: 0 "
+        "bbox_std: 0.1 bbox_std: 0.1 bbox_std: 0.2 bbox_std: 0.2 }",
+        "5x8",
+        "5x5 rois 2 60",
+        backward=None,
     ),
     _roi(
         "ROIAlign",
@@ -239,6 +287,45 @@ CASES = [
         "2x7x6x8",
         backward=None,
     ),
+    # recurrent
+    _case("Lstm", "plain", "lstm_param { num_output: 3 }", "5x2x4"),
+    _case("Lstm", "one_step", "lstm_param { num_output: 3 }", "1x2x4"),
+    _case("Lstm", "cont", "lstm_param { num_output: 2 }", "5x2x4", "5x2 episodes"),
+    _case(
+        "Lstm",
+        "goes_on",
+        "lstm_param { num_output: 2 }",
+        "5x2x4",
+        "5x2 constant 1",
+        passes=2,
+        true_gradient=False,
+    ),
+    # the cells of the forward before reach the gates: no true gradient, but in test_fork_recurrent
+    _conv_lstm("plain", "", "4x2x3x5x4", "4x2 episodes", true_gradient=False),
+    _conv_lstm("goes_on", "", "3x1x2x4x4", "3x1 flags", passes=2, true_gradient=False),
+    _conv_lstm(
+        "dilation", "pad: 2 dilation: 2", "2x1x2x5x6", "2x1 episodes", pad=0, true_gradient=False
+    ),
+    _conv_lstm(
+        "no_peepholes", "} lstm_debug_param { disable_hadamard: true", "3x2x2x4x4", "3x2 episodes"
+    ),
+    _conv_lstm(
+        "all_peepholes",
+        "} lstm_debug_param { axis_hadamard: 2 num_axes_hadamard: 3",
+        "3x2x2x4x4",
+        "3x2 episodes",
+        true_gradient=False,
+    ),
+    _conv_lstm(
+        "exposed",
+        "} recurrent_param { expose_hidden: true",
+        "3x2x3x5x4",
+        "3x2 flags",
+        "1x2x2x5x4",
+        "1x2x2x5x4",
+        tops=3,
+        true_gradient=False,
+    ),
     # flow
     _case(
         "Correlation",
@@ -274,6 +361,12 @@ REFUSED = [
         ["2x4x5x5"],
         "num_output 8: a filter for each of the 4 channels",
     ),
+    (
+        "DepthwiseConvolution",
+        "convolution_param { num_output: 4 kernel_size: 3 group: 3 }",
+        ["2x4x5x5"],
+        "group 3 .*4",
+    ),
     ("ShuffleChannel", "shuffle_channel_param { group: 3 }", ["2x4x5x5"], "group 3 must divide"),
     ("Axpy", "", ["2x3", "2x4x5x5", "2x4x5x5"], r"found \(2, 3\), \(2, 4, 5, 5\)"),
     ("Permute", "permute_param { order: 4 }", ["2x4x5x5"], r"order \[4\] must name axes"),
@@ -282,14 +375,20 @@ REFUSED = [
     ("Normalize", "normalize_param { bp_norm: true }", ["2x4x5x5"], "bp_norm changes .*windows"),
     ("Normalize", "normalize_param { normalize_type: 'L3' }", ["2x4"], "expected L1 or L2"),
     ("PriorBox", "", ["2x4x5x5", "2x3x9x9"], "min_size must be positive"),
-    ("PriorBox", "prior_box_param { min_size: 4 max_size: 2 }", ["2x4x5x5", "2x3x9x9"], "larger"),
     (
         "PriorBox",
-        "prior_box_param { min_size: 4 denser_prior_boxes: true }",
+        "prior_box_param { min_size: 4 reduce_boxes: true }",
         ["2x4x5x5", "2x3x9x9"],
-        "denser_prior_boxes changes .*known from MhLiao/TextBoxes_plusplus",
+        "reduce_boxes changes .*known from jiachen0212/ssd-focal_loss_caffe",
     ),
+    ("PriorBox", "prior_box_param { min_size: 4 max_size: 2 }", ["2x4x5x5", "2x3x9x9"], "larger"),
     ("DetectionOutput", "", ["2x24", "2x18", "1x2x24"], "num_classes is missing"),
+    (
+        "DetectionOutput",
+        "detection_output_param { num_classes: 3 use_polygon: true }",
+        ["2x72", "2x18", "1x2x24"],
+        "use_polygon needs code_type: CENTER_SIZE",
+    ),
     (
         "DetectionOutput",
         "detection_output_param { num_classes: 4 }",
@@ -303,11 +402,25 @@ REFUSED = [
         r"RefineDet's bottoms need \(N, 12\)",
     ),
     ("ROIPooling", "roi_pooling_param { pooled_h: 2 }", ["2x4x5x5", "3x5"], "pooled_size must be"),
+    ("BoxOutput", "box_output_param { field_w: 20 }", ["1x9x4x4"], "1 bottoms need 1 positive"),
     (
-        "ROIPooling",
-        "roi_pooling_param { pooled_h: 2 pooled_w: 2 pad_ratio: 0.1 }",
-        ["2x4x5x5", "3x5"],
-        "pad_ratio changes .*mscnn",
+        "BoxOutput",
+        "box_output_param { field_w: 20 field_h: 20 downsample_rate: 8 nms_type: 'IOMU' }",
+        ["1x9x4x4"],
+        "nms_type 'IOMU' is not supported",
+    ),
+    (
+        "BoxOutput",
+        "box_output_param { field_w: 20 field_h: 20 downsample_rate: 8 }",
+        ["1x5x4x4"],
+        "at least 2 scores and 4 codes",
+    ),
+    ("DecodeBBox", "", ["4x4", "4x5"], r"needs codes \(R, 8\)"),
+    (
+        "DecodeBBox",
+        "bbox_reg_param { bbox_mean: 0 bbox_std: 1 }",
+        ["4x8", "4x5"],
+        "takes 4 bbox_mean and 4 positive bbox_std",
     ),
     (
         "ROIPooling",
@@ -315,6 +428,7 @@ REFUSED = [
         ["2x4x5x5", "3x4"],
         r"regions \(R, 5\).* found .*\(3, 4\)",
     ),
+    ("ROIAlign", "roi_align_param { pooled_h: 2 }", ["2x4x5x5", "3x5"], "pooled_size must be"),
     (
         "PSROIPooling",
         "psroi_pooling_param { spatial_scale: 1 output_dim: 2 group_size: 2 }",
@@ -353,6 +467,24 @@ REFUSED = [
         "correlation_param { kernel_size: 1 max_displacement: 9 }",
         ["2x4x5x5", "2x4x5x5"],
         r"leave \[-13, -13\]",
+    ),
+    ("Lstm", "", ["5x2x4"], "num_output is missing"),
+    ("Lstm", "lstm_param { num_output: 2 }", ["5x2"], r"needs x \(T, N, I\)"),
+    ("Lstm", "lstm_param { num_output: 2 }", ["5x2x4", "4x2"], r"bottom 1 must be \(5, 2\)"),
+    ("ConvLSTM", "lstm_conv_param { num_output: 2 }", ["4x2x3x5x4", "4x2"], "kernel_size is miss"),
+    (
+        "ConvLSTM",
+        "lstm_conv_param { num_output: 2 kernel_size: 3 }",
+        ["4x2x3x5x4", "4x2"],
+        "convolutions that keep the size",
+    ),
+    ("ConvLSTM", "", ["4x2x3x5x4", "4x2"], "takes one lstm_conv_param"),
+    ("ConvLSTM", "", ["4x2x3x5x4", "4x2", "1x2"], "takes 2 bottoms"),
+    (
+        "ConvLSTM",
+        "lstm_conv_param { num_output: 2 kernel_size: 1 } lstm_debug_param { axis_hadamard: 1 }",
+        ["4x2x3x5x4", "4x2"],
+        "must name axes from 2 to 4",
     ),
     ("FlowWarp", "", ["2x4x5x5", "2x4x5x5"], r"a flow \(N, 2, H, W\)"),
 ]

@@ -216,11 +216,11 @@ class LSTM(_Recurrent):
     state_count = 2
 
     def step(self, z, states, cont):
-        c, h, saved = _unit(states[1], z, cont)
+        c, h, saved = unit(states[1], z, cont)
         return [h, c], saved
 
     def step_backward(self, dh, dothers, saved):
-        dc, dz = _unit_backward(dothers[0], dh, saved)
+        dc, dz = unit_backward(dothers[0], dh, saved)
         return dz, [dc]
 
 
@@ -245,28 +245,28 @@ class LSTMUnit(TensorLayer):
         return [c, c]
 
     def forward(self, c, z, cont):
-        return _unit(c, z, cont.to(z.dtype).unsqueeze(-1))[:2]
+        return unit(c, z, cont.to(z.dtype).unsqueeze(-1))[:2]
 
     def backward(self, diffs, bottoms, tops, wanted):
         c, z, cont = bottoms
-        saved = _unit(c, z, cont.to(z.dtype).unsqueeze(-1))[2]
+        saved = unit(c, z, cont.to(z.dtype).unsqueeze(-1))[2]
         dc, dh = (torch.zeros_like(c) if diff is None else diff for diff in diffs)
-        return [*_unit_backward(dc, dh, saved), None]
+        return [*unit_backward(dc, dh, saved), None]
 
     def allows_backward(self, index):
         return index != 2
 
 
-def _unit(c_before, z, cont):
-    """c, h, and what `_unit_backward` needs."""
-    i, f, o, g = z.chunk(4, -1)
+def unit(c_before, z, cont, axis=-1):
+    """One step of an LSTM: c, h, and what `unit_backward` needs; `axis` is that of z's gates."""
+    i, f, o, g = z.chunk(4, axis)
     i, f, o, g = i.sigmoid(), f.sigmoid() * cont, o.sigmoid(), g.tanh()
     c = f * c_before + i * g
     tanh_c = c.tanh()
     return c, o * tanh_c, (c_before, i, f, o, g, tanh_c)
 
 
-def _unit_backward(dc, dh, saved):
+def unit_backward(dc, dh, saved, axis=-1):
     """The diffs of c' and z."""
     c_before, i, f, o, g, tanh_c = saved
     dc = dc + dh * o * (1 - tanh_c * tanh_c)
@@ -277,6 +277,6 @@ def _unit_backward(dc, dh, saved):
             dh * tanh_c * o * (1 - o),
             dc * i * (1 - g * g),
         ],
-        -1,
+        axis,
     )
     return dc * f, dz

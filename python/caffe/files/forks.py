@@ -21,7 +21,7 @@ _PERFORMANCE = {
     "default_backward_math global_grad_scale global_grad_scale_adaptive "
     "default_conv_algos_override default_cudnn_math_override reduce_buckets engine",
     "LayerParameter": "forward_type backward_type forward_math backward_math engine "
-    "quantization_param",
+    "quantization_param deletetop deletebottom",
     "ConvolutionParameter": "conv_algos_override cudnn_math_override",
     "BatchNormParameter": "engine",
     "InnerProductParameter": "engine",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor, FileDescriptor
 from google.protobuf.message import Message
 
 from . import caffe_pb2
@@ -44,6 +44,18 @@ def fork_messages() -> frozenset[str]:
         for name in ("forks.proto", "caffe.proto")
     )
     return frozenset(ours) - frozenset(caffes)
+
+
+@cache
+def _foreign(file: FileDescriptor) -> frozenset[str]:
+    """What only layers of unsupported types have: a name of forks that is no field in `file`."""
+    fields = {name for m in file.message_types_by_name.values() for name in m.fields_by_name}
+    return frozenset(name for name in _table() if name.islower() and name not in fields)
+
+
+def foreign_blocks() -> frozenset[str]:
+    """The blocks of layers that forks of Caffe have, and the schema does not."""
+    return _foreign(caffe_pb2.DESCRIPTOR)
 
 
 def is_private(field: FieldDescriptor) -> bool:

@@ -1,7 +1,8 @@
 """Options that no message declares: `gate_param { slope: 2 }` as the dict {"slope": 2}.
 
 In a LayerParameter, a block of a declared name is a RawBlock: the name, and the text between
-the braces. So it goes into every file that a layer goes into, and comes back from it.
+the braces. So it goes into every file that a layer goes into, and comes back from it. So do the
+blocks that forks of Caffe have and the schema has not: what a phase leaves out refuses no net.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from google.protobuf import text_encoding, text_format
 from caffe_plain.errors import ParseError
 
 from . import caffe_pb2
-from .forks import is_private
+from .forks import foreign_blocks, is_private
 
 _names: set[str] = set()
 _TOKEN = re.compile(r"""#[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|\w+|[{}<>]""")
@@ -64,15 +65,16 @@ def put(layer: caffe_pb2.LayerParameter, name: str, options: dict[str, Any]) -> 
 
 
 def fold(text: str) -> str:
-    """Text format with every declared block as raw_block { name: "..." text: "..." }.
+    """Text format with every declared or foreign block as raw_block { name: "..." text: "..." }.
 
     Lines stay where they are. Raises text_format.ParseError for a block that cannot be read.
     """
-    if not any(name in text for name in _names):
+    names = _names | foreign_blocks()
+    if not any(name in text for name in names):
         return text
     pieces, position = [], 0
     for match in _TOKEN.finditer(text):
-        opening = _OPENING.match(text, match.end()) if match[0] in _names else None
+        opening = _OPENING.match(text, match.end()) if match[0] in names else None
         if opening and match.start() >= position:
             end = _closing(text, opening.end())
             pieces += [text[position : match.start()], _folded(text, match, opening.end(), end)]

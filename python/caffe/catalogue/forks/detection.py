@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,17 +12,18 @@ from torch import Tensor
 
 from ... import device
 from ...layer import Shape, register
+from ...proto.caffe_pb2 import PriorBoxParameter
 from .boxes import BoxLayer, decode, suppress
 
 
-def detections_top(rows: list[np.ndarray], images: int) -> Tensor:
-    """The top (1, 1, K, 7) of rows (image, label, score, xmin, ymin, xmax, ymax).
+def detections_top(rows: list[np.ndarray], images: int, columns: int = 7) -> Tensor:
+    """The top (1, 1, K, 7) of rows (image, label, score, xmin, ymin, xmax, ymax), or longer ones.
 
     Without any row, one for each of the `images` whose other values are -1, as in SSD.
     """
-    found = np.concatenate(rows) if rows else np.empty((0, 7))
+    found = np.concatenate(rows) if rows else np.empty((0, columns))
     if not len(found):
-        found = np.full((images, 7), -1.0)
+        found = np.full((images, columns), -1.0)
         found[:, 0] = np.arange(images)
     return torch.from_numpy(found[None, None]).to(device.current(), device.master_dtype())
 
@@ -36,12 +39,12 @@ class DetectionOutput(BoxLayer):
     the background, the nms_param.top_k best of the scores above confidence_threshold are suppressed
     by nms_threshold; the keep_top_k best of an image stay. With bottom 3 boxes whose score of an
     object is below objectness_score are left out. Options: detection_output_param. SSD; without
-    detections see `detections_top`.
+    detections see `detections_top`. With visualize a fourth bottom is the image, as in SSD's demos.
     """
 
     bottom_count = (3, 5)
     param_name = "detection_output_param"
-    fork_fields = ("objectness_score",)
+    fork_fields = ("objectness_score", "use_polygon")
 
     def setup(self, *shapes: Shape) -> None:
         options = self.options
@@ -52,6 +55,13 @@ class DetectionOutput(BoxLayer):
                 f"nms_threshold must not be negative and eta lie in (0, 1]; found "
                 f"{options.nms_param.nms_threshold} and {options.nms_param.eta}"
             )
+        self.codes = 12 if options.use_polygon else 4  # of a box
+        if options.use_polygon and (
+            options.variance_encoded_in_target or options.code_type != PriorBoxParameter.CENTER_SIZE
+        ):
+            raise self.error(
+                "use_polygon needs code_type: CENTER_SIZE and variance_encoded_in_target: false"
+            )
         if options.save_output_param.output_directory or options.visualize:
             warnings.warn(
                 f"layer {self.name!r} (DetectionOutput): detections are in the top only; "
@@ -59,12 +69,17 @@ class DetectionOutput(BoxLayer):
                 stacklevel=2,
             )
 
+    def _used(self, bottoms: Sequence[Any]) -> Sequence[Any]:
+        """Without the image that SSD's layer would draw its boxes into."""
+        return bottoms[:3] if self.options.visualize and len(bottoms) == 4 else bottoms
+
     def reshape(self, *shapes: Shape) -> list[Shape]:
+        shapes = tuple(self._used(shapes))
         codes, scores, priors, *refining = (int(np.prod(shape)) for shape in shapes)
         images, self.priors = shapes[0][0], priors // 8
         self.locations = 1 if self.options.share_location else self.options.num_classes
         expected = [
-            images * self.priors * 4 * self.locations,
+            images * self.priors * self.codes * self.locations,
             images * self.priors * self.options.num_classes,
         ]
         if [codes, scores] != expected or priors % 8:
@@ -78,14 +93,14 @@ class DetectionOutput(BoxLayer):
                 f"RefineDet's bottoms need (N, {2 * self.priors}) and (N, {4 * self.priors}) "
                 f"values; found {list(map(tuple, shapes[3:]))}"
             )
-        return [(1, 1, 1, 7)]  # until there are detections
+        return [(1, 1, 1, 3 + self.codes)]  # until there are detections
 
     def forward(self, *bottoms: Tensor) -> Tensor:
-        codes, scores, priors, *refining = (x.double().cpu().numpy() for x in bottoms)
+        codes, scores, priors, *refining = (x.double().cpu().numpy() for x in self._used(bottoms))
         images, options = len(codes), self.options
         scores = scores.reshape(images, self.priors, options.num_classes)
         priors, variances = priors.reshape(2, self.priors, 4)
-        codes = codes.reshape(images, self.priors, self.locations, 4).swapaxes(1, 2)
+        codes = codes.reshape(images, self.priors, self.locations, self.codes).swapaxes(1, 2)
         if options.variance_encoded_in_target:
             variances = None
         if refining:
@@ -94,13 +109,16 @@ class DetectionOutput(BoxLayer):
         if len(refining) == 2:
             moves = refining[1].reshape(images, 1, self.priors, 4)
             priors = decode(moves, priors, variances, options.code_type)
-        boxes = decode(codes, priors, variances, options.code_type)  # (N, L, P, 4)
+        boxes = decode(codes[..., :4], priors, variances, options.code_type)  # (N, L, P, 4)
+        if options.use_polygon:
+            corners = _corners(codes[..., 4:], priors, variances)
+            boxes = np.concatenate([boxes, corners], -1)  # (N, L, P, 12)
         rows = [
             row
             for image in range(images)
             for row in self._image(image, boxes[image], scores[image])
         ]
-        return detections_top(rows, images)
+        return detections_top(rows, images, 3 + self.codes)
 
     def _image(self, image: int, boxes: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
         """The rows of one image, label by label, each best first."""
@@ -108,7 +126,7 @@ class DetectionOutput(BoxLayer):
         for label in range(self.options.num_classes):
             if label != self.options.background_label_id:
                 own = boxes[label if self.locations > 1 else 0]
-                kept = self._kept(own, scores[:, label])
+                kept = self._kept(own[:, :4], scores[:, label])
                 about = np.tile([image, label], (len(kept), 1))
                 found.append(np.hstack([about, scores[kept, label][:, None], own[kept]]))
         most, every = self.options.keep_top_k, sum(map(len, found))
@@ -129,3 +147,10 @@ class DetectionOutput(BoxLayer):
             indices = indices[: options.nms_param.top_k]
         nms = options.nms_param
         return indices[suppress(boxes[indices], nms.nms_threshold, eta=nms.eta)]
+
+
+def _corners(codes: np.ndarray, priors: np.ndarray, variances: np.ndarray | None) -> np.ndarray:
+    """The corners (..., P, 8) that `codes` move away from those of prior boxes (P, 4)."""
+    size = np.tile(priors[..., 2:] - priors[..., :2], 4)
+    shift = 1 if variances is None else np.tile(variances[..., :2], 4)
+    return priors[..., [0, 1, 2, 1, 2, 3, 0, 3]] + codes * shift * size

@@ -103,7 +103,8 @@ class Proposal(BoxLayer):
     W); bottom 2: the image's height, width and scale (one, or one for each), (1, 3) or (1, 4);
     top 0: regions, (R, 5); top 1 (optional): their scores, (R, 1). Anchors: for each ratio
     (height / width) all scales of base_size. Boxes smaller than min_size times the scale get the
-    score 0. Options: proposal_param. Ren et al., 2015; the C++ layer of caffe-windows and others.
+    score 0. Options: proposal_param. Ren et al., 2015; the C++ layer of PVANet and others. NOTE:
+    caffe-windows' scales are sizes in pixels, here multiples of base_size: divide them by it.
     """
 
     bottom_count = (3, 3)
@@ -170,20 +171,22 @@ def read_anchors(param_str: str) -> tuple[float, np.ndarray]:
     options = options_of(param_str)
     try:
         scales = ast.literal_eval(options.get("scales", "(8, 16, 32)"))
-        return float(options["feat_stride"]), anchors(16, (0.5, 1, 2), scales)
+        ratios = ast.literal_eval(options.get("ratios", "(0.5, 1, 2)"))
+        return float(options["feat_stride"]), anchors(16, ratios, scales)
     except (SyntaxError, ValueError, KeyError, TypeError) as error:
         raise LayerError(
             f"param_str {param_str!r}: expected \"'feat_stride': 16\", and optionally "
-            f"\"'scales': [8, 16, 32]\" ({type(error).__name__}: {error})"
+            f"\"'scales': [8, 16, 32]\" and \"'ratios': [0.5, 1, 2]\" "
+            f"({type(error).__name__}: {error})"
         ) from None
 
 
 class ProposalLayer(Layer):
     """rpn.proposal_layer.ProposalLayer of py-faster-rcnn, where that package is not there.
 
-    Bottoms and tops as Proposal's; param_str: 'feat_stride' and optionally 'scales'. Boxes smaller
-    than 16 times the image's scale are dropped. TEST: the best 300 of 6,000; TRAIN: 2,000 of
-    12,000; overlaps are at most 0.7: its config's defaults.
+    Bottoms and tops as Proposal's; param_str: 'feat_stride' and optionally 'scales' and 'ratios'.
+    Boxes smaller than 16 times the image's scale are dropped. TEST: the best 300 of 6,000; TRAIN:
+    2,000 of 12,000; overlaps are at most 0.7: its config's defaults.
     """
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:

@@ -56,12 +56,13 @@ class ROIPooling(_RegionLayer):
     """The maximum of each bin of each region.
 
     bottom 0: (N, C, H, W); bottom 1: regions, (R, 5); top: (R, C, pooled_h, pooled_w). Corners
-    times spatial_scale are rounded; a bin that lies outside the features is 0. Options:
-    roi_pooling_param. Girshick, 2015; MS-CNN's pad_ratio is not supported.
+    times spatial_scale are rounded; a bin that lies outside the features is 0. With MS-CNN's
+    pad_ratio a region is first made larger by that share of its size on each side. Options:
+    roi_pooling_param. Girshick, 2015.
     """
 
     param_name = "roi_pooling_param"
-    fork_fields = ("pooled_size",)
+    fork_fields = ("pooled_size", "pad_ratio")
 
     def setup(self, *shapes: Shape) -> None:
         options, size = self.options, list(self.options.pooled_size)
@@ -96,6 +97,8 @@ class ROIPooling(_RegionLayer):
     def _largest(self, x: Tensor, rois: Tensor, want_places: bool) -> list[Tensor]:
         """The maximum of each bin and the pixel it is in, each like the top."""
         index, corners = self.read_rois(rois, len(x))
+        padding = (corners[:, 2:] - corners[:, :2] + 1) * self.options.pad_ratio
+        corners = corners + torch.cat([-padding, padding], 1)
         low, high = _round(corners * self.options.spatial_scale).unflatten(1, (2, 2)).unbind(1)
         size, shape = (high - low + 1).clamp(min=1), (len(rois), *self.pooled)
         rows = self._bins(low[:, 1], size[:, 1], self.pooled[0], x.shape[2])

@@ -14,7 +14,8 @@ from ..labels import Labels, ReadsLabels
 class SegAccuracy(ReadsLabels, TensorLayer):
     """Three measures of a segmentation: pixel accuracy, mean recall and mean Jaccard index.
 
-    bottom 0: scores, (N, C, H, W); bottom 1: labels, (N, 1, H, W); top: (1, 1, 1, 3). Recall is
+    bottom 0: scores, (N, C, H, W), or of one channel, which is label 1 above 0.5 and else 0;
+    bottom 1: labels, (N, 1, H, W); top: (1, 1, 1, 3). Recall is
     averaged over the classes that occur; the Jaccard index over all C, as 1 for a class that
     neither occurs nor is found. Pixels with one of ignore_label do not count. With reset: false
     the pixels of all batches so far count, not this one's alone. Options: seg_accuracy_param; its
@@ -37,6 +38,8 @@ class SegAccuracy(ReadsLabels, TensorLayer):
         return [(1, 1, 1, 3)]
 
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
+        if scores.shape[1] == 1:
+            scores = torch.cat([torch.full_like(scores, 0.5), scores], 1)
         classes, actual = scores.shape[1], labels.long()
         ignored = torch.tensor(list(self.options.ignore_label), device=labels.device)
         keep = ~torch.isin(actual, ignored).flatten()

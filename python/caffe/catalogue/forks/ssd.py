@@ -144,11 +144,14 @@ class PriorBox(BoxLayer):
     bottom 0: features, (N, C, H, W); bottom 1: the image, (N, K, h, w); top: (1, 2, 4 H W P),
     boxes (xmin, ymin, xmax, ymax) in parts of the image, then variances. P: for each min_size one
     square box, one of sqrt(min_size max_size) if max_size is given, and one for each aspect_ratio
-    (with flip also 1 / ratio). As in SSD, sizes count as whole numbers. Options: prior_box_param.
+    (with flip also 1 / ratio). As in SSD, sizes count as whole numbers. With TextBoxes++'
+    denser_prior_boxes each box is followed by one at the lower edge of its pixel, (row + 1) step.
+    Options: prior_box_param.
     """
 
     bottom_count = (2, 2)
     param_name = "prior_box_param"
+    fork_fields = ("denser_prior_boxes",)
     reads_bottom = False
     replays = True  # the boxes are made when the shapes are known
 
@@ -219,10 +222,13 @@ class PriorBox(BoxLayer):
             (torch.arange(count, dtype=torch.float64) + self.options.offset) * step
             for count, step in zip((self.height, self.width), self._steps(), strict=True)
         )
-        half = torch.tensor(self.sizes, dtype=torch.float64) / 2  # (P, 2): x, y
+        half = torch.tensor(self.sizes, dtype=torch.float64)[:, None] / 2  # (P, 1, 2): x, y
         y, x = torch.meshgrid(y, x, indexing="ij")  # (H, W)
-        center = torch.stack([x, y], -1)[:, :, None]  # (H, W, 1, 2)
-        boxes = torch.cat([center - half, center + half], -1)  # (H, W, P, 4)
+        center = torch.stack([x, y], -1)[:, :, None, None]  # (H, W, 1, 1, 2)
+        if self.options.denser_prior_boxes:
+            lower = torch.tensor([0, (1 - self.options.offset) * self._steps()[0]])
+            center = torch.cat([center, center + lower], 3)  # (H, W, 1, 2, 2)
+        boxes = torch.cat([center - half, center + half], -1)  # (H, W, P, 1 or 2, 4)
         boxes /= torch.tensor([*self.image[::-1], *self.image[::-1]])
         if self.options.clip:
             boxes = boxes.clamp(0, 1)

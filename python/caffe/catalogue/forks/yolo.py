@@ -72,6 +72,8 @@ class Reorg(TensorLayer):
 class _YoloOutput(BoxLayer):
     """What both outputs share: suppression over all classes, and the rows of detections."""
 
+    is_strict = False  # a score must lie above confidence_threshold, not at it
+
     def check_threshold(self, anchors: int, biases: int) -> None:
         """Raise unless there are a width and a height for each of the anchors."""
         if biases < 2 * anchors:
@@ -79,7 +81,8 @@ class _YoloOutput(BoxLayer):
 
     def rows(self, image: int, found: np.ndarray) -> np.ndarray:
         """Rows of detections from (score, label, x, y, width, height) in parts of the image."""
-        found = found[found[:, 0] >= self.options.confidence_threshold]
+        least = self.options.confidence_threshold
+        found = found[found[:, 0] > least if self.is_strict else found[:, 0] >= least]
         found = found[np.argsort(-found[:, 0], kind="stable")]
         center, half = found[:, 2:4], found[:, 4:] / 2
         boxes = np.hstack([center - half, center + half])
@@ -175,6 +178,7 @@ class Yolov3DetectionOutput(_YoloOutput):
 
     bottom_count = (1, None)
     param_name = "yolov3_detection_output_param"
+    is_strict = True
 
     def setup(self, *shapes: Shape) -> None:
         options, count = self.options, len(shapes)
