@@ -27,6 +27,7 @@ import numpy as np
 from .events import EventFile
 from .graph import DEEP, Graph
 from .probe_pictures import Pictures
+from .report import ignore_full_disk
 from .schedules import Schedule
 
 HEADER = ("iteration", "part", "layer", "flow", "quantity", "value")
@@ -70,14 +71,19 @@ class Probe:
             weight = np.asarray(self.weights[index].data, np.float64)
             where = self.parts.get(index, "trunk"), self.names[index]
             rows.extend((*where, *row) for row in measures(weight, found[index]))
+        with ignore_full_disk():
+            self._write_table(rows)
+        if self.events:
+            with ignore_full_disk():
+                self._write_events(self.events, rows, found)
+
+    def _write_table(self, rows: list[tuple]) -> None:
         with open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if not file.tell():
                 writer.writerow(HEADER)
             for row in rows:
                 writer.writerow((self.solver.iter, *row[:-1], f"{row[-1]:.6g}"))
-        if self.events:
-            self._write_events(self.events, rows, found)
 
     def _write_events(self, events: EventFile, rows: list[tuple], found: Any) -> None:
         step = self.solver.iter

@@ -11,6 +11,7 @@ import caffe
 import reference
 from caffe.proto import caffe_pb2
 from nets import AUXILIARY, AUXILIARY_IN_PLACE
+from relaybp.events import EventFile
 from relaybp.probe import Probe
 from schedule_cases import make, run
 
@@ -106,6 +107,23 @@ def test_quantities_are_what_they_are_defined_to_be(double, tmp_path, relay):
     )
     for key, value in values.items():
         assert found[(0, "conv2", *key)] == pytest.approx(value, rel=1e-5), key
+
+
+def test_a_full_disk_does_not_end_a_training(tmp_path):
+    (tmp_path / "probe.csv").symlink_to("/dev/full")
+    events = EventFile(str(tmp_path))
+    events._file.close()
+    events._file = open("/dev/full", "ab", buffering=0)  # noqa: SIM115
+    solver, schedule = make(
+        caffe,
+        str(tmp_path),
+        FLOWS,
+        AUXILIARY_IN_PLACE,
+        after_forward=lambda schedule: Probe(schedule, 1, str(tmp_path), events),
+    )
+    run(solver, schedule, 2)
+    assert solver.iter == 2
+    events.close()
 
 
 def test_what_is_written_where_and_when(tmp_path):
