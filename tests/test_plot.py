@@ -233,3 +233,11 @@ def test_colours_of_losses_and_of_runs_differ_for_the_colour_blind(kind):
 def test_colours_go_from_the_final_loss_to_the_shallowest(names):
     found = colours.of_losses(sorted(names))
     assert [found[name] for name in names] == list(colours.SERIES[: len(names)])
+
+
+@pytest.mark.parametrize("rest", ["6,te", "6,test,accuracy_top1,", "6,test,accuracy_top1,0."])
+def test_a_row_that_is_still_being_written_is_left_out(tmp_path, rest):
+    (tmp_path / "metrics.csv").write_text(METRICS)
+    whole = Run(str(tmp_path)).curves
+    (tmp_path / "metrics.csv").write_text(METRICS + rest)
+    assert Run(str(tmp_path)).curves == whole

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import io
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -61,13 +62,17 @@ def _class_errors(rows: list[dict[str, str]]) -> tuple[int, list[tuple[str, floa
 
 
 def read(path: str, needed: bool = False) -> list[dict[str, str]]:
-    """The rows of a CSV file. Without the file there are none, or a RelayError if it is needed."""
+    """The rows of a CSV file, without a last one that is still being written.
+
+    Without the file there are none, or a RelayError if it is needed.
+    """
     if not os.path.exists(path):
         if needed:
             raise RelayError(f"{path}: no such file; expected the folder of a run")
         return []
     with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        text = file.read()
+    return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
 
 
 def spread(items: Sequence[Any], most: int) -> list[Any]:
