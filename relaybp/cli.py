@@ -35,7 +35,10 @@ class Runs(argparse.Action):
     """The action of an argument that names one run or more."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
-        runs = named_runs(values)
+        try:
+            runs = named_runs(values)
+        except ValueError as error:  # of shlex
+            parser.error(f"{' '.join(values)}: {error}")
         if not runs:
             parser.error("RUN is empty: name a run's folder, or several")
         setattr(namespace, self.dest, runs)

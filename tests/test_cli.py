@@ -67,6 +67,9 @@ def test_no_run_is_an_error(capsys):
         with pytest.raises(SystemExit):
             parser.parse_args(words)
     assert capsys.readouterr().err.count("RUN is empty: name a run's folder") == 2
+    with pytest.raises(SystemExit):
+        parser.parse_args(["it's"])
+    assert "relay plot: it's: No closing quotation; " in capsys.readouterr().err
 
 
 CALLS = [  # words of `relay train`, the variables of make, what they cannot say
