@@ -64,6 +64,13 @@ class Scores:
                 means[top] = np.array(right / self.images)
 
 
+def blobs_read(net: Any) -> list[str]:
+    """The blobs whose values Scores reads in a test net."""
+    graph = Graph(net)
+    accuracies = [index for index, kind in enumerate(graph.types) if kind == "Accuracy"]
+    return [name for index in accuracies for name in graph.bottoms[index]]
+
+
 def rightly(scores: np.ndarray, labels: np.ndarray, param: Any) -> tuple[int, float]:
     """(how many positions have a score that is not finite, the share of all that are right).
 

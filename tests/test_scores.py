@@ -7,6 +7,7 @@ import caffe
 import relaybp
 from caffe.proto import caffe_pb2
 from caffe_plain.database import new_database
+from relaybp.commands.train import let_values_go
 
 NET = """
 layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TRAIN }
@@ -68,3 +69,11 @@ def test_of_the_records_that_count_none_is_right_with_scores_that_are_not_finite
     (found,) = relay.test_all()
     assert (found["top1"], found["top2"]) == (0, 0)
     assert relay.images_tested == relay.not_finite == 5
+
+
+def test_a_training_tests_with_one_pass_for_each_batch(tmp_path, monkeypatch):
+    relay = attached(tmp_path, 2)
+    let_values_go(relay.engine, relay.solver, False)
+    monkeypatch.setattr("caffe.run.inference.Inference.spread", lambda self: 1 / 0)
+    (found,) = relay.test_all()
+    assert (found["top1"], found["top2"]) == pytest.approx((2 / 5, 4 / 5))

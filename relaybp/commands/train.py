@@ -48,6 +48,7 @@ from ..relay_solver import attach
 from ..report import NoReport, Report
 from ..retention import Keep
 from ..run_plan import Plan, make_plan, own_folder
+from ..scores import blobs_read
 from ..train_options import arguments
 from ..trainer import Trainer, summary, top_errors
 
@@ -290,10 +291,20 @@ def set_up(
     if args.snapshot or args.weights:
         check_weights(solver.net, args.snapshot or args.weights)
     report.go_on_from(relay.iter)
-    for net in [solver.net, *solver.test_nets]:  # nobody looks inside between iterations
-        engine.keep_values(net, args.no_fuse, args.no_fuse or param.snapshot_diff)
+    let_values_go(engine, solver, args.no_fuse)
     keep = keep_of(args, plan) if group.rank == 0 and args.keep else None
     return Trainer(relay, report, signals, args.on_nan, keep), report
+
+
+def let_values_go(engine: Engine, solver: Any, keeps_all: bool) -> None:
+    """Let nets keep only what is read between passes, which is the scores in tests.
+
+    keeps_all: let them keep everything.
+    """
+    diffs = keeps_all or solver.param.snapshot_diff
+    engine.keep_values(solver.net, keeps_all, diffs)
+    for net in solver.test_nets:
+        engine.keep_values(net, keeps_all or blobs_read(net), diffs)
 
 
 def keep_of(args: argparse.Namespace, plan: Plan) -> Keep:

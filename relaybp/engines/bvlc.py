@@ -158,7 +158,7 @@ class Bvlc(Engine):
                 f"Caffe give it {len(solver.net.params[name])} times param {{ lr_mult: 0 }}"
             )
 
-    def keep_values(self, net: Any, blobs: bool, diffs: bool) -> None:
+    def keep_values(self, net: Any, blobs: bool | list[str], diffs: bool) -> None:
         """Nothing to do: an original Caffe keeps everything."""
 
     def keeping_diffs(self, net: Any) -> AbstractContextManager[None]:

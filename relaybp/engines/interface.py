@@ -153,8 +153,8 @@ class Engine(ABC):
         """Stop layers of the train net from learning; source: the file that names them."""
 
     @abstractmethod
-    def keep_values(self, net: Any, blobs: bool, diffs: bool) -> None:
-        """Set whether blobs keep values and diffs that no other layer needs."""
+    def keep_values(self, net: Any, blobs: bool | list[str], diffs: bool) -> None:
+        """Set whether blobs, or which of them, keep values and diffs that no other layer needs."""
 
     @abstractmethod
     def keeping_diffs(self, net: Any) -> AbstractContextManager[None]:

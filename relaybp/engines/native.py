@@ -122,7 +122,7 @@ class Native(Engine):
         for layer in chosen:
             layer.param_propagate_down = [False] * len(layer.blobs)
 
-    def keep_values(self, net: Any, blobs: bool, diffs: bool) -> None:
+    def keep_values(self, net: Any, blobs: bool | list[str], diffs: bool) -> None:
         net.keep_blobs, net.keep_diffs = blobs, diffs
 
     @contextmanager
