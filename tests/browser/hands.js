@@ -13,7 +13,14 @@ function use() {
   const legend = (chart) => texts(".legend li", chart);
   SVGElement.prototype.setPointerCapture = () => {}; // no real pointer is down
 
+  const { lines } = iterations.charts[0];
+  seen.asked = 0;
+  iterations.charts[0].lines = () => {
+    seen.asked++;
+    return lines();
+  };
   iterations.redraw(); // at the width that the page has now
+  iterations.charts[0].lines = lines;
   seen.sections = texts("h2");
   seen.results = texts("#results .results tbody tr:first-child td");
   seen.missing = texts(".missing");

@@ -4,16 +4,27 @@
 class Axis {
   constructor(name, { label = number, bottom = 24, places = null, key = null } = {}) {
     Object.assign(this, { name, label, bottom, places, key, charts: [], cursor: null });
+    this.found = null;
     this.zoom = key ? state[key] : null;
   }
 
+  add(chart) {
+    this.charts.push(chart);
+    this.found = null;
+  }
+
+  /** [first, last] of all lines; looked for once for each redrawing, since every point asks. */
   get whole() {
-    const xs = this.charts.flatMap((chart) =>
-      chart.lines().flatMap((line) => line.points.map((point) => point[0])),
-    );
-    const low = Math.min(...xs);
-    const high = Math.max(...xs);
-    return xs.length ? [low, high > low ? high : low + 1] : [0, 1];
+    return (this.found ??= this.findWhole());
+  }
+
+  findWhole() {
+    let low = Infinity;
+    let high = -Infinity;
+    for (const { points } of this.charts.flatMap((chart) => chart.lines()))
+      for (const [x] of points) [low, high] = [Math.min(low, x), Math.max(high, x)];
+    if (low > high) return [0, 1];
+    return [low, high > low ? high : low + 1];
   }
 
   get range() {
@@ -21,6 +32,7 @@ class Axis {
   }
 
   redraw() {
+    this.found = null;
     this.charts.forEach((chart) => chart.draw());
   }
 

@@ -14,7 +14,7 @@ const TOP = 18;
 class Chart {
   constructor(axis, title, lines, { format = number, log = () => false } = {}) {
     Object.assign(this, { axis, lines, format, log });
-    axis.charts.push(this);
+    axis.add(this);
     this.svg = svg("svg", {
       class: "plot",
       role: "slider",
