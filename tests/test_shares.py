@@ -101,3 +101,21 @@ def test_what_a_process_draws_for_itself_is_its_own():
     assert drawn(0, 7) == drawn(0, 7)
     assert len({str(drawn(rank, iteration)) for rank in (0, 1) for iteration in (7, 8)}) == 4
     assert device.seed() == 3
+
+
+def test_after_a_snapshot_each_process_draws_its_own(tmp_path):
+    """The state is the first process's; its draws would be those of all."""
+    text = f"""train_net_param {{
+      layer {{ name: "x" type: "DummyData" top: "x" dummy_data_param {{ shape {{ dim: 64 }} }} }}
+      layer {{ name: "drop" type: "Dropout" bottom: "x" top: "y" }} }}
+      base_lr: 0.1 lr_policy: "fixed" random_seed: 3 snapshot_prefix: "{tmp_path}/a" """
+    param = text_format.Parse(text, caffe_pb2.SolverParameter())
+    state = caffe.get_solver(param).snapshot()
+    drawn = []
+    for rank in (0, 0, 1, 1, 2):
+        caffe.set_solver_rank(rank)
+        solver = caffe.get_solver(param)
+        solver.restore(state)
+        drawn.append(device.generator().get_state().tolist())
+    assert drawn[0] == drawn[1] and drawn[2] == drawn[3]
+    assert drawn[0] != drawn[2] != drawn[4] != drawn[0]

@@ -8,6 +8,7 @@ import torch
 from caffe_plain.errors import CaffeError, DataError, WeightsError
 from caffe_plain.glog import say
 
+from .. import device
 from ..files import weights
 from ..proto import caffe_pb2
 from . import data_state
@@ -51,6 +52,8 @@ def restore(solver, path):
     for kept, array in zip(mine, state.history, strict=True):
         kept.copy_(torch.from_numpy(np.asarray(array, np.float32).reshape(kept.shape)))
     plateau = data_state.restore(path, [solver.net, *solver.test_nets])
+    if device.solver_rank():  # what was restored are the first process's draws
+        device.seed_draws(device.solver_rank(), state.iter)
     solver.extra.restore(state.iter, state.current_step, plateau)
     solver.iter = state.iter
 
