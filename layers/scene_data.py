@@ -33,14 +33,17 @@ from .scene_worker import pixels_of
 
 try:  # this repository's engine, which has a seed in force
     from caffe import device
+
+    from .mixing import Mixer
 except ImportError:  # an original Caffe
-    device = None
+    device = Mixer = None
 
 
 class SceneData(caffe.Layer):
     """Batches from an LMDB of Datums, cut and augmented by worker processes.
 
-    tops: data (batch_size, C, h, w), and labels (batch_size,) if there is a second one.
+    tops: data (batch_size, C, h, w), and labels (batch_size,) if there is a second one, which are
+    shares of classes (batch_size, classes) where images are mixed.
     In the TRAIN phase records come class-aware, shuffled or in the order of their keys, each
     process taking its share, and every draw follows from the seed and the record's position. In
     the TEST phase they come in the order of their keys, with a central crop and nothing random.
@@ -62,19 +65,23 @@ class SceneData(caffe.Layer):
         arrays = (upload.floats, upload.place, upload.host)
         self.finisher = Finisher(self.options, self.cutter, record_shape, *arrays)
         self.shape = (*size, record_shape[0])
+        self.mixer = self._mixer(len(top))
         self._order, self._position = None, 0
 
     def reshape(self, bottom: Any, top: Any) -> None:
         height, width, channels = self.shape
         top[0].reshape(self.options.batch_size, channels, height, width)
         if len(top) == 2:
-            top[1].reshape(self.options.batch_size)
+            classes = (self.mixer.classes,) if self.mixer else ()
+            top[1].reshape(self.options.batch_size, *classes)
 
     def forward(self, bottom: Any, top: Any) -> None:
         try:
             self._feeder = self._feeder or self._start()
             batch = self._feeder.next()
-            data = self.finisher(batch.pixels, batch.places, batch.positions)
+            data, labels = self.finisher(batch.pixels, batch.places, batch.positions), batch.labels
+            if self.mixer:
+                data, labels = self.mixer(data, labels, batch.positions)
             self._feeder.free_after(upload.mark())
         except Exception:
             self.close()  # the next forward tries again, from the same record
@@ -82,7 +89,7 @@ class SceneData(caffe.Layer):
         self._position = self._feeder.position
         upload.fill_images(top[0], data)
         if len(top) == 2:
-            upload.fill_labels(top[1], batch.labels)
+            upload.fill_labels(top[1], labels)
 
     def backward(self, top: Any, propagate_down: Any, bottom: Any) -> None:
         pass
@@ -122,6 +129,8 @@ class SceneData(caffe.Layer):
         options, labels, seed = self.options, self.index.labels, self._seed()
         order, share = self._records(), self._share()
         self.finisher.seed = seed
+        if self.mixer:
+            self.mixer.seed = seed
         settings = {
             "options": self.param_str,
             "training": self.training,
@@ -132,6 +141,16 @@ class SceneData(caffe.Layer):
         pool = Pool(workers, options.batch_size, settings, f"SceneData ({options.source})")
         upload.pin(pool)
         return Feeder(pool, order, labels, seed, share, self._position)
+
+    def _mixer(self, tops: int) -> Mixer | None:
+        """What mixes the images, or None."""
+        if not self.training or not (self.options.mixup_alpha or self.options.cutmix_alpha):
+            return None
+        if device is None:
+            raise SceneError("mixup_alpha, cutmix_alpha: this Caffe's losses take no mixed labels")
+        if tops != 2:
+            raise SceneError("mixup_alpha, cutmix_alpha: a second top is needed, for the labels")
+        return Mixer(self.options, self.index.labels, upload.place)
 
     def _records(self) -> KeyOrder | ShuffledOrder | ClassAware:
         """Which record is at which position."""

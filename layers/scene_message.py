@@ -70,5 +70,8 @@ def _problems(options: Any) -> Iterator[str]:
         yield f"{' and '.join(several)} exclude each other; give one"
     if several and not options.crop_size:
         yield f"{several[0]} needs crop_size, the size of what is cut"
+    for name in ("mixup_alpha", "cutmix_alpha"):
+        if getattr(options, name) < 0:
+            yield f"{name} {getattr(options, name):g}: expected 0 (none) or more"
     if options.ahead < 1:
         yield "ahead 0: expected 1 or more batches"

@@ -48,7 +48,7 @@ def fill_images(top: Any, images: Any) -> None:
 
 
 def fill_labels(top: Any, labels: np.ndarray) -> None:
-    """Let a top (N,) hold labels; a GPU fetches them while the program goes on."""
+    """Let a top (N, ...) hold labels; a GPU fetches them while the program goes on."""
     if device is None:
         top.data[...] = labels
     else:

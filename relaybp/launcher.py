@@ -20,6 +20,7 @@ from caffe_plain.cores import usable_cores
 PASSED_ON = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGXCPU)
 ASKED_AFTER_S, KILLED_AFTER_S = 2, 25  # when others are to end, after one has failed
 LOOK_EVERY_S = 0.1
+STOPPED = 128 + signal.SIGTERM  # the status of a process that has ended because it was asked to
 LOST_ANOTHER = 1  # the status of a process that has lost another one, as of any error
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -91,20 +92,24 @@ def _wait(processes: Sequence[subprocess.Popen]) -> int:
             asked = True
             for process in processes:
                 process.terminate()
-        if not asked:
-            _add_failures(failed, processes)
-    if not failed:
-        _add_failures(failed, processes)
+        _add_failures(failed, processes, asked)
+    _add_failures(failed, processes, asked)
     return _cause(failed.values())
 
 
-def _add_failures(failed: dict[int, int], processes: Sequence[subprocess.Popen]) -> None:
-    """Add the statuses of the processes that have failed since; say which a signal has ended."""
+def _add_failures(
+    failed: dict[int, int], processes: Sequence[subprocess.Popen], asked: bool
+) -> None:
+    """Add the statuses of the processes that have failed since; say which a signal has ended.
+
+    asked: whether they were asked to end, which those that did are not to blame for.
+    """
     for rank, process in enumerate(processes):
-        code = process.poll()
-        if not code or rank in failed:
+        code = process.poll() or 0
+        status = code if code >= 0 else 128 - code
+        if status == 0 or rank in failed or (asked and status == STOPPED):
             continue
-        failed[rank] = code if code > 0 else 128 - code
+        failed[rank] = status
         if code < 0:
             name = signal.Signals(-code).name
             print(f"train: {name} has ended the process of rank {rank}", file=sys.stderr)

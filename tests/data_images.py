@@ -1,9 +1,7 @@
 """The image files and records of tests/golden/data_prep.npz, for the tests of the data tools."""
 
-import signal
 import subprocess
 import sys
-import time
 from functools import lru_cache
 from pathlib import Path
 
@@ -96,11 +94,16 @@ def script(folder, tool, before, *args):
     return [sys.executable, str(path)]
 
 
+HANGING = (  # once 300 records are written
+    "import itertools, time; put = datum_db.DatumDB.put; records = itertools.count(); "
+    "hang = lambda: (print('hanging', flush=True), time.sleep(600)); "
+    "datum_db.DatumDB.put = lambda *args: (next(records) < 300 or hang(), put(*args))"
+)
+
+
 def kill_while_writing(command, db):
-    """Start a command that writes the LMDB `db`, and kill -9 it once the first records are in."""
-    data = db.with_name(db.name + ".partial") / "data.mdb"
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as child:
-        while child.poll() is None and not (data.exists() and data.stat().st_size > 1 << 16):
-            time.sleep(0.005)
-        child.send_signal(signal.SIGKILL)
+    """Start a command that writes the LMDB `db` and is HANGING, and kill -9 it when it does."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert b"hanging\n" in child.stdout
+        child.kill()
     assert not db.exists()

@@ -17,6 +17,7 @@ from relaybp.data_prep.errors import PrepError
 from relaybp.data_prep.images import Options, read_image
 from relaybp.data_prep.workers import process_map, thread_map
 from tests.data_images import (
+    HANGING,
     SIDE_FILES,
     convert,
     golden_records,
@@ -308,7 +309,7 @@ def test_a_killed_conversion_goes_on_to_the_same_database(tmp_path):
     bad = tmp_path / "images" / "700.bmp"
     bad.write_bytes(b"")
     convert(tmp_path, "-shuffle", "--skip_bad", "--workers=1", db="undisturbed")
-    kill_while_writing(conversion(tmp_path), tmp_path / "db")
+    kill_while_writing(conversion(tmp_path, HANGING), tmp_path / "db")
     assert not (tmp_path / "db").exists()
     left = len(records(tmp_path / "db.partial"))
     assert 0 < left < 1499

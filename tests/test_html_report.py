@@ -5,8 +5,6 @@ import csv
 import json
 import re
 import shutil
-import threading
-import time
 from pathlib import Path
 
 import cv2
@@ -382,29 +380,54 @@ def test_runs_of_one_name_are_told_apart():
     assert unique_names(["a", "a"], ["x/a/", "y/a"]) == ["x/a", "y/a"]
 
 
-def test_a_watched_report_is_written_again_until_the_run_ends(tmp_path, capsys):
-    run, out = tmp_path / "run", tmp_path / "report.html"
+@pytest.fixture
+def running(tmp_path):
+    """The folder of a run that has not ended."""
+    run = tmp_path / "run"
     run.mkdir()
     report_cases.write_tables(run, 1.0)
     report_cases.write_record(run, "0.1", identity.RUNNING)
-    engine = report_cases.engine()
-    report.write(engine, [str(run)], str(out), watched=True)
-    assert embedded(out.read_text())["reload_s"] == page.RELOAD_S
+    return run
 
-    def train():
-        time.sleep(0.2)
-        with open(run / "metrics.csv", "a") as file:
-            file.write("20,train,loss,0.125\n")
-        report_cases.write_record(run, "0.1", identity.FINISHED)
 
-    thread = threading.Thread(target=train)
-    thread.start()
-    report.watch(engine, [str(run)], str(out), every_s=0.02)
-    thread.join()
-    found = embedded(out.read_text())
-    assert found["runs"][0]["curves"]["train"]["loss"][-1] == [20, 0.125]
-    assert found["runs"][0]["overview"]["state"] == "finished" and found["reload_s"] is None
-    assert str(out) in capsys.readouterr().out
+def watch(run, monkeypatch, *events):
+    """Watch a run, with `events` while it waits; what the page held before each, and at last."""
+    pages, out, left = [], run / "report.html", iter(events)
+
+    def sleep(seconds):
+        pages.append(embedded(out.read_text()))
+        next(left)()
+
+    monkeypatch.setattr(report.time, "sleep", sleep)
+    report.watch(report_cases.engine(), [str(run)], str(out))
+    return [*pages, embedded(out.read_text())]
+
+
+def add_row(run):
+    with open(run / "metrics.csv", "a") as file:
+        file.write("20,train,loss,0.125\n")
+
+
+def test_a_watched_report_is_written_again_until_the_run_ends(running, monkeypatch):
+    ends = lambda: report_cases.write_record(running, "0.1", identity.FINISHED)  # noqa: E731
+    begun, grown, last = watch(running, monkeypatch, lambda: add_row(running), ends)
+    assert begun["reload_s"] == grown["reload_s"] == page.RELOAD_S and last["reload_s"] is None
+    assert begun["runs"][0]["curves"]["train"]["loss"][-1] != [20, 0.125]
+    assert grown["runs"][0]["curves"]["train"]["loss"][-1] == [20, 0.125]
+    assert grown["runs"][0]["overview"]["state"] == "running"
+    assert last["runs"][0]["overview"]["state"] == "finished"
+
+
+def test_a_report_that_is_watched_no_more_does_not_reload(running, monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        watch(running, monkeypatch, interrupt)
+    assert embedded((running / "report.html").read_text())["reload_s"] is None
+    report_cases.write_record(running, "0.1", identity.FINISHED)
+    (last,) = watch(running, monkeypatch)
+    assert last["reload_s"] is None
 
 
 def test_a_folder_without_a_run_is_named(tmp_path, monkeypatch, capsys):

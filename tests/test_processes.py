@@ -123,7 +123,7 @@ def weights_of(run, iteration):
     return read_weights(str(run / f"snap_iter_{iteration}.caffemodel"))
 
 
-def finish(process, run, seconds=120):
+def finish(process, run, seconds=300):
     """Wait for the end of a training; return its status and what it printed."""
     status = process.wait(seconds)
     return status, (run / "log").read_text()
@@ -183,7 +183,7 @@ def children(pid):
     return found
 
 
-def wait_for(log, text, seconds=60):
+def wait_for(log, text, seconds=300):
     """Wait until the file `log` contains `text`."""
     until = time.monotonic() + seconds
     while not log.exists() or text not in log.read_text():

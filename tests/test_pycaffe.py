@@ -10,9 +10,9 @@ import logging
 import multiprocessing
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -351,16 +351,19 @@ def test_debug_info_can_be_switched():
 # ---- the rest ------------------------------------------------------------------------------------
 
 
-def test_timer():
+def test_timer(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("caffe.timer.time", SimpleNamespace(perf_counter=lambda: now[0]))
     timer = caffe.Timer()
     assert timer.ms == 0
     timer.start()
-    time.sleep(0.02)
+    now[0] += 0.02
     timer.stop()
-    time.sleep(0.02)
-    assert 20 <= timer.ms < 40
+    now[0] += 0.03
+    assert timer.ms == pytest.approx(20)
     timer.start()
-    assert timer.ms < 20
+    now[0] += 0.001
+    assert timer.ms == pytest.approx(1)
 
 
 def test_log_lines_have_glogs_form(capsys, monkeypatch):

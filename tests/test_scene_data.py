@@ -404,8 +404,9 @@ LEARNER = """layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
     layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }"""
 
 
-def test_a_snapshot_continues_with_the_very_next_draw(folder):
-    options = f"batch_size: 7 class_aware: true workers: 2 {AUGMENTED} scale: 0.01"
+@pytest.mark.parametrize("more", ["", "mixup_alpha: 0.4 cutmix_alpha: 1"])
+def test_a_snapshot_continues_with_the_very_next_draw(folder, more):
+    options = f"batch_size: 7 class_aware: true workers: 2 {AUGMENTED} scale: 0.01 {more}"
     text = layer(folder / "raw", options.replace("FOLDER", str(folder))) + LEARNER
     (folder / "train.prototxt").write_text(text)
     (folder / "solver.prototxt").write_text(SOLVER.format(folder))
@@ -444,7 +445,9 @@ def test_precision(folder, precision):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("more", ["", "pad: 2", "short_side_min: 9 short_side_max: 12"])
+@pytest.mark.parametrize(
+    "more", ["", "pad: 2", "short_side_min: 9 short_side_max: 12", "mixup_alpha: 1 cutmix_alpha: 1"]
+)
 def test_a_gpu_gives_the_same(folder, more):
     options = (
         f"batch_size: 30 class_aware: true mean_value: 99 scale: 0.5 ahead: 2 {AUGMENTED}" + more

@@ -10,7 +10,15 @@ from caffe_plain.errors import DataError
 from relaybp.data_prep import convert_imageset, merge_shards
 from relaybp.data_prep.errors import PrepError
 from relaybp.data_prep.shards import Shard
-from tests.data_images import SIDE_FILES, convert, kill_while_writing, many_images, records, script
+from tests.data_images import (
+    HANGING,
+    SIDE_FILES,
+    convert,
+    kill_while_writing,
+    many_images,
+    records,
+    script,
+)
 
 FLAGS = ["-shuffle", "--skip_bad"]
 
@@ -58,16 +66,12 @@ def test_a_part_and_the_merge_go_on_after_a_kill(tmp_path):
         str(tmp_path / "list.txt"),
         str(tmp_path / "db"),
     ]
-    kill_while_writing(script(tmp_path, "convert_imageset", "pass", "--workers=2", *args), first)
+    kill_while_writing(script(tmp_path, "convert_imageset", HANGING, "--workers=2", *args), first)
     assert 0 < len(records(f"{first}.partial")) < 749
     convert_imageset.main(["--workers=1", *args])
     shard(tmp_path, 1, 2)
-    slowly = (
-        "put = datum_db.DatumDB.put; import time; datum_db.DatumDB.put = "
-        "lambda *args: (time.sleep(0.001), put(*args))"
-    )
     kill_while_writing(
-        script(tmp_path, "merge_shards", slowly, str(tmp_path / "db")), tmp_path / "db"
+        script(tmp_path, "merge_shards", HANGING, str(tmp_path / "db")), tmp_path / "db"
     )
     assert 0 < len(records(tmp_path / "db.partial")) < 1499
     merge_shards.main([str(tmp_path / "db")])

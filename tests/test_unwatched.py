@@ -196,17 +196,17 @@ def test_slurm_requeues_a_run_until_it_has_finished(tmp_path):
         )
 
     first, metrics = job(), folder / "run" / "metrics.csv"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (metrics.exists() and "100,train" in metrics.read_text()):
         assert time.monotonic() < deadline and first.poll() is None
         time.sleep(0.02)
     first.send_signal(signal.SIGUSR1)
-    text, _ = first.communicate(timeout=60)
+    text, _ = first.communicate(timeout=300)
     assert first.returncode == 138, text
     assert (tmp_path / "queued").read_text() == "requeue 4711\n"
     at = state(folder)[1]
     second = job()
-    text, _ = second.communicate(timeout=120)
+    text, _ = second.communicate(timeout=300)
     assert second.returncode == 0, text
     assert f"Going on from run/small_iter_{at}.solverstate" in text
     assert state(folder) == ("finished", 3000)

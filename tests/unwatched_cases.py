@@ -142,7 +142,7 @@ def _run(folder, words, at, fault, environment):
     os.environ.update(environment)
     obey_modes()
     if at:
-        _send(*at, FAULTS[fault])
+        send_in(*at, FAULTS[fault])
     relay("train", words)
 
 
@@ -220,7 +220,7 @@ PHASES = {  # what is called in each, and its how manieth call sends the signal
 }
 
 
-def _send(phase, number, fault):
+def send_in(phase, number, fault=lambda: None):
     """Let this process send itself a signal in a phase, after a fault; None: let an error come."""
     where, name, call = PHASES[phase]
     whole, calls = getattr(where, name), []

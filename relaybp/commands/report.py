@@ -43,9 +43,7 @@ def main() -> None:
     engine = engines.load()
     engine.use_device("none")  # beside a training on the GPU
     try:
-        write(engine, args.run, out, args.watch)
-        if args.watch:
-            watch(engine, args.run, out)
+        (watch if args.watch else write)(engine, args.run, out)
     except CaffeError as error:
         sys.exit(f"report: {error}")
     except KeyboardInterrupt:
@@ -53,7 +51,10 @@ def main() -> None:
 
 
 def write(engine: Any, runs: list[str], out: str, watched: bool = False) -> None:
-    """Write the report of runs, whole or not at all, and say where."""
+    """Write the report of runs, whole or not at all, and say where.
+
+    watched: whether the page is to look again whether it has been rewritten.
+    """
     page = render(gather(engine, runs), time.strftime("%Y-%m-%d %H:%M:%S"), watched)
     os.makedirs(os.path.dirname(out) or ".", exist_ok=True)
     write_atomically(out, page)
@@ -61,13 +62,21 @@ def write(engine: Any, runs: list[str], out: str, watched: bool = False) -> None
 
 
 def watch(engine: Any, runs: list[str], out: str, every_s: float = EVERY_S) -> None:
-    """Write the report again whenever a run has reported something, until all have ended."""
-    seen = stamps(runs)
-    while any(is_running(run) for run in runs):
-        time.sleep(every_s)
-        if stamps(runs) != seen:
-            seen = stamps(runs)
-            write(engine, runs, out, watched=any(is_running(run) for run in runs))
+    """Write the report again whenever a run has reported something, until all have ended.
+
+    What is written last, also after Ctrl-C, looks for no other.
+    """
+    seen = None
+    try:
+        while any(is_running(run) for run in runs):
+            if stamps(runs) != seen:
+                seen = stamps(runs)
+                write(engine, runs, out, watched=True)
+            time.sleep(every_s)
+    except KeyboardInterrupt:
+        write(engine, runs, out)
+        raise
+    write(engine, runs, out)
 
 
 def is_running(run: str) -> bool:

@@ -8,7 +8,7 @@ from .. import device
 from ..files import weights
 from ..layer import register
 from ..proto import caffe_pb2
-from .labels import Labels, ReadsLabels
+from .labels import Labels, ReadsLabels, Shares
 from .loss import Loss, NormalizedLoss, at_least_single
 
 _LARGEST = -math.log(torch.finfo(torch.float32).tiny)  # of one term: Caffe takes log(max(p, tiny))
@@ -27,13 +27,19 @@ class _SoftmaxLoss(ReadsLabels, NormalizedLoss):
 
     def reshape(self, *shapes):
         self.axis = self.canonical_axis(self.options.axis, shapes[0])
-        self.labels.check_count(shapes, self.axis)
+        self.check_labels(shapes)
         super().reshape(*shapes)
         return [(), shapes[0]][: len(self.layer_param.top)]
 
+    def check_labels(self, shapes):
+        self.labels.check_count(shapes, self.axis)
+
+    def read_labels(self, labels, scores):
+        return self.labels.read(labels, scores, self.axis)
+
     def forward(self, scores, labels, *rest):
         self.log_p = torch.log_softmax(scores, self.axis, dtype=at_least_single(scores.dtype))
-        self.index, self.keep = self.labels.read(labels, scores, self.axis)
+        self.index, self.keep = self.read_labels(labels, scores)
         terms = self.terms(*rest)
         if self.keep is not None:
             terms = terms.where(self.keep, 0)  # selected: an ignored one may be inf or NaN
@@ -61,16 +67,37 @@ class SoftmaxWithLoss(_SoftmaxLoss):
     """Mean of -log p[label], p being the softmax of the scores along an axis.
 
     bottom 0: scores, (N, C, ...); bottom 1: as many labels 0 to C - 1 as there are vectors of
-    scores, (N, ...). top 0: (); top 1 (optional): p, (N, C, ...). Terms with loss_param's
-    ignore_label do not count; the sum is divided as its normalization says. With label_smoothing
-    e, which an extra file of the solver sets, p aims at (1 - e) [label] + e / C. Options:
-    loss_param, softmax_param. Caffe's SoftmaxWithLossLayer.
+    scores, (N, ...), or shares q of the classes, like the scores: -sum of q log p. top 0: (); top 1
+    (optional): p, (N, C, ...). Terms with loss_param's ignore_label do not count; the sum is
+    divided as its normalization says. With label_smoothing e, which an extra file of the solver
+    sets, p aims at (1 - e) [label] + e / C. Options: loss_param, softmax_param. Caffe's
+    SoftmaxWithLossLayer, which takes no shares.
     """
 
     param_name = "softmax_param"
     label_smoothing = 0.0
+    shares = None  # of the classes, where bottom 1 has no labels
+
+    def check_labels(self, shapes):
+        each = len(self.layer_param.top) > 2  # the third top is of each label
+        kind = Shares if Shares.fit(shapes, self.axis) and not each else Labels
+        if type(self.labels) is not kind:
+            self.labels, self.shares = kind(self, self.ignore_label), None
+        if kind is Labels:
+            super().check_labels(shapes)
+
+    def read_labels(self, labels, scores):
+        if type(self.labels) is Labels:
+            return super().read_labels(labels, scores)
+        shares = self.labels.read(labels, scores, self.axis).to(self.log_p.dtype)
+        even = self.label_smoothing / scores.shape[self.axis]
+        self.shares = shares * (1 - self.label_smoothing) + even
+        return None, None
 
     def terms(self):
+        if self.shares is not None:
+            log_p = self.log_p.clamp(min=-_LARGEST)
+            return -(self.shares * log_p).sum(self.axis, keepdim=True)
         terms = self.log_p.gather(self.axis, self.index).neg().clamp(max=_LARGEST)
         if self.label_smoothing:
             mean = self.log_p.clamp(min=-_LARGEST).mean(self.axis, keepdim=True)
@@ -79,6 +106,8 @@ class SoftmaxWithLoss(_SoftmaxLoss):
 
     def slopes(self, p):
         """p - (1 - e) [label] - e / C, computed in the memory of p."""
+        if self.shares is not None:
+            return p.mul_(self.shares.sum(self.axis, keepdim=True)).sub_(self.shares)
         share = p.new_full((), self.label_smoothing - 1).expand(self.index.shape)
         classes = p.shape[self.axis]
         dx = p.scatter_add_(self.axis, self.index, share)
