@@ -38,8 +38,8 @@ class Correlation(TensorLayer):
             )
         if options.single_direction or options.do_abs:
             warnings.warn(
-                f"layer {self.name!r} (Correlation): single_direction and do_abs change nothing, as "
-                "in FlowNet2; correlation_type: SUBTRACT takes absolute differences",
+                f"layer {self.name!r} (Correlation): single_direction and do_abs change nothing, "
+                "as in FlowNet2; correlation_type: SUBTRACT takes absolute differences",
                 stacklevel=2,
             )
         check_positive(self.error, strides=(options.stride_1, options.stride_2))
