@@ -50,12 +50,16 @@ def conv_norm(n, name, bottom, num, kernel=3, stride=1, relu=True, **more):
 # ---- SSD -------------------------------------------------------------------------------------
 
 
-def detection_heads(n, sources, classes, sizes):
-    """The locations, scores and prior boxes of SSD's sources, and their detections."""
+def detection_heads(n, sources, classes, sizes, words=False):
+    """The locations, scores and prior boxes of SSD's sources, and their detections.
+
+    words: as TextBoxes++ has them, whose boxes stand twice in a pixel and whose words have corners.
+    """
+    codes, denser = (12, {"denser_prior_boxes": True}) if words else (4, {})
     parts = {"loc": [], "conf": [], "priorbox": []}
     for source, (low, high) in zip(sources, sizes, strict=True):
-        bottom, count = n[source], 4  # boxes of a pixel
-        for what, outputs in (("loc", 4 * count), ("conf", classes * count)):
+        bottom, count = n[source], 8 if words else 4  # boxes of a pixel
+        for what, outputs in (("loc", codes * count), ("conf", classes * count)):
             name = f"{source}_mbox_{what}"
             n[name] = conv(bottom, outputs)
             n[f"{name}_perm"] = L.Permute(n[name], order=[0, 2, 3, 1])
@@ -71,6 +75,7 @@ def detection_heads(n, sources, classes, sizes):
             clip=False,
             variance=[0.1, 0.1, 0.2, 0.2],
             offset=0.5,
+            **denser,
         )
         parts["priorbox"].append(n[f"{source}_priorbox"])
     n.mbox_loc = L.Concat(*parts["loc"], axis=1)
@@ -91,6 +96,7 @@ def detection_heads(n, sources, classes, sizes):
             "code_type": P.PriorBox.CENTER_SIZE,
             "keep_top_k": 50,
             "confidence_threshold": 0.01,
+            **({"use_polygon": True} if words else {}),
         },
     )
 
@@ -144,75 +150,14 @@ def ssd300():
     return n.to_proto()
 
 
-# ---- regions ---------------------------------------------------------------------------------
-
-
-def proposals(n, features, anchors, python=False):
-    """A region proposal network, as deploy nets of py-R-FCN or py-faster-rcnn have it."""
-    n.im_info = L.Input(shape={"dim": [1, 3]})
-    conv_relu(n, "rpn_conv", features, 16)
-    n.rpn_cls_score = conv(n.rpn_conv, 2 * anchors, 1)
-    n.rpn_bbox_pred = conv(n.rpn_conv, 4 * anchors, 1)
-    n.rpn_cls_score_reshape = L.Reshape(n.rpn_cls_score, shape={"dim": [0, 2, -1, 0]})
-    n.rpn_cls_prob = L.Softmax(n.rpn_cls_score_reshape)
-    n.rpn_cls_prob_reshape = L.Reshape(n.rpn_cls_prob, shape={"dim": [0, 2 * anchors, -1, 0]})
-    if python:
-        n.rois = L.Python(
-            n.rpn_cls_prob_reshape,
-            n.rpn_bbox_pred,
-            n.im_info,
-            module="rpn.proposal_layer",
-            layer="ProposalLayer",
-            param_str="'feat_stride': 8\n'scales': [2, 4]",
-        )
-        return n.rois
-    n.rois = L.Proposal(
-        n.rpn_cls_prob_reshape,
-        n.rpn_bbox_pred,
-        n.im_info,
-        feat_stride=8,
-        base_size=8,
-        min_size=1,
-        ratio=[0.5, 1, 2],
-        scale=[2, 4],
-        pre_nms_topn=100,
-        post_nms_topn=8,
-    )
-    return n.rois
-
-
 @net
-def r_fcn():
+def text_boxes():
+    """TextBoxes++."""
     n = NetSpec()
-    top = conv_norm(n, "conv1", data(n, 1, 3, 64, 80), 8, stride=2)
-    top = conv_norm(n, "conv2", top, 16, stride=2)
-    top = conv_norm(n, "conv3", top, 16, stride=2)
-    rois = proposals(n, top, 6)
-    for what, outputs in (("cls", 4), ("bbox", 8)):
-        n[f"rfcn_{what}"] = conv(top, outputs * 9, 1)
-        n[f"psroipooled_{what}"] = L.PSROIPooling(
-            n[f"rfcn_{what}"], rois, spatial_scale=0.125, output_dim=outputs, group_size=3
-        )
-        n[f"{what}_ave"] = L.Pooling(
-            n[f"psroipooled_{what}"], pool=P.Pooling.AVE, kernel_size=3, stride=3
-        )
-    n.cls_prob = L.Softmax(n.cls_ave)
-    return n.to_proto()
-
-
-@net
-def faster_rcnn():
-    n = NetSpec()
-    top = conv_relu(n, "conv1", data(n, 1, 3, 64, 80), 8, stride=2)
-    top = conv_relu(n, "conv2", top, 16, stride=2)
-    top = conv_relu(n, "conv3", top, 16, stride=2)
-    rois = proposals(n, top, 6, python=True)
-    n.pool5 = L.ROIPooling(top, rois, pooled_h=3, pooled_w=3, spatial_scale=0.125)
-    n.fc6 = L.InnerProduct(n.pool5, num_output=20, weight_filler={"type": "msra"})
-    n.relu6 = L.ReLU(n.fc6, in_place=True)
-    n.cls_score = L.InnerProduct(n.fc6, num_output=4, weight_filler={"type": "msra"})
-    n.bbox_pred = L.InnerProduct(n.fc6, num_output=16, weight_filler={"type": "msra"})
-    n.cls_prob = L.Softmax(n.cls_score)
+    top = conv_relu(n, "conv1", data(n, 1, 3, 48, 64), 8, stride=2)
+    top = conv_relu(n, "conv2", top, 16, stride=4)
+    conv_relu(n, "conv3", top, 16, stride=2)
+    detection_heads(n, ["conv2", "conv3"], 2, [(12, 24), (24, 48)], words=True)
     return n.to_proto()
 
 
@@ -352,4 +297,27 @@ def yolo_v3():
         mask=[2, 3, 0, 1],
         anchors_scale=[16, 8],
     )
+    return n.to_proto()
+
+
+@net
+def conv_lstm():
+    """Frames that say what comes next, as ConvLSTM's own; the state goes on."""
+    n = NetSpec()
+    data(n, 5, 3, 16, 16)
+    n.clip = L.Input(shape={"dim": [5, 1]})
+    top = conv_relu(n, "conv1", n.data, 6, stride=2)
+    n.frames = L.Reshape(top, shape={"dim": [5, 1, 6, 8, 8]})
+    n.lstm = L.ConvLSTM(
+        n.frames,
+        n.clip,
+        lstm_conv_param={
+            "num_output": 4,
+            "kernel_size": [3],
+            "pad": [1],
+            "weight_filler": {"type": "xavier"},
+        },
+    )
+    n.states = L.Reshape(n.lstm, shape={"dim": [5, 4, 8, 8]})
+    n.next = conv(n.states, 3, 1)
     return n.to_proto()

@@ -1,5 +1,6 @@
 """Whole nets of Caffe's forks: run here, in OpenCV where it can, and taken by every tool."""
 
+import re
 from functools import cache
 
 import cv2
@@ -9,10 +10,20 @@ from google.protobuf import text_format
 
 import caffe
 import fork_nets
+import fork_region_nets  # noqa: F401 - which adds its nets
 from caffe.command import draw_net, main, summarize
 from caffe.files.text import write_text
 from caffe.proto import caffe_pb2
-from evaluation_cases import CROP, STRIDE, net_param, save_weights
+from evaluation_cases import (
+    CROP,
+    STRIDE,
+    draw_images,
+    evaluate,
+    make_data,
+    make_run,
+    net_param,
+    save_weights,
+)
 from relaybp.commands import export_onnx
 from relaybp.evaluation import dense
 from relaybp.graph import Graph
@@ -27,6 +38,10 @@ SHAPES = {
     "senet": {"prob": (1, 10)},
     "shufflenet": {"prob": (1, 10, 1, 1)},
     "yolo_v3": {"detection_out": None},
+    "conv_lstm": {"next": (5, 3, 8, 8)},
+    "text_boxes": {"detection_out": (1, 1, 50, 15)},
+    "ms_cnn": {"cls_prob": (8, 2), "bbox_2nd": (8, 8)},
+    "ctpn": {"rois": (3 * 5 * 10, 4), "scores": (3 * 5 * 10, 1)},
 }
 IN_OPENCV = ["mobilenet_ssd", "ssd300", "r_fcn", "pspnet", "senet", "shufflenet"]
 
@@ -168,6 +183,10 @@ UNEXPORTED = {
     "faster_rcnn": "Python has no ONNX form",
     "segnet": "pool1.*2 tops",
     "yolo_v3": "Yolov3DetectionOutput has no ONNX form",
+    "conv_lstm": "ConvLSTM has no ONNX form",
+    "text_boxes": "use_polygon",
+    "ms_cnn": "BoxOutput has no ONNX form",
+    "ctpn": "Transpose|Lstm has no ONNX form",
 }
 
 
@@ -188,13 +207,40 @@ def test_what_cannot_be_exported_is_named(name):
         export_onnx.to_onnx(filled(name))
 
 
+LAYERS = """
+layer { name: "dw" type: "ConvolutionDepthwise" bottom: "data" top: "dw" convolution_param {
+        num_output: 3 kernel_size: 1 weight_filler { type: "msra" } } }
+layer { name: "bn" type: "BN" bottom: "dw" top: "bn" bn_param { momentum: 0.9 } }
+layer { name: "mixed" type: "ShuffleChannel" bottom: "bn" top: "mixed"
+        shuffle_channel_param { group: 3 } }
+"""
+CONV = 'layer { name: "conv1" type: "Convolution" bottom: "'
+
+
+def with_forks(text):
+    """The net of a classifier with layers of forks below its first, and ReLU6 for ReLU."""
+    assert f'{CONV}data"' in text
+    return text.replace(f'{CONV}data"', f'{LAYERS}{CONV}mixed"').replace('"ReLU"', '"ReLU6"')
+
+
 def test_a_classifier_is_evaluated_densely(tmp_path):
-    """Where ReLU6 stands: the scores are the mean over crops, each run through the plain net."""
-    param = net_param("two", edit=lambda text: text.replace('"ReLU"', '"ReLU6"'))
-    assert "ReLU6" in {layer.type for layer in param.layer}
+    """The scores are the mean over crops, each run through the plain net."""
+    param = net_param("two", edit=with_forks)
     weights = save_weights(param, tmp_path / "a.caffemodel")
     images = 5 * np.random.RandomState(1).randn(1, 3, CROP + 2 * STRIDE, CROP).astype(np.float32)
     scores = dense.Dense(caffe, param, weights, (3, CROP, CROP)).scores
     crops = [images[:, :, i : i + CROP] for i in (0, STRIDE, 2 * STRIDE)]
     expected = np.mean([scores(crop) for crop in crops], 0)
     np.testing.assert_allclose(scores(images), expected, rtol=1e-5)
+
+
+def test_a_classifier_is_tested_and_evaluated_by_the_commands(tmp_path, capfd):
+    run = make_run(tmp_path / "run", make_data(tmp_path / "data", draw_images(8)), edit=with_forks)
+    weights = ["-weights", f"{run}/a_iter_7.caffemodel"]
+    test = ["test", "-model", f"{run}/train_val.prototxt", *weights, "-iterations", "2"]
+    assert main.main(test) == 0
+    accuracy = float(re.search(r"\baccuracy = ([0-9.]+)$", capfd.readouterr().err, re.M)[1])
+    error = f"{run}: top-1 error {100 * (1 - accuracy):.2f} %"
+    text = evaluate(run, f"{run}@14,18")
+    assert f"{run}: top-1 error" in text and "ensemble of 2: " in text
+    assert error in evaluate(run)

@@ -308,6 +308,13 @@ def test_correlation_of_differences(kernel, s1, s2):
             assert found[channel, i, j] == pytest.approx(np.abs(one - other).mean(), abs=1e-5)
 
 
+def test_what_changes_no_correlation_in_flownet2_is_said_to():
+    options, maps = "kernel_size: 1 max_displacement: 1", [normal(1, 2, 4, 4) for _ in range(2)]
+    with pytest.warns(UserWarning, match="do_abs change nothing, as in FlowNet2"):
+        found = run("Correlation", f"correlation_param {{ {options} do_abs: true }}", *maps)[0]
+    same(found, run("Correlation", f"correlation_param {{ {options} }}", *maps)[0])
+
+
 def test_flow_warp_fills_what_comes_from_outside():
     flow = np.zeros((1, 2, 3, 4))
     flow[0, 0, 1, 2] = 9

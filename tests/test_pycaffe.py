@@ -221,6 +221,16 @@ def test_crop_says_what_does_not_fit(tops, error, message):
     assert isinstance(raised.value, caffe.CaffeError)
 
 
+def test_layers_of_forks_keep_coordinates_too():
+    data = L.Input()
+    top = L.DepthwiseConvolution(data, kernel_size=[3], stride=[2], pad=[1], num_output=3)
+    plain = L.Convolution(data, kernel_size=[3], stride=[2], pad=[1], num_output=3)
+    for kind in (L.BN, L.ReLU6, L.Normalize):
+        top = kind(top)
+    found, expected = (coord_map.coord_map_from_to(each, data) for each in (top, plain))
+    assert found == expected
+
+
 def test_drawn_labels_are_bvlcs():
     assert pycaffe_cases.labels(draw) == RECORDED["labels"]
 

@@ -76,6 +76,23 @@ def test_a_prototxt_names_no_module_from_elsewhere(modules, capsys, module, wher
     assert "ran" not in shown.out
 
 
+def test_what_stands_in_for_a_known_module_runs_nothing_from_elsewhere(modules, capsys):
+    """CTPN's layers.text_proposal_layer, where a package `layers` of others is on the path."""
+    (modules / "path" / "layers").mkdir()
+    (modules / "path" / "layers" / "__init__.py").write_text("print('ran')")
+    known = "layers.text_proposal_layer"
+    refused = f"'{known}' lies in .*path"
+    for layer, complaint in [("ProposalLayer", "expected \"'feat_stride"), ("Other", refused)]:
+        net = python_net(modules / "beside" / "net.prototxt", known, layer)
+        assert command.main(["time", "-model", str(net), "-iterations", "1"]) == 1
+        shown = capsys.readouterr()
+        assert re.search(complaint, shown.err) and "ran" not in shown.out
+    (modules / "path" / "layers" / "text_proposal_layer.py").write_text(LAYER)
+    python_net(net, known, "ProposalLayer")
+    assert command.main(["time", "-model", str(net), "-iterations", "1"]) == 1
+    assert re.search(refused, capsys.readouterr().err)
+
+
 def test_it_names_modules_of_its_folder_and_of_those_allowed(modules, capsys, monkeypatch):
     beside = python_net(modules / "beside" / "net.prototxt", "in_beside")
     allowed = python_net(modules / "beside" / "other.prototxt", "in_allowed")

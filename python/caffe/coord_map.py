@@ -33,7 +33,11 @@ PASS_THROUGH_LAYERS = [
     "Threshold",
     "Clip",
     "Swish",
+    "BN",
+    "Normalize",
+    "ReLU6",
 ]
+CONVOLUTIONS = ["Convolution", "DepthwiseConvolution", "ConvolutionDepthwise"]
 
 
 class UndefinedMapException(CaffeError):
@@ -76,7 +80,7 @@ def crop_params(fn):
 
 def coord_map(fn):
     """The coordinate map from the tops of a layer to its bottoms."""
-    if fn.type_name in ("Convolution", "Pooling", "Im2col"):
+    if fn.type_name in (*CONVOLUTIONS, "Pooling", "Im2col"):
         axis, stride, kernel, pad = conv_params(fn)
         return axis, 1 / stride, (pad - (kernel - 1) / 2) / stride
     if fn.type_name == "Deconvolution":

@@ -23,6 +23,9 @@ from .errors import PythonLayerError
 VARIABLE = "CAFFE_PYTHON_LAYERS"  # folders, separated as in PYTHONPATH; processes inherit it
 OWN = "relaybp.layers"
 
+# (module, class) of well-known projects: the class that runs where the module is not there
+STAND_INS: dict[tuple[str, str], type] = {}
+
 _allowed: list[str] | None = None  # None: any module
 
 
@@ -60,13 +63,15 @@ def admit(net: Any, path: str | os.PathLike) -> None:
     if folder not in _allowed:
         _allowed.insert(0, folder)
     for layer in layers:
-        check(layer.name, layer.python_param.module, f"{path}: ")
+        options = layer.python_param
+        check(layer.name, options.module, options.layer, f"{path}: ")
 
 
-def check(layer: str, module: str, where: str = "") -> None:
+def check(layer: str, module: str, name: str, where: str = "") -> None:
     """Refuse a module that lies in no allowed folder; put the folder of another on Python's path.
 
-    where: what the error begins with. Outside `restricted()` this does nothing.
+    name: of the class in it; where: what the error begins with. Outside `restricted()` this does
+    nothing.
     """
     if _allowed is None or module == OWN or module.startswith(OWN + "."):
         return
@@ -75,6 +80,8 @@ def check(layer: str, module: str, where: str = "") -> None:
         if top and PathFinder.find_spec(top, [folder]) and sys.path[0] != folder:
             sys.path.insert(0, folder)
             break
+    if stand_in(module, name):
+        return
     try:
         spec = importlib.util.find_spec(top) if top else None
     except ValueError:  # the running program itself
@@ -87,6 +94,24 @@ def check(layer: str, module: str, where: str = "") -> None:
         f"only modules of {OWN}, of its own folder and of folders that you allow; if you trust "
         f"this one: -python_layers FOLDER, or {VARIABLE}=FOLDER"
     )
+
+
+def stand_in(module: str, name: str) -> type | None:
+    """What runs in place of a well-known class that is not on Python's path, or None."""
+    known = STAND_INS.get((module, name))
+    return None if known is None or _is_there(module) else known
+
+
+def _is_there(module: str) -> bool:
+    """Whether Python's path holds a module; nothing is imported."""
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)
+    for end in range(1, len(rest) + 1):
+        if spec is None:
+            break
+        name = ".".join([top, *rest[:end]])
+        spec = PathFinder.find_spec(name, spec.submodule_search_locations or [])
+    return spec is not None
 
 
 def _homes(spec: ModuleSpec) -> set[str]:

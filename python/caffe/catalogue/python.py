@@ -9,9 +9,6 @@ from .. import device
 from ..layer import Layer, TensorLayer, register
 from .data.source import precision_of
 
-# (module, class) of well-known projects: what runs where the module is not there
-STAND_INS: dict[tuple[str, str], type[Layer]] = {}
-
 
 @register
 class Python(TensorLayer):
@@ -82,12 +79,15 @@ class Python(TensorLayer):
 
     def _user_class(self):
         module, name = self.options.module, self.options.layer
-        python_layers.check(self.name, module)
+        python_layers.check(self.name, module, name)
+        if found := python_layers.stand_in(module, name):
+            return found
         try:
             found = importlib.import_module(module)
         except Exception as error:
-            if isinstance(error, ModuleNotFoundError) and (module, name) in STAND_INS:
-                return STAND_INS[module, name]
+            known = python_layers.STAND_INS.get((module, name))
+            if known and isinstance(error, ModuleNotFoundError):
+                return known  # that module needs one that is not there
             raise self.error(
                 f"cannot import module {module!r}: {type(error).__name__}: {error}; put the "
                 "folder that holds it on PYTHONPATH, or give it to a command as -python_layers"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -36,7 +37,11 @@ class Correlation(TensorLayer):
                 f"{options.kernel_size}"
             )
         if options.single_direction or options.do_abs:
-            raise self.error("single_direction and do_abs are not supported; delete them")
+            warnings.warn(
+                f"layer {self.name!r} (Correlation): single_direction and do_abs change nothing, "
+                "as in FlowNet2; correlation_type: SUBTRACT takes absolute differences",
+                stacklevel=2,
+            )
         check_positive(self.error, strides=(options.stride_1, options.stride_2))
         reach = options.max_displacement // options.stride_2
         steps = range(-reach * options.stride_2, (reach + 1) * options.stride_2, options.stride_2)

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from caffe_plain.errors import LayerError
 from caffe_plain.geometry import check_positive
+from caffe_plain.python_layers import STAND_INS
 
 from ... import device
 from ...blob import Blob
 from ...layer import Layer, Shape, register
 from ...proto import caffe_pb2
-from ..python import STAND_INS
 from .boxes import BoxLayer, growth, suppress
 
 # 'name': value in YAML: a number, or a list in brackets

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from caffe_plain.errors import LayerError
+from caffe_plain.python_layers import STAND_INS
 
 from ...blob import Blob
 from ...layer import Layer
-from ..python import STAND_INS
 from .boxes import growth
 from .proposal import options_of, shifted
 
