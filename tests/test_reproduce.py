@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -227,9 +228,12 @@ def test_long_tailed_sets_are_made_of_cifar_once_for_each_whole_set(tmp_path):
         assert kept.train == 134 + 86 + 56
         assert f"long-tailed 50 to 1 ({kept.train} training images)" in kept.title
     assert len(list((tmp_path / "out").iterdir())) == 1
-    other = small_set(tmp_path / "other", train=300)
-    data.find(["cifar10-tail50"], {"CIFAR10": str(other)}, str(tmp_path / "out"))
-    assert len(list((tmp_path / "out").iterdir())) == 2
+    other = small_set(tmp_path / "other", train=400)  # with the same keys, as CIFAR's always are
+    for sets, (name, records) in enumerate((("train_lmdb", 400), ("val_lmdb", 10)), 2):
+        shutil.rmtree(other / name)
+        write_database(other / name, records, 3)
+        data.find(["cifar10-tail50"], {"CIFAR10": str(other)}, str(tmp_path / "out"))
+        assert len(list((tmp_path / "out").iterdir())) == sets
 
 
 @pytest.mark.parametrize(
