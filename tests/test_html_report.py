@@ -367,6 +367,18 @@ def test_what_a_run_lacks_is_said_with_the_command_that_makes_it(tmp_path):
         assert command and command[1] in COMMANDS, name
 
 
+def test_what_an_earlier_version_measured_is_left_out(tmp_path):
+    """It knew no precision."""
+    runs = report_cases.make(tmp_path)
+    (path,) = Path(runs[0], "results").glob("*.json")
+    facts = json.loads(path.read_text())
+    del facts["precision"]
+    path.write_text(json.dumps(facts))
+    first, second = gather(report_cases.engine(), runs)["runs"]
+    assert (first["overview"]["results"], len(second["overview"]["results"])) == ([], 1)
+    assert "not tested yet" in first["classes"]["missing"]
+
+
 def test_data_that_went_away_is_named(tmp_path):
     runs = report_cases.make(tmp_path)
     shutil.rmtree(tmp_path / "data" / "val_lmdb")

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from relaybp.evaluation.protocol import Protocol
 from relaybp.layers import scene_message
 from relaybp.reproduce import data, reported, runs, scales
 from relaybp.reproduce.layer_list import layer_list
-from relaybp.reproduce.produce import TABLES, without_reported
+from relaybp.reproduce.produce import TABLES, Production, without_reported
 from relaybp.reproduce.relay_tables import CLASS_AWARE
 from relaybp.reproduce.runs import Options, Runs
 from relaybp.reproduce.spec import Key, Training
@@ -227,9 +228,12 @@ def test_long_tailed_sets_are_made_of_cifar_once_for_each_whole_set(tmp_path):
         assert kept.train == 134 + 86 + 56
         assert f"long-tailed 50 to 1 ({kept.train} training images)" in kept.title
     assert len(list((tmp_path / "out").iterdir())) == 1
-    other = small_set(tmp_path / "other", train=300)
-    data.find(["cifar10-tail50"], {"CIFAR10": str(other)}, str(tmp_path / "out"))
-    assert len(list((tmp_path / "out").iterdir())) == 2
+    other = small_set(tmp_path / "other", train=400)  # with the same keys, as CIFAR's always are
+    for sets, (name, records) in enumerate((("train_lmdb", 400), ("val_lmdb", 10)), 2):
+        shutil.rmtree(other / name)
+        write_database(other / name, records, 3)
+        data.find(["cifar10-tail50"], {"CIFAR10": str(other)}, str(tmp_path / "out"))
+        assert len(list((tmp_path / "out").iterdir())) == sets
 
 
 @pytest.mark.parametrize(
@@ -504,3 +508,21 @@ def test_every_script_fills_every_cell_on_drawn_scenes(tmp_path):
         for row in csv_rows(tmp_path / "smoke" / f"{path.stem}.csv"):
             if "measured" in row:
                 assert row["measured"] and row["images"] == "40", row
+
+
+def test_the_command_that_repeats_a_cell_is_one_of_that_table(tmp_path, monkeypatch):
+    """As it is printed, with the folder in the place of the dots."""
+    cifar = str(small_set(tmp_path / "cifar"))
+    options = Options("cifar", (3, 4), 0.5, str(tmp_path / "out"), "none", "bf16")
+    sets = data.find(["cifar10"], {"CIFAR10": cifar}, "out")
+    engine, table = SimpleNamespace(pb=caffe_pb2), TABLES["table3"]("cifar")
+    production = Production(engine, "table3", table, options, sets)
+    *settings, program, action, name = production._command().split()
+    assert (program, action) == ("relay", "reproduce")
+    environment = dict(setting.split("=") for setting in settings) | {"CIFAR10": cifar}
+    assert set(environment) == {"CIFAR10", "SCALE", "PRECISION", "EPOCHS", "SEEDS", "ONLY"}
+    parser = command.parser("reproduce", "", TABLES, environment)
+    words = [name, "--out", str(tmp_path / "out"), "--gpu", "none"]
+    again = command.plan(parser.parse_args(words), TABLES, environment)
+    asked = [run for run in again.runs.values() if again._is_asked_for(run)]
+    assert len(asked) == 1 and asked[0].folder in [run.folder for run in production.runs.values()]

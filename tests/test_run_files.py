@@ -51,7 +51,8 @@ def make(tmp_path, monkeypatch):
     return make
 
 
-IN_PLACE = 'layer { name: "shift" type: "Power" bottom: "data" top: "data" power_param { shift: 1 } }'
+IN_PLACE = """layer { name: "shift" type: "Power" bottom: "data" top: "data"
+                   power_param { shift: 1 } }"""
 
 
 @pytest.mark.parametrize("first", ["", IN_PLACE], ids=["", "after a layer in place"])

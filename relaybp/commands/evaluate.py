@@ -138,7 +138,7 @@ def describe(title: str, result: Result) -> str:
     for member in result.members:
         weights, protocol = member["weights"], member["protocol"]
         lines.append(f"member    {member['run']}, {protocol}, {weights['file']}")
-    lines.append(f"data      {data['source']}, {data['records']} records ({data['index'][:12]})")
+    lines.append(f"data      {data['source']}, {data['records']} records ({data['index']})")
     return "\n  ".join([*lines, f"kept in   {result.path}"])
 
 

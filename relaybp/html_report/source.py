@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 import os
@@ -73,9 +74,16 @@ class Source:
 
     @functools.cached_property
     def results(self) -> list[Result]:
-        """What `relay evaluate` has kept of the run, the newest first."""
+        """What `relay evaluate` has kept of the run, the newest first.
+
+        What an earlier version has kept, and measured in another way, is left out.
+        """
         paths = glob.glob(os.path.join(glob.escape(self.folder), FOLDER, "*.json"))
-        return [Result(path) for path in sorted(paths, key=os.path.getmtime, reverse=True)]
+        found = []
+        for path in sorted(paths, key=os.path.getmtime, reverse=True):
+            with contextlib.suppress(KeyError):  # of what it did not record
+                found.append(Result(path))
+        return found
 
     @property
     def result(self) -> Result:

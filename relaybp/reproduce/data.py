@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -130,8 +131,9 @@ def check(kind: Kind, folder: str) -> DataSet:
 
 def long_tailed(key: str, whole: DataSet, out: str) -> DataSet:
     """One of TAILS, made below `out` unless it is there."""
-    database = os.path.join(whole.path, SPLITS[0])
-    folder = os.path.join(out, f"{key}-{identity.of_database(database)['index'][:8]}")
+    databases = [identity.of_database(os.path.join(whole.path, split)) for split in SPLITS]
+    digest = hashlib.sha256("".join(found["index"] for found in databases).encode()).hexdigest()
+    folder = os.path.join(out, f"{key}-{digest[:16]}")
     if not os.path.isdir(folder):
         subset(whole.path, folder, ratio=TAILS[key])
     train = count_records(os.path.join(folder, SPLITS[0]))

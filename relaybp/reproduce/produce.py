@@ -171,7 +171,8 @@ class Production:
     def _command(self) -> str:
         """What trains and tests one cell again."""
         options, runs = self.options, list(self.runs.values())
-        words = [f"SCALE={options.scale}", f"PRECISION={options.precision}"]
+        words = [f"{variable}=..." for variable in variables(list(self.data))]
+        words += [f"SCALE={options.scale}", f"PRECISION={options.precision}"]
         words += [f"EPOCHS={options.epochs:g}"] if options.epochs else []
         words += [f"SEEDS={options.seeds[0]}", f"ONLY={runs[-1].training.name}"] if runs else []
         return f"{' '.join(words)} relay reproduce {self.name}"
