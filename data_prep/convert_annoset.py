@@ -3,7 +3,8 @@
     python data_prep/convert_annoset.py [FLAGS] ROOTFOLDER/ LISTFILE DB_NAME
 
 LISTFILE: an image and its annotation a line, "JPEGImages/1.jpg Annotations/1.xml". The arguments
-and the records are those of SSD's tool; DB_NAME does not exist until it is complete. The images are
+and the records are those of SSD's tool; DB_NAME does not exist until it is complete. The same
+command given again continues the LMDB of a killed run, and starts a LevelDB over. The images are
 stored as files, unless -encoded=false says as pixels.
 """
 
@@ -11,8 +12,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any, Callable
 
 import numpy as np
 
@@ -21,9 +24,11 @@ from caffe_plain.class_names import without_mark
 from caffe_plain.cores import usable_cores
 from caffe_plain.database import new_database
 from caffe_plain.errors import nearest
+from caffe_plain.files import checksum
 from caffe_plain.flags import FlagParser
 from relaybp.data_prep.datum_db import key_of
 from relaybp.data_prep.errors import PrepError, run
+from relaybp.data_prep.growing_db import GrowingDB
 from relaybp.data_prep.images import Image, Options, read_image
 from relaybp.data_prep.voc import Annotation, read_annotation, read_label_map
 from relaybp.data_prep.workers import process_map
@@ -66,17 +71,48 @@ def convert(
     if shuffle:
         order = np.random.RandomState(seed).permutation(len(lines))
         lines = [lines[index] for index in order]
-    paths = (os.path.join(root, image) for image, _ in lines)
-    images = process_map(partial(read_image, options), paths, workers)
-    count = 0
-    with new_database(db, backend) as put:
-        for number, ((name, annotation), image) in enumerate(zip(lines, images, strict=True)):
+    settings = {
+        "list": checksum(list_file),
+        "root": root,
+        "shuffle": seed if shuffle else None,
+        "label_map": label_map,
+        **options._asdict(),
+    }
+    with _writer(db, backend, settings, len(lines)) as (first, put):
+        files = [[os.path.join(root, name) for name in line] for line in lines]
+        count = sum(len(read_annotation(path).objects) for _, path in files[:first])
+        images = process_map(
+            partial(read_image, options), (image for image, _ in files[first:]), workers
+        )
+        for number, image in enumerate(images, first):
+            path, annotation = files[number]
             if isinstance(image, str):
-                raise PrepError(f"{list_file}: {os.path.join(root, name)}: {image}")
-            datum = annotated(image, os.path.join(root, annotation), label_map, options)
-            put(key_of(number, os.fsencode(name)), datum.SerializeToString())
+                raise PrepError(f"{list_file}: {path}: {image}")
+            datum = annotated(image, annotation, label_map, options)
+            put(key_of(number, os.fsencode(lines[number][0])), datum.SerializeToString())
             count += sum(len(group.annotation) for group in datum.annotation_group)
     return len(lines), count
+
+
+@contextmanager
+def _writer(
+    db: str | Path, backend: str, settings: dict[str, Any], expected: int
+) -> Iterator[tuple[int, Callable[[bytes, bytes], object]]]:
+    """(how many records are there from an earlier run, put(key, record)); completes the database.
+
+    A PrepError leaves an LMDB of what came before it.
+    """
+    if backend != "lmdb":
+        with new_database(db, backend) as put:
+            yield 0, put
+        return
+    with GrowingDB(db, settings) as out:
+        try:
+            yield out.next_record, out.put
+        except PrepError:
+            out.flush()
+            raise
+        out.complete(expected)
 
 
 def read_list(path: str | Path) -> list[tuple[str, str]]:

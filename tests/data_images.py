@@ -75,8 +75,8 @@ def many_images(folder, count):
 SCRIPT = """
 import sys
 sys.path[:0] = {path!r}
-from relaybp.data_prep import {tool}, datum_db
-datum_db.BATCH_RECORDS = 50
+from relaybp.data_prep import {tool}, datum_db, growing_db
+growing_db.BATCH_RECORDS = 50
 if __name__ == "__main__":
     {before}
     {tool}.main({args!r})

@@ -103,6 +103,25 @@ def test_a_bad_annotation_stops_with_its_name(folder, old, new, pattern):
     assert not (folder / "db").exists()
 
 
+def test_the_same_command_continues_after_what_was_bad(folder, capsys):
+    """As convert_imageset does: what came before it is kept, and only with the same settings."""
+    convert(folder)
+    whole = records(folder / "db")
+    (folder / "list.txt").write_text("a.png a.xml\na.png b.xml\n")
+    flags = [f"{folder}/", f"{folder}/list.txt", f"{folder}/two"]
+    command = [f"-label_map_file={folder}/labels.prototxt", "--workers=1"]
+    with pytest.raises(PrepError, match="b.xml: No such file"):
+        convert_annoset.main([*command, *flags])
+    assert not (folder / "two").exists() and records(folder / "two.partial") == whole
+    with pytest.raises(PrepError, match="begun with other settings .gray was False, is now True"):
+        convert_annoset.main([*command, "-gray", *flags])
+    (folder / "b.xml").write_text(XML)
+    convert_annoset.main([*command, *flags])
+    assert capsys.readouterr().out.endswith(f"{folder}/two: 2 images, 6 objects\n")
+    first, second = records(folder / "two")
+    assert [first] == whole and second == (b"00000001_a.png", first[1])
+
+
 @pytest.mark.parametrize(
     "flags, pattern",
     [

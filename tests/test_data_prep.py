@@ -12,7 +12,7 @@ import pytest
 
 from caffe.files.datum import decode_datum, parse_datum
 from caffe_plain.errors import CaffeError
-from relaybp.data_prep import convert_imageset, datum_db, image_list
+from relaybp.data_prep import convert_imageset, datum_db, growing_db, image_list
 from relaybp.data_prep.errors import PrepError
 from relaybp.data_prep.images import Options, read_image
 from relaybp.data_prep.workers import process_map, thread_map
@@ -108,7 +108,7 @@ def test_resize_short_keeps_proportions(tmp_path):
 
 
 def test_the_map_grows(tmp_path, monkeypatch):
-    monkeypatch.setattr(datum_db, "INITIAL_MAP_BYTES", 1 << 16)
+    monkeypatch.setattr(growing_db, "INITIAL_MAP_BYTES", 1 << 16)
     many_images(tmp_path, 3)
     convert(tmp_path, "-resize_width=200", "-resize_height=200")
     assert [
