@@ -251,3 +251,10 @@ def test_what_cannot_be_classified_says_so(tmp_path, photos):
     with pytest.raises(CaffeError, match="no snapshot"):
         files_of(str(run))
     assert files_of(str(run), "mine.caffemodel").weights == "mine.caffemodel"
+
+
+def test_a_number_of_classes_below_one_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["classify", "run", "a.jpg", "--top", "0"])
+    with pytest.raises(SystemExit):
+        command.arguments()
+    assert "--top: '0': expected a number of at least 1" in capsys.readouterr().err

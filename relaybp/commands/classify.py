@@ -23,6 +23,7 @@ from caffe_plain.trained import files_of
 from .. import engines
 from ..cli import Parser
 from ..evaluation.photos import Answers, classify, list_photos
+from ..train_options import positive
 
 BAR, NAME = 32, 24  # characters
 EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -35,7 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("run", metavar="RUN", help="a folder that a training run made")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a photo, or a folder of photos")
     parser.add_argument("--weights", help="a .caffemodel; default: the run's newest")
-    parser.add_argument("--top", type=int, default=5, help="how many classes; default: 5")
+    parser.add_argument("--top", type=positive, default=5, help="how many classes; default: 5")
     parser.add_argument("--csv", help="the table; default for a folder: RUN/classified_FOLDER.csv")
     parser.add_argument("--gpu", default="auto", help="auto, none, or a GPU index")
     return parser.parse_args()
