@@ -164,10 +164,11 @@ def test_a_net_that_scores_no_classes_has_no_deploy_net(make):
 def test_how_records_were_made_is_found_in_their_database(make, tmp_path):
     make()
     first = {"gray": False, "height": 0, "width": 0, "short": 16, "encoding": None}
-    expected = {**first, "keep_exif": False, "rgb": False}
+    expected = {**first, "keep_exif": False, "rgb": False, "known": False}
     assert of_database(caffe_pb2, "data/val_lmdb") == expected
     (tmp_path / "data" / "val_lmdb" / "settings.json").write_text(
         '{"gray": true, "height": 8, "width": 9, "short": 0, "encoding": "png", "list": "x"}'
     )
     said = {"gray": True, "height": 8, "width": 9, "short": 0, "encoding": "png"}
-    assert of_database(caffe_pb2, "data/val_lmdb") == {**said, "keep_exif": False, "rgb": False}
+    more = {"keep_exif": False, "rgb": False, "known": True}
+    assert of_database(caffe_pb2, "data/val_lmdb") == {**said, **more}
