@@ -1,15 +1,17 @@
 """Planning: what flows cost, where losses are proposed, and the example of the paper's Figure 2."""
 
+import math
 import os
 import re
 import subprocess
 import sys
 import xml.etree.ElementTree
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
-from matplotlib.patches import Polygon
+from matplotlib.patches import Circle, Polygon
 
 import caffe
 import figure_texts
@@ -257,6 +259,30 @@ def test_the_text_of_a_flow_lies_within_its_arrow(name):
             if low < (y0 + y1) / 2 < high and not (left <= x0 and x1 <= right)
         ]
         assert len(within) == 1 and within[0].startswith(flow.loss) and not outside
+
+
+HINGE = 'layer { name: "%s" type: "HingeLoss" bottom: "%s" bottom: "label" top: "%s" }'
+SHARED = """layer { name: "res2_fc" type: "InnerProduct" bottom: "res2" top: "res2_fc"
+                   inner_product_param { num_output: 5 } }
+            layer { name: "res2_fc2" type: "InnerProduct" bottom: "res2" top: "res2_fc2"
+                   inner_product_param { num_output: 5 } }"""
+
+
+@pytest.mark.parametrize(
+    "scores", [("fc",), ("fc", "fc"), ("res2_fc", "res2_fc"), ("res2_fc", "res2_fc2")]
+)
+def test_losses_whose_branches_begin_at_one_blob_stand_beside_each_other(scores):
+    text = BRANCHED + (SHARED if "fc" not in scores else "")
+    text += "".join(HINGE % (f"hinge{k}", blob, f"hinge{k}") for k, blob in enumerate(scores))
+    trunk = trunk_of(read(text, caffe_pb2.NetParameter()))
+    found = planned(trunk.graph, "schedule: JOINT")
+    with style.styled():
+        figure = picture.figure_of([picture.Drawing("net", trunk, found, "JOINT")], picture.INCH)
+    figure_texts.check(figure)
+    circles = [patch.center for patch in figure.axes[0].patches if isinstance(patch, Circle)]
+    assert len(circles) == len(found) == 2 + len(scores)
+    for one, other in combinations(circles, 2):
+        assert math.dist(one, other) > 2 * picture.RADIUS
 
 
 @pytest.mark.parametrize("name", ["vgg19", "auxnet-56-5"])

@@ -28,6 +28,7 @@ CHARACTER = 0.06  # inches that one of FONT takes, about
 GAP, STAGE_GAP = 0.22, 0.55
 LANE, LANE_PITCH = 0.62, 0.86
 BRANCH, BRANCH_PITCH = 0.52, 0.74
+BRANCH_APART, LINE_APART = 1.45, 0.11  # at least; of lines that leave the trunk at one place
 MANY = 45  # units; from here on, boxes are narrow and have no names
 RADIUS = 0.42  # of a loss
 PLAIN = "#c9d1d9"  # of boxes without weights
@@ -92,9 +93,10 @@ class Drawing:
             flow: self.labels_at - 1.1 - LANE_PITCH * k for k, flow in enumerate(flows)
         }
         self.stacks = {flow: self._stack(flow) for flow in flows}
+        self.below = self._below()
         self.stack_bottom = self.top + 0.9
         tallest = max(map(len, self.stacks.values()))
-        branches = BRANCH_PITCH * tallest + 2 * RADIUS + 1.2 if tallest else 0
+        branches = BRANCH_PITCH * tallest + 2 * RADIUS + 1.2 if self.below else 0
         self.low, self.high = min(self.lanes_at.values()) - 2.4, self.stack_bottom + branches + 1.4
         self.low_x, self.high_x = -0.9, max(self.end + 1.3, 19)
         self.width, self.height = self.high_x - self.low_x, self.high - self.low
@@ -121,11 +123,18 @@ class Drawing:
             if self.graph.types[i] in words
         ]
 
+    def _below(self):
+        """{flow: the unit above which its branch begins}; several begin above one."""
+        graph = self.graph
+        branches = [flow for flow in self.flows if graph.index[flow.loss] != graph.final]
+        return {flow: self.trunk.below_branch(graph.index[flow.loss]) for flow in branches}
+
     # ---- drawing -----------------------------------------------------------------------------
 
     def draw(self, axes: Axes, inch: float) -> None:
         """Draw into axes as large as this; inch: of one unit."""
         self.axes, self.inch = axes, inch
+        self.branches_at = self._branches()
         axes.set(xlim=(self.low_x, self.high_x), ylim=(self.low, self.high))
         axes.axis("off")
         left = self.low_x + 0.5
@@ -197,15 +206,17 @@ class Drawing:
         """A loss, its branch, and the arrow over all that it trains."""
         colour, y = self.colour[flow.loss], self.lanes_at[flow]
         units = table.span(self.trunk, flow)
-        x, loss_at = self._loss(flow)
-        self.axes.plot([x, x], [loss_at, y], color=colour, lw=2.6, zorder=2, solid_capstyle="round")
-        self._branch(flow, x)
+        x, beside, loss_at = self._loss(flow)
+        bend = min(self.stack_bottom - 0.2, loss_at)
+        way = [beside, beside, x, x], [loss_at, bend, bend, y]
+        self.axes.plot(*way, color=colour, lw=2.6, zorder=2, solid_capstyle="round")
+        self._branch(flow, beside)
         self.axes.add_patch(
-            Circle((x, loss_at), RADIUS, facecolor=colour, edgecolor=INK, lw=0.9, zorder=6)
+            Circle((beside, loss_at), RADIUS, facecolor=colour, edgecolor=INK, lw=0.9, zorder=6)
         )
-        self._text(x, loss_at, "L", size=9, color=text_on(colour), weight="bold", zorder=7)
+        self._text(beside, loss_at, "L", size=9, color=text_on(colour), weight="bold", zorder=7)
         above = loss_at + RADIUS + 0.35
-        self._text(x, above, flow.loss, weight="bold", halo=True)
+        self._text(beside, above, flow.loss, weight="bold", halo=True)
         low = self.left[units[0]] if units else x - 0.5
         head, half = min(0.45, (x - low) / 2), LANE / 2
         self.axes.add_patch(
@@ -238,14 +249,26 @@ class Drawing:
         self._text((low + high) / 2, y - 0.02, text, color=colour, zorder=7)
 
     def _loss(self, flow):
-        """Where the circle of a loss stands."""
-        index = self.graph.index[flow.loss]
-        if index == self.graph.final:
-            return self.end + 0.6, 0.0
-        unit = self.trunk.below_branch(index)
+        """Where the line of a loss leaves the trunk, and the place (x, y) of its circle."""
+        if flow not in self.below:
+            return self.end + 0.6, self.end + 0.6, 0.0
         rises = len(self.stacks[flow]) * BRANCH_PITCH
-        beside = self.left[self.trunk.units[unit.index + 1]]
-        return (self.right[unit] + beside) / 2, self.stack_bottom + rises + 0.35 + RADIUS
+        return *self.branches_at[flow], self.stack_bottom + rises + 0.35 + RADIUS
+
+    def _branches(self) -> dict[Flow, tuple[float, float]]:
+        """{flow: where its branch leaves the trunk, and where it stands, beside those before}."""
+        found: dict[Flow, tuple[float, float]] = {}
+        free, before = self.low_x, ""
+        for flow in sorted(self.below, key=lambda flow: self.below[flow].index):
+            unit = self.below[flow]
+            above = self.trunk.units[unit.index + 1 :]
+            middle = (self.right[unit] + (self.left[above[0]] if above else self.end)) / 2
+            x = middle + LINE_APART * sum(self.below[other] is unit for other in found)
+            names = (len(before) + len(flow.loss)) / 2 * CHARACTER / self.inch
+            free += max(BRANCH_APART, names + 0.5) if found else 0
+            free = max(free, x)
+            found[flow], before = (x, free), flow.loss
+        return found
 
     def _branch(self, flow, x):
         for k, word in enumerate(self.stacks[flow]):

@@ -42,14 +42,8 @@ class Trunk:
 
     def below_branch(self, loss):
         """The unit above which the branch of an auxiliary loss (a layer's index) begins."""
-        graph = self.graph
-        feeders = {
-            feeder
-            for layer in graph.head(loss)
-            for feeder in graph.feeders[layer]
-            if graph.levels[feeder]
-        }
-        units = filter(None, (self.unit_at(graph.behind_splits(index)) for index in feeders))
+        below = set(map(self.graph.behind_splits, self.graph.ancestors(loss)))
+        units = filter(None, map(self.unit_at, below))
         return max(units, key=lambda unit: unit.index)
 
     def to_name(self, unit):
