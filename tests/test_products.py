@@ -37,7 +37,7 @@ def run(operation, name, *arguments):
     return made
 
 
-PROD, WIN, OWN, INNER = "product", "product of windows", "own", "inner product"
+PROD, WIN, OWN, INNER = "product", "windows", "own", "inner product"
 # x, weight, stride, pad, dilation, groups; the ways beside PyTorch's: forward, to data, to weights
 CONVOLUTIONS = [
     ((2, 4, 9, 8), (6, 4, 3, 3), 1, 1, 1, 1, ((), (), (WIN,))),
@@ -187,8 +187,8 @@ def test_layers_take_them(below, tmp_path):
         net.forward()
         net.backward()
     assert noted == [
-        ("convolution forward", OWN),
-        ("inner product forward", "product"),
-        *[("convolution data gradient", OWN)] * below,
-        ("convolution weight gradient", OWN),
+        ("convolution, forward", OWN),
+        ("inner product, forward", "product"),
+        *[("convolution, to data", OWN)] * below,
+        ("convolution, to weights", OWN),
     ]

@@ -40,10 +40,10 @@ _MOST_COPIED_BYTES = 64 << 20  # by a product that needs x for each place of the
 
 _backward = torch.ops.aten.convolution_backward
 
-forward = Operation("convolution forward")  # (x, weight, bias or None, geometry): y
-data_gradient = Operation("convolution data gradient")  # (dy, x, weight, geometry): dx
+forward = Operation("convolution, forward")  # (x, weight, bias or None, geometry): y
+data_gradient = Operation("convolution, to data")  # (dy, x, weight, geometry): dx
 # (dy, x, weight, whether there is a bias, geometry): (dweight, dbias or None)
-weight_gradient = Operation("convolution weight gradient")
+weight_gradient = Operation("convolution, to weights")
 
 
 @forward.way("convolution")
@@ -108,7 +108,7 @@ def _weight_gradient_product(dy, x, weight, has_bias, geometry):
 
 
 @weight_gradient.way(
-    "product of windows",
+    "windows",
     lambda dy, x, weight, has_bias, geometry: (
         geometry.is_dense
         and weight.shape[2:].numel() > 1

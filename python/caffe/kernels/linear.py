@@ -8,8 +8,8 @@ import torch
 from . import packed
 from .choice import Operation
 
-forward = Operation("inner product forward")  # (x, weight, bias or None): y = x W^T + b
-weight_gradient = Operation("inner product weight gradient")  # (dy, x): dy^T x, (K, C)
+forward = Operation("inner product, forward")  # (x, weight, bias or None): y = x W^T + b
+weight_gradient = Operation("inner product, to weights")  # (dy, x): dy^T x, (K, C)
 
 
 def suits_onednn(x: torch.Tensor) -> bool:
