@@ -27,13 +27,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from caffe_plain.files import user_cache, write_atomically
 from caffe_plain.version import VERSION
 
 from .. import device
 
-_TURNS = 5
+_TURNS = 9
 _LONG_S = 0.05  # an operation that takes longer takes fewer turns
 _GAIN = 1.03  # that another way must bring: what is less is noise, and would change from run to run
 _NEAR_BYTES = 4 << 20  # for each thread: more than the caches of its own hold
@@ -80,10 +81,13 @@ class Operation:
 
     def __call__(self, *arguments: Any) -> Any:
         """What the fastest way makes of the arguments."""
-        key = (self.name, torch.get_num_threads(), device.ordinal, *map(_look, arguments))
+        details = tuple(
+            [(each.dtype, each.shape) if type(each) is Tensor else each for each in arguments]
+        )
+        key = (self.name, torch.get_num_threads(), device.ordinal, details)
         taken = _taken.get(key)
         if taken is None:
-            taken = _taken[key] = self._take(key[3:], arguments)
+            taken = _taken[key] = self._take(details, arguments)
         if _noted is not None and taken.is_chosen:
             _noted.append((self.name, taken.name))
         return taken.run(*arguments)
@@ -101,12 +105,6 @@ class _Taken(NamedTuple):
     name: str
     run: Callable[..., Any]
     is_chosen: bool
-
-
-def _look(argument):
-    if isinstance(argument, torch.Tensor):
-        return argument.dtype, argument.shape
-    return argument
 
 
 @contextmanager
