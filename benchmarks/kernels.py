@@ -3,9 +3,9 @@
 
     python benchmarks/kernels.py [--only weight_gradients]
 
-The plain way is PyTorch's, or two calls where the engine has one. The rules by which a layer
-chooses (`caffe.device`, `caffe.kernels.cpu`) come from these numbers. Both ways take turns; the
-output is the medians in us, and the median of the turn-by-turn ratios with their quartiles.
+The plain way is PyTorch's, or two calls where the engine has one. Both ways take turns; the output
+is the medians in us, and the median of the turn-by-turn ratios with their quartiles. Which way a
+net takes is measured where it runs (`caffe.kernels.choice`); `caffe time` shows it.
 """
 
 import argparse
@@ -21,8 +21,7 @@ import train_step
 sys.path.insert(0, os.path.join(train_step.ROOT, "python"))
 
 import caffe
-from caffe.catalogue import products
-from caffe.kernels import cpu
+from caffe.kernels import cpu, products
 
 aten = torch.ops.aten
 SAME = ((1, 1), (1, 1), (1, 1), False, (0, 0), 1)  # a 3 x 3 convolution's stride, pad, ...
@@ -80,7 +79,7 @@ def weight_gradients():
                 lambda x=x, dy=dy, w=weight: aten.convolution_backward(
                     dy, x, w, None, *SAME, (False, True, False)
                 ),
-                lambda x=x, dy=dy: products.weight_gradient(dy, x, (3, 3), (1, 1)),
+                lambda x=x, dy=dy: products.kernel_gradient(dy, x, (3, 3), (1, 1)),
             )
 
 
@@ -109,7 +108,8 @@ def small_convolutions():
                 ),
                 lambda x=x, dy=dy, w=weight: (
                     cpu.convolve_3x3(x, w),
-                    cpu.convolve_3x3_backward(dy, x, w, (True, True)),
+                    cpu.convolve_3x3_data_gradient(dy, x, w),
+                    cpu.convolve_3x3_weight_gradient(dy, x, w),
                 ),
             )
 

@@ -73,6 +73,11 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--gpu", default="auto", help="auto, none, a GPU's number, or several: 0,1")
     parser.add_argument("--precision", default="fp32", help="fp32, tf32 or bf16")
     parser.add_argument(
+        "--fixed-ways",
+        action="store_true",
+        help="the same bits on machines of one kind, instead of the fastest ways on each",
+    )
+    parser.add_argument(
         "--probe",
         metavar="N",
         help="every N iterations, or every N%% of max_iter (20%%), measure every flow's gradients "

@@ -1,8 +1,8 @@
 """The engine's optimisations change nothing except the last digits.
 
-Fused groups, kernels of its own, matrix products for convolutions, values and diffs that are not
-kept, flows that carry others: all on, against all off, in fp32. The marked networks are for
-`make test-heavy`.
+Fused groups, kernels of its own, any of the ways of an operation, values and diffs that are not
+kept, flows that carry others: all on, against all off and the first ways, in fp32. The marked
+networks are for `make test-heavy`.
 """
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 
 import caffe
 import relay_cases
+import ways
 from caffe import device
 from caffe.kernels import native
 from relaybp import backward, flows, models
@@ -26,8 +27,6 @@ def two_steps(name, folder, fast, monkeypatch):
     with monkeypatch.context() as patch:
         if not fast:
             patch.setattr(native, "library", lambda: None)
-            patch.setattr(device, "multiplies_faster", lambda images: False)
-            patch.setattr(device, "multiplies_weights_faster", lambda images, weight: False)
         path, relay, param = relay_cases.prepare(caffe, name, str(folder))
         solver = caffe.get_solver(path)
         net = solver.net
@@ -77,7 +76,8 @@ def test_fast_equals_plain(double, name, tmp_path, monkeypatch):
     truth, _ = two_steps(name, tmp_path, False, monkeypatch)
     device.set_precision("fp32")
     plain, plain_losses = two_steps(name, tmp_path, False, monkeypatch)
-    fast, fast_losses = two_steps(name, tmp_path, True, monkeypatch)
+    with ways.taken(ways.mixed(name)):
+        fast, fast_losses = two_steps(name, tmp_path, True, monkeypatch)
     np.testing.assert_allclose(fast_losses, plain_losses, rtol=TOLERANCE)
     # A small sum of large terms loses digits in fp32 either way: the plain run differs by 1e-3
     # between one thread and two. The fast run must be as close to fp64.

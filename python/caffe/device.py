@@ -261,44 +261,6 @@ def layout(tensor):
     return tensor.contiguous()
 
 
-def takes_pixels_first(images):
-    """Whether a 1 x 1 convolution copies the pixels that its stride takes before it begins."""
-    return images.is_cpu
-
-
-def multiplies_faster(images):
-    """Whether a 1 x 1 convolution of these images is faster as a matrix product.
-
-    Measured with oneDNN: in fp32 if there are few pixels, otherwise always.
-    """
-    pixels = images.numel() // images.shape[1]
-    return images.is_cpu and (images.dtype != torch.float32 or pixels <= 2048)
-
-
-def multiplies_weights_faster(images, weight):
-    """Whether the gradient of a convolution's weights is faster as a matrix product.
-
-    Measured by benchmarks/kernels.py on kernels of 3 x 3 and 128 channels or more: in bf16 1.7 to
-    2.8 times as fast up to 10 x 10 pixels, from 256 channels on 1.0 to 1.5 at 14 x 14, less above;
-    in fp32 1.0 to 2.2 times up to 8 x 8, 0.7 to 1.1 above. For 64 channels 0.6 to 1.4.
-    """
-    pixels, channels = images.shape[2:].numel(), min(weight.shape[:2])
-    if images.dtype == torch.bfloat16:
-        most = 196 if channels >= 256 else 100
-    else:
-        most = 64
-    return images.is_cpu and channels >= 128 and pixels <= most
-
-
-def multiplies_faster_in_fp32(rows):
-    """Whether the product of two bf16 matrices with few common rows is faster in fp32.
-
-    Measured by benchmarks/kernels.py, the product stored in fp32: 2.1 to 3.0 times up to 16 rows,
-    1.4 to 2.5 at 32, 0.85 at 64.
-    """
-    return rows.is_cpu and rows.dtype == torch.bfloat16 and len(rows) <= 32
-
-
 def staged(tensor: torch.Tensor) -> torch.Tensor:
     """A CPU tensor in memory from which the device can copy while it computes.
 

@@ -65,6 +65,8 @@ def main():
         with Signals(CAFFE_EFFECTS, several, first, args.time_limit) as signals:
             engine = engines.load()
             device = engine.use_device(own_gpu(args.gpu, engine.gpu_count()), args.precision)
+            if args.fixed_ways:
+                engine.fix_ways()
             group = distributed.join(engine)
             status = train(engine, args, device, group, signals)
     except NotFiniteError as error:  # the same in all processes

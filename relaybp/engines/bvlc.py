@@ -38,6 +38,9 @@ class Bvlc(Engine):
     def set_precision(self, precision: str) -> None:
         raise RelayError(f"precision {precision}: an original Caffe computes in fp32")
 
+    def fix_ways(self) -> None:
+        """Nothing to do: it has one way for everything."""
+
     def gpu_count(self) -> int:
         """0: pycaffe does not report it, so "auto" means the CPU."""
         return 0

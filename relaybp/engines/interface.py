@@ -80,6 +80,10 @@ class Engine(ABC):
         """Compute in fp32, tf32 or bf16."""
 
     @abstractmethod
+    def fix_ways(self) -> None:
+        """Compute in the same ways on all machines of one kind, instead of the fastest on each."""
+
+    @abstractmethod
     def gpu_count(self) -> int:
         """How many GPUs "auto" may choose from."""
 

@@ -12,6 +12,7 @@ import torch
 from caffe import device
 from caffe.arriving import Arriving, number
 from caffe.files import weights
+from caffe.kernels import choice
 from caffe.kernels.native import LIBRARY
 
 from .. import backward
@@ -37,6 +38,9 @@ class Native(Engine):
 
     def set_precision(self, precision: str) -> None:
         self.caffe.set_precision(precision)
+
+    def fix_ways(self) -> None:
+        choice.set_measured(False)
 
     def gpu_count(self) -> int:
         return self.caffe.gpu_count()

@@ -3,10 +3,10 @@
 import math
 
 import torch
-from torch.nn.functional import linear
 
 from .. import device
 from ..blob import Blob
+from ..kernels import linear
 from ..layer import TensorLayer, register
 
 
@@ -47,7 +47,7 @@ class InnerProduct(TensorLayer):
     def forward(self, x):
         rows = self._rows(x, self.inputs)
         bias = self.blobs[1].rounded(rows.dtype) if len(self.blobs) > 1 else None
-        y = linear(rows, self._weight(rows.dtype), bias)  # (M, num_output)
+        y = linear.forward(rows, self._weight(rows.dtype), bias)  # (M, num_output)
         return y if self.axis == 1 else y.view(x.shape[: self.axis] + y.shape[1:])
 
     def backward(self, diffs, bottoms, tops, wanted):
@@ -60,9 +60,8 @@ class InnerProduct(TensorLayer):
         dy = self._rows(diffs[0], self.outputs)
         if self.param_propagate_down[0]:
             x = self._rows(bottoms[0], self.inputs)
-            if device.multiplies_faster_in_fp32(x):
-                x, dy = x.float(), dy.float()
-            self.blobs[0].accumulate_diff(x.T @ dy if self.transpose else dy.T @ x)
+            above, below = (x, dy) if self.transpose else (dy, x)
+            self.blobs[0].accumulate_diff(linear.weight_gradient(above, below))
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
             self.blobs[1].accumulate_diff(dy.sum(0))
 

@@ -1,15 +1,10 @@
 """Vision layers that convolve: Convolution, Deconvolution."""
 
-import torch
-
 from caffe_plain.geometry import check_positive, convolved, deconvolved, window
 
-from .. import device
-from ..kernels import cpu
+from ..kernels import convolution
 from ..layer import TensorLayer, register
-from . import convolution_nd, products
-
-_PLAIN_STEPS = ((1, 1), (1, 1), False, (0, 0), 1)  # stride, dilation, transposed, ..., group
+from . import convolution_nd
 
 
 class _BaseConvolution(TensorLayer):
@@ -31,21 +26,8 @@ class _BaseConvolution(TensorLayer):
         self.window = window(options, axes, self.error)
         self.kernel, self.stride, self.pad, self.dilation = self.window
         self.group, outputs, channels = options.group, options.num_output, shape[axis]
-        self.geometry = (
-            self.stride,
-            self.pad,
-            self.dilation,
-            self.transposed,
-            (0,) * axes,
-            self.group,
-        )
-        self.is_pointwise = set(self.kernel) == {1} and not any(self.pad) and not self.transposed
-        self.has_plain_steps = (self.stride, *self.geometry[2:]) == _PLAIN_STEPS
-        self.is_3x3 = (
-            self.kernel == (3, 3)
-            and self.pad == (1, 1)
-            and self.has_plain_steps
-            and not options.bias_term
+        self.geometry = convolution.Geometry(
+            self.stride, self.pad, self.dilation, self.transposed, (0,) * axes, self.group
         )
         check_positive(
             self.error,
@@ -98,12 +80,7 @@ class _BaseConvolution(TensorLayer):
     def _convolve(self, x, weight, bias):
         if not self._is_native:
             return convolution_nd.convolution(x, weight, bias, *self.geometry)
-        if self.is_3x3 and cpu.convolves(x, weight):
-            return cpu.convolve_3x3(x, weight)
-        x, geometry = self._taken(x), self._geometry(x)
-        if self._is_product(x):
-            return products.forward(x, weight, bias)
-        return torch.convolution(x, weight, bias, *geometry)
+        return convolution.forward(x, weight, bias, self.geometry)
 
     def backward(self, diffs, bottoms, tops, wanted):
         weight = self.blobs[0].rounded(bottoms[0].dtype)
@@ -128,7 +105,6 @@ class _BaseConvolution(TensorLayer):
             dx, *gradients = self._gradients(self._flat(dy), self._flat(x), weight, mask)
             if want:
                 below[index] = self._unflat(dx, x)
-            # oneDNN gives the weight's even when only the bias's was asked for
             for blob, gradient, wanted_here in zip(
                 self.blobs, gradients, params_wanted, strict=False
             ):
@@ -138,58 +114,23 @@ class _BaseConvolution(TensorLayer):
 
     def _gradients(self, dy, x, weight, mask):
         """The diffs of x, weight and bias that `mask` asks for."""
-        bias_sizes = [self.options.num_output] if mask[2] else None
+        want_data, want_weight, want_bias = mask
         if not self._is_native:
-            return convolution_nd.backward(dy, x, weight, bias_sizes, *self.geometry, mask)
-        if self.is_3x3 and cpu.convolves(x, weight):
-            return cpu.convolve_3x3_backward(dy, x, weight, mask[:2])
-        if self._is_product(dy):
-            dx, *others = products.backward(dy, self._taken(x) if mask[1] else x, weight, mask)
-        elif mask[1] and self.has_plain_steps and device.multiplies_weights_faster(x, weight):
-            dx, *_ = torch.ops.aten.convolution_backward(
-                dy, x, weight, None, *self.geometry, (mask[0], False, False)
-            )
-            others = (
-                products.weight_gradient(dy, x, self.kernel, self.pad),
-                dy.sum((0, 2, 3)) if mask[2] else None,
-            )
-        else:
-            dx, *others = torch.ops.aten.convolution_backward(
-                dy, self._taken(x), weight, bias_sizes, *self._geometry(x), mask
-            )
-        if dx is not None and self._takes_pixels(x):
-            dx = products.spread(dx, x, self.stride)
-        return dx, *others
+            sizes = [self.options.num_output] if want_bias else None
+            return convolution_nd.backward(dy, x, weight, sizes, *self.geometry, mask)
+        geometry, dx, dweight, dbias = self.geometry, None, None, None
+        if want_data:
+            dx = convolution.data_gradient(dy, x, weight, geometry)
+        if want_weight:
+            dweight, dbias = convolution.weight_gradient(dy, x, weight, want_bias, geometry)
+        elif want_bias:
+            dbias = convolution.bias_gradient(dy)
+        return dx, dweight, dbias
 
     @property
     def _is_native(self):
         """Whether PyTorch has a convolution over so many spatial axes."""
         return 1 <= len(self.kernel) <= 3
-
-    def _takes_pixels(self, x):
-        """Whether a 1 x 1 convolution copies the pixels that its stride takes first.
-
-        NOTE: for fewer than 16 channels oneDNN's own gradient of such weights writes past its
-        memory (PyTorch 2.13).
-        """
-        return self.is_pointwise and max(self.stride) > 1 and device.takes_pixels_first(x)
-
-    def _taken(self, x):
-        """The pixels of x that are convolved."""
-        return products.take(x, self.stride) if self._takes_pixels(x) else x
-
-    def _geometry(self, x):
-        """The geometry for those pixels."""
-        if self._takes_pixels(x):
-            return (1,) * len(self.stride), *self.geometry[1:]
-        return self.geometry
-
-    def _is_product(self, images):
-        """Whether this is a 1 x 1 convolution that is done faster as a matrix product.
-
-        images: the input or the output, with as many pixels as are convolved.
-        """
-        return self.is_pointwise and self.group == 1 and device.multiplies_faster(images)
 
     def _params_wanted(self):
         wanted = self.param_propagate_down

@@ -34,8 +34,10 @@ def parser():
     made.flag("sigint_effect", "stop", "what SIGINT does: snapshot, stop or none")
     made.flag("sighup_effect", "snapshot", "what SIGHUP does: snapshot, stop or none")
     made.flag("extra", "", "the file of what this project adds to a solver (extra.proto)")
+    made.flag("ways", False, "which of several ways each layer takes to compute, for time")
     made.flag("roofline", False, "how near each layer comes to the machine's limits, for time")
     made.flag("precision", "fp32", "fp32, tf32 or bf16")
+    made.flag("fixed_ways", False, "the same bits on machines of one kind, instead of full speed")
     made.flag(
         "set",
         None,

@@ -6,6 +6,7 @@ from caffe_plain.glog import say
 from caffe_plain.means import mean_outputs
 
 from .. import device
+from ..kernels import choice
 from ..net import Net
 from ..proto.caffe_pb2 import TEST
 from .flags import stages, use_gpus
@@ -22,6 +23,8 @@ def test(options):
         raise CaffeError(f"-iterations {options.iterations}: expected at least 1")
     use_gpus(options.gpu)
     device.set_precision(options.precision)
+    if options.fixed_ways:
+        choice.set_measured(False)
     net = Net(options.model, TEST, level=options.level, stages=stages(options.stage))
     describe(net)
     for path in options.weights.split(","):

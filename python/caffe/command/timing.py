@@ -1,14 +1,16 @@
 """caffe time: how long each layer and the whole net take, forward and backward.
 
 Layers are timed one by one; "Average Forward pass" and the lines after it are for whole passes, in
-which the engine may run several layers as one. -roofline adds, for each layer, operations and bytes
-per second, and the share of what the machine can do.
+which the engine may run several layers as one. -ways says in which way each layer does what can be
+done in several. -roofline adds, for each layer, operations and bytes per second, and the share of
+what the machine can do.
 """
 
 from caffe_plain.errors import CaffeError
 from caffe_plain.glog import say
 
 from .. import device
+from ..kernels import choice
 from ..net import Net
 from ..proto.caffe_pb2 import TEST, TRAIN
 from ..timer import Timer
@@ -29,6 +31,8 @@ def time(options):
         raise CaffeError(f"-iterations {options.iterations}: expected at least 1")
     use_gpus(options.gpu)
     device.set_precision(options.precision)
+    if options.fixed_ways:
+        choice.set_measured(False)
     device.keep_freed_memory()
     net = Net(
         options.model, _PHASES[options.phase], level=options.level, stages=stages(options.stage)
@@ -39,9 +43,26 @@ def time(options):
     say("caffe", f"Initial loss: {net._forward(0, last):.6g}")
     say("caffe", "Performing Backward")
     net._backward(last, 0)
+    if options.ways:
+        _say_ways(net)
     by_layer = _benchmark(net, options.iterations)
     if options.roofline:
         _rate(net, by_layer)
+
+
+def _say_ways(net):
+    """Log in which way each layer does what can be done in several."""
+    indices = range(len(net.nodes))
+    ways = [[] for _ in indices]
+    for run, order in ((net._forward, indices), (net._backward, reversed(indices))):
+        for index in order:
+            with choice.noting() as noted:
+                run(index, index)
+            ways[index] += noted
+    net.clear_param_diffs()
+    for node, noted in zip(net.nodes, ways, strict=True):
+        for operation, way in noted:
+            say("caffe", f"{node.name:>10}\t{operation.partition(', ')[2]}: {way}")
 
 
 def _benchmark(net, iterations):

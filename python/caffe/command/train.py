@@ -17,6 +17,7 @@ from caffe_plain.signals import Signals
 
 from .. import device
 from ..files.text import read_solver
+from ..kernels import choice
 from ..proto import caffe_pb2
 from ..solver import get_solver
 from ..training.nets import find
@@ -34,6 +35,13 @@ class Job(NamedTuple):
     extra: str = None  # the extra file
     snapshot: str = ""
     precision: str = "fp32"
+    fixed_ways: bool = False
+
+    def settle(self):
+        """Compute as it says, in this process."""
+        device.set_precision(self.precision)
+        if self.fixed_ways:
+            choice.set_measured(False)
 
 
 def train(options):
@@ -45,13 +53,19 @@ def train(options):
     effects = {signal.SIGINT: options.sigint_effect, signal.SIGHUP: options.sighup_effect}
     signals = Signals(effects)
     device.keep_freed_memory()
-    job = Job(solver_param(options), options.extra or None, options.snapshot, options.precision)
+    job = Job(
+        solver_param(options),
+        options.extra or None,
+        options.snapshot,
+        options.precision,
+        options.fixed_ways,
+    )
     gpus = use_gpus(options.gpu or _gpu_of(job.param))
     with signals:
         if len(gpus) > 1:
             train_together(job, gpus, signals, effects)
         else:
-            device.set_precision(job.precision)
+            job.settle()
             solver = make_solver(job)
             solver.requested_action = signals.requested
             say("caffe", "Starting Optimization")
@@ -184,7 +198,7 @@ def join(job, gpus, rank, uid, signals):
     if gpus[rank] is not None:
         device.set_device(gpus[rank])
         device.set_mode_gpu()
-    device.set_precision(job.precision)
+    job.settle()
     solver = make_solver(job)
     nccl = NCCL(solver, uid)
     nccl.bcast()

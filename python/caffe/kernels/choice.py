@@ -4,6 +4,11 @@ The first time that an operation comes with certain shapes, its ways take turns 
 remembered: in the process, and in a file for this processor and these versions. What was chosen is
 part of a run's state, so that a resumed run has the same bits. With `set_measured(False)` the first
 way is always taken: results then have the same bits on every machine of one kind.
+
+    convolution = Operation("convolution")
+
+    @convolution.way("product", lambda x, weight: weight.shape[2:] == (1, 1))
+    def _product(x, weight): ...
 """
 
 from __future__ import annotations
@@ -15,30 +20,102 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from caffe_plain.files import user_cache, write_atomically
 from caffe_plain.version import VERSION
 
-_TURNS = 5
+from .. import device
+
+_TURNS = 9
 _LONG_S = 0.05  # an operation that takes longer takes fewer turns
+_GAIN = 1.03  # that another way must bring: what is less is noise, and would change from run to run
+_NEAR_BYTES = 4 << 20  # for each thread: more than the caches of its own hold
 
 _measured = True
-_chosen: dict[str, str] = {}  # {operation, details and threads: name of the way}
+_chosen: dict[str, str] = {}  # {operation, details and place: name of the way}
+_taken: dict[tuple, _Taken] = {}  # the same, for operations that look often
+_noted: list[tuple[str, str]] | None = None
 
 
 def set_measured(wanted: bool) -> None:
     """Whether ways are measured; otherwise the first is taken."""
     global _measured
     _measured = wanted
+    _taken.clear()
 
 
 def is_measured() -> bool:
     """Whether ways are measured."""
     return _measured
+
+
+class Operation:
+    """An operation with several ways: functions of the same arguments, the first for all of them.
+
+    Called, it takes the fastest. What makes a difference: dtypes and shapes of tensors, and all
+    other arguments, which must be hashable.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self._ways: dict[str, tuple[Callable[..., Any], Callable[..., bool]]] = {}
+
+    def way(
+        self, name: str, takes: Callable[..., bool] = lambda *_: True
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """A decorator: one more way; takes(*arguments): whether it can do with these."""
+
+        def add(run):
+            self._ways[name] = run, takes
+            return run
+
+        return add
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What the fastest way makes of the arguments."""
+        details = tuple(
+            [(each.dtype, each.shape) if type(each) is Tensor else each for each in arguments]
+        )
+        key = (self.name, torch.get_num_threads(), device.ordinal, details)
+        taken = _taken.get(key)
+        if taken is None:
+            taken = _taken[key] = self._take(details, arguments)
+        if _noted is not None and taken.is_chosen:
+            _noted.append((self.name, taken.name))
+        return taken.run(*arguments)
+
+    def _take(self, details, arguments):
+        ways = {name: run for name, (run, takes) in self._ways.items() if takes(*arguments)}
+        calls = {name: partial(run, *arguments) for name, run in ways.items()}
+        name = fastest(self.name, details, calls)
+        return _Taken(name, ways[name], len(ways) > 1)
+
+
+class _Taken(NamedTuple):
+    """A way of an operation, and whether there were others."""
+
+    name: str
+    run: Callable[..., Any]
+    is_chosen: bool
+
+
+@contextmanager
+def noting() -> Iterator[list[tuple[str, str]]]:
+    """A list of the (operation, way) that are run within, where there were several ways."""
+    global _noted
+    before, _noted = _noted, []
+    try:
+        yield _noted
+    finally:
+        _noted = before
 
 
 def fastest(operation: str, details: object, ways: Mapping[str, Callable[[], object]]) -> str:
@@ -50,9 +127,11 @@ def fastest(operation: str, details: object, ways: Mapping[str, Callable[[], obj
     names = list(ways)
     if len(names) == 1 or not _measured:
         return names[0]
-    key = f"{operation} {details} threads {torch.get_num_threads()}"
+    key = f"{operation} {details} {_place()}"
     known = _known()
     if known.get(key) not in ways:
+        if device.is_recording():
+            return names[0]
         known[key] = _measure(ways)
     _chosen[key] = known[key]
     return known[key]
@@ -66,20 +145,55 @@ def state() -> dict[str, str]:
 def restore(state: Mapping[str, str]) -> None:
     """Choose again what `state` says; what it does not name is measured as usual."""
     _known().update(state)
+    _taken.clear()
+
+
+def _place():
+    if device.ordinal < 0:
+        return f"threads {torch.get_num_threads()}"
+    return f"{torch.cuda.get_device_name(device.ordinal)} {device.precision()}"
 
 
 def _measure(ways):
-    least = dict.fromkeys(ways, float("inf"))
-    for way in ways.values():  # compiled, packed, in the cache
-        way()
-    for turn in range(_TURNS):
-        for name, way in ways.items():
-            begun = time.perf_counter()
+    least, timed = dict.fromkeys(ways, float("inf")), _timer()
+    with device.searching(True):
+        for way in ways.values():  # compiled, packed
             way()
-            least[name] = min(least[name], time.perf_counter() - begun)
-        if turn and min(least.values()) > _LONG_S:
-            break
-    return min(least, key=least.__getitem__)
+        for turn in range(_TURNS):
+            for name, way in ways.items():
+                least[name] = min(least[name], timed(way))
+            if turn and min(least.values()) > _LONG_S:
+                break
+    first, best = next(iter(ways)), min(least, key=least.__getitem__)
+    return best if least[first] > _GAIN * least[best] else first
+
+
+def _timer():
+    """A function that gives the seconds that a way takes.
+
+    On a CPU nothing lies in the caches before, as in a net, where other layers ran since a layer's
+    weights were last used.
+    """
+    if device.ordinal >= 0:
+        return _timed_on_gpu
+    elsewhere = torch.zeros(_NEAR_BYTES // 4 * torch.get_num_threads())
+
+    def timed(way):
+        elsewhere.add_(1)
+        begun = time.perf_counter()
+        way()
+        return time.perf_counter() - begun
+
+    return timed
+
+
+def _timed_on_gpu(way):
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    way()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1000
 
 
 # ---- the file ------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import torch
 from torch.autograd.graph import increment_version
 
 from . import native
-from .layout import MOST_PLACES, are_alike, are_rows, images, is_rows
+from .layout import MOST_PLACES, are_alike, are_rows, images
 
 LANES = 16  # channels come in multiples of this
 _KINDS = {torch.float32: "_float32", torch.bfloat16: "_bfloat16"}
@@ -188,47 +188,37 @@ def _geometry(like, image, sizes, kernel, stride, pad):
 
 
 def convolves(x, weight):
-    """Whether `convolve_3x3` takes these tensors, and faster than oneDNN does.
-
-    Measured on 2 cores with AVX-512, forward and backward together: up to 2^18 values 1.0 to 3.5
-    times as fast, less only for 64 channels with few pixels or broken rows. Above, 0.98 to 1.24
-    times, and the process of a CIFAR net at batch 128 peaked 1.5 times as high.
-    """
+    """Whether the 3 x 3 convolutions, with stride and pad 1, take images and weights like these."""
     outputs, inputs, *kernel = weight.shape
-    if kernel != [3, 3] or not {outputs, inputs} <= {16, 32, 64} or native.library() is None:
-        return False
-    pixels, channels = x.numel() // inputs, max(outputs, inputs)
-    if pixels * channels > 1 << 18:
-        return False
-    if channels == 64 and (pixels < 256 or x.shape[3] % 8):
-        return False
-    return all(
-        t.is_cpu and t.dtype == torch.float32 and is_rows(t) and t.numel() for t in (x, weight)
+    return (
+        native.library() is not None
+        and kernel == [3, 3]
+        and {outputs, inputs} <= {16, 32, 64}
+        and all(t.is_cpu and t.dtype == torch.float32 and t.numel() for t in (x, weight))
     )
 
 
 def convolve_3x3(x, weight):
     """x (N, C, H, W) convolved with weight (K, C, 3, 3), stride and pad 1: (N, K, H, W)."""
-    y = torch.empty(len(x), len(weight), *x.shape[2:], memory_format=torch.channels_last)
-    _convolve("convolve_3x3", x, weight, y, x, weight)
-    return y
+    return _convolve("convolve_3x3", x, weight, (len(x), len(weight), *x.shape[2:]), x, weight)
 
 
-def convolve_3x3_backward(dy, x, weight, mask):
-    """(dx, dweight) of `convolve_3x3`; None for those that `mask` does not ask for."""
-    dy = dy.to(x.dtype).contiguous(memory_format=torch.channels_last)
-    dx, dweight = (
-        torch.empty_like(t) if want else None for t, want in zip((x, weight), mask, strict=True)
-    )
-    if dx is not None:
-        _convolve("convolve_3x3_backward", dy, weight, dx, x, weight)
-    if dweight is not None:
-        _convolve("convolve_3x3_backward_weights", dy, x, dweight, x, weight)
-    return dx, dweight
+def convolve_3x3_data_gradient(dy, x, weight):
+    """The diff of `convolve_3x3`'s x."""
+    return _convolve("convolve_3x3_backward", dy, weight, x.shape, x, weight)
 
 
-def _convolve(name, first, second, result, x, weight):
+def convolve_3x3_weight_gradient(dy, x, weight):
+    """The diff of `convolve_3x3`'s weight."""
+    return _convolve("convolve_3x3_backward_weights", dy, x, weight.shape, x, weight)
+
+
+def _convolve(name, first, second, shape, x, weight):
+    """What a kernel makes of its first and second tensor: one of that shape, channels last."""
     (count, inputs, height, width), outputs = x.shape, len(weight)
+    last = torch.channels_last
+    first, second = first.contiguous(memory_format=last), second.contiguous(memory_format=last)
+    result = torch.empty(shape, memory_format=last)
     getattr(native.library(), name)(
         first.data_ptr(),
         second.data_ptr(),
@@ -240,6 +230,7 @@ def _convolve(name, first, second, result, x, weight):
         outputs,
         torch.get_num_threads(),
     )
+    return result
 
 
 def update_sgd(

@@ -30,6 +30,7 @@ from caffe_plain.signals import Signals
 
 from .. import device
 from ..blob import show
+from ..kernels import choice
 
 _ACTIONS = (None, "snapshot", "stop")  # the later, the more it asks for
 _WAIT = datetime.timedelta(hours=6)  # for a script whose rank 0 tests while the others wait
@@ -153,6 +154,7 @@ class NCCL:
         owned = {id(p.blob) for p in self.net.learnable}
         shares = any(id(blob) not in owned for n in self.net.nodes for blob in n.layer.blobs)
         self._early = solver.param.iter_size == 1 and not shares
+        self._computes_alike = False
 
     @staticmethod
     def new_uid() -> str:
@@ -207,6 +209,9 @@ class NCCL:
         """Sum what has not been summed yet, wait for all, and average."""
         self._buckets_of_iteration().finish(device.solver_count(), self._wait)
         self._buckets = None
+        if not self._computes_alike:  # as a snapshot by rank 0 lets every process go on
+            choice.restore(said_by_first(choice.state()))
+            self._computes_alike = True
 
     def _buckets_of_iteration(self):
         if self._buckets is None:

@@ -9,11 +9,15 @@ import torch
 
 def take(x, stride):
     """Every stride-th pixel of x, channels last."""
+    if max(stride) == 1:
+        return x
     return _pixels(x, stride).movedim(1, -1).contiguous().movedim(-1, 1)
 
 
 def spread(taken, x, stride):
     """The diff of x from `taken`, the diff of what `take` returned; skipped pixels get zero."""
+    if max(stride) == 1:
+        return taken
     dx = torch.zeros_like(x)
     _pixels(dx, stride).copy_(taken)
     return dx
@@ -23,7 +27,7 @@ def _pixels(x, stride):
     return x[(..., *(slice(None, None, step) for step in stride))]
 
 
-def _rows(x):
+def rows(x):
     """x as (N H W, C); no copy for channels last."""
     channels = x.shape[1]
     if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
@@ -31,7 +35,7 @@ def _rows(x):
     return x.movedim(1, -1).reshape(-1, channels)
 
 
-def _images(rows, like):
+def images(rows, like):
     """Rows as images of the size of `like` (N, ., H, W), channels last."""
     if like.dim() == 4:
         (count, _, height, width), channels = like.shape, rows.shape[1]
@@ -44,21 +48,20 @@ def _images(rows, like):
 
 def forward(x, weight, bias):
     """y = x W^T + b."""
-    rows, columns = _rows(x), weight.flatten(1).T
-    return _images(rows @ columns if bias is None else torch.addmm(bias, rows, columns), x)
+    return images(torch.nn.functional.linear(rows(x), weight.flatten(1), bias), x)
 
 
-def backward(dy, x, weight, mask):
-    """(dx, dW, db), as `mask` asks: dx = dy W, dW = dy^T x, db the sum over the pixels."""
-    rows = _rows(dy)
-    return (
-        _images(rows @ weight.flatten(1), dy) if mask[0] else None,
-        (rows.T @ _rows(x)).view(weight.shape) if mask[1] else None,
-        rows.sum(0) if mask[2] else None,
-    )
+def data_gradient(dy, weight):
+    """dx = dy W."""
+    return images(rows(dy) @ weight.flatten(1), dy)
 
 
-def weight_gradient(dy, x, kernel, pad):
+def weight_gradient(dy, x, weight):
+    """dW = dy^T x."""
+    return (rows(dy).T @ rows(x)).view(weight.shape)
+
+
+def kernel_gradient(dy, x, kernel, pad):
     """dW (K, C, h, w), channels last: dy^T times what the kernel sees of x at each place.
 
     x: (N, C, H, W); dy: (N, K, H + 2 pad - h + 1, W + 2 pad - w + 1).
@@ -70,4 +73,4 @@ def weight_gradient(dy, x, kernel, pad):
     seen = padded.as_strided(
         (len(x), *dy.shape[2:], h, w * channels), (image, row, pixel, row, 1)
     ).reshape(-1, h * w * channels)
-    return (_rows(dy).T @ seen).view(-1, h, w, channels).movedim(-1, 1)
+    return (rows(dy).T @ seen).view(-1, h, w, channels).movedim(-1, 1)
