@@ -59,6 +59,7 @@ class FoldedProduct(TensorLayer):
         return self._is_finite
 
     def infer(self, x: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
+        x = device.layout(x)
         if not packed.takes(x):
             return self._in_torch(x, other)
         key = (x.shape, x.dtype)
@@ -114,7 +115,7 @@ class FoldedConvolution(FoldedProduct):
 
     def infer(self, x: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
         other = None if other is None else device.layout(device.cast(other, x.dtype))
-        return super().infer(device.layout(x), other)
+        return super().infer(x, other)
 
     def _pack(self, weight, bias, activation, x, other):
         return packed.convolution(weight, bias, self.geometry, activation, x, other)
@@ -140,8 +141,7 @@ class FoldedInnerProduct(FoldedProduct):
         return factor if self.product.transpose else factor.view(-1, 1)
 
     def _pack(self, weight, bias, activation, x, other):
-        run = packed.linear(self._as_outputs_first(weight), bias, activation, len(x))
-        return lambda x, other: run(x.reshape(len(x), self.product.inputs))
+        return packed.inner_product(self._as_outputs_first(weight), bias, activation, x)
 
     def _plain(self, x, weight, bias):
         weight = self._as_outputs_first(weight)
