@@ -1,6 +1,6 @@
 """The engine's own kernels for inference, on fp32 images that lie channels last.
 
-A Call runs one kernel; `run` runs many in one go. See native/steps.h.
+A Call runs one kernel, a Table many in one go. See native/steps.h.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 
 from . import native
 from .cpu import LANES
+from .layout import is_rows
 
 PANEL = 2 * LANES  # outputs whose weights lie together
 _PAIR = tuple[int, int]
@@ -74,14 +75,24 @@ class Call:
     def __call__(self, x: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
         y, step = new(self.shape), self.step
         step.image, step.other, step.top = x.data_ptr(), _pointer(other), y.data_ptr()
-        run([self.kernel], ctypes.byref(step))
+        getattr(native.library(), self.kernel)(ctypes.byref(step), torch.get_num_threads())
         return y
 
 
-def run(kernels: Sequence[str], steps: object) -> None:
-    """Run kernels by name, each with its Step of an array."""
-    if len(kernels) == 1:
-        getattr(native.library(), kernels[0])(steps, torch.get_num_threads())
+class Table:
+    """Several calls that run one after the other; their `steps` say where values lie."""
+
+    def __init__(self, calls: Sequence[Call]):
+        library, count = native.library(), len(calls)
+        addresses = [ctypes.cast(getattr(library, call.kernel), ctypes.c_void_p) for call in calls]
+        self._kernels = (ctypes.c_void_p * count)(*[address.value for address in addresses])
+        self._steps = (Step * count)(*[call.step for call in calls])
+        self.steps = list(self._steps)
+        self._calls, self._run = calls, library.run_steps
+
+    def run(self) -> None:
+        """Run them."""
+        self._run(self._kernels, self._steps, len(self.steps), torch.get_num_threads())
 
 
 def new(shape: Sequence[int]) -> torch.Tensor:
@@ -136,9 +147,19 @@ def pool(kind: str, windows: Windows, shape: Sequence[int]) -> Call:
     return Call(f"pool_{kind}", counts, windows, (count, channels, *windows.sizes))
 
 
+def copy(shape: Sequence[int]) -> Call:
+    """Copies images of `shape`; the step may say that the top's pixels lie further apart."""
+    return pool("average", Windows(shape[2:], shape[2:]), shape)
+
+
 def fits(x: torch.Tensor) -> bool:
-    """Whether the kernels are there and take x, if a channel is not taken by itself."""
+    """Whether the kernels are there and take x; those by channel want more: fits_channels."""
     return native.library() is not None and x.is_cpu and x.dtype == torch.float32 and x.numel() > 0
+
+
+def fits_channels(x: torch.Tensor) -> bool:
+    """Whether the kernels that go by channel are there and take the images x, (N, C, H, W)."""
+    return fits(x) and is_rows(x) and x.shape[1] % LANES == 0
 
 
 def _packed(weight, bias):
