@@ -61,12 +61,14 @@ def convolution(
     }
     if other is None and _is_product(weight, geometry):
         makers["inner product"] = lambda: _by_rows(weight, bias, activation, x)
-    runs = {name: make() for name, make in makers.items()} if choice.is_measured() else {}
-    if runs and steps.fits(x) and activation.name in ("none", "relu"):
-        runs.update(_own(weight, bias, geometry, activation, x))
-    ways = {name: (lambda run=run: run(x, other)) for name, run in runs.items()}
-    if not ways:
+    if not choice.is_measured():
         return makers["oneDNN"]()
+    runs = {name: make() for name, make in makers.items()}
+    ways = {name: (lambda run=run: run(x, other)) for name, run in runs.items()}
+    if steps.fits(x) and activation.name in ("none", "relu"):
+        own = _own(weight, bias, geometry, activation, x)
+        runs.update(own)
+        ways.update({name: _as_planned(call, x, other) for name, call in own.items()})
     details = (x.dtype, *x.shape, *weight.shape, geometry, other is not None)
     return runs[choice.fastest("convolution", details, ways)]
 
@@ -120,6 +122,12 @@ def _own(weight, bias, geometry, activation, x):
     return steps.convolutions(weight, bias, windows, groups, rectify, len(x))
 
 
+def _as_planned(call, x, other):
+    """Runs a call as a plan does (run/plan.py): into memory that is there, sums in place."""
+    into = steps.new(call.shape) if other is None else other.clone()
+    return lambda: call(x, None if other is None else into, into)
+
+
 def inner_product(
     weight: torch.Tensor, bias: torch.Tensor | None, activation: Activation, x: torch.Tensor
 ) -> Run:
@@ -129,9 +137,10 @@ def inner_product(
     """
     multiply = linear(weight, bias, activation, len(x))
     runs: dict[str, Run] = {"oneDNN": lambda x, other: multiply(x.reshape(len(x), -1))}
+    ways = {"oneDNN": lambda: runs["oneDNN"](x, None)}
     if choice.is_measured() and steps.fits(x) and activation.name in ("none", "relu"):
-        runs["own"] = steps.product(weight, bias, activation.name == "relu", x.shape)
-    ways = {name: (lambda run=run: run(x, None)) for name, run in runs.items()}
+        runs["own"] = call = steps.product(weight, bias, activation.name == "relu", x.shape)
+        ways["own"] = _as_planned(call, x, None)
     return runs[choice.fastest("inner product", (x.dtype, *x.shape, len(weight)), ways)]
 
 

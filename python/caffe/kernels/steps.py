@@ -52,8 +52,8 @@ class Windows(NamedTuple):
 class Call:
     """A kernel for images of one shape.
 
-    call(x, other) is the top, of `shape`, in fresh memory; x and `other`, which may be None: fp32,
-    channels last.
+    call(x, other) is the top, of `shape`, in fresh memory or `into` some, which may be `other`; x
+    and `other`, which may be None: fp32, channels last.
     """
 
     def __init__(
@@ -72,8 +72,13 @@ class Call:
         pointers = None, _pointer(weights), _pointer(bias), None, None
         self.step = Step(*pointers, *counts, y, x, *counts[1:], rectify)
 
-    def __call__(self, x: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
-        y, step = new(self.shape), self.step
+    def __call__(
+        self,
+        x: torch.Tensor,
+        other: torch.Tensor | None = None,
+        into: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        y, step = new(self.shape) if into is None else into, self.step
         step.image, step.other, step.top = x.data_ptr(), _pointer(other), y.data_ptr()
         getattr(native.library(), self.kernel)(ctypes.byref(step), torch.get_num_threads())
         return y

@@ -102,11 +102,7 @@ private:
         int channels = std::min(BLOCK, s_.inputs - channel);
         long begin = first_row(tile);
         Sums tops = Sums::of(s_, begin, panel);
-        if (channel) {
-            tops.bias = nullptr;
-            tops.from = tops.top;
-        }
-        tops.rectify &= channel + channels == s_.inputs;
+        tops.take_block(channel > 0, channel + channels == s_.inputs);
         const float* w = s_.weights + ((long)panel * s_.inputs + channel) * PANEL;
         MULTIPLY[first_row(tile + 1) - begin - 1](x, w, channels, tops, s_.top_pixel);
     }

@@ -48,6 +48,15 @@ struct Sums {
                 std::min(PANEL, s.outputs - panel * PANEL), s.rectify};
     }
 
+    // If inputs come block by block: lets all but the first go on with what is there.
+    void take_block(bool continues, bool is_last) {
+        if (continues) {
+            bias = nullptr;
+            from = top;
+        }
+        rectify &= is_last;
+    }
+
     void begin(long place, Floats* sums) const {
         float some[PANEL];
         const float* values = from ? from + place : nullptr;
