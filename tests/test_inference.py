@@ -63,6 +63,52 @@ def test_small_deploy_nets(name, kernels):
         check(outputs(net, data=images), outputs(plain, data=images))
 
 
+WIDE = deploy_nets.net(  # what a plan places: parts of concatenations, sums, shared values
+    "wide",
+    (2, 3, 12, 13),
+    deploy_nets.conv("stem", "data", 32, 3, "pad: 1"),
+    deploy_nets.relu("stem"),
+    deploy_nets.conv("dw", "stem", 32, 3, "pad: 1 group: 32"),
+    deploy_nets.conv("a", "dw", 16, 1),
+    deploy_nets.relu("a"),
+    deploy_nets.pool("b", "dw", 3, 1, more="pad: 1"),
+    deploy_nets.conv("c", "dw", 32, 3, "pad: 1"),
+    ("sum", "Eltwise", "c stem"),
+    deploy_nets.relu("sum"),
+    ("inner", "Concat", "a b"),
+    ("outer", "Concat", "inner sum a"),
+    deploy_nets.conv("d", "outer", 96, 1),
+    ("again", "Eltwise", "d outer"),
+    ("twice", "Concat", "again again"),
+    deploy_nets.pool("small", "twice", 3, 2, "AVE"),
+    deploy_nets.conv("down", "small", 192, 3, "pad: 1 stride: 2 group: 192"),
+    deploy_nets.fc("fc", "down", 20),
+    deploy_nets.relu("fc"),
+    deploy_nets.fc("scores", "fc", 10),
+)
+
+
+@pytest.mark.parametrize(
+    "kept", [[], ["stem"], ["a", "sum"], ["inner"], ["outer", "c"], ["again", "twice", "fc"]]
+)
+def test_a_plan_gives_what_the_layers_give(kept, kernels):
+    net, plain = (
+        deploy_nets.fill(caffe.Net(deploy_nets.message(WIDE), caffe.TEST)) for _ in range(2)
+    )
+    net.keep_blobs = kept
+    images, held = deploy_nets.batch(net), []
+    for factor in (1, -2, 3, 1):
+        expected = plain.forward(kept, data=factor * images)
+        found = {
+            name: array.copy() for name, array in net.forward(kept, data=factor * images).items()
+        }
+        check(found, expected)
+        held.append(({name: net.blobs[name].tensor for name in found}, found))
+    for tensors, found in held:  # later passes have not written into what was given away
+        check({name: tensor.numpy() for name, tensor in tensors.items()}, found)
+    check({"b": net.blobs["b"].data}, {"b": plain.blobs["b"].data})  # made when somebody looks
+
+
 def test_a_residual_net_runs_in_a_step_for_each_convolution():
     net = small("resnet")
     net.keep_blobs = False

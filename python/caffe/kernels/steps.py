@@ -73,10 +73,7 @@ class Call:
         self.step = Step(*pointers, *counts, y, x, *counts[1:], rectify)
 
     def __call__(
-        self,
-        x: torch.Tensor,
-        other: torch.Tensor | None = None,
-        into: torch.Tensor | None = None,
+        self, x: torch.Tensor, other: torch.Tensor | None = None, into: torch.Tensor | None = None
     ) -> torch.Tensor:
         y, step = new(self.shape) if into is None else into, self.step
         step.image, step.other, step.top = x.data_ptr(), _pointer(other), y.data_ptr()

@@ -55,7 +55,8 @@ class Inference:
 
     def _is_finite(self):
         """Whether all numbers are; a plan is dropped if a parameter has changed."""
-        if any([layer.refresh() for layer in self._folded]):
+        changed = [layer.refresh() for layer in self._folded]  # of all of them
+        if any(changed):
             self._planned = None
         return all(layer.is_finite for layer in self._folded) and all(
             math.isfinite(tensor.sum()) for _, tensor in self._fed

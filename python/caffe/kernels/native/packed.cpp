@@ -96,7 +96,8 @@ public:
         chunks_ = (tiles_ + chunk_ - 1) / chunk_;
     }
 
-    long units() const { return s_.count * chunks_ * panels_; }
+    long chunks() const { return s_.count * chunks_; }
+    long units() const { return chunks() * panels_; }
 
     void operator()(long begin, long end) const {
         std::vector<float> copy;
@@ -167,6 +168,6 @@ private:
 
 extern "C" void convolve_packed(const Step* step, int threads) {
     Convolution convolution(*step);
-    in_parallel(threads, convolution.units(),
-                [&](int, long begin, long end) { convolution(begin, end); });
+    in_turns(threads, convolution.chunks() / threads, convolution.units(),
+             [&](long begin, long end) { convolution(begin, end); });
 }

@@ -55,6 +55,7 @@ public:
         chunks_ = (tiles_ + MOST_TILES - 1) / MOST_TILES;
     }
 
+    long chunks() const { return chunks_; }
     long units() const { return chunks_ * panels_; }
 
     void operator()(long begin, long end) const {
@@ -115,8 +116,8 @@ private:
 
 extern "C" void multiply_packed(const Step* step, int threads) {
     Product product(*step);
-    in_parallel(threads, product.units(),
-                [&](int, long begin, long end) { product(begin, end); });
+    in_turns(threads, product.chunks() / threads, product.units(),
+             [&](long begin, long end) { product(begin, end); });
 }
 
 // Several steps, one after the other.

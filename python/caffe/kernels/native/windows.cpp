@@ -67,7 +67,7 @@ template <class Way>
 void by_channel(const Step& s, int threads) {
     long rows = (long)s.count * s.y.tops;
     threads = threads_for(rows, (long)s.x.tops * s.outputs, threads);
-    in_parallel(threads, rows, [&](int, long begin, long end) {
+    in_turns(threads, rows * s.x.tops * s.outputs >> 18, rows, [&](long begin, long end) {
         for (long row = begin; row < end; ++row)
             for (int x = 0; x < s.x.tops;) {
                 int last = x + TOGETHER - 1;
