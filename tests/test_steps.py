@@ -96,6 +96,10 @@ def test_what_is_not_a_number():
     check(largest, F.max_pool2d(x.nan_to_num(-100), 2))
     assert steps.pool("average", windows, x.shape)(x)[0, :, 0, 0].isnan().all()
     assert steps.copy(x.shape)(x)[0, :, 1, 1].isnan().all()
+    around = steps.Windows((4, 4), (4, 4), (3, 3), (1, 1), (1, 1))
+    (call,) = steps.convolutions(torch.ones(16, 16, 3, 3), None, around, 1, True, 1).values()
+    assert call(x)[0, :, :3, :3].isnan().all()
+    assert call(x).isnan().sum() == 16 * 9
     for groups in (1, 16):
         weight = torch.ones(16, 16 // groups, 1, 1)
         all_pixels = steps.Windows((4, 4), (4, 4))
