@@ -9,6 +9,7 @@ import array_cases
 import caffe
 import deploy_nets
 import random_nets
+from caffe.kernels import choice
 
 ROOT = Path(__file__).parent.parent
 DEPLOYS = sorted((ROOT / "prototxt").glob("*/deploy*.prototxt"))
@@ -22,6 +23,13 @@ pytestmark = pytest.mark.unlooked
 def single_precision():
     yield
     caffe.set_precision("fp32")
+
+
+@pytest.fixture(params=["the fastest", "the engine's own"])
+def kernels(request, monkeypatch):
+    """Runs a test by the ways that are the fastest here, and by the last, the engine's own."""
+    if request.param != "the fastest":
+        monkeypatch.setattr(choice, "fastest", lambda operation, details, ways: list(ways)[-1])
 
 
 def small(name):
@@ -47,13 +55,58 @@ def steps(net):
 
 
 @pytest.mark.parametrize("name", deploy_nets.NETS)
-def test_small_deploy_nets(name):
-    net = small(name)
-    images = deploy_nets.batch(net)
-    expected = outputs(net, data=images)
+def test_small_deploy_nets(name, kernels):
+    net, plain = small(name), small(name)
     net.keep_blobs = False
-    for _ in range(2):
-        check(outputs(net, data=images), expected)
+    for factor in (1, 2, 3):  # the second pass makes a plan
+        images = factor * deploy_nets.batch(net)
+        check(outputs(net, data=images), outputs(plain, data=images))
+
+
+WIDE = deploy_nets.net(  # what a plan places: parts of concatenations, sums, shared values
+    "wide",
+    (2, 3, 12, 13),
+    deploy_nets.conv("stem", "data", 32, 3, "pad: 1"),
+    deploy_nets.relu("stem"),
+    deploy_nets.conv("dw", "stem", 32, 3, "pad: 1 group: 32"),
+    deploy_nets.conv("a", "dw", 16, 1),
+    deploy_nets.relu("a"),
+    deploy_nets.pool("b", "dw", 3, 1, more="pad: 1"),
+    deploy_nets.conv("c", "dw", 32, 3, "pad: 1"),
+    ("sum", "Eltwise", "c stem"),
+    deploy_nets.relu("sum"),
+    ("inner", "Concat", "a b"),
+    ("outer", "Concat", "inner sum a"),
+    deploy_nets.conv("d", "outer", 96, 1),
+    ("again", "Eltwise", "d outer"),
+    ("twice", "Concat", "again again"),
+    deploy_nets.pool("small", "twice", 3, 2, "AVE"),
+    deploy_nets.conv("down", "small", 192, 3, "pad: 1 stride: 2 group: 192"),
+    deploy_nets.fc("fc", "down", 20),
+    deploy_nets.relu("fc"),
+    deploy_nets.fc("scores", "fc", 10),
+)
+
+
+@pytest.mark.parametrize(
+    "kept", [[], ["stem"], ["a", "sum"], ["inner"], ["outer", "c"], ["again", "twice", "fc"]]
+)
+def test_a_plan_gives_what_the_layers_give(kept, kernels):
+    net, plain = (
+        deploy_nets.fill(caffe.Net(deploy_nets.message(WIDE), caffe.TEST)) for _ in range(2)
+    )
+    net.keep_blobs = kept
+    images, held = deploy_nets.batch(net), []
+    for factor in (1, -2, 3, 1):
+        expected = plain.forward(kept, data=factor * images)
+        found = {
+            name: array.copy() for name, array in net.forward(kept, data=factor * images).items()
+        }
+        check(found, expected)
+        held.append(({name: net.blobs[name].tensor for name in found}, found))
+    for tensors, found in held:  # later passes have not written into what was given away
+        check({name: tensor.numpy() for name, tensor in tensors.items()}, found)
+    check({"b": net.blobs["b"].data}, {"b": plain.blobs["b"].data})  # made when somebody looks
 
 
 def test_a_residual_net_runs_in_a_step_for_each_convolution():
@@ -72,17 +125,18 @@ def test_a_residual_net_runs_in_a_step_for_each_convolution():
     ],
     ids=lambda path: f"{path.parent.name}/{path.stem}",
 )
-def test_every_shipped_model(path):
+def test_every_shipped_model(path, kernels):
     caffe.set_random_seed(1)
     net = deploy_nets.fill(caffe.Net(str(path), caffe.TEST))
     images = deploy_nets.batch(net)
     expected = outputs(net, data=images)
     net.keep_blobs = False
-    check(outputs(net, data=images), expected)
+    for _ in range(3):
+        check(outputs(net, data=images), expected)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_random_nets(seed):
+def test_random_nets(seed, kernels):
     caffe.set_random_seed(seed)
     net = array_cases.net(random_nets.RandomNet(seed).text, caffe.TEST)
     random = np.random.RandomState(seed)
@@ -96,7 +150,8 @@ def test_random_nets(seed):
     }
     expected, loss = outputs(net, **inputs), net._forward(0, len(net.layers) - 1)
     net.keep_blobs = False
-    check(outputs(net, **inputs), expected, 1e-4, least=0.01)
+    for _ in range(3):
+        check(outputs(net, **inputs), expected, 1e-4, least=0.01)
     assert net._forward(0, len(net.layers) - 1) == pytest.approx(loss, rel=1e-4, abs=1e-5)
 
 
@@ -154,17 +209,17 @@ def random_chain(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_random_chains(seed):
+def test_random_chains(seed, kernels):
     net = deploy_nets.fill(array_cases.net(random_chain(seed), caffe.TEST), seed)
     random = np.random.RandomState(seed)
     names = sorted(random.choice(list(net.blobs), random.randint(3)))
-    for _ in range(2):
-        images = random.randn(*net.blobs["x"].shape)
-        net.keep_blobs = True
-        expected = {name: a.copy() for name, a in net.forward(names, x=images).items()}
-        net.keep_blobs = names
-        found = {name: a.copy() for name, a in net.forward(names, x=images).items()}
-        check(found, expected, least=0.1)  # sums may cancel
+    batches = random.randn(3, *net.blobs["x"].shape)
+    expected = [
+        {name: a.copy() for name, a in net.forward(names, x=images).items()} for images in batches
+    ]
+    net.keep_blobs = names
+    for images, values in zip(batches, expected, strict=True):
+        check(net.forward(names, x=images), values, least=0.1)  # sums may cancel
 
 
 @pytest.mark.parametrize("beta", [0.75, 0.6])

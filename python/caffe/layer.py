@@ -12,6 +12,7 @@ from caffe_plain.errors import LayerError, ShapeError, UnknownNameError, nearest
 
 from . import device
 from .blob import Blob, BlobVec
+from .kernels.steps import Call
 from .proto import caffe_pb2, forks, raw
 
 _REGISTRY = {}
@@ -206,6 +207,10 @@ class TensorLayer(Layer):
     def infer(self, *bottoms: torch.Tensor) -> torch.Tensor | Tensors:
         """What forward returns, where no backward follows."""
         return self.forward(*bottoms)
+
+    def own_call(self) -> Call | None:
+        """The kernel that did all of what the last `infer` did, if one of kernels/steps did."""
+        return None
 
     def per_channel(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """(factor, shift), (C,) each and in double precision, if forward is x factor + shift.

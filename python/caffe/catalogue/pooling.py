@@ -4,6 +4,7 @@ import torch
 
 from caffe_plain.geometry import check_positive, given, pooled, spatial
 
+from ..kernels import steps
 from ..layer import TensorLayer, register
 from ..proto import caffe_pb2
 from .pooling_windows import AveragePool, MaxPool, StochasticPool, Windows
@@ -81,6 +82,7 @@ class Pooling(_Pooling):
                 f"bottom {shape}: the output would be {sizes}"
             )
         self.pooling = self.pool(Windows(kernel, self.stride, self.pad, shape[2:], sizes, ceil))
+        self._own = None
         return [shape[:2] + sizes] * len(self.layer_param.top)
 
     def parts(self):
@@ -89,6 +91,26 @@ class Pooling(_Pooling):
     def forward(self, x):
         y = self.pooling.forward(x)
         return y if len(self.layer_param.top) == 1 else (y, self.pooling.mask())
+
+    def infer(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        kind = {_METHOD.MAX: "largest", _METHOD.AVE: "average"}.get(self.options.pool)
+        windows = self.pooling.windows
+        if (
+            kind is None
+            or len(self.layer_param.top) > 1
+            or not windows.native
+            or not steps.fits_channels(x)
+        ):
+            self._own = None
+            return self.forward(x)
+        if self._own is None:
+            axes = windows.image, windows.sizes, windows.kernel, windows.stride, windows.pad
+            self._own = steps.pool(kind, steps.Windows(*axes), x.shape)
+        return self._own(x)
+
+    def own_call(self) -> steps.Call | None:
+        """See TensorLayer."""
+        return self._own
 
     def backward(self, diffs, bottoms, tops, wanted):
         """The places of maxima pass nothing down."""

@@ -15,7 +15,7 @@ import torch
 from .. import device
 from ..catalogue.common import InnerProduct
 from ..catalogue.convolution import Convolution
-from ..kernels import packed
+from ..kernels import packed, steps
 from ..layer import Shape, TensorLayer
 from .build import Node, reshape
 
@@ -37,7 +37,8 @@ class FoldedProduct(TensorLayer):
         self._sources = [blob for layer in [self.product, *self.affine] for blob in layer.blobs]
         self._seen: list[tuple[torch.Tensor, int]] = []  # the sources' tensors and versions
         self._packed: dict[tuple, packed.Run] = {}  # for each shape and dtype
-        self._is_finite = False
+        self._latest: packed.Run | None = None
+        self.is_finite = False  # whether all parameters are
 
     def reshape(self, *shapes: Shape) -> list[Shape]:
         for node in self.nodes:
@@ -45,20 +46,26 @@ class FoldedProduct(TensorLayer):
         return [blob.shape for blob in self.nodes[-1].tops]
 
     def refresh(self) -> bool:
-        """Forget what was folded if a parameter has changed; return whether all are finite."""
+        """Forget what was folded if a parameter has changed; return whether one has."""
         for blob, (tensor, version) in zip(self._sources, self._seen, strict=False):
             if blob.tensor is not tensor or tensor._version != version:
                 break
         else:
             if self._seen:
-                return self._is_finite
+                return False
         tensors = [blob.tensor for blob in self._sources]
         self._seen = [(tensor, tensor._version) for tensor in tensors]
-        self._is_finite = all(math.isfinite(tensor.sum()) for tensor in tensors)
+        self.is_finite = all(math.isfinite(tensor.sum()) for tensor in tensors)
         self._packed.clear()
-        return self._is_finite
+        return True
+
+    def own_call(self) -> steps.Call | None:
+        """See TensorLayer."""
+        return self._latest if isinstance(self._latest, steps.Call) else None
 
     def infer(self, x: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
+        x = device.layout(x)
+        self._latest = None
         if not packed.takes(x):
             return self._in_torch(x, other)
         key = (x.shape, x.dtype)
@@ -66,7 +73,8 @@ class FoldedProduct(TensorLayer):
             if len(self._packed) >= _MOST_PACKED:
                 self._packed.pop(next(iter(self._packed)))
             self._packed[key] = self._pack(*self._folded(x.dtype), self._activation(), x, other)
-        return self._packed[key](x, other)
+        self._latest = self._packed[key]
+        return self._latest(x, other)
 
     def _activation(self):
         return packed.Activation(*self.activation.activation() if self.activation else ())
@@ -114,7 +122,7 @@ class FoldedConvolution(FoldedProduct):
 
     def infer(self, x: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
         other = None if other is None else device.layout(device.cast(other, x.dtype))
-        return super().infer(device.layout(x), other)
+        return super().infer(x, other)
 
     def _pack(self, weight, bias, activation, x, other):
         return packed.convolution(weight, bias, self.geometry, activation, x, other)
@@ -140,8 +148,7 @@ class FoldedInnerProduct(FoldedProduct):
         return factor if self.product.transpose else factor.view(-1, 1)
 
     def _pack(self, weight, bias, activation, x, other):
-        run = packed.linear(self._as_outputs_first(weight), bias, activation, len(x))
-        return lambda x, other: run(x.reshape(len(x), self.product.inputs))
+        return packed.inner_product(self._as_outputs_first(weight), bias, activation, x)
 
     def _plain(self, x, weight, bias):
         weight = self._as_outputs_first(weight)

@@ -6,18 +6,16 @@ values, an activation. For passes that no backward follows. oneDNN's ReLU makes 
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 
-from . import choice, native
+from . import choice, steps
 
 Run = Callable[..., torch.Tensor]  # (x, other or None)
 
 _ops = torch.ops.mkldnn
-_PANEL = 32  # outputs that the own kernel packs together
 
 
 class Activation(NamedTuple):
@@ -63,12 +61,14 @@ def convolution(
     }
     if other is None and _is_product(weight, geometry):
         makers["inner product"] = lambda: _by_rows(weight, bias, activation, x)
-    if _fits_own_kernel(x, geometry, activation):
-        makers["own"] = lambda: _by_own_kernel(weight, bias, geometry, activation)
-    runs = {name: make() for name, make in makers.items()} if choice.is_measured() else {}
-    ways = {name: (lambda run=run: run(x, other)) for name, run in runs.items()}
-    if not ways:
+    if not choice.is_measured():
         return makers["oneDNN"]()
+    runs = {name: make() for name, make in makers.items()}
+    ways = {name: (lambda run=run: run(x, other)) for name, run in runs.items()}
+    if steps.fits(x) and activation.name in ("none", "relu"):
+        own = _own(weight, bias, geometry, activation, x)
+        runs.update(own)
+        ways.update({name: _as_planned(call, x, other) for name, call in own.items()})
     details = (x.dtype, *x.shape, *weight.shape, geometry, other is not None)
     return runs[choice.fastest("convolution", details, ways)]
 
@@ -77,15 +77,6 @@ def _is_product(weight, geometry):
     """Whether every pixel is multiplied by one matrix."""
     pad, stride, _, groups = geometry
     return weight.shape[2:].numel() == groups == max(stride) == 1 and not any(pad)
-
-
-def _fits_own_kernel(x, geometry, activation):
-    return (
-        native.library() is not None
-        and x.dtype == torch.float32
-        and geometry.groups == 1
-        and activation.name in ("none", "relu")
-    )
 
 
 def _by_onednn(weight, bias, geometry, activation, shape):
@@ -121,44 +112,36 @@ def _by_rows(weight, bias, activation, x):
     return run
 
 
-def _by_own_kernel(weight, bias, geometry, activation):
-    """See native/inference.cpp."""
-    (pad, stride, dilation, _), outputs = geometry, len(weight)
-    panels = -(-outputs // _PANEL)
-    packed = weight.new_zeros(panels * _PANEL, *weight.shape[1:])
-    packed[:outputs] = weight
-    packed = packed.view(panels, _PANEL, *weight.shape[1:]).permute(0, 3, 4, 2, 1).contiguous()
-    shifts = weight.new_zeros(panels * _PANEL)
-    if bias is not None:
-        shifts[:outputs] = bias
-    kernel, rectifies = weight.shape[2:], activation.name == "relu"
-    convolve = native.library().convolve_packed
+def _own(weight, bias, geometry, activation, x):
+    """{name: call} of the engine's own kernels."""
+    (pad, stride, dilation, groups), image, kernel = geometry, x.shape[2:], weight.shape[2:]
+    axes = zip(image, kernel, stride, pad, dilation, strict=True)
+    sizes = [(size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in axes]
+    windows = steps.Windows(image, tuple(sizes), tuple(kernel), stride, pad, dilation)
+    rectify = activation.name == "relu"
+    return steps.convolutions(weight, bias, windows, groups, rectify, len(x))
 
-    def run(x, other):
-        count, inputs, *sizes = x.shape
-        axes = list(zip(sizes, kernel, stride, pad, dilation, strict=True))
-        tops = [(size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in axes]
-        y = torch.empty(count, outputs, *tops, memory_format=torch.channels_last)
-        both = [
-            value
-            for (size, *rule), top in zip(axes, tops, strict=True)
-            for value in (size, top, *rule)
-        ]
-        convolve(
-            x.data_ptr(),
-            packed.data_ptr(),
-            shifts.data_ptr(),
-            None if other is None else other.data_ptr(),
-            y.data_ptr(),
-            (ctypes.c_int * 15)(count, inputs, outputs, *both),
-            inputs,
-            outputs,
-            rectifies,
-            torch.get_num_threads(),
-        )
-        return y
 
-    return run
+def _as_planned(call, x, other):
+    """Runs a call as a plan does (run/plan.py): into memory that is there, sums in place."""
+    into = steps.new(call.shape) if other is None else other.clone()
+    return lambda: call(x, None if other is None else into, into)
+
+
+def inner_product(
+    weight: torch.Tensor, bias: torch.Tensor | None, activation: Activation, x: torch.Tensor
+) -> Run:
+    """The fastest run(x, None) = activation(x W^T + bias), (N, K), for tensors like these.
+
+    x: (N, C) or (N, C, H, W), channels last; weight: (K, C H W).
+    """
+    multiply = linear(weight, bias, activation, len(x))
+    runs: dict[str, Run] = {"oneDNN": lambda x, other: multiply(x.reshape(len(x), -1))}
+    ways = {"oneDNN": lambda: runs["oneDNN"](x, None)}
+    if choice.is_measured() and steps.fits(x) and activation.name in ("none", "relu"):
+        runs["own"] = call = steps.product(weight, bias, activation.name == "relu", x.shape)
+        ways["own"] = _as_planned(call, x, None)
+    return runs[choice.fastest("inner product", (x.dtype, *x.shape, len(weight)), ways)]
 
 
 def linear(

@@ -7,11 +7,13 @@ from collections.abc import Collection, Sequence
 
 import torch
 
+from .. import device
 from ..blob import Blob
 from ..graph.build import Node
 from ..graph.folded import FoldedProduct
 from ..graph.inference import steps
-from .running import forward_node, infer_node, weighted_losses
+from .plan import Plan
+from .running import forward_node, infer_step, weighted_losses
 
 
 class Inference:
@@ -28,6 +30,8 @@ class Inference:
         layers = [step.node.layer for step in self._steps]
         self._folded = [layer for layer in layers if isinstance(layer, FoldedProduct)]
         self._fed: list[tuple[Blob, torch.Tensor]] = []
+        self._plan: Plan | None = None
+        self._planned: object = None  # what the plan, or the next pass's, is for
         self._has_skipped = False
 
     def forward(self) -> list:
@@ -50,19 +54,23 @@ class Inference:
             _store(written)
 
     def _is_finite(self):
-        return all(layer.refresh() for layer in self._folded) and all(
+        """Whether all numbers are; a plan is dropped if a parameter has changed."""
+        changed = [layer.refresh() for layer in self._folded]  # of all of them
+        if any(changed):
+            self._planned = None
+        return all(layer.is_finite for layer in self._folded) and all(
             math.isfinite(tensor.sum()) for _, tensor in self._fed
         )
 
     def _run_steps(self):
-        losses = []
-        for step in self._steps:
-            infer_node(step.node)
-            if any(step.node.loss_weights):
-                losses += weighted_losses(step.node)
-            for blob in step.done:
-                blob.drop_data(self.spread)
-        return losses
+        """Run by the plan, which the second pass of a kind makes."""
+        kind = device.dtype(), [(tensor.shape, tensor.dtype) for _, tensor in self._fed]
+        if kind != self._planned:
+            self._plan, self._planned = None, kind
+            return [loss for step in self._steps for loss in infer_step(step, self.spread)]
+        if self._plan is None:
+            self._plan = Plan(self._steps, self.spread)
+        return self._plan.run()
 
     def _run_plainly(self):
         losses = []

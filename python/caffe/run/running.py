@@ -18,10 +18,15 @@ def forward_node(node):
         node.inputs = bottoms
 
 
-def infer_node(node):
-    """The same where no backward follows."""
+def infer_step(step, spread):
+    """The same where no backward follows; drop what nobody needs any more, return the losses."""
+    node = step.node
     node.inputs = None
     _compute(node, node.layer.infer)
+    losses = weighted_losses(node) if any(node.loss_weights) else []
+    for blob in step.done:
+        blob.drop_data(spread)
+    return losses
 
 
 def _compute(node, method):

@@ -56,7 +56,7 @@ _SIGNATURES = {
     "average_pool_backward": (*[_POINTER] * 3, _INT),
 }
 _CONVOLVE = (*[_POINTER] * 3, *[_LONG] * 3, *[_INT] * 3)
-_CONVOLVE_PACKED = (*[_POINTER] * 6, _LONG, _LONG, _BOOL, _INT)
+_STEPS = "convolve_packed", "multiply_packed", "convolve_channels", "pool_largest", "pool_average"
 _UPDATE = (_INT, *[_POINTER] * 5, *[_FLOAT] * 4, _BOOL, _BOOL, _INT)
 
 
@@ -96,7 +96,9 @@ def library() -> ctypes.CDLL | None:
             _declare(loaded, f"{name}_{kind}", arguments)
     for name in ("convolve_3x3", "convolve_3x3_backward", "convolve_3x3_backward_weights"):
         _declare(loaded, name, _CONVOLVE)
-    _declare(loaded, "convolve_packed", _CONVOLVE_PACKED)
+    for name in _STEPS:
+        _declare(loaded, name, (_POINTER, _INT))
+    _declare(loaded, "run_steps", (_POINTER, _POINTER, _INT, _INT))
     _declare(loaded, "update_sgd", _UPDATE)
     return loaded
 

@@ -13,6 +13,20 @@ void in_parallel(int parts, long count, Work work) {
         work(part, count * part / parts, count * (part + 1) / parts);
 }
 
+// The same with `turns` times as many pieces, which threads take as they get free: other work may slow
+// some of them.
+template <class Work>
+void in_turns(int threads, long turns, long count, Work work) {
+    if (threads == 1) {
+        work(0L, count);
+        return;
+    }
+    long pieces = threads * (turns < 1 ? 1 : turns > 4 ? 4 : turns);
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+    for (long piece = 0; piece < pieces; ++piece)
+        work(count * piece / pieces, count * (piece + 1) / pieces);
+}
+
 // How many threads rows of so many values are worth: waking one takes longer than a few values.
 inline int threads_for(long rows, long values, int threads) {
     return rows * values < 1 << 15 || rows < threads ? 1 : threads;

@@ -1,0 +1,127 @@
+// Convolutions of 1 x 1 and inner products with packed weights, for passes that no backward
+// follows: tops = rows times weights. Images lie as (N, H, W, C).
+//
+// Weights are packed as (panels, C, 32); see steps.h. A chunk is some hundred rows. It is copied,
+// a block of channels after the other, as (tiles, channels / 16, 14 rows, 16), so that a tile is
+// read in one go, and each panel's part of the weights stays in the first cache meanwhile.
+
+#include <vector>
+
+#include "steps.h"
+#include "threads.h"
+
+namespace {
+
+constexpr int BLOCK = 256;        // channels
+constexpr int MOST_TILES = 18;    // of a chunk
+constexpr int AHEAD = 12 * PANEL;  // what is fetched meanwhile of the weights, in values
+constexpr int STEP = MOST_PIXELS * LANES;
+
+template <int ROWS>
+void multiply(const float* x, const float* w, int channels, const Sums& tops, long top_row) {
+    Floats sums[ROWS][2];
+#pragma GCC unroll 14
+    for (int row = 0; row < ROWS; ++row) tops.begin(row * top_row, sums[row]);
+    for (int from = 0; from < channels; from += LANES, x += STEP) {
+        int some = std::min(channels - from, LANES);
+#pragma GCC unroll 14
+        for (int row = 0; row < ROWS; ++row) __builtin_prefetch(x + 2 * STEP + row * LANES);
+        for (int k = 0; k < some; ++k, w += PANEL) {
+            Floats low = load(w), high = load(w + LANES);
+            __builtin_prefetch(w + AHEAD);
+            __builtin_prefetch(w + AHEAD + LANES);
+#pragma GCC unroll 14
+            for (int row = 0; row < ROWS; ++row) {
+                Floats value = x[row * LANES + k] - Floats{};
+                sums[row][0] += value * low;
+                sums[row][1] += value * high;
+            }
+        }
+    }
+#pragma GCC unroll 14
+    for (int row = 0; row < ROWS; ++row) tops.finish(row * top_row, sums[row]);
+}
+
+constexpr decltype(&multiply<1>) MULTIPLY[] = {
+    multiply<1>, multiply<2>, multiply<3>,  multiply<4>,  multiply<5>,  multiply<6>,  multiply<7>,
+    multiply<8>, multiply<9>, multiply<10>, multiply<11>, multiply<12>, multiply<13>, multiply<14>};
+
+class Product {
+public:
+    explicit Product(const Step& step) : s_(step) {
+        rows_ = (long)s_.count * s_.y.tops * s_.x.tops;
+        panels_ = (s_.outputs + PANEL - 1) / PANEL;
+        tiles_ = (rows_ + MOST_PIXELS - 1) / MOST_PIXELS;
+        chunks_ = (tiles_ + MOST_TILES - 1) / MOST_TILES;
+    }
+
+    long chunks() const { return chunks_; }
+    long units() const { return chunks_ * panels_; }
+
+    void operator()(long begin, long end) const {
+        std::vector<float> copy(((tiles_ + chunks_ - 1) / chunks_ + 1) * MOST_PIXELS * BLOCK);
+        while (begin < end) {
+            long chunk = begin / panels_, last = std::min(end, (chunk + 1) * panels_);
+            long first_tile = tiles_ * chunk / chunks_, last_tile = tiles_ * (chunk + 1) / chunks_;
+            for (int channel = 0; channel < s_.inputs; channel += BLOCK) {
+                gather(first_tile, last_tile, channel, copy.data());
+                for (long unit = begin; unit < last; ++unit)
+                    for (long tile = first_tile; tile < last_tile; ++tile)
+                        run(copy.data() + (tile - first_tile) * MOST_PIXELS * BLOCK, tile,
+                            unit % panels_, channel);
+            }
+            begin = last;
+        }
+    }
+
+private:
+    long first_row(long tile) const { return rows_ * tile / tiles_; }
+
+    // Of the image, that a row of the product is.
+    long pixel(long row) const {
+        if (s_.y.stride * s_.x.stride == 1) return row;
+        int above = row / s_.x.tops, image = above / s_.y.tops;
+        int y = above % s_.y.tops * s_.y.stride, x = row % s_.x.tops * s_.x.stride;
+        return ((long)image * s_.y.size + y) * s_.x.size + x;
+    }
+
+    void gather(long first, long last, int channel, float* to) const {
+        int channels = std::min(BLOCK, s_.inputs - channel);
+        for (long tile = first; tile < last; ++tile, to += MOST_PIXELS * BLOCK) {
+            long begin = first_row(tile), end = first_row(tile + 1);
+            for (long row = begin; row < end; ++row) {
+                const float* from = s_.image + pixel(row) * s_.image_pixel + channel;
+                float* place = to + (row - begin) * LANES;
+                int c = 0;
+                for (; c + LANES <= channels; c += LANES, place += STEP) store(place, load(from + c));
+                for (; c < channels; ++c) place[c % LANES] = from[c];
+            }
+        }
+    }
+
+    void run(const float* x, long tile, int panel, int channel) const {
+        int channels = std::min(BLOCK, s_.inputs - channel);
+        long begin = first_row(tile);
+        Sums tops = Sums::of(s_, begin, panel);
+        tops.take_block(channel > 0, channel + channels == s_.inputs);
+        const float* w = s_.weights + ((long)panel * s_.inputs + channel) * PANEL;
+        MULTIPLY[first_row(tile + 1) - begin - 1](x, w, channels, tops, s_.top_pixel);
+    }
+
+    const Step& s_;
+    long rows_, panels_, tiles_, chunks_;
+};
+
+}  // namespace
+
+extern "C" void multiply_packed(const Step* step, int threads) {
+    Product product(*step);
+    in_turns(threads, product.chunks() / threads, product.units(),
+             [&](long begin, long end) { product(begin, end); });
+}
+
+// Several steps, one after the other.
+extern "C" void run_steps(void (*const* kernels)(const Step*, int), const Step* steps, int count,
+                          int threads) {
+    for (int i = 0; i < count; ++i) kernels[i](steps + i, threads);
+}

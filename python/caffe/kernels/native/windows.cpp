@@ -1,0 +1,91 @@
+// Steps of inference that go by channel: convolutions of each channel by itself, and pooling. Images
+// lie as (N, H, W, C), weights as (kernel_y, kernel_x, C); C is a multiple of 16.
+
+#include "steps.h"
+#include "threads.h"
+
+namespace {
+
+constexpr int TOGETHER = 4;  // pixels of a row for which weights are loaded once
+
+struct Convolved {
+    static Floats begin(const Step& s, int c) { return load(s.bias + c); }
+    static Floats weight(const Step& s, long at) { return load(s.weights + at); }
+    static Floats add(Floats sum, Floats value, Floats weight) { return sum + value * weight; }
+    static Floats finish(const Step& s, Floats sum, float) {
+        return s.rectify ? positive(sum) : sum;
+    }
+};
+
+struct Largest {  // as in Caffe, NaN does not count
+    static Floats begin(const Step& s, int) { return Floats{} + lowest(s.image); }
+    static Floats weight(const Step&, long) { return Floats{}; }
+    static Floats add(Floats best, Floats value, Floats) { return value > best ? value : best; }
+    static Floats finish(const Step&, Floats best, float) { return best; }
+};
+
+struct Averaged {
+    static Floats begin(const Step&, int) { return Floats{}; }
+    static Floats weight(const Step&, long) { return Floats{}; }
+    static Floats add(Floats sum, Floats value, Floats) { return sum + value; }
+    static Floats finish(const Step&, Floats sum, float share) { return sum * share; }
+};
+
+// One over how much of a window lies in the padded image.
+float share(const Axis& axis, int top) {
+    return 1.0f / (std::min(axis.start(top) + axis.kernel, axis.size + axis.pad) - axis.start(top));
+}
+
+template <class Way, int PIXELS>
+void pixels(const Step& s, long row, int x) {
+    int y = row % s.y.tops, channels = s.outputs;
+    int first_x = s.x.first(x), last_x = s.x.last(x);
+    long next = s.x.stride * s.image_pixel, place = s.x.dilation * s.image_pixel;
+    long line = s.y.dilation * s.x.size * s.image_pixel;
+    long corner = ((row / s.y.tops * s.y.size + s.y.start(y)) * s.x.size + s.x.start(x)) *
+                  s.image_pixel;
+    float* top = s.top + (row * s.x.tops + x) * s.top_pixel;
+    float part = share(s.y, y) * share(s.x, x);
+    for (int c = 0; c < channels; c += LANES) {
+        Floats sums[PIXELS];
+        for (Floats& sum : sums) sum = Way::begin(s, c);
+        for (int ky = s.y.first(y); ky < s.y.last(y); ++ky) {
+            const float* from = s.image + (corner + ky * line + first_x * place + c);
+            long at = ((long)ky * s.x.kernel + first_x) * channels + c;
+            for (int kx = first_x; kx < last_x; ++kx, from += place, at += channels) {
+                Floats weight = Way::weight(s, at);
+                for (int p = 0; p < PIXELS; ++p)
+                    sums[p] = Way::add(sums[p], load(from + p * next), weight);
+            }
+        }
+        for (int p = 0; p < PIXELS; ++p)
+            store(top + p * s.top_pixel + c, Way::finish(s, sums[p], part));
+    }
+}
+
+template <class Way>
+void by_channel(const Step& s, int threads) {
+    long rows = (long)s.count * s.y.tops;
+    threads = threads_for(rows, (long)s.x.tops * s.outputs, threads);
+    in_turns(threads, rows * s.x.tops * s.outputs >> 18, rows, [&](long begin, long end) {
+        for (long row = begin; row < end; ++row)
+            for (int x = 0; x < s.x.tops;) {
+                int last = x + TOGETHER - 1;
+                bool all = last < s.x.tops && s.x.is_inside(x) && s.x.is_inside(last);
+                all ? pixels<Way, TOGETHER>(s, row, x) : pixels<Way, 1>(s, row, x);
+                x += all ? TOGETHER : 1;
+            }
+    });
+}
+
+}  // namespace
+
+extern "C" void convolve_channels(const Step* step, int threads) {
+    by_channel<Convolved>(*step, threads);
+}
+
+extern "C" void pool_largest(const Step* step, int threads) { by_channel<Largest>(*step, threads); }
+
+extern "C" void pool_average(const Step* step, int threads) {
+    by_channel<Averaged>(*step, threads);
+}

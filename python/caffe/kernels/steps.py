@@ -1,0 +1,181 @@
+"""The engine's own kernels for inference, on fp32 images that lie channels last.
+
+A Call runs one kernel, a Table many in one go. See native/steps.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from . import native
+from .cpu import LANES
+from .layout import is_rows
+
+PANEL = 2 * LANES  # outputs whose weights lie together
+_PAIR = tuple[int, int]
+
+
+class _Axis(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_int) for name in ("size", "tops", "kernel", "stride", "pad", "dilation")
+    ]
+
+
+class Step(ctypes.Structure):
+    """What a kernel gets: the Step of native/steps.h."""
+
+    _fields_ = [
+        *[(name, ctypes.c_void_p) for name in ("image", "weights", "bias", "other", "top")],
+        *[(name, ctypes.c_int) for name in ("count", "inputs", "outputs")],
+        ("y", _Axis),
+        ("x", _Axis),
+        *[(name, ctypes.c_long) for name in ("image_pixel", "top_pixel")],
+        ("rectify", ctypes.c_bool),
+    ]
+
+
+class Windows(NamedTuple):
+    """Windows over (height, width): `sizes` is how many there are."""
+
+    image: _PAIR
+    sizes: _PAIR
+    kernel: _PAIR = (1, 1)
+    stride: _PAIR = (1, 1)
+    pad: _PAIR = (0, 0)
+    dilation: _PAIR = (1, 1)
+
+
+class Call:
+    """A kernel for images of one shape.
+
+    call(x, other) is the top, of `shape`, in fresh memory or `into` some, which may be `other`; x
+    and `other`, which may be None: fp32, channels last.
+    """
+
+    def __init__(
+        self,
+        kernel: str,
+        counts: tuple[int, int, int],
+        windows: Windows,
+        shape: Sequence[int],
+        weights: torch.Tensor | None = None,
+        bias: torch.Tensor | None = None,
+        rectify: bool = False,
+    ):
+        self.kernel, self.shape = kernel, tuple(shape)
+        self._held = weights, bias
+        y, x = (_Axis(*axis) for axis in zip(*windows, strict=True))
+        pointers = None, _pointer(weights), _pointer(bias), None, None
+        self.step = Step(*pointers, *counts, y, x, *counts[1:], rectify)
+
+    def __call__(
+        self, x: torch.Tensor, other: torch.Tensor | None = None, into: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        y, step = new(self.shape) if into is None else into, self.step
+        step.image, step.other, step.top = x.data_ptr(), _pointer(other), y.data_ptr()
+        getattr(native.library(), self.kernel)(ctypes.byref(step), torch.get_num_threads())
+        return y
+
+
+class Table:
+    """Several calls that run one after the other; their `steps` say where values lie."""
+
+    def __init__(self, calls: Sequence[Call]):
+        library, count = native.library(), len(calls)
+        addresses = [ctypes.cast(getattr(library, call.kernel), ctypes.c_void_p) for call in calls]
+        self._kernels = (ctypes.c_void_p * count)(*[address.value for address in addresses])
+        self._steps = (Step * count)(*[call.step for call in calls])
+        self.steps = list(self._steps)
+        self._calls, self._run = calls, library.run_steps
+
+    def run(self) -> None:
+        """Run them."""
+        self._run(self._kernels, self._steps, len(self.steps), torch.get_num_threads())
+
+
+def new(shape: Sequence[int]) -> torch.Tensor:
+    """Memory for fp32 values, channels last if `shape` is (N, C, H, W)."""
+    if len(shape) == 4:
+        return torch.empty(shape, memory_format=torch.channels_last)
+    return torch.empty(shape)
+
+
+def convolutions(
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    windows: Windows,
+    groups: int,
+    rectify: bool,
+    count: int,
+) -> dict[str, Call]:
+    """The calls, by name, that convolve `count` images: x * weight + bias + other, or its ReLU."""
+    outputs, inputs = len(weight), weight.shape[1] * groups
+    call = (count, inputs, outputs), windows, (count, outputs, *windows.sizes)
+    if groups == 1:
+        packed = *_packed(weight, bias), rectify
+        found = {"own": Call("convolve_packed", *call, *packed)}
+        if windows.kernel == (1, 1) and windows.pad == (0, 0):
+            found["own product"] = Call("multiply_packed", *call, *packed)
+        return found
+    if groups == inputs == outputs and inputs % LANES == 0:
+        weight = weight[:, 0].permute(1, 2, 0).contiguous()  # (h, w, C)
+        bias = weight.new_zeros(outputs) if bias is None else bias
+        return {"own": Call("convolve_channels", *call, weight, bias, rectify)}
+    return {}
+
+
+def product(
+    weight: torch.Tensor, bias: torch.Tensor | None, rectify: bool, shape: Sequence[int]
+) -> Call:
+    """x W^T + bias, or its ReLU, (N, K); x: (N, C, ...), of `shape`; weight: (K, C ...)."""
+    outputs, inputs = weight.shape
+    if len(shape) == 4:  # channels last
+        weight = weight.view(outputs, shape[1], -1).transpose(1, 2)
+    weight = weight.reshape(outputs, inputs, 1, 1)
+    counts, windows = (shape[0], inputs, outputs), Windows((1, 1), (1, 1))
+    return Call(
+        "multiply_packed", counts, windows, (shape[0], outputs), *_packed(weight, bias), rectify
+    )
+
+
+def pool(kind: str, windows: Windows, shape: Sequence[int]) -> Call:
+    """The "largest" or "average" of each window of images of `shape`, (N, C, H, W); see fits."""
+    count, channels = shape[:2]
+    counts = count, channels, channels
+    return Call(f"pool_{kind}", counts, windows, (count, channels, *windows.sizes))
+
+
+def copy(shape: Sequence[int]) -> Call:
+    """Copies images of `shape`; the step may say that the top's pixels lie further apart."""
+    return pool("average", Windows(shape[2:], shape[2:]), shape)
+
+
+def fits(x: torch.Tensor) -> bool:
+    """Whether the kernels are there and take x; those by channel want more: fits_channels."""
+    return native.library() is not None and x.is_cpu and x.dtype == torch.float32 and x.numel() > 0
+
+
+def fits_channels(x: torch.Tensor) -> bool:
+    """Whether the kernels that go by channel are there and take the images x, (N, C, H, W)."""
+    return fits(x) and is_rows(x) and x.shape[1] % LANES == 0
+
+
+def _packed(weight, bias):
+    """Weights as (panels, h, w, C, PANEL), bias as (panels PANEL); zeros where there are none."""
+    outputs = len(weight)
+    panels = -(-outputs // PANEL)
+    packed = weight.new_zeros(panels * PANEL, *weight.shape[1:])
+    packed[:outputs] = weight
+    packed = packed.view(panels, PANEL, *weight.shape[1:]).permute(0, 3, 4, 2, 1).contiguous()
+    shifts = weight.new_zeros(panels * PANEL)
+    if bias is not None:
+        shifts[:outputs] = bias
+    return packed, shifts
+
+
+def _pointer(tensor):
+    return None if tensor is None else tensor.data_ptr()

@@ -1,0 +1,109 @@
+"""The engine's own kernels for inference give what their definitions give, computed in fp64."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from caffe.kernels import steps
+
+CONVOLUTIONS = {  # (N, C, H, W), outputs, kernel, stride, pad, dilation, groups
+    "1 x 1": ((2, 20, 5, 7), 40, 1, 1, 0, 1, 1),
+    "1 x 1, more channels than a block": ((3, 530, 4, 5), 33, 1, 1, 0, 1, 1),
+    "1 x 1, strided": ((2, 272, 9, 8), 16, 1, 2, 0, 1, 1),
+    "1 x 1, several chunks": ((2, 3, 23, 24), 70, 1, 1, 0, 1, 1),
+    "3 x 3": ((2, 17, 9, 8), 33, 3, 1, 1, 1, 1),
+    "3 x 3, two rows at a time": ((3, 64, 7, 7), 32, 3, 1, 1, 1, 1),
+    "3 x 3, strided and dilated": ((2, 5, 16, 15), 35, 3, 2, 2, 2, 1),
+    "5 x 5 without pad": ((1, 6, 11, 30), 8, 5, 1, 0, 1, 1),
+    "by channel": ((2, 32, 9, 11), 32, 3, 1, 1, 1, 32),
+    "by channel, strided and dilated": ((2, 16, 13, 9), 16, 3, 2, 2, 2, 16),
+    "by channel, mostly pad": ((1, 16, 2, 3), 16, 5, 1, 2, 1, 16),
+}
+POOLINGS = {  # (H, W), kernel, stride, pad
+    "overlapping": ((9, 12), 3, 2, 0),
+    "beyond the image": ((8, 11), 3, 2, 0),
+    "padded": ((7, 9), 3, 1, 1),
+    "global": ((7, 7), 7, 1, 0),
+}
+
+pytestmark = pytest.mark.unlooked
+
+
+@pytest.fixture(autouse=True)
+def compiled():
+    if not steps.fits(torch.ones(1)):
+        pytest.skip("no compiler")
+
+
+def values(*shape, seed=0):
+    x = torch.from_numpy(np.random.RandomState(seed).randn(*shape).astype(np.float32))
+    return x.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else x
+
+
+def check(found, expected):
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("rectify", [False, True])
+@pytest.mark.parametrize("case", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_convolutions(case, rectify):
+    shape, outputs, kernel, stride, pad, dilation, groups = case
+    x, bias = values(*shape), values(outputs, seed=2)
+    weight = values(outputs, shape[1] // groups, kernel, kernel, seed=1) / shape[1]
+    expected = F.conv2d(x.double(), weight.double(), bias.double(), stride, pad, dilation, groups)
+    rules = [(rule,) * 2 for rule in (kernel, stride, pad, dilation)]
+    windows = steps.Windows(shape[2:], tuple(expected.shape[2:]), *rules)
+    calls = steps.convolutions(weight, bias, windows, groups, rectify, shape[0])
+    assert len(calls) == (2 if kernel == 1 else 1)
+    for call in calls.values():
+        check(call(x), expected.relu() if rectify else expected)
+        if groups == 1:
+            other = values(*expected.shape, seed=3)
+            total = expected + other
+            check(call(x, other), total.relu() if rectify else total)
+            assert call(x, other, other) is other  # the sum in place
+            check(other, total.relu() if rectify else total)
+
+
+@pytest.mark.parametrize("shape", [(3, 700), (17, 30), (2, 20, 3, 4), (5, 64, 1, 1)])
+def test_products(shape):
+    x = values(*shape)
+    weight, bias = values(50, x[0].numel(), seed=1), values(50, seed=2)
+    expected = F.linear(x.double().reshape(len(x), -1), weight.double(), bias.double())
+    check(steps.product(weight / 10, bias / 10, False, shape)(x), expected / 10)
+
+
+@pytest.mark.parametrize("case", POOLINGS.values(), ids=POOLINGS)
+def test_pooling(case):
+    size, kernel, stride, pad = case
+    x = values(2, 32, *size)
+    rule = kernel, stride, pad
+    largest = F.max_pool2d(x.double(), *rule, ceil_mode=True)
+    average = F.avg_pool2d(x.double(), *rule, ceil_mode=True)
+    windows = steps.Windows(size, tuple(largest.shape[2:]), *[(value,) * 2 for value in rule])
+    check(steps.pool("largest", windows, x.shape)(x), largest)
+    check(steps.pool("average", windows, x.shape)(x), average)
+
+
+def test_what_is_not_a_number():
+    """It does not count for the largest, as in Caffe, and shows in all that is computed with it."""
+    x = values(1, 16, 4, 4)
+    x[0, :, 1, 1] = torch.nan
+    windows = steps.Windows((4, 4), (2, 2), (2, 2), (2, 2))
+    largest = steps.pool("largest", windows, x.shape)(x)
+    check(largest, F.max_pool2d(x.nan_to_num(-100), 2))
+    assert steps.pool("average", windows, x.shape)(x)[0, :, 0, 0].isnan().all()
+    assert steps.copy(x.shape)(x)[0, :, 1, 1].isnan().all()
+    around = steps.Windows((4, 4), (4, 4), (3, 3), (1, 1), (1, 1))
+    (call,) = steps.convolutions(torch.ones(16, 16, 3, 3), None, around, 1, True, 1).values()
+    assert call(x)[0, :, :3, :3].isnan().all()
+    assert call(x).isnan().sum() == 16 * 9
+    for groups in (1, 16):
+        weight = torch.ones(16, 16 // groups, 1, 1)
+        all_pixels = steps.Windows((4, 4), (4, 4))
+        for call in steps.convolutions(weight, None, all_pixels, groups, True, 1).values():
+            y = call(x)
+            assert y[0, :, 1, 1].isnan().all()
+            assert y.isnan().sum() == 16
