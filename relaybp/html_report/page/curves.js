@@ -68,7 +68,7 @@ function errorChart(name) {
         .map((run) => ({
           ...style(run),
           marks: true,
-          points: run.curves.test[name].map(([x, y]) => [x, 100 * (1 - y)]),
+          points: run.curves.test[name].map(([x, y]) => [x, y === null ? null : 100 * (1 - y)]),
         })),
     { format: percent },
   );
