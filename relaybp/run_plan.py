@@ -136,8 +136,10 @@ def _refuse_unused(args: argparse.Namespace) -> None:
 
 
 def _of_solver(pb: Any, args: argparse.Namespace, name: str, run: str, draws: bool) -> Plan:
-    """The user's own files, which stay where they are."""
+    """The user's own files, which stay where they are; snapshots go to the run's folder."""
     solver = run_folder.read(args.solver, pb.SolverParameter())
+    stem = os.path.basename(solver.snapshot_prefix) or name
+    solver.snapshot_prefix = os.path.join(run, stem)
     net = _net_of(pb, solver, args.solver)
     relay = relay_file.read_relay(args.relay) if args.relay else None
     extra = run_folder.read_extra(args.extra)

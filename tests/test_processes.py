@@ -289,7 +289,7 @@ def relay_train(run, count, path, schedule="RELAY", *more, launcher=()):
         run,
         *launcher,
         *(str(ROOT / "tools" / "train.py"), "--gpu", gpus, "--solver", path),
-        *("--relay", str(run / "relay.prototxt"), "--out", str(run / "out"), *more),
+        *("--relay", str(run / "relay.prototxt"), "--out", str(run), *more),
     )
 
 
@@ -334,7 +334,7 @@ def test_what_ends_one_process_of_the_driver_ends_all_with_a_snapshot(
     path = solver(folder, tmp_path, 2, **endless)
     process = relay_train(tmp_path, 2, path, launcher=launcher)
     running = "Testing net" if endless is TESTING else "Iteration 3"
-    wait_for(tmp_path / "out" / "train.log", running)
+    wait_for(tmp_path / "train.log", running)
     ranks = children(process.pid)
     assert len(ranks) == 2
     sent = time.monotonic()

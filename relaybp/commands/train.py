@@ -261,7 +261,7 @@ def set_up(
         if os.path.isdir(folder or "."):
             remove_leftovers(folder, f"{stem}_iter_")
     group.first(None)
-    solver = engine.make_solver(plan.path, plan.extra_path)
+    solver = engine.make_solver(plan.path, plan.extra_path, plan.solver.snapshot_prefix)
     for weights in args.weights.split(",") if args.weights else []:
         solver.net.copy_from(weights)
     group.adopt(solver)

@@ -53,14 +53,21 @@ class Bvlc(Engine):
 
     # ---- solvers -----------------------------------------------------------------------------
 
-    def make_solver(self, path: str, extra: str | None = None) -> BvlcSolver:
+    def make_solver(self, path: str, extra: str | None = None, prefix: str = "") -> BvlcSolver:
         fields = in_force(read_extra(extra))
         if fields:
             raise RelayError(
                 f"{extra}: an original Caffe has no {', '.join(fields)}: use this repository's "
                 f"engine, or leave it out: {' '.join(f'--set {name}=' for name in fields)}"
             )
-        return BvlcSolver(self.caffe, path)
+        if not prefix:
+            return BvlcSolver(self.caffe, path)
+        param = read(path, self.pb.SolverParameter())
+        param.snapshot_prefix = prefix
+        with tempfile.TemporaryDirectory() as folder:
+            copy = os.path.join(folder, os.path.basename(path))
+            write(copy, param)
+            return BvlcSolver(self.caffe, copy)
 
     def wrap(self, solver: Any, path: str | None) -> BvlcSolver:
         if isinstance(solver, BvlcSolver):

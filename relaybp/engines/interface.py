@@ -98,8 +98,11 @@ class Engine(ABC):
     # ---- solvers -----------------------------------------------------------------------------
 
     @abstractmethod
-    def make_solver(self, path: str, extra: str | None = None) -> Any:
-        """The solver of a solver.prototxt; extra: the path of its extra.prototxt."""
+    def make_solver(self, path: str, extra: str | None = None, prefix: str = "") -> Any:
+        """The solver of a solver.prototxt; extra: the path of its extra.prototxt.
+
+        prefix: of its snapshots, "" for the one that the file names.
+        """
 
     @abstractmethod
     def wrap(self, solver: Any, path: str | None) -> Any:

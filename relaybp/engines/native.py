@@ -66,8 +66,10 @@ class Native(Engine):
 
     # ---- solvers -----------------------------------------------------------------------------
 
-    def make_solver(self, path: str, extra: str | None = None) -> Any:
-        return self.caffe.get_solver(path, extra)
+    def make_solver(self, path: str, extra: str | None = None, prefix: str = "") -> Any:
+        solver = self.caffe.get_solver(path, extra)
+        solver.param.snapshot_prefix = prefix or solver.param.snapshot_prefix
+        return solver
 
     def wrap(self, solver: Any, path: str | None) -> Any:
         if path:
