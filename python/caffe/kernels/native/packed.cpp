@@ -100,7 +100,7 @@ public:
     long units() const { return chunks() * panels_; }
 
     void operator()(long begin, long end) const {
-        std::vector<float> copy;
+        float* copy = nullptr;
         for (long unit = begin; unit < end; ++unit) {
             long chunk = unit / panels_, image = chunk / chunks_;
             long from = chunk % chunks_ * chunk_, to = std::min(from + chunk_, tiles_);
@@ -109,8 +109,8 @@ public:
                 s_.image + (image * s_.y.size + first_row) * s_.x.size * s_.image_pixel;
             if (pads_) {
                 if (unit == begin || unit % panels_ == 0)
-                    pad(x, first_row, (to - 1) / across_ * rows_ + rows_ - 1, copy);
-                x = copy.data();
+                    copy = padded(x, first_row, (to - 1) / across_ * rows_ + rows_ - 1);
+                x = copy;
             }
             for (long tile = from; tile < to; ++tile)
                 run(x, first_row, image, tile, unit % panels_);
@@ -127,17 +127,23 @@ private:
                                  ((long)y * s_.x.kernel + x) * s_.inputs * PANEL, length});
     }
 
-    // Copies the rows that the tops up to row `last` see, with zeros around the image.
-    void pad(const float* from, int first, int last, std::vector<float>& copy) const {
+    // A copy of the rows that the tops up to row `last` see, with zeros around the image.
+    float* padded(const float* from, int first, int last) const {
         int rows = s_.y.start(std::min(last, s_.y.tops - 1)) + s_.y.reach() - first;
         long row_size = width_ * s_.inputs, margin = (long)s_.x.pad * s_.inputs;
-        copy.assign(rows * row_size, 0.0f);
+        float* copy = scratch(rows * row_size);
         for (int row = 0; row < rows; ++row, from += s_.x.size * s_.image_pixel) {
-            if (first + row < 0 || first + row >= s_.y.size) continue;
-            float* to = copy.data() + row * row_size + margin;
+            float *begin = copy + row * row_size, *end = begin + row_size, *to = begin + margin;
+            if (first + row < 0 || first + row >= s_.y.size) {
+                std::fill(begin, end, 0.0f);
+                continue;
+            }
+            std::fill(begin, to, 0.0f);
             for (int x = 0; x < s_.x.size; ++x, to += s_.inputs)
                 memcpy(to, from + x * s_.image_pixel, s_.inputs * sizeof(float));
+            std::fill(to, end, 0.0f);
         }
+        return copy;
     }
 
     void run(const float* x, int first_row, long image, long tile, int panel) const {

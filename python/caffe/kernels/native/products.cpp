@@ -5,8 +5,6 @@
 // a block of channels after the other, as (tiles, channels / 16, 14 rows, 16), so that a tile is
 // read in one go, and each panel's part of the weights stays in the first cache meanwhile.
 
-#include <vector>
-
 #include "steps.h"
 #include "threads.h"
 
@@ -17,8 +15,16 @@ constexpr int MOST_TILES = 18;    // of a chunk
 constexpr int AHEAD = 12 * PANEL;  // what is fetched meanwhile of the weights, in values
 constexpr int STEP = MOST_PIXELS * LANES;
 
+// A piece of the weights that come next, to be fetched meanwhile.
+struct Next {
+    const float *from, *to;
+};
+
 template <int ROWS>
-void multiply(const float* x, const float* w, int channels, const Sums& tops, long top_row) {
+void multiply(const float* x, const float* w, int channels, const Sums& tops, long top_row,
+              Next next) {
+    long lines = (next.to - next.from) / LANES, steps = (channels + LANES - 1) / LANES;
+    long lines_a_step = (lines + steps - 1) / steps;
     Floats sums[ROWS][2];
 #pragma GCC unroll 14
     for (int row = 0; row < ROWS; ++row) tops.begin(row * top_row, sums[row]);
@@ -26,6 +32,8 @@ void multiply(const float* x, const float* w, int channels, const Sums& tops, lo
         int some = std::min(channels - from, LANES);
 #pragma GCC unroll 14
         for (int row = 0; row < ROWS; ++row) __builtin_prefetch(x + 2 * STEP + row * LANES);
+        for (int line = 0; line < lines_a_step; ++line, next.from += LANES)
+            __builtin_prefetch(next.from, 0, 2);
         for (int k = 0; k < some; ++k, w += PANEL) {
             Floats low = load(w), high = load(w + LANES);
             __builtin_prefetch(w + AHEAD);
@@ -59,16 +67,18 @@ public:
     long units() const { return chunks_ * panels_; }
 
     void operator()(long begin, long end) const {
-        std::vector<float> copy(((tiles_ + chunks_ - 1) / chunks_ + 1) * MOST_PIXELS * BLOCK);
+        float* copy = scratch(((tiles_ + chunks_ - 1) / chunks_ + 1) * MOST_PIXELS * BLOCK);
         while (begin < end) {
             long chunk = begin / panels_, last = std::min(end, (chunk + 1) * panels_);
             long first_tile = tiles_ * chunk / chunks_, last_tile = tiles_ * (chunk + 1) / chunks_;
             for (int channel = 0; channel < s_.inputs; channel += BLOCK) {
-                gather(first_tile, last_tile, channel, copy.data());
+                gather(first_tile, last_tile, channel, copy);
                 for (long unit = begin; unit < last; ++unit)
-                    for (long tile = first_tile; tile < last_tile; ++tile)
-                        run(copy.data() + (tile - first_tile) * MOST_PIXELS * BLOCK, tile,
-                            unit % panels_, channel);
+                    for (long tile = first_tile; tile < last_tile; ++tile) {
+                        long part = tile - first_tile, parts = last_tile - first_tile;
+                        run(copy + part * MOST_PIXELS * BLOCK, tile, unit % panels_, channel,
+                            next(unit + 1 < last, unit % panels_, channel, part, parts));
+                    }
             }
             begin = last;
         }
@@ -99,13 +109,21 @@ private:
         }
     }
 
-    void run(const float* x, long tile, int panel, int channel) const {
+    // One of `parts` pieces of the weights of the next panel, if it comes next.
+    Next next(bool is_panel, int panel, int channel, long part, long parts) const {
+        if (!is_panel) return {nullptr, nullptr};
+        const float* from = s_.weights + ((panel + 1L) * s_.inputs + channel) * PANEL;
+        long size = std::min(BLOCK, s_.inputs - channel) * PANEL;
+        return {from + size * part / parts, from + size * (part + 1) / parts};
+    }
+
+    void run(const float* x, long tile, int panel, int channel, Next next) const {
         int channels = std::min(BLOCK, s_.inputs - channel);
         long begin = first_row(tile);
         Sums tops = Sums::of(s_, begin, panel);
         tops.take_block(channel > 0, channel + channels == s_.inputs);
         const float* w = s_.weights + ((long)panel * s_.inputs + channel) * PANEL;
-        MULTIPLY[first_row(tile + 1) - begin - 1](x, w, channels, tops, s_.top_pixel);
+        MULTIPLY[first_row(tile + 1) - begin - 1](x, w, channels, tops, s_.top_pixel, next);
     }
 
     const Step& s_;

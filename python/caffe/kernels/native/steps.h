@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "vectors.h"
 
@@ -31,6 +32,13 @@ struct Step {
     long image_pixel, top_pixel;  // from one pixel to the next, in values; other's is top's
     bool rectify;
 };
+
+// Memory of a thread for so many values, whatever they were.
+inline float* scratch(long count) {
+    thread_local std::vector<float> values;
+    if ((long)values.size() < count) values.resize(count);
+    return values.data();
+}
 
 constexpr int PANEL = 2 * LANES, MOST_PIXELS = 14;
 
@@ -63,6 +71,7 @@ struct Sums {
         if (values && outputs < PANEL)
             values = (const float*)memcpy(some, values, outputs * sizeof(float));
         for (int half = 0; half < 2; ++half) {
+            __builtin_prefetch(top + place + half * LANES, 1);
             sums[half] = bias ? load(bias + half * LANES) : Floats{};
             if (values) sums[half] += load(values + half * LANES);
         }
