@@ -17,6 +17,7 @@ def fresh(monkeypatch, tmp_path):
     """Nothing known, and a cache of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(choice, "_chosen", {})
+    monkeypatch.setattr(choice, "_found", {})
     choice._known.cache_clear()
     choice.set_measured(True)
     yield
@@ -27,6 +28,7 @@ def fresh(monkeypatch, tmp_path):
 def forget():
     """As a new process begins, without the file."""
     choice._chosen.clear()
+    choice._found.clear()
     choice._taken.clear()
     choice._known.cache_clear()
 
@@ -95,6 +97,14 @@ def test_a_run_that_goes_on_takes_the_same_ways():
     choice._known.cache_clear()
     choice.restore(state)
     assert Ways("second").fastest() == "second"
+
+
+def test_what_another_machine_chose_stays_out_of_the_file():
+    Ways("first").fastest()
+    choice.restore(dict.fromkeys(choice.state(), "first"))
+    assert Ways("first").fastest() == "first"  # as the run that goes on did there
+    choice._save()
+    assert "second" in json.loads(choice._path().read_text()).values()
 
 
 def test_a_way_that_does_not_exist_here_is_measured_again():

@@ -100,7 +100,12 @@ def run(folder, command, expect=0, largest_file=None):
 
     largest_file: bytes; longer files cannot be written, as on a full disk.
     """
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}/python:{ROOT}", "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}/python:{ROOT}",
+        "OMP_NUM_THREADS": "1",
+        "XDG_CACHE_HOME": str(folder / "cache"),  # no other process changes what is chosen there
+    }
     done = subprocess.run(
         command,
         cwd=folder,

@@ -41,6 +41,7 @@ _NEAR_BYTES = 4 << 20  # for each thread: more than the caches of its own hold
 
 _measured = True
 _chosen: dict[str, str] = {}  # {operation, details and place: name of the way}
+_found: dict[str, str] = {}  # those of them that were measured in this process
 _taken: dict[tuple, _Taken] = {}  # the same, for operations that look often
 _noted: list[tuple[str, str]] | None = None
 
@@ -132,7 +133,7 @@ def fastest(operation: str, details: object, ways: Mapping[str, Callable[[], obj
     if known.get(key) not in ways:
         if device.is_recording():
             return names[0]
-        known[key] = _measure(ways)
+        known[key] = _found[key] = _measure(ways)
     _chosen[key] = known[key]
     return known[key]
 
@@ -215,12 +216,12 @@ def _read():
 
 
 def _save():
-    """Add what this process has chosen to the file; a cache that cannot be written is no error."""
-    if _chosen.items() <= (before := _read()).items():
+    """Add what was measured here to the file; a cache that cannot be written is no error."""
+    if _found.keys() <= (before := _read()).keys():
         return
     try:
         _path().parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(str(_path()), json.dumps({**before, **_chosen}, indent=0).encode())
+        write_atomically(str(_path()), json.dumps({**_found, **before}, indent=0).encode())
     except OSError:
         pass
 
