@@ -329,6 +329,34 @@ def test_blobs_that_were_not_kept_are_made_for_who_reads_them():
     assert (net.blobs["data"].data == 0).all()
 
 
+def test_layers_that_count_or_draw_run_once_whoever_looks_inside():
+    """The moving sum of BatchNorm gets one batch, the scores are those of what Dropout drew."""
+    text = deploy_nets.net(
+        "small",
+        (2, 3, 9, 9),
+        ("label", "Input", "", "input_param { shape { dim: [2, 1, 9, 9] } }"),
+        *deploy_nets.conv_bn("conv", "data", 3, 3, "pad: 1"),
+        ("own", "Power", "conv"),
+        ("sums", "BatchNorm", "own", "batch_norm_param { use_global_stats: false }"),
+        ("drop", "Dropout", "own", "dropout_param { sample_weights_test: true }"),
+        ("seen", "SegAccuracy", "own label", "seg_accuracy_param { reset: false }"),
+        deploy_nets.fc("fc", "own", 5),
+    )
+    net = deploy_nets.fill(caffe.Net(deploy_nets.message(text), caffe.TEST))
+    images = np.random.RandomState(1).randn(2, 3, 9, 9)
+    net.keep_blobs = False
+    factor = net.params["sums"][2].data.item()
+    scores = net.forward(data=images, label=np.zeros((2, 1, 9, 9)))["fc"].copy()
+    drawn = net.blobs["own"].data.copy()
+    assert net.blobs["conv"].hidden and np.ptp(net.blobs["conv"].data)  # made now
+    assert (net.blobs["own"].data == drawn).all() and (drawn == 0).mean() > 0.2
+    weight, bias = (blob.data for blob in net.params["fc"])
+    np.testing.assert_allclose(scores, drawn.reshape(2, -1) @ weight.T + bias, rtol=1e-4, atol=1e-4)
+    # Caffe's moving sum: the factor times moving_average_fraction, 0.999, plus 1
+    assert net.params["sums"][2].data.item() == pytest.approx(0.999 * factor + 1)
+    assert net.layer_dict["seen"].counts.sum() == 2 * 9 * 9
+
+
 def test_named_blobs_are_kept_and_others_are_not():
     net = small("resnet")
     images, names = deploy_nets.batch(net), ["res2_c", "res3"]

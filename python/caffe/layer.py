@@ -247,6 +247,14 @@ class TensorLayer(Layer):
         """Whether one CUDA graph can hold what the layer does now. Default: `replays`."""
         return self.replays
 
+    @property
+    def repeats(self) -> bool:
+        """Whether forward, on the same values again, makes the same and changes nothing else.
+
+        Default: `replays`, as what keeps state or works outside of the net does not.
+        """
+        return self.replays
+
     def parts(self) -> list[Any]:
         """The objects whose attributes hold what forward leaves for backward."""
         return [self]

@@ -192,6 +192,10 @@ class Dropout(TensorLayer):
         self.passes_on = not self.drops and self.options.scale_train
         self.makes_fresh_tops = not self.passes_on
 
+    @property
+    def repeats(self):
+        return not self.drops
+
     def forward(self, x):
         if self.passes_on:
             return x

@@ -64,6 +64,10 @@ class BatchNorm(TensorLayer):
         return not self.training
 
     @property
+    def repeats(self):
+        return self.uses_stored_statistics  # otherwise it adds to them
+
+    @property
     def scale_and_bias(self):
         """The tensors of NVCaffe's scale and bias, or None for both."""
         return [blob.tensor for blob in self.blobs[3:]] or [None, None]

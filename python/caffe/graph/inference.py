@@ -21,12 +21,14 @@ class Step:
 
 
 def steps(nodes: Sequence[Node], kept: Collection[str]) -> list[Step]:
-    """The nodes as Steps, in order; blobs named in `kept`, and those nobody reads, keep values.
+    """The nodes as Steps, in order; blobs named in `kept`, those nobody reads, and those that
+    cannot be made again keep values.
 
     A group runs where its last node was. All of its bottoms are there by then, and unchanged: after
     the net's splits every value has one reader.
     """
-    readers, kept = _readers(nodes), {*kept, *_outputs(nodes)}
+    once = (name for node in nodes if not node.layer.repeats for name in node.top_names)
+    readers, kept = _readers(nodes), {*kept, *_outputs(nodes), *once}
     groups: dict[int, list[int]] = {}  # the index of the last node -> those of all
     taken: set[int] = set()
     for index in reversed(range(len(nodes))):  # the last of several terms takes in their sum

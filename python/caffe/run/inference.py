@@ -13,7 +13,7 @@ from ..graph.build import Node
 from ..graph.folded import FoldedProduct
 from ..graph.inference import steps
 from .plan import Plan
-from .running import forward_node, infer_step, weighted_losses
+from .running import forward_node, infer_step, take_back, weighted_losses
 
 
 class Inference:
@@ -45,12 +45,24 @@ class Inference:
         return losses + (self._run_steps() if self._has_skipped else self._run_plainly())
 
     def spread(self) -> None:
-        """After a pass: give every blob and layer what it would have if all layers had run."""
+        """After a pass: give every blob and layer what it would have if all layers had run.
+
+        Those that would not make the same again, as they count or draw, do not run again.
+        """
         if self._has_skipped:
             self._has_skipped = False
+            made = {
+                node: [blob.tensor for blob in node.tops]
+                for node in self._others
+                if not node.layer.repeats
+            }
             written = [(blob, blob.tensor) for blob, _ in self._fed]  # into inputs, since the pass
             _store(self._fed)
-            self._run_plainly()
+            for node in self._others:
+                if node in made:
+                    take_back(node, made[node])
+                else:
+                    forward_node(node)
             _store(written)
 
     def _is_finite(self):

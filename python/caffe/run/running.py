@@ -13,7 +13,17 @@ _FOREIGN = (RuntimeError, IndexError, MemoryError)  # what PyTorch raises
 
 def forward_node(node):
     """Run the layer on its bottoms' values and store what it makes."""
-    bottoms = _compute(node, node.layer.forward)
+    _keep_inputs(node, _compute(node, node.layer.forward))
+
+
+def take_back(node, tops):
+    """As if `forward_node` had run again: the layer has made these values before."""
+    _keep_inputs(node, [blob.tensor for blob in node.bottoms])
+    for blob, tensor in zip(node.tops, tops, strict=True):
+        blob.tensor = tensor
+
+
+def _keep_inputs(node, bottoms):
     if node.in_place and node.layer.reads_bottom and not node.layer.shares_data:
         node.inputs = bottoms
 
