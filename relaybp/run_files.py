@@ -3,7 +3,8 @@
 solver.prototxt    of a solver of one's own a copy, which names the net where it lies
 train_val.prototxt one net where that solver names two, or holds its net
 deploy.prototxt    the net from pixels minus mean, in the order of the records' channels, to prob
-mean.binaryproto   what is subtracted: an image, or one pixel where it is a value per channel
+mean.binaryproto   what is subtracted: an image, or one pixel where it is a value per channel or
+                   nothing, so that a lost file is not taken for nothing
 classes.txt        the names of the classes
 plan.svg           which loss trains which layers, where matplotlib is installed
 """
@@ -114,10 +115,11 @@ def _write_mean(pb: Any, run: str, feed: Feed, channels: int) -> None:
     path = os.path.join(run, MEAN)
     if feed.mean_file:
         _copy(feed.mean_file, path)
-    elif feed.mean_values:
-        values = [*feed.mean_values] * (channels // len(feed.mean_values))
-        blob = pb.BlobProto(num=1, channels=channels, height=1, width=1, data=values)
-        write_atomically(path, blob.SerializeToString())
+        return
+    values = feed.mean_values or (0.0,)
+    data = [*values] * (channels // len(values))
+    blob = pb.BlobProto(num=1, channels=channels, height=1, width=1, data=data)
+    write_atomically(path, blob.SerializeToString())
 
 
 def _copy(source: str, path: str) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import sys
 import types
 
@@ -13,6 +14,7 @@ import pytest
 
 import caffe
 from caffe.command import classification
+from caffe.files.weights import read_blob
 from caffe.proto import caffe_pb2
 from caffe_plain.errors import CaffeError
 from caffe_plain.trained import files_of
@@ -207,9 +209,30 @@ def test_caffes_classification_takes_the_folder_of_a_run(tmp_path, photos, capfd
     assert out == expected and "Passed over: " in err and "a_iter_8: not whole" in err
     assert classification.main([str(run), "x.caffemodel", str(photos / "a.png")]) == 1
     assert "expected a folder and an image" in capfd.readouterr().err
-    (run / "mean.binaryproto").unlink()  # as of a run that subtracts nothing
+    (run / "mean.binaryproto").unlink()
+    assert classification.main([str(run), str(photos / "a.png")]) == 1
+    assert re.search("run: no mean.binaryproto there, .*copy", capfd.readouterr().err)
+
+
+@pytest.mark.usefixtures("clean_log")
+def test_a_run_that_subtracts_nothing_says_so_in_its_mean(tmp_path, photos, capfd):
+    run = make(tmp_path, photos, {"resize_width": 13, "resize_height": 13}, "scale: 0.02")
+    assert not read_blob(run / "mean.binaryproto").any()
     assert classification.main([str(run), str(photos / "a.png")]) == 0
-    assert capfd.readouterr().out != expected
+    answers = classify(caffe, str(run), files_of(str(run)), [str(photos / "a.png")])
+    name, score = answers.best(0, 1)[0]
+    assert f'{score:.4f} - "{name}"' in capfd.readouterr().out
+
+
+def test_a_mean_that_is_gone_is_not_taken_for_nothing(tmp_path, photos):
+    run = make(tmp_path, photos, *CASES["image"])
+    ask = lambda: classify(caffe, str(run), files_of(str(run)), [str(photos / "a.png")]).scores  # noqa: E731
+    expected = ask()
+    (run / "mean.binaryproto").unlink()
+    np.testing.assert_array_equal(ask(), expected)  # by the file that the net names
+    (tmp_path / "data").rename(tmp_path / "moved")
+    with pytest.raises(CaffeError, match=r"run: no mean.binaryproto there, and .*gone too; copy"):
+        ask()
 
 
 def test_a_run_is_exported_with_its_scale(tmp_path, photos):

@@ -18,7 +18,11 @@ from relaybp.run_plan import Plan, make_plan
 from relaybp.train_options import arguments
 from test_train import NET, RELAY, SOLVER, write_database
 
-MEAN = {"one": "mean_value: 120", "three": "mean_value: 90 mean_value: 110 mean_value: 130"}
+MEAN = {
+    "none": "",
+    "one": "mean_value: 120",
+    "three": "mean_value: 90 mean_value: 110 mean_value: 130",
+}
 
 
 @pytest.fixture

@@ -61,8 +61,8 @@ def classify(caffe: Any, run: str, trained: Trained, paths: Sequence[str]) -> An
     """
     net_param = net_of_run(caffe.proto.caffe_pb2, run)
     feed = test_feed(net_param)
-    if feed.mean_file:  # that of when the run began, wherever its data are now
-        DataLayer(feed.layer).set("mean_file", trained.mean)
+    if feed.mean_file:
+        DataLayer(feed.layer).set("mean_file", _mean_file(run, feed.mean_file, trained))
     preparation = _preparation(caffe.proto.caffe_pb2, run, feed.source)
     if not feed.crop:  # the net takes whole images, all of one size
         height, width = _input_size(caffe.proto.caffe_pb2, trained.deploy)
@@ -77,6 +77,17 @@ def classify(caffe: Any, run: str, trained: Trained, paths: Sequence[str]) -> An
     tester = Tester(caffe, net_param, trained.weights, Protocol(), title)
     scores, _ = tester.score(chain([first], records), len(paths))
     return Answers(files, scores[: len(files)], _names(trained, scores.shape[1]), bad)
+
+
+def _mean_file(run: str, named: str, trained: Trained) -> str:
+    """That of when the run began, wherever its data are now; else the one that the net names."""
+    found = trained.mean or (named if os.path.isfile(named) else "")
+    if not found:
+        raise RelayError(
+            f"{run}: no mean.binaryproto there, and {named}, which its net subtracts, is gone too; "
+            "copy the mean image that it was trained with to one of the two"
+        )
+    return found
 
 
 def _preparation(pb: Any, run: str, source: str) -> Preparation:

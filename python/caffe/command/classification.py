@@ -52,7 +52,13 @@ def _classify(options):
 def _files(options):
     """The Trained that the command line names, by its folder or one by one."""
     if options.weights is None:
-        return files_of(options.deploy)
+        found = files_of(options.deploy)
+        if not found.mean:
+            raise CaffeError(
+                f"{options.deploy}: no mean.binaryproto there, which a training writes even where "
+                "nothing is subtracted; copy the mean that the net was trained with there"
+            )
+        return found
     if options.labels is None:
         raise CaffeError(
             "classification: expected a folder and an image, or DEPLOY WEIGHTS MEAN LABELS IMAGE"
