@@ -90,6 +90,26 @@ def test_a_mean_of_other_channels_is_refused(tmp_path):
         measure(ENGINE, str(run), DENSE)
 
 
+@pytest.mark.parametrize("size", [(16, 20), (13, 13), (32, 40)], ids=["image", "crop", "other"])
+def test_each_crop_loses_the_mean_of_the_place_that_it_shows(tmp_path, size):
+    """A mean of neither the image's nor the crop's size is resized to the image, then cut."""
+    images = draw_images(3, 16, 20)
+    data = make_data(tmp_path / "data", images)
+    mean = write_mean(data, 3, *size).transpose(1, 2, 0)
+    edit = scene_data(data, f'mean_file: "{data}/mean.binaryproto"')
+    run = make_run(tmp_path / "run", data, edit=edit)
+    of_crop = size == (CROP, CROP)
+    if not of_crop:
+        images = images - cv2.resize(mean, (20, 16))
+    places = [(0, 2), (0, 5), (3, 2), (3, 5), (1, 3)]  # in the central square of 16 x 16
+    crops = np.stack([images[:, y : y + CROP, x : x + CROP] for y, x in places])
+    values = np.stack([crops, crops[..., ::-1, :]]) - (mean if of_crop else 0)
+    values = 0.02 * values.reshape(-1, CROP, CROP, 3).transpose(0, 3, 1, 2)
+    expected = scores_of(run, values).reshape(10, 3, -1)
+    found = measure(ENGINE, str(run), Protocol.parse("10-crop")).scores
+    np.testing.assert_allclose(found, np.mean(expected, 0), atol=1e-5)
+
+
 # ---- nets of gray and of whole images ------------------------------------------------------------
 
 

@@ -28,9 +28,9 @@ class Normaliser:
             self.mean = np.ascontiguousarray(read_mean(pb, feed.mean_file).transpose(1, 2, 0))
         self._at_size = lru_cache(SIZES)(lambda size: stretched(self.mean, *size))
 
-    def fits(self, image: np.ndarray) -> bool:
-        """Whether there is a mean for every pixel of the image, or one for all."""
-        return self.mean.shape[:2] in (image.shape[:2], (1, 1))
+    def fits(self, height: int, width: int) -> bool:
+        """Whether there is a mean for every pixel of an image of that size, or one for all."""
+        return self.mean.shape[:2] in ((height, width), (1, 1))
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """The floats (H, W, C) of an image (H, W, C)."""
@@ -40,5 +40,6 @@ class Normaliser:
                 "mean of images like these, or give the Data layer transform_param "
                 "{ force_color: true }"
             )
-        mean = self.mean if self.fits(image) else self._at_size(image.shape[:2])
+        size = image.shape[:2]
+        mean = self.mean if self.fits(*size) else self._at_size(size)
         return (image - mean) * self.factor

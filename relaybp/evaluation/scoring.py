@@ -126,9 +126,9 @@ def parts_of(
 
     def cropped(image: np.ndarray) -> list[np.ndarray]:
         cut = CUTS[protocol.kind]
-        if normalise.fits(image):  # each pixel has its mean before the crop moves it
-            return cut(normalise(image), feed.crop)
-        return [normalise(part) for part in cut(image, feed.crop)]
+        if normalise.fits(feed.crop, feed.crop) and not normalise.fits(*image.shape[:2]):
+            return [normalise(part) for part in cut(image, feed.crop)]
+        return cut(normalise(image), feed.crop)  # each pixel has its mean before the crop moves it
 
     make = scaled if protocol.kind == DENSE else cropped
     return lambda image: [part.transpose(2, 0, 1) for part in make(image)]
