@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 import caffe
 from caffe.catalogue.forks import faster_rcnn
@@ -165,12 +166,11 @@ def net(images):
     )
 
 
-def solver(images):
-    np.random.seed(0)
+def solver(images, prefix=""):
     param = caffe_pb2.SolverParameter(
         base_lr=0.01, lr_policy="fixed", momentum=0.9, max_iter=9, random_seed=1
     )
-    param.snapshot_after_train = False
+    param.snapshot_after_train, param.snapshot_prefix = False, prefix
     parse_text(net(images), param.net_param)
     return caffe.get_solver(param)
 
@@ -191,6 +191,35 @@ def test_the_python_layers_of_faster_rcnn_train_end_to_end():
     assert weights.sum() == pytest.approx(4, rel=1e-5) and weights.max() == pytest.approx(
         1 / counted
     )
+
+
+def drawn(made):
+    """The anchors and regions that a solver's next two iterations train on."""
+    made.step(2)
+    return [made.net.blobs[name].data.copy() for name in ("rpn_labels", "rois")]
+
+
+def test_a_resumed_run_draws_what_the_other_drew(tmp_path):
+    """And so does a second run, whatever numpy's global generator does."""
+    made = solver(1, str(tmp_path / "at"))
+    made.step(1)
+    state = made.snapshot()
+    expected = drawn(made)
+    np.random.seed(7)
+    for go_on in (lambda solver: solver.restore(state), lambda solver: solver.step(1)):
+        other = solver(1)
+        go_on(other)
+        labels, regions = drawn(other)
+        np.testing.assert_array_equal(labels, expected[0])
+        np.testing.assert_array_equal(regions, expected[1])
+
+
+def test_of_a_permutation_those_are_drawn_that_numpy_would_take(monkeypatch):
+    """As py-faster-rcnn's numpy.random.choice(rows, count, replace=False)."""
+    rows, order = np.arange(100, 140), np.random.RandomState(4).permutation(40)
+    monkeypatch.setattr(torch, "randperm", lambda count, generator: torch.from_numpy(order))
+    expected = np.random.RandomState(4).choice(rows, 12, replace=False)
+    np.testing.assert_array_equal(faster_rcnn._drawn(rows, 12), expected)
 
 
 @pytest.mark.heavy

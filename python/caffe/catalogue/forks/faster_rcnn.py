@@ -1,6 +1,7 @@
 """What py-faster-rcnn's Python layers train towards, where that package is not there.
 
-Settings are those of its faster_rcnn_end2end.yml. Draws are numpy's (`np.random.seed`), as there.
+Settings are those of its faster_rcnn_end2end.yml. Draws are the engine's, so that runs repeat
+and a resumed one goes on; of a given permutation they take what numpy.random.choice takes there.
 Boxes (x1, y1, x2, y2) are in pixels of the resized image, and their last pixels belong to them.
 """
 
@@ -9,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from caffe_plain.errors import LayerError
 from caffe_plain.python_layers import STAND_INS
 
+from ... import device
 from ...blob import Blob
 from ...layer import Layer
 from .boxes import overlaps
@@ -58,7 +61,13 @@ def _keep(labels: np.ndarray, value: int, most: int) -> None:
     """Leave at most `most` labels of a value; the others become -1."""
     found = np.flatnonzero(labels == value)
     if len(found) > most:
-        labels[np.random.choice(found, len(found) - most, replace=False)] = -1
+        labels[_drawn(found, len(found) - most)] = -1
+
+
+def _drawn(rows: np.ndarray, count: int) -> np.ndarray:
+    """`count` of the rows, each at most once."""
+    order = torch.randperm(len(rows), generator=device.generator())
+    return rows[order[:count].numpy()]
 
 
 def draw_regions(regions: np.ndarray, truths: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -70,9 +79,7 @@ def draw_regions(regions: np.ndarray, truths: np.ndarray) -> tuple[np.ndarray, n
     best, owner = shared.max(1), shared.argmax(1)
     found, ground = np.flatnonzero(best >= REGION_OBJECT), np.flatnonzero(best < REGION_OBJECT)
     objects = min(len(found), round(REGIONS_OBJECT * REGIONS))
-    found = np.random.choice(found, objects, replace=False)
-    ground = np.random.choice(ground, min(len(ground), REGIONS - objects), replace=False)
-    rows = np.concatenate([found, ground]).astype(int)
+    rows = np.concatenate([_drawn(found, objects), _drawn(ground, REGIONS - objects)])
     return rows, owner[rows], objects
 
 
