@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 from google.protobuf import text_format
+from PIL import Image
 
 import caffe
 from caffe.proto import caffe_pb2
@@ -115,6 +116,8 @@ def test_labels_are_resized_to_the_nearest(folder):
     "type, options, transform, pattern",
     [
         ("ImageSegData", "label_type: IMAGE", "", "label_type IMAGE needs an image and its"),
+        ("ImageSegData", "ignore_label: -1", "", "ignore_label must be .* found -1"),
+        ("ImageSegData", "ignore_label: 256", "", "ignore_label must be .* found 256"),
         ("ImageSegData", "new_height: 3", "", "both new_height and new_width"),
         ("DenseImageData", "crop_height: 3", "", "both crop_height and crop_width"),
         ("DenseImageData", "", "mean_file: 'a'", "takes no mean_file"),
@@ -132,3 +135,37 @@ def test_labels_of_another_size_are_an_error(folder, tmp_path):
     (folder / "wrong.txt").write_text("0.png 1_labels.png\n")
     with pytest.raises(caffe.CaffeError, match="1_labels.png have height and width.*must be equal"):
         make_net(folder, "DenseImageData", "", source="wrong.txt")
+
+
+def test_a_label_that_is_no_byte_is_named(folder):
+    (folder / "large.txt").write_text("0.png 255\n1.png 256\n")
+    with pytest.raises(caffe.CaffeError, match=r"large.txt, line 2: .*at most 255; found 256"):
+        make_net(folder, "ImageSegData", "label_type: IMAGE", source="large.txt")
+
+
+@pytest.mark.parametrize("type", ["ImageSegData", "DenseImageData"])
+@pytest.mark.parametrize("mode", ["P", "RGB", "grey RGB", "grey P"])
+def test_labels_in_colour_are_refused(folder, type, mode):
+    """VOC's own have a palette, and their luminance is no class; gray in another form is."""
+    labels = cv2.imread(f"{folder}/0_labels.png", 0)
+    made = Image.fromarray(labels)
+    if mode.endswith("P"):
+        colours = np.arange(256).repeat(3) if "grey" in mode else np.arange(768) * 7 % 256
+        made.putpalette([int(value) for value in colours])
+        assert made.mode == "P"
+    elif mode == "RGB":
+        made = Image.fromarray(np.dstack([labels, labels, labels + 1]))
+    else:
+        made = made.convert("RGB")
+    made.save(folder / "coloured.png")
+    (folder / "coloured.txt").write_text("0.png coloured.png\n")
+    options = "label_type: PIXEL" if type == "ImageSegData" else ""
+    make = lambda: next(batches(make_net(folder, type, options, source="coloured.txt"), 1))[1]  # noqa: E731
+    if "grey" in mode:
+        np.testing.assert_array_equal(make()[0, 0], labels)
+        return
+    with pytest.raises(caffe.CaffeError, match="layer 'in'.*coloured.png are in colour.*Convert"):
+        make()
+    if mode == "P":  # the cure
+        Image.fromarray(np.array(Image.open(folder / "coloured.png"))).save(folder / "coloured.png")
+        np.testing.assert_array_equal(make()[0, 0], labels)

@@ -22,6 +22,7 @@ from ..data.records import stack
 from ..data.transform import DataTransformer
 
 _LABEL = caffe_pb2.ImageDataParameter
+_MOST = 255  # labels are bytes
 
 
 class _Batch(NamedTuple):
@@ -81,6 +82,11 @@ class ImageSegData(_DenseImages):
 
     def setup(self, *shapes: Shape) -> None:
         self.label_type, self.ignore_label = self.options.label_type, self.options.ignore_label
+        if not 0 <= self.ignore_label <= _MOST:
+            raise self.error(
+                f"ignore_label must be at least 0 and at most {_MOST}, as all labels; found "
+                f"{self.ignore_label}"
+            )
         super().setup(*shapes)
 
 
@@ -126,6 +132,11 @@ class _DenseReader(ImageReader):
                 f"{self.where}: {self.options.source}, line {number}: label_type {kind} needs "
                 f"{'an image' if wanted == 1 else 'an image and its label'}; found {line!r}"
             )
+        if self.label_type == _LABEL.IMAGE and int(parts[1]) > _MOST:
+            raise DataError(
+                f"{self.where}: {self.options.source}, line {number}: a label of pixels is at most "
+                f"{_MOST}; found {parts[1]}"
+            )
         return parts[0], parts[1] if wanted == 2 else ""
 
     def _read(self, path: str, label: str) -> tuple[np.ndarray, np.ndarray]:
@@ -141,9 +152,20 @@ class _DenseReader(ImageReader):
 
     def _labels(self, label: str, size: tuple[int, int]) -> np.ndarray:
         if self.label_type == _LABEL.PIXEL:
-            return self._scaled(read_image(self.where, self._path(label), False), False)
+            return self._scaled(self._label_image(self._path(label)), False)
         value = int(label) if self.label_type == _LABEL.IMAGE else self.ignore_label
         return np.full(size, value, np.uint8)
+
+    def _label_image(self, path: str) -> np.ndarray:
+        """The labels (H, W) of a gray image."""
+        pixels = read_image(self.where, path, True)
+        if (pixels != pixels[..., :1]).any():
+            raise DataError(
+                f"{self.where}: labels {path} are in colour, or have a palette as VOC's own; "
+                "expected gray pixels that are the labels. Convert them first: with a palette, "
+                "PIL.Image.fromarray(numpy.array(PIL.Image.open(PATH))) is such an image"
+            )
+        return np.ascontiguousarray(pixels[..., 0])
 
     def _path(self, name: str) -> str:
         return self.options.root_folder + name
