@@ -166,6 +166,22 @@ def test_boxes_are_compared_in_pixels_of_the_images(tmp_path):
         assert [row[3:] for row in rows] == [[1, 0], [0, 1]]
 
 
+def test_a_batch_that_ends_with_nothing_moves_the_sizes_as_far(tmp_path):
+    """Batches of two images; the second's last has neither objects nor detections."""
+    sizes = tmp_path / "sizes.txt"
+    sizes.write_text("".join(f"{name} 10 10\n" for name in "abcd"))
+    net = layer(f"name_size_file: '{sizes}'", (1, 1, 1, 7), (1, 1, 1, 8))
+    places = []
+    for images in (2, 1, 2):
+        places.append(net.layers[-1].image)
+        box = [0.1, 0.1, 0.5, 0.5]
+        found = np.array([[k, 1, 0.5, *box] for k in range(images)])[None, None]
+        truth = np.array([[k, 1, 0, *box, 0] for k in range(images)])[None, None]
+        net.blobs["a"].reshape(*found.shape), net.blobs["b"].reshape(*truth.shape)
+        net.forward(a=found, b=truth)
+    assert places == [0, 2, 0]
+
+
 @pytest.mark.parametrize(
     "options, pattern",
     [

@@ -25,7 +25,7 @@ class DetectionEvaluate(BoxLayer):
     detection that overlaps an object of its label by at least overlap_threshold is right, the
     others wrong; with evaluate_difficult_gt: false those of difficult objects are neither. With
     name_size_file (lines NAME HEIGHT WIDTH, in the order of the images) boxes are compared in
-    pixels. Options: detection_evaluate_param. SSD.
+    pixels; all batches must have as many images. Options: detection_evaluate_param. SSD.
     """
 
     bottom_count = (2, 2)
@@ -45,6 +45,7 @@ class DetectionEvaluate(BoxLayer):
         self.truths = Truths(self, options.num_classes, options.background_label_id)
         self.sizes = read_sizes(self, options.name_size_file) if options.name_size_file else []
         self.image = 0  # of the list of sizes
+        self.batch = 0  # images, the most so far: no row may tell of a batch's last ones
 
     def reshape(self, *shapes: Shape) -> list[Shape]:
         if len(shapes[0]) != 4 or shapes[0][3] != 7:
@@ -67,7 +68,8 @@ class DetectionEvaluate(BoxLayer):
             for label in np.unique(own[:, 1]):
                 found.append(self._judged(own[own[:, 1] == label], there, image))
         if self.sizes:
-            self.image = (self.image + images) % len(self.sizes)
+            self.batch = max(self.batch, images)
+            self.image = (self.image + self.batch) % len(self.sizes)
         top = torch.from_numpy(np.concatenate(found)[None, None])
         return top.to(device.current(), device.master_dtype())
 
