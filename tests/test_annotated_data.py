@@ -184,6 +184,22 @@ def test_images_of_several_sizes_and_other_records_are_errors(tmp_path):
         make_net(other)
 
 
+@pytest.mark.parametrize(
+    "field, options",
+    [
+        ("expand_param", "expand_param { prob: 1 max_expand_ratio: 2 }"),
+        ("distort_param", "distort_param { brightness_prob: 1 brightness_delta: 9 }"),
+    ],
+)
+def test_what_needs_bytes_is_named(tmp_path, field, options):
+    floats = record((8, 8), [])
+    floats.datum.float_data.extend([0.5] * (3 * 8 * 8))
+    floats.datum.ClearField("data")
+    net = make_net(database(tmp_path / "floats", [floats]), options, batch=1)
+    with pytest.raises(CaffeError, match=f"'00000000' of .* holds no bytes; {field} needs bytes"):
+        net.forward()
+
+
 # ---- windows ------------------------------------------------------------------------------------
 
 

@@ -149,8 +149,10 @@ class _AnnotatedReader(DatumReader):
     def _changed(self, image, there, name, draws):
         """Distorted and expanded, if that is asked for and drawn."""
         options = self.options
-        if image.dtype != np.uint8 and (options.distort_param.ListFields() or self._expands):
-            raise DataError(f"{self.where}: {name} holds no bytes; distort_param needs bytes")
+        distorts = bool(options.distort_param.ListFields())
+        if image.dtype != np.uint8 and (distorts or self._expands):
+            field = "distort_param" if distorts else "expand_param"
+            raise DataError(f"{self.where}: {name} holds no bytes; {field} needs bytes")
         if options.HasField("distort_param") and image.shape[2] == 3:
             image = pictures.distort(image, options.distort_param, draws)
         if self._expands and draws.random() <= options.expand_param.prob:
