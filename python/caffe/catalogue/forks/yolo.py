@@ -74,7 +74,7 @@ class _YoloOutput(BoxLayer):
 
     is_strict = False  # a score must lie above confidence_threshold, not at it
 
-    def check_threshold(self, anchors: int, biases: int) -> None:
+    def check_biases(self, anchors: int, biases: int) -> None:
         """Raise unless there are a width and a height for each of the anchors."""
         if biases < 2 * anchors:
             raise self.error(f"{anchors} anchors need {2 * anchors} biases; found {biases}")
@@ -145,7 +145,7 @@ class YoloDetectionOutput(_YoloOutput):
         options = self.options
         if options.coords != 4:
             raise self.error(f"coords must be 4; found {options.coords}")
-        self.check_threshold(options.num_box, len(options.biases))
+        self.check_biases(options.num_box, len(options.biases))
 
     def reshape(self, *shapes: Shape) -> list[Shape]:
         self.check_channels(shapes[0], self.options.num_box, self.options.num_classes)
@@ -187,7 +187,7 @@ class Yolov3DetectionOutput(_YoloOutput):
                 f"{count} bottoms need {count} anchors_scale and {count * options.num_box} mask; "
                 f"found {len(options.anchors_scale)} and {len(options.mask)}"
             )
-        self.check_threshold(max(options.mask, default=0) + 1, len(options.biases))
+        self.check_biases(max(options.mask, default=0) + 1, len(options.biases))
         self.anchors = np.reshape(options.biases[: len(options.biases) // 2 * 2], (-1, 2))
         self.masks = np.reshape(options.mask, (count, -1))
 
