@@ -276,6 +276,13 @@ def test_what_cannot_be_classified_says_so(tmp_path, photos):
     assert files_of(str(run), "mine.caffemodel").weights == "mine.caffemodel"
 
 
+def test_two_classes_of_one_name_stay_apart(tmp_path, photos):
+    run = make(tmp_path, photos, *CASES["values"])
+    (run / "classes.txt").write_text("crane\nfox\ncrane\ncrab\nowl\nbat\nelk\n")
+    answers = classify(caffe, str(run), files_of(str(run)), [str(photos / "a.png")])
+    assert answers.names == ["crane (0)", "fox", "crane (2)", "crab", "owl", "bat", "elk"]
+
+
 def test_a_number_of_classes_below_one_is_refused(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["classify", "run", "a.jpg", "--top", "0"])
     with pytest.raises(SystemExit):

@@ -15,7 +15,7 @@ from caffe.proto import caffe_pb2
 from caffe_plain.class_names import write_class_names
 from caffe_plain.database import new_database
 from caffe_plain.errors import CaffeError
-from evaluation_cases import CROP, draw_images, make_data, make_run
+from evaluation_cases import CLASSES, CROP, draw_images, make_data, make_run
 from relaybp import engines
 from relaybp.commands.evaluate import write_tables
 from relaybp.data_prep.datum_db import raw_datum
@@ -23,6 +23,7 @@ from relaybp.evaluation import nets
 from relaybp.evaluation.protocol import Protocol
 from relaybp.evaluation.results import measure as measure_on
 from relaybp.evaluation.validation_set import pictures, record_names
+from relaybp.figures import by_class
 from relaybp.figures.run_tables import Run
 from test_results import scene_data
 
@@ -262,3 +263,20 @@ def test_errors_of_each_class_by_hand(tmp_path, classes):
 def with_metrics(run):
     (run / "metrics.csv").write_text("iteration,kind,name,value\n1,train,loss,2\n")
     return run
+
+
+def test_two_classes_of_one_name_stay_apart(tmp_path):
+    """ImageNet has two cranes."""
+    data = make_data(tmp_path / "data", draw_images(14))
+    names = ["crane", "fox", "crane", "crab", "owl", "bat", "elk"]
+    write_class_names(data / "classes.txt", names)
+    run = make_run(tmp_path / "run", data)
+    result = measure(ENGINE, str(run), CROP_TEST)
+    shown = ["crane (0)", "fox", "crane (2)", *names[3:]]
+    assert [result.class_name(label) for label in range(CLASSES)] == shown
+    write_tables(str(run), result)
+    (axes,) = by_class.classes([Run(str(with_metrics(run)))]).axes
+    bars = zip(axes.get_yticklabels(), axes.patches, strict=True)
+    found = {name.get_text(): bar.get_width() for name, bar in bars}
+    errors = {shown[label]: error for label, _, error in result.class_errors()}
+    assert found == pytest.approx(errors, abs=0.01) and len(found) == CLASSES

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import os
+from collections import Counter
 from collections.abc import Sequence
 
 from .errors import DataError
@@ -43,6 +44,12 @@ def without_mark(data: bytes, path: str | os.PathLike) -> bytes:
     if data.startswith(_UTF16):
         raise DataError(f"{path}: text in UTF-16: save it as UTF-8")
     return data[len(codecs.BOM_UTF8) :] if data.startswith(codecs.BOM_UTF8) else data
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names for people, each with its label where several classes have one: crane (134)."""
+    uses = Counter(names)
+    return [f"{name} ({k})" if uses[name] > 1 else name for k, name in enumerate(names)]
 
 
 def difference(names: Sequence[str], others: Sequence[str]) -> str | None:

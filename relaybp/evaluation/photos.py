@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from caffe_plain import images
-from caffe_plain.class_names import read_class_names
+from caffe_plain.class_names import distinct, read_class_names
 from caffe_plain.trained import Trained
 
 from .. import identity, run_folder
@@ -149,4 +149,4 @@ def _names(trained: Trained, classes: int) -> list[str]:
     names = read_class_names(trained.classes) if trained.classes else []
     if names and len(names) != classes:
         raise RelayError(f"{trained.classes}: {len(names)} names; the net scores {classes} classes")
-    return names or [str(label) for label in range(classes)]
+    return distinct(names) or [str(label) for label in range(classes)]

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from caffe_plain.class_names import distinct
 from caffe_plain.files import write_atomically
 from caffe_plain.images import printable
 from caffe_plain.snapshots import newest_weights
@@ -107,8 +108,12 @@ class Result:
         return [(int(label), float(scores[label])) for label in order]
 
     def class_name(self, label: int) -> str:
-        """What classes.txt calls a label, for people; without that file, its number."""
-        return printable(self.class_names[label]) if label < len(self.class_names) else str(label)
+        """What classes.txt calls a label, `distinct`, for people; without that file, its number."""
+        return self._shown_names[label] if label < len(self.class_names) else str(label)
+
+    @functools.cached_property
+    def _shown_names(self) -> list[str]:
+        return distinct([printable(name) for name in self.class_names])
 
     def line(self) -> str:
         """The errors, the images, and where they do not count for all of them, in one line."""
