@@ -37,8 +37,10 @@ def filled(with_reported=True):
         for method in ("standard BP", "multi-loss + standard BP", "Relay BP")
     )
     found = {
-        "standard BP": Measured(results((51.0, 19.5), (52.0, 19.5)), ("a", "b"), "crop"),
-        "Relay BP": Measured(results((49.0, 17.0), (50.0, 18.0)), ("c", "d"), "crop"),
+        "standard BP": Measured(
+            results((51.0, 19.5), (52.0, 19.5)), ("a", "b"), ("1a", "1b"), "crop"
+        ),
+        "Relay BP": Measured(results((49.0, 17.0), (50.0, 18.0)), ("c", "d"), ("1c", "1d"), "crop"),
     }
     block = writers.Filled(Block("Model A", "places2", rows), "Places2", found, {}, with_reported)
     return writers.Page("table3", "Table 3", (block,), ("A note.",))
@@ -84,6 +86,7 @@ def test_csv_has_a_line_for_each_row_and_k_with_what_is_behind_it():
     assert [(line["row"], line["k"]) for line in lines][-1] == ("Relay BP", "5")
     last, middle = lines[-1], lines[2]
     assert (last["reported"], last["measured"], last["deviation"]) == ("17.83", "17.5", "0.7071")
-    assert (last["improvement"], last["runs"], last["images"]) == ("2", "2", "1000")
-    assert last["source"] == "Shen, Lin, Huang, ECCV 2016" and last["folders"] == "c d"
-    assert (middle["measured"], middle["runs"], middle["reported"]) == ("", "0", "50.72")
+    assert (last["improvement"], last["errors"], last["images"]) == ("2", "17 18", "1000")
+    assert last["source"] == "Shen, Lin, Huang, ECCV 2016" and last["protocol"] == "crop"
+    assert (last["runs"], last["identities"]) == ("c d", "1c 1d")
+    assert (middle["measured"], middle["runs"], middle["reported"]) == ("", "", "50.72")
