@@ -147,7 +147,8 @@ class Production:
     def _notes(self) -> list[str]:
         options, seeds = self.options, " ".join(map(str, self.options.seeds))
         overs = {row.over for block in self.table.blocks for row in block.rows if row.over}
-        over = f", in brackets the improvement over {' or '.join(sorted(overs))}" if overs else ""
+        base = " or ".join(sorted(overs)) if len(overs) < 3 else "the same network by standard BP"
+        over = f", in brackets the improvement over {base}" if overs else ""
         several = len(options.seeds) > 1
         what = (
             "mean over seeds {}, ± the standard deviation of the sample" if several else "seed {}"
