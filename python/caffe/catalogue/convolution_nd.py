@@ -9,6 +9,8 @@ import itertools
 
 import torch
 
+from caffe_plain.geometry import convolved
+
 
 def convolution(x, weight, bias, stride, pad, dilation, transposed, output_padding, group):
     """torch.convolution."""
@@ -84,12 +86,7 @@ class Steps:
         return torch.stack(parts, -1).reshape(dy.shape[1], -1, *self.kernel)
 
     def _output_sizes(self, sizes):
-        return tuple(
-            (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
-            for size, kernel, stride, pad, dilation in zip(
-                sizes, self.kernel, self.stride, self.pad, self.dilation, strict=True
-            )
-        )
+        return tuple(map(convolved, sizes, self.kernel, self.stride, self.pad, self.dilation))
 
     def _padded(self, x):
         return torch.nn.functional.pad(x, [pad for pad in reversed(self.pad) for _ in range(2)])

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import torch
 
+from caffe_plain.geometry import convolved
+
 from . import choice, steps
 
 Run = Callable[..., torch.Tensor]  # (x, other or None)
@@ -115,9 +117,8 @@ def _by_rows(weight, bias, activation, x):
 def _own(weight, bias, geometry, activation, x):
     """{name: call} of the engine's own kernels."""
     (pad, stride, dilation, groups), image, kernel = geometry, x.shape[2:], weight.shape[2:]
-    axes = zip(image, kernel, stride, pad, dilation, strict=True)
-    sizes = [(size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in axes]
-    windows = steps.Windows(image, tuple(sizes), tuple(kernel), stride, pad, dilation)
+    sizes = tuple(map(convolved, image, kernel, stride, pad, dilation))
+    windows = steps.Windows(image, sizes, tuple(kernel), stride, pad, dilation)
     rectify = activation.name == "relu"
     return steps.convolutions(weight, bias, windows, groups, rectify, len(x))
 
