@@ -92,18 +92,33 @@ class Unrolled(TensorLayer):
     def backward(
         self, diffs: Diffs, bottoms: Tensors, tops: Tensors, wanted: Sequence[bool]
     ) -> Diffs:
+        if diffs[0] is None or not wanted[0]:
+            return [None] * len(bottoms)
+        return self._to_bottoms(self._gates(diffs[0]), bottoms, wanted)
+
+    def backward_params(self, diffs: Diffs, bottoms: Tensors, tops: Tensors) -> None:
+        if diffs[0] is not None:
+            self._to_params(self._gates(diffs[0]), bottoms)
+
+    def backward_both(
+        self, diffs: Diffs, bottoms: Tensors, tops: Tensors, wanted: Sequence[bool]
+    ) -> Diffs:
+        if diffs[0] is None:
+            return [None] * len(bottoms)
+        dz = self._gates(diffs[0])
+        self._to_params(dz, bottoms)
+        return self._to_bottoms(dz, bottoms, wanted)
+
+    def _to_bottoms(self, dz: Tensor, bottoms: Tensors, wanted: Sequence[bool]) -> Diffs:
         below: list[Tensor | None] = [None] * len(bottoms)
-        if diffs[0] is not None and wanted[0]:
-            dz, x = self._gates(diffs[0]).flatten(0, 1), bottoms[0]
-            rows = x.flatten(0, 1).to(dz.dtype)
-            dx = self.product_backward(dz, rows, self._of(self.inputs, dz), (True, False))[0]
+        if wanted[0]:
+            rows, x = dz.flatten(0, 1), bottoms[0]
+            mine = x.flatten(0, 1).to(rows.dtype)
+            dx = self.product_backward(rows, mine, self._of(self.inputs, rows), (True, False))[0]
             below[0] = dx.reshape(x.shape).to(x.dtype)
         return below
 
-    def backward_params(self, diffs: Diffs, bottoms: Tensors, tops: Tensors) -> None:
-        if diffs[0] is None:
-            return
-        dz = self._gates(diffs[0])
+    def _to_params(self, dz: Tensor, bottoms: Tensors) -> None:
         rows = dz.flatten(0, 1)
         carried = torch.cat([step[0] for step in self.steps])
         for which, x in ((self.inputs, bottoms[0].flatten(0, 1)), (self.hidden, carried)):
