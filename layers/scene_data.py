@@ -169,10 +169,14 @@ class SceneData(caffe.Layer):
         return (caffe.solver_rank(), caffe.solver_count()) if self.training else (0, 1)
 
     def _seed(self) -> int:
-        """The seed in param_str, else one derived from the engine's seed and the source."""
+        """The seed in param_str, else one of the engine's seed and the database's own name.
+
+        Not of where the database lies: a run draws alike on every machine.
+        """
         if self.options.HasField("seed") or device is None:
             return self.options.seed
-        return device.seed() ^ zlib.crc32(self.options.source.encode())
+        name = os.path.basename(os.path.normpath(self.options.source))
+        return device.seed() ^ zlib.crc32(name.encode())
 
 
 def _first_shape(source: str | os.PathLike) -> tuple[int, int, int]:

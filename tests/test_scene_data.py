@@ -363,6 +363,18 @@ def test_a_seed_of_its_own_stands_above_the_engines(folder):
     assert_equal(forwards(net(folder, "batch_size: 9 shuffle: true seed: 5"), 1), first)
 
 
+def test_where_the_database_lies_changes_nothing(folder, tmp_path):
+    raw_lmdb(caffe_pb2, tmp_path / "raw")
+    raw_lmdb(caffe_pb2, tmp_path / "other")
+    options = "batch_size: 30 shuffle: true crop_size: 8"
+    here, there, other = (
+        forwards(make_net(caffe, tmp_path, layer(source, options)), 1)
+        for source in (folder / "raw", f"{tmp_path / 'raw'}/", tmp_path / "other")
+    )
+    assert_equal(there, here)
+    assert not np.array_equal(other[0]["data"], here[0]["data"])
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_position_continues_with_the_very_next_draw(folder, order):
     options = f"batch_size: 7 workers: 2 {order} {AUGMENTED}"
