@@ -8,7 +8,7 @@ from caffe.kernels import choice, native, packed
 
 TOLERANCE = 3e-6  # of the largest value
 # N, C, H, W, K, kernel, stride, pad, dilation: panels whole and broken, tiles of one row and two,
-# chunks of several images and of a part of one, rows of one pixel
+# chunks of several images and of a part of one, rows of one pixel, tops of odd and even sizes
 CASES = [
     (1, 3, 9, 9, 5, 1, 1, 0, 1),
     (2, 40, 13, 11, 64, 1, 1, 0, 1),
@@ -18,11 +18,16 @@ CASES = [
     (2, 5, 17, 6, 32, 3, 2, 1, 1),
     (1, 8, 12, 16, 70, 3, 1, 2, 2),
     (1, 64, 40, 40, 32, 3, 1, 1, 1),
+    (2, 64, 56, 50, 40, 3, 1, 1, 1),
     (2, 600, 7, 7, 256, 1, 1, 0, 1),
     (1, 200, 8, 8, 96, 3, 1, 1, 1),
     (4, 6, 1, 1, 16, 1, 1, 0, 1),
     (1, 4, 5, 5, 3, 5, 1, 0, 1),
     (1, 4, 6, 5, 32, (1, 3), 1, (0, 1), 1),
+    (2, 16, 13, 10, 40, 3, 1, 1, 1),
+    (1, 48, 9, 6, 64, 3, 1, 0, 1),
+    (3, 16, 4, 7, 32, 3, 1, 2, 1),
+    (1, 32, 3, 3, 8, 3, 1, 0, 1),
 ]
 
 
@@ -37,7 +42,7 @@ def last(*shape, seed):
 
 @pytest.mark.parametrize("activation", ["none", "relu"])
 @pytest.mark.parametrize("adds", [False, True])
-@pytest.mark.parametrize("way", ["oneDNN", "inner product", "own", "own product"])
+@pytest.mark.parametrize("way", ["oneDNN", "inner product", "own", "own product", "own Winograd"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_way(monkeypatch, case, way, adds, activation):
     count, channels, height, width, outputs, *rule = case
@@ -65,7 +70,12 @@ def test_every_way(monkeypatch, case, way, adds, activation):
     if way not in offered:
         multiplies = (kernel, pad) == ((1, 1), (0, 0))
         by_onednn = multiplies and stride == (1, 1) and not adds
-        could = {"inner product": by_onednn, "own product": multiplies, "own": True}[way]
+        could = {
+            "inner product": by_onednn,
+            "own": True,
+            "own product": multiplies,
+            "own Winograd": (kernel, stride, dilation, channels % 16) == ((3, 3), (1, 1), (1, 1), 0),
+        }[way]
         assert not could or native.library() is None
         return
     found = run(x, other)

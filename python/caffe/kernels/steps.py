@@ -17,6 +17,7 @@ from .layout import is_rows
 
 PANEL = 2 * LANES  # outputs whose weights lie together
 _PAIR = tuple[int, int]
+_WINOGRAD = ((3, 3), (1, 1), (1, 1))  # kernel, stride and dilation of what it can do
 
 
 class _Axis(ctypes.Structure):
@@ -120,6 +121,9 @@ def convolutions(
         found = {"own": Call("convolve_packed", *call, *packed)}
         if windows.kernel == (1, 1) and windows.pad == (0, 0):
             found["own product"] = Call("multiply_packed", *call, *packed)
+        if windows[2:4] + windows[5:] == _WINOGRAD and inputs % LANES == 0:
+            packed = _transformed(weight), packed[1], rectify
+            found["own Winograd"] = Call("convolve_winograd", *call, *packed)
         return found
     if groups == inputs == outputs and inputs % LANES == 0:
         weight = weight[:, 0].permute(1, 2, 0).contiguous()  # (h, w, C)
@@ -175,6 +179,14 @@ def _packed(weight, bias):
     if bias is not None:
         shifts[:outputs] = bias
     return packed, shifts
+
+
+def _transformed(weight):
+    """Weights of 3 x 3 as Winograd's, see native/winograd.cpp: (16, panels, C, PANEL)."""
+    sides = torch.tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]).double()
+    places = sides @ weight.double() @ sides.T  # (K, C, 4, 4)
+    panels, _ = _packed(places.to(weight.dtype), None)  # (panels, 4, 4, C, PANEL)
+    return panels.permute(1, 2, 0, 3, 4).contiguous()
 
 
 def _pointer(tensor):

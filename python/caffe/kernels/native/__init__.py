@@ -56,7 +56,14 @@ _SIGNATURES = {
     "average_pool_backward": (*[_POINTER] * 3, _INT),
 }
 _CONVOLVE = (*[_POINTER] * 3, *[_LONG] * 3, *[_INT] * 3)
-_STEPS = "convolve_packed", "multiply_packed", "convolve_channels", "pool_largest", "pool_average"
+_STEPS = (
+    "convolve_packed",
+    "convolve_winograd",
+    "multiply_packed",
+    "convolve_channels",
+    "pool_largest",
+    "pool_average",
+)
 _UPDATE = (_INT, *[_POINTER] * 5, *[_FLOAT] * 4, _BOOL, _BOOL, _INT)
 
 

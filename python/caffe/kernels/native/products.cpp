@@ -5,7 +5,8 @@
 // a block of channels after the other, as (tiles, channels / 16, 14 rows, 16), so that a tile is
 // read in one go, and each panel's part of the weights stays in the first cache meanwhile.
 
-#include "steps.h"
+#include "products.h"
+
 #include "threads.h"
 
 namespace {
@@ -13,12 +14,6 @@ namespace {
 constexpr int BLOCK = 256;        // channels
 constexpr int MOST_TILES = 18;    // of a chunk
 constexpr int AHEAD = 12 * PANEL;  // what is fetched meanwhile of the weights, in values
-constexpr int STEP = MOST_PIXELS * LANES;
-
-// A piece of the weights that come next, to be fetched meanwhile.
-struct Next {
-    const float *from, *to;
-};
 
 template <int ROWS>
 void multiply(const float* x, const float* w, int channels, const Sums& tops, long top_row,
@@ -50,9 +45,13 @@ void multiply(const float* x, const float* w, int channels, const Sums& tops, lo
     for (int row = 0; row < ROWS; ++row) tops.finish(row * top_row, sums[row]);
 }
 
-constexpr decltype(&multiply<1>) MULTIPLY[] = {
+}  // namespace
+
+const Multiply MULTIPLY[] = {
     multiply<1>, multiply<2>, multiply<3>,  multiply<4>,  multiply<5>,  multiply<6>,  multiply<7>,
     multiply<8>, multiply<9>, multiply<10>, multiply<11>, multiply<12>, multiply<13>, multiply<14>};
+
+namespace {
 
 class Product {
 public:
