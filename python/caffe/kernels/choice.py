@@ -1,7 +1,7 @@
 """Choice: which of several ways to do an operation is the fastest, measured on the machine at hand.
 
 The first time that an operation comes with certain shapes, its ways take turns and the fastest is
-remembered: in the process, and in a file for this processor and these versions. What was chosen is
+remembered: in the process, and in a file for this processor, these versions and kernels. What was chosen is
 part of a run's state, so that a resumed run has the same bits. With `set_measured(False)` the first
 way is always taken: results then have the same bits on every machine of one kind.
 
@@ -33,6 +33,7 @@ from caffe_plain.files import user_cache, write_atomically
 from caffe_plain.version import VERSION
 
 from .. import device
+from . import native
 
 _TURNS = 9
 _LONG_S = 0.05  # an operation that takes longer takes fewer turns
@@ -227,7 +228,8 @@ def _save():
 
 
 def _path() -> Path:
-    machine = f"{_processor()} {os.cpu_count()} {torch.__version__} {VERSION}"
+    kernels = native.LIBRARY.state()  # other kernels have other speeds
+    machine = f"{_processor()} {os.cpu_count()} {torch.__version__} {VERSION} {kernels}"
     name = hashlib.sha256(machine.encode()).hexdigest()[:16]
     return Path(user_cache(), "caffe", f"choices-{name}.json")
 
