@@ -74,7 +74,8 @@ def test_every_way(monkeypatch, case, way, adds, activation):
             "inner product": by_onednn,
             "own": True,
             "own product": multiplies,
-            "own Winograd": (kernel, stride, dilation, channels % 16) == ((3, 3), (1, 1), (1, 1), 0),
+            "own Winograd": (kernel, stride, dilation, channels % 16)
+            == ((3, 3), (1, 1), (1, 1), 0),
         }[way]
         assert not could or native.library() is None
         return

@@ -37,17 +37,20 @@ def run(operation, name, *arguments):
     return made
 
 
-PROD, WIN, OWN, INNER = "product", "windows", "own", "inner product"
+PROD, WIN, OWN, INNER, WINO = "product", "windows", "own", "inner product", "Winograd"
+COMPILED = {OWN, WINO}
 # x, weight, stride, pad, dilation, groups; the ways beside PyTorch's: forward, to data, to weights
 CONVOLUTIONS = [
     ((2, 4, 9, 8), (6, 4, 3, 3), 1, 1, 1, 1, ((), (), (WIN,))),
     ((2, 4, 4, 6), (6, 4, 1, 3), 1, (0, 1), 1, 1, ((), (), (WIN,))),
     ((2, 4, 9, 8), (6, 4, 5, 5), 1, 0, 1, 1, ((), (), (WIN,))),
-    ((2, 16, 9, 8), (32, 16, 3, 3), 1, 1, 1, 1, ((OWN,), (OWN,), (WIN, OWN))),
+    ((2, 16, 9, 8), (32, 16, 3, 3), 1, 1, 1, 1, ((OWN, WINO), (OWN, WINO), (WIN, OWN))),
+    ((2, 48, 7, 6), (80, 48, 3, 3), 1, (2, 1), 1, 1, ((WINO,), (WINO,), (WIN,))),
+    ((2, 16, 9, 8), (40, 16, 3, 3), 1, 1, 1, 1, ((), (), (WIN,))),
     ((2, 16, 9, 8), (32, 16, 3, 3), 2, 1, 1, 1, ((), (), ())),
     ((2, 16, 9, 8), (32, 16, 3, 3), 1, 2, 2, 1, ((), (), ())),
     ((2, 16, 9, 8), (32, 8, 3, 3), 1, 1, 1, 2, ((), (), ())),
-    ((2, 16, 9, 8), (32, 16, 3, 3), 1, 0, 1, 1, ((), (), (WIN,))),
+    ((2, 16, 9, 8), (32, 16, 3, 3), 1, 0, 1, 1, ((WINO,), (WINO,), (WIN,))),
     ((2, 5, 9, 8), (6, 5, 1, 1), 1, 0, 1, 1, ((PROD, INNER), (PROD,), (PROD,))),
     ((2, 5, 9, 8), (6, 5, 1, 1), 2, 0, 1, 1, ((PROD, INNER), (PROD,), (PROD,))),
     ((2, 5, 9, 8), (6, 5, 1, 1), (1, 3), 0, 1, 1, ((PROD, INNER), (PROD,), (PROD,))),
@@ -77,7 +80,7 @@ def test_convolutions(case, has_bias):
         if has_bias and operation is not convolution.data_gradient:
             others = [way for way in others if way != OWN]
         if native.library() is None:
-            others = [way for way in others if way != OWN]
+            others = [way for way in others if way not in COMPILED]
         assert names(operation, *arguments) == ["convolution", *others]
         for name in ["convolution", *others]:
             made = run(operation, name, *arguments)

@@ -1,9 +1,9 @@
 """Choice: which of several ways to do an operation is the fastest, measured on the machine at hand.
 
 The first time that an operation comes with certain shapes, its ways take turns and the fastest is
-remembered: in the process, and in a file for this processor, these versions and kernels. What was chosen is
-part of a run's state, so that a resumed run has the same bits. With `set_measured(False)` the first
-way is always taken: results then have the same bits on every machine of one kind.
+remembered: in the process, and in a file for this processor, these versions and kernels. What was
+chosen is part of a run's state, so that a resumed run has the same bits. With `set_measured(False)`
+the first way is always taken: results then have the same bits on every machine of one kind.
 
     convolution = Operation("convolution")
 

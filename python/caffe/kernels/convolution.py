@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from . import cpu, linear, products
+from . import cpu, linear, products, winograd
 from .choice import Operation
 
 
@@ -72,6 +72,11 @@ def _forward_own(x, weight, bias, geometry):
     return cpu.convolve_3x3(x, weight)
 
 
+@forward.way("Winograd", lambda x, weight, bias, geometry: _suits_winograd(x, weight, geometry))
+def _forward_winograd(x, weight, bias, geometry):
+    return winograd.forward(x, weight, bias, geometry.pad)
+
+
 @data_gradient.way("convolution")
 def _data_gradient(dy, x, weight, geometry):
     return _backward(dy, x, weight, None, *geometry, (True, False, False))[0]
@@ -85,6 +90,11 @@ def _data_gradient_product(dy, x, weight, geometry):
 @data_gradient.way("own", lambda dy, x, weight, geometry: _convolves(x, weight, geometry))
 def _data_gradient_own(dy, x, weight, geometry):
     return cpu.convolve_3x3_data_gradient(dy, x, weight)
+
+
+@data_gradient.way("Winograd", lambda dy, x, weight, geometry: _suits_winograd(x, weight, geometry))
+def _data_gradient_winograd(dy, x, weight, geometry):
+    return winograd.data_gradient(dy, weight, geometry.pad)
 
 
 @weight_gradient.way("convolution")
@@ -135,3 +145,7 @@ def bias_gradient(dy: torch.Tensor) -> torch.Tensor:
 
 def _convolves(x, weight, geometry):
     return geometry.is_dense and geometry.pad == (1, 1) and cpu.convolves(x, weight)
+
+
+def _suits_winograd(x, weight, geometry):
+    return geometry.is_dense and winograd.takes(x, weight, geometry.pad)

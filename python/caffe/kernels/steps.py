@@ -17,7 +17,6 @@ from .layout import is_rows
 
 PANEL = 2 * LANES  # outputs whose weights lie together
 _PAIR = tuple[int, int]
-_WINOGRAD = ((3, 3), (1, 1), (1, 1))  # kernel, stride and dilation of what it can do
 
 
 class _Axis(ctypes.Structure):
@@ -121,8 +120,9 @@ def convolutions(
         found = {"own": Call("convolve_packed", *call, *packed)}
         if windows.kernel == (1, 1) and windows.pad == (0, 0):
             found["own product"] = Call("multiply_packed", *call, *packed)
-        if windows[2:4] + windows[5:] == _WINOGRAD and inputs % LANES == 0:
-            packed = _transformed(weight), packed[1], rectify
+        rules = windows.kernel, windows.stride, windows.dilation
+        if rules == ((3, 3), (1, 1), (1, 1)) and inputs % LANES == 0:
+            packed = winograd_weights(weight), packed[1], rectify
             found["own Winograd"] = Call("convolve_winograd", *call, *packed)
         return found
     if groups == inputs == outputs and inputs % LANES == 0:
@@ -168,6 +168,31 @@ def fits_channels(x: torch.Tensor) -> bool:
     return fits(x) and is_rows(x) and x.shape[1] % LANES == 0
 
 
+def winograd_weights(weight: torch.Tensor, of_gradient: bool = False) -> torch.Tensor:
+    """Weights (K, C, 3, 3) as the kernel convolve_winograd needs them: (16, panels, C, PANEL).
+
+    of_gradient: for what makes the gradient to data of that to tops, with C and K swapped.
+    """
+    (outputs, inputs), (output, input, y, x) = weight.shape[:2], weight.stride()
+    begin = weight.data_ptr()
+    if of_gradient:  # the windows turned round
+        begin += (2 * y + 2 * x) * weight.element_size()
+        outputs, inputs, output, input, y, x = inputs, outputs, input, output, -y, -x
+    packed = weight.new_empty(16, -(-outputs // PANEL), inputs, PANEL)
+    native.library().transform_weights(
+        *(begin, output, input, y, x, outputs, inputs, packed.data_ptr()), torch.get_num_threads()
+    )
+    return packed
+
+
+def panels_of(bias: torch.Tensor | None, weight: torch.Tensor, outputs: int) -> torch.Tensor:
+    """A bias (K,) for whole panels: (panels PANEL), zeros where there is none."""
+    shifts = weight.new_zeros(-(-outputs // PANEL) * PANEL)
+    if bias is not None:
+        shifts[:outputs] = bias
+    return shifts
+
+
 def _packed(weight, bias):
     """Weights as (panels, h, w, C, PANEL), bias as (panels PANEL); zeros where there are none."""
     outputs = len(weight)
@@ -175,18 +200,7 @@ def _packed(weight, bias):
     packed = weight.new_zeros(panels * PANEL, *weight.shape[1:])
     packed[:outputs] = weight
     packed = packed.view(panels, PANEL, *weight.shape[1:]).permute(0, 3, 4, 2, 1).contiguous()
-    shifts = weight.new_zeros(panels * PANEL)
-    if bias is not None:
-        shifts[:outputs] = bias
-    return packed, shifts
-
-
-def _transformed(weight):
-    """Weights of 3 x 3 as Winograd's, see native/winograd.cpp: (16, panels, C, PANEL)."""
-    sides = torch.tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]).double()
-    places = sides @ weight.double() @ sides.T  # (K, C, 4, 4)
-    panels, _ = _packed(places.to(weight.dtype), None)  # (panels, 4, 4, C, PANEL)
-    return panels.permute(1, 2, 0, 3, 4).contiguous()
+    return packed, panels_of(bias, weight, outputs)
 
 
 def _pointer(tensor):

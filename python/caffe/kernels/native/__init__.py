@@ -105,6 +105,7 @@ def library() -> ctypes.CDLL | None:
         _declare(loaded, name, _CONVOLVE)
     for name in _STEPS:
         _declare(loaded, name, (_POINTER, _INT))
+    _declare(loaded, "transform_weights", (_POINTER, *[_LONG] * 4, _INT, _INT, _POINTER, _INT))
     _declare(loaded, "run_steps", (_POINTER, _POINTER, _INT, _INT))
     _declare(loaded, "update_sgd", _UPDATE)
     return loaded

@@ -1,6 +1,5 @@
-// Convolutions of 3 x 3 and stride 1 by Winograd's F(2 x 2, 3 x 3), for passes that no backward
-// follows: Lavin, Gray, Fast Algorithms for Convolutional Neural Networks, 2016. Images lie as
-// (N, H, W, C), C a multiple of 16.
+// Convolutions of 3 x 3 and stride 1 by Winograd's F(2 x 2, 3 x 3): Lavin, Gray, Fast Algorithms for
+// Convolutional Neural Networks, 2016. Images lie as (N, H, W, C), C a multiple of 16.
 //
 // A tile of 4 x 4 pixels and the window are transformed, and multiplied place by place; what is
 // transformed back are 2 x 2 tops: 16 products for each channel in place of 36. Weights are packed
@@ -24,6 +23,42 @@ void transform(Floats* d, int step) {
            difference = d[2 * step] - d[step], last = d[step] - d[3 * step];
     d[0] = first, d[step] = sum, d[2 * step] = difference, d[3 * step] = last;
 }
+
+// A row of a window, transformed to one of a tile: G g.
+void transform_window(const Floats* g, int step, Floats* to) {
+    Floats ends = (g[0] + g[2 * step]) * 0.5f, middle = g[step] * 0.5f;
+    to[0] = g[0], to[1] = ends + middle, to[2] = ends - middle, to[3] = g[2 * step];
+}
+
+// Weights w[output][input][y][x], so many values from one to the next, and how they are packed.
+struct Weights {
+    const float* from;
+    long output, input, y, x;
+    int outputs, inputs;
+    float* packed;
+
+    // Packs those of a panel.
+    void operator()(int panel) const {
+        int first = panel * PANEL, some = std::min(PANEL, outputs - first);
+        long size = (outputs + PANEL - 1L) / PANEL * inputs * PANEL;  // of a place
+        float windows[9][PANEL] = {};
+        for (int c = 0; c < inputs; ++c) {
+            for (int k = 0; k < some; ++k)
+                for (int i = 0; i < 9; ++i)
+                    windows[i][k] = from[(first + k) * output + c * input + i / 3 * y + i % 3 * x];
+            for (int half = 0; half < PANEL; half += LANES) {
+                Floats window[9], rows[3][4], tile[4];
+                for (int i = 0; i < 9; ++i) window[i] = load(windows[i] + half);
+                for (int i = 0; i < 3; ++i) transform_window(window + 3 * i, 1, rows[i]);
+                float* to = packed + ((long)panel * inputs + c) * PANEL + half;
+                for (int column = 0; column < 4; ++column) {
+                    transform_window(rows[0] + column, 4, tile);
+                    for (int row = 0; row < 4; ++row) store(to + (4 * row + column) * size, tile[row]);
+                }
+            }
+        }
+    }
+};
 
 class Winograd {
 public:
@@ -167,4 +202,13 @@ extern "C" void convolve_winograd(const Step* step, int threads) {
     Winograd winograd(*step, threads);
     in_turns(threads, winograd.turns(), winograd.units(),
              [&](long begin, long end) { winograd(begin, end); });
+}
+
+// Packs weights (outputs, inputs, 3, 3), so many values from one to the next along each axis.
+extern "C" void transform_weights(const float* weights, long output, long input, long y, long x,
+                                  int outputs, int inputs, float* packed, int threads) {
+    Weights pack{weights, output, input, y, x, outputs, inputs, packed};
+    in_turns(threads, 1, (outputs + PANEL - 1) / PANEL, [&](long begin, long end) {
+        for (long panel = begin; panel < end; ++panel) pack(panel);
+    });
 }
