@@ -12,7 +12,7 @@ from google.protobuf import text_format
 
 import caffe
 from caffe import device
-from caffe.kernels import cpu, native
+from caffe.kernels import cpu, native, winograd
 from caffe.proto import caffe_pb2
 
 # what numpy says in Triton's interpreter
@@ -248,6 +248,15 @@ def test_convolution():
         for value, (without, zeros) in zip(found, bounds, strict=True):
             assert (value.isfinite() | ~without.isfinite() | ~zeros.isfinite()).all(), what
             assert not (value.isfinite() & ~without.isfinite()).any(), what
+        by_winograd = [
+            winograd.forward(x, weight, None, (1, 1)),
+            winograd.data_gradient(dy, weight, (1, 1)),
+        ]
+        for value, (without, zeros) in zip(by_winograd, bounds[:2], strict=True):
+            assert not (value.isfinite() & ~without.isfinite()).any(), what
+            spoilt = (~without.isfinite() | ~zeros.isfinite()).float()
+            near = torch.nn.functional.max_pool2d(spoilt, 3, 1, 1) > 0  # a tile has 2 x 2 tops
+            assert (value.isfinite() | near).all(), what
 
 
 NET = """
