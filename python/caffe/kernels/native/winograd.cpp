@@ -4,7 +4,8 @@
 // A tile of 4 x 4 pixels and the window are transformed, and multiplied place by place; what is
 // transformed back are 2 x 2 tops: 16 products for each channel in place of 36. Weights are packed
 // as (16 places, panels, C, 32). A chunk is some groups of up to 14 tiles; place after place, its
-// tiles, as (groups, C / 16, 14, 16), are multiplied by one panel after the other.
+// tiles, as (groups, C / 16, 14, 16), are multiplied by one panel after the other. A value that is not
+// finite spoils all tops of its tiles.
 
 #include "products.h"
 #include "threads.h"
