@@ -7,6 +7,7 @@ values, an activation. For passes that no backward follows. oneDNN's ReLU makes 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -65,12 +66,13 @@ def convolution(
         makers["inner product"] = lambda: _by_rows(weight, bias, activation, x)
     if not choice.is_measured():
         return makers["oneDNN"]()
-    runs = {name: make() for name, make in makers.items()}
-    ways = {name: (lambda run=run: run(x, other)) for name, run in runs.items()}
+    runs: dict[str, Run] = {}
     if steps.fits(x) and activation.name in ("none", "relu"):
-        own = _own(weight, bias, geometry, activation, x)
-        runs.update(own)
-        ways.update({name: _as_planned(call, x, other) for name, call in own.items()})
+        runs.update(_own(weight, bias, geometry, activation, x))
+    ways = {name: _as_planned(call, x, other) for name, call in runs.items()}
+    for name, make in makers.items():
+        runs[name] = make()
+        ways[name] = partial(runs[name], x, other)
     details = (x.dtype, *x.shape, *weight.shape, geometry, other is not None)
     return runs[choice.fastest("convolution", details, ways)]
 
