@@ -92,6 +92,15 @@ def block(name, bottom, num_output, stride):
     ]
 
 
+def separable(name, bottom, channels, num_output, more):
+    """A convolution by channel and one of 1 x 1."""
+    return [
+        *conv_bn(f"{name}_dw", bottom, channels, 3, f"group: {channels} {more}"),
+        relu(f"{name}_dw"),
+        *conv_bn(name, f"{name}_dw", num_output, 1),
+    ]
+
+
 NETS = {
     "lenet": net(
         "lenet",
@@ -146,6 +155,22 @@ NETS = {
         *block("res3", "res2", 16, 2),
         ("pool5", "Pooling", "res3", "pooling_param { pool: AVE global_pooling: true }"),
         fc("fc", "pool5", 10),
+        ("prob", "Softmax", "fc"),
+    ),
+    "mobilenet": net(
+        "mobilenet",
+        (2, 3, 21, 23),
+        *conv_bn("conv1", "data", 32, 3, "stride: 2 pad: 1"),
+        relu("conv1"),
+        *separable("conv2", "conv1", 32, 32, "pad: 1"),
+        ("sum", "Eltwise", "conv2 conv1"),
+        relu("sum"),
+        *separable("conv3", "sum", 32, 20, "pad: 1 stride: 2"),
+        *separable("conv4", "conv3", 20, 48, ""),  # not for own kernels
+        relu("conv4"),
+        *separable("conv5", "conv4", 48, 7, "pad: 2 dilation: 2"),
+        ("pool", "Pooling", "conv5", "pooling_param { pool: AVE global_pooling: true }"),
+        fc("fc", "pool", 10),
         ("prob", "Softmax", "fc"),
     ),
 }

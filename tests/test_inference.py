@@ -121,6 +121,24 @@ def test_a_residual_net_runs_in_a_step_for_each_convolution():
     assert steps(net) == convolutions + splits + len(["pool1", "pool5", "fc", "prob"])
 
 
+def test_a_convolution_by_channel_and_the_next_of_1x1_run_as_one():
+    net, plain = small("mobilenet"), small("mobilenet")
+    net.keep_blobs = False
+    splits = sum(layer.type == "Split" for layer in net.layers)
+    separable = ["conv2", "conv3", "conv4", "conv5"]
+    assert steps(net) == len(["conv1", *separable, "pool", "fc", "prob"]) + splits
+    net.keep_blobs = ["conv3_dw"]
+    assert steps(net) == len(["conv1", "conv3_dw", *separable, "pool", "fc", "prob"]) + splits
+    images = deploy_nets.batch(net)
+    for _ in range(3):
+        check(net.forward(["conv3_dw"], data=images), plain.forward(["conv3_dw"], data=images))
+    net.params["conv3_dw"][0].data[...] *= 2
+    plain.params["conv3_dw"][0].data[...] *= 2
+    net.keep_blobs = False
+    for _ in range(3):
+        check(outputs(net, data=images), outputs(plain, data=images))
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -21,6 +21,14 @@ CONVOLUTIONS = {  # (N, C, H, W), outputs, kernel, stride, pad, dilation, groups
     "by channel, strided and dilated": ((2, 16, 13, 9), 16, 3, 2, 2, 2, 16),
     "by channel, mostly pad": ((1, 16, 2, 3), 16, 5, 1, 2, 1, 16),
 }
+SEPARABLE = {  # (N, C, H, W), outputs, kernel, stride, pad, dilation
+    "one tile": ((1, 16, 2, 3), 7, 5, 1, 2, 1),
+    "rows end within tiles": ((3, 32, 9, 11), 40, 3, 1, 1, 1),
+    "more channels than a block": ((1, 272, 14, 14), 33, 3, 1, 1, 1),
+    "strided, a chunk for each thread": ((2, 16, 30, 29), 64, 3, 2, 1, 1),
+    "strided and dilated": ((2, 48, 15, 16), 20, 3, 2, 2, 2),
+    "several chunks": ((2, 16, 27, 26), 35, 3, 1, 0, 1),
+}
 POOLINGS = {  # (H, W), kernel, stride, pad
     "overlapping": ((9, 12), 3, 2, 0),
     "beyond the image": ((8, 11), 3, 2, 0),
@@ -40,6 +48,12 @@ def compiled():
 def values(*shape, seed=0):
     x = torch.from_numpy(np.random.RandomState(seed).randn(*shape).astype(np.float32))
     return x.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else x
+
+
+def amid_nan(x):
+    """x in memory with NaN before and behind."""
+    memory, count = torch.full((3 * x.numel(),), torch.nan), x.numel()
+    return memory[count : 2 * count].as_strided(x.shape, x.stride(), count).copy_(x)
 
 
 def check(found, expected):
@@ -68,6 +82,35 @@ def test_convolutions(case, rectify):
             check(call(x, other), total.relu() if rectify else total)
             assert call(x, other, other) is other  # the sum in place
             check(other, total.relu() if rectify else total)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("case", SEPARABLE.values(), ids=SEPARABLE)
+def test_separable(case, threads):
+    """A convolution by channel and a product of what it makes, one after the other and as one."""
+    shape, outputs, kernel, *rules = case
+    channels, (stride, pad, dilation) = shape[1], rules
+    x, biases = amid_nan(values(*shape)), (values(channels, seed=2), values(outputs, seed=3))
+    by_channel = values(channels, 1, kernel, kernel, seed=1) / kernel
+    weight = values(outputs, channels, 1, 1, seed=4) / channels
+    rows = F.conv2d(
+        x.double(), by_channel.double(), biases[0].double(), stride, pad, dilation, channels
+    ).relu()
+    expected = F.conv2d(rows, weight.double(), biases[1].double())
+    size = tuple(rows.shape[2:])
+    around = steps.Windows(shape[2:], size, *[(rule,) * 2 for rule in (kernel, *rules)])
+    calls = steps.convolutions(by_channel, biases[0], around, channels, True, shape[0])
+    all_pixels = steps.Windows(size, size)
+    then = steps.convolutions(weight, biases[1], all_pixels, 1, False, shape[0])["own product"]
+    both, other = steps.separable(calls["own"], then), values(*expected.shape, seed=5)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        check(calls["own"](x), rows)
+        check(both(x), expected)
+        check(both(x, other), expected + other)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("shape", [(3, 700), (17, 30), (2, 20, 3, 4), (5, 64, 1, 1)])
@@ -104,6 +147,11 @@ def test_what_is_not_a_number():
     for call in calls.values():
         assert call(x)[0, :, :3, :3].isnan().all()
     assert calls["own"](x).isnan().sum() == 16 * 9  # Winograd's tiles spread it by a pixel
+    by_channel = steps.convolutions(torch.ones(16, 1, 3, 3), None, around, 16, True, 1)["own"]
+    product = steps.convolutions(
+        torch.ones(16, 16, 1, 1), None, steps.Windows((4, 4), (4, 4)), 1, True, 1
+    )
+    assert steps.separable(by_channel, product["own product"])(x).isnan().sum() == 16 * 9
     for groups in (1, 16):
         weight = torch.ones(16, 16 // groups, 1, 1)
         all_pixels = steps.Windows((4, 4), (4, 4))

@@ -22,20 +22,12 @@ from .build import Node, reshape
 _MOST_PACKED = 2  # shapes whose weights are kept: each takes as much memory as the weights
 
 
-class FoldedProduct(TensorLayer):
-    """y = activation(W' x + b' + other): what `nodes` compute one after the other.
-
-    bottom 0: x; bottom 1 and `other` exist only if one of the nodes is a sum. `infer` only.
-    """
+class Folded(TensorLayer):
+    """What inference runs instead of several layers. `infer` only."""
 
     def __init__(self, nodes: Sequence[Node]):
         super().__init__(nodes[0].param, nodes[0].layer.phase)
-        self.nodes, self.product = nodes, nodes[0].layer
-        followers = [node.layer for node in nodes[1:]]
-        self.affine = [layer for layer in followers if layer.per_channel() is not None]
-        self.activation = next((layer for layer in followers if layer.activation()), None)
-        self._sources = [blob for layer in [self.product, *self.affine] for blob in layer.blobs]
-        self._seen: list[tuple[torch.Tensor, int]] = []  # the sources' tensors and versions
+        self.nodes = nodes
         self._packed: dict[tuple, packed.Run] = {}  # for each shape and dtype
         self._latest: packed.Run | None = None
         self.is_finite = False  # whether all parameters are
@@ -47,6 +39,52 @@ class FoldedProduct(TensorLayer):
 
     def refresh(self) -> bool:
         """Forget what was folded if a parameter has changed; return whether one has."""
+        raise NotImplementedError
+
+    def own_call(self) -> steps.Call | None:
+        """See TensorLayer."""
+        return self._latest if isinstance(self._latest, steps.Call) else None
+
+    def infer(self, x: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
+        x = device.layout(x)
+        other = None if other is None else device.layout(device.cast(other, x.dtype))
+        self._latest = None
+        if not packed.takes(x):
+            return self._in_torch(x, other)
+        key = (x.shape, x.dtype)
+        if key not in self._packed:
+            if len(self._packed) >= _MOST_PACKED:
+                self._packed.pop(next(iter(self._packed)))
+            self._packed[key] = self._pack(x, other)
+        self._latest = self._packed[key]
+        return self._latest(x, other)
+
+    def _pack(self, x, other):
+        """The run(x, other) for tensors like these."""
+        raise NotImplementedError
+
+    def _in_torch(self, x, other):
+        """The same by PyTorch, for what oneDNN does not take."""
+        raise NotImplementedError
+
+
+class FoldedProduct(Folded):
+    """y = activation(W' x + b' + other): what `nodes` compute one after the other.
+
+    bottom 0: x; bottom 1 and `other` exist only if one of the nodes is a sum.
+    """
+
+    def __init__(self, nodes: Sequence[Node]):
+        super().__init__(nodes)
+        self.product = nodes[0].layer
+        followers = [node.layer for node in nodes[1:]]
+        self.affine = [layer for layer in followers if layer.per_channel() is not None]
+        self.activation = next((layer for layer in followers if layer.activation()), None)
+        self._sources = [blob for layer in [self.product, *self.affine] for blob in layer.blobs]
+        self._seen: list[tuple[torch.Tensor, int]] = []  # the sources' tensors and versions
+
+    def refresh(self) -> bool:
+        """See Folded."""
         for blob, (tensor, version) in zip(self._sources, self._seen, strict=False):
             if blob.tensor is not tensor or tensor._version != version:
                 break
@@ -58,23 +96,6 @@ class FoldedProduct(TensorLayer):
         self.is_finite = all(math.isfinite(tensor.sum()) for tensor in tensors)
         self._packed.clear()
         return True
-
-    def own_call(self) -> steps.Call | None:
-        """See TensorLayer."""
-        return self._latest if isinstance(self._latest, steps.Call) else None
-
-    def infer(self, x: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
-        x = device.layout(x)
-        self._latest = None
-        if not packed.takes(x):
-            return self._in_torch(x, other)
-        key = (x.shape, x.dtype)
-        if key not in self._packed:
-            if len(self._packed) >= _MOST_PACKED:
-                self._packed.pop(next(iter(self._packed)))
-            self._packed[key] = self._pack(*self._folded(x.dtype), self._activation(), x, other)
-        self._latest = self._packed[key]
-        return self._latest(x, other)
 
     def _activation(self):
         return packed.Activation(*self.activation.activation() if self.activation else ())
@@ -93,7 +114,6 @@ class FoldedProduct(TensorLayer):
         return weight.to(dtype), bias[0].to(dtype) if bias else None
 
     def _in_torch(self, x, other):
-        """The same by PyTorch, for what oneDNN does not take."""
         y = self._plain(x, *self._folded(x.dtype))
         y = y if other is None else y.add_(other)
         return self.activation.forward(y) if self.activation else y
@@ -120,15 +140,48 @@ class FoldedConvolution(FoldedProduct):
     def _along_outputs(self, factor, weight):
         return factor.view(-1, 1, 1, 1)
 
-    def infer(self, x: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
-        other = None if other is None else device.layout(device.cast(other, x.dtype))
-        return super().infer(x, other)
+    def terms(self, dtype: torch.dtype) -> packed.Convolution:
+        """What it computes with."""
+        return packed.Convolution(*self._folded(dtype), self.geometry, self._activation())
 
-    def _pack(self, weight, bias, activation, x, other):
-        return packed.convolution(weight, bias, self.geometry, activation, x, other)
+    def _pack(self, x, other):
+        return packed.convolution(*self.terms(x.dtype), x, other)
 
     def _plain(self, x, weight, bias):
         return torch.convolution(x, weight, bias, *self.product.geometry)
+
+
+class FoldedSeparable(Folded):
+    """A convolution of each channel by itself, and one of 1 x 1 of what it makes."""
+
+    def __init__(self, first: FoldedConvolution, then: FoldedConvolution):
+        super().__init__([*first.nodes, *then.nodes])
+        self.first, self.then = first, then
+
+    @staticmethod
+    def can_join(first: TensorLayer, then: TensorLayer) -> bool:
+        """Whether two layers that may begin groups are such convolutions."""
+        return (
+            type(first) is type(then) is Convolution
+            and first.group == first.options.num_output > first.blobs[0].shape[1] == 1
+            and then.group == max(*then.kernel, *then.stride) == 1
+            and not any(then.pad)
+        )
+
+    def refresh(self) -> bool:
+        """See Folded."""
+        changed = [layer.refresh() for layer in (self.first, self.then)]
+        self.is_finite = self.first.is_finite and self.then.is_finite
+        if any(changed):
+            self._packed.clear()
+        return any(changed)
+
+    def _pack(self, x, other):
+        terms = (layer.terms(x.dtype) for layer in (self.first, self.then))
+        return packed.separable(*terms, self._in_torch, x, other)
+
+    def _in_torch(self, x, other):
+        return self.then.infer(self.first.infer(x), other)
 
 
 class FoldedInnerProduct(FoldedProduct):
@@ -147,8 +200,9 @@ class FoldedInnerProduct(FoldedProduct):
     def _along_outputs(self, factor, weight):
         return factor if self.product.transpose else factor.view(-1, 1)
 
-    def _pack(self, weight, bias, activation, x, other):
-        return packed.inner_product(self._as_outputs_first(weight), bias, activation, x)
+    def _pack(self, x, other):
+        weight, bias = self._folded(x.dtype)
+        return packed.inner_product(self._as_outputs_first(weight), bias, self._activation(), x)
 
     def _plain(self, x, weight, bias):
         weight = self._as_outputs_first(weight)

@@ -1,7 +1,8 @@
 """Inference: the nodes that a pass runs if nobody looks inside and no backward follows.
 
 A convolution or an inner product takes in what follows it, as far as only its own group reads the
-values between: BatchNorm, Scale and Bias by channel, a sum with another blob, an activation.
+values between: BatchNorm, Scale and Bias by channel, a sum with another blob, an activation. A
+convolution by channel and the one of 1 x 1 that follows run as one, too.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from .build import Node
-from .folded import FOLDED
+from .folded import FOLDED, FoldedSeparable
 
 
 class Step:
@@ -36,11 +37,11 @@ def steps(nodes: Sequence[Node], kept: Collection[str]) -> list[Step]:
         if group:
             groups[group[-1]] = group
             taken.update(group)
-    found = []
+    runs, found = _joined(nodes, groups, readers, kept), []
     for index, node in enumerate(nodes):
-        if index in groups:
-            members = [nodes[i] for i in groups[index]]
-            found.append(Step(_as_one(nodes, groups[index]), members))
+        if index in runs:
+            members = [nodes[i] for group in runs[index] for i in group]
+            found.append(Step(_as_one(nodes, runs[index]), members))
         elif index not in taken:
             found.append(Step(node, [node]))
     _note_done(found, kept)
@@ -96,6 +97,21 @@ def _group(nodes, index, readers, kept, taken):
             return group
 
 
+def _joined(nodes, groups, readers, kept):
+    """{index of the last node: one group, or two that run as a FoldedSeparable}"""
+    runs = {last: [group] for last, group in groups.items()}
+    begun = {group[0]: group for group in groups.values()}
+    for last, group in groups.items():
+        node, following = nodes[last], readers.get(last, ())
+        then = begun.get(following[0]) if len(following) == 1 else None
+        if then is None or node.top_names[0] in kept or any(node.loss_weights):
+            continue
+        if FoldedSeparable.can_join(nodes[group[0]].layer, nodes[then[0]].layer):
+            del runs[last]
+            runs[then[-1]] = [group, then]
+    return runs
+
+
 def _is_activation(node, after_sum):
     """Whether oneDNN can do the node's layer as it stores values; after a sum only a ReLU."""
     activation = node.layer.activation()
@@ -112,9 +128,11 @@ def _adds_two(node):
     )
 
 
-def _as_one(nodes, group):
-    """The node that a group runs as: its bottoms are those that come from outside."""
+def _as_one(nodes, groups):
+    """The node that one or two groups run as: its bottoms are those that come from outside."""
+    group = [index for part in groups for index in part]
     members = [nodes[index] for index in group]
+    layers = [FOLDED[type(nodes[part[0]].layer)]([nodes[i] for i in part]) for part in groups]
     first, last = members[0], members[-1]
     ways = [
         way
@@ -125,7 +143,7 @@ def _as_one(nodes, group):
     names, bottoms, producers = map(list, zip(*ways, strict=True))
     return Node(
         first.param,
-        FOLDED[type(first.layer)](members),
+        layers[0] if len(layers) == 1 else FoldedSeparable(*layers),
         names,
         last.top_names,
         bottoms,

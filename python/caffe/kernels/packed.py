@@ -37,6 +37,15 @@ class Geometry(NamedTuple):
     groups: int
 
 
+class Convolution(NamedTuple):
+    """What a convolution computes with; weight: (K, C / groups, h, w), bias: (K,)."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    geometry: Geometry
+    activation: Activation
+
+
 def takes(x: torch.Tensor) -> bool:
     """Whether oneDNN is there and computes with values like x: fp32, or bf16 where it can."""
     if not x.is_cpu or not x.numel() or not torch.backends.mkldnn.is_available():
@@ -68,7 +77,7 @@ def convolution(
         return makers["oneDNN"]()
     runs: dict[str, Run] = {}
     if steps.fits(x) and activation.name in ("none", "relu"):
-        runs.update(_own(weight, bias, geometry, activation, x))
+        runs.update(_own(weight, bias, geometry, activation, x.shape))
     ways = {name: _as_planned(call, x, other) for name, call in runs.items()}
     for name, make in makers.items():
         runs[name] = make()
@@ -116,13 +125,30 @@ def _by_rows(weight, bias, activation, x):
     return run
 
 
-def _own(weight, bias, geometry, activation, x):
-    """{name: call} of the engine's own kernels."""
-    (pad, stride, dilation, groups), image, kernel = geometry, x.shape[2:], weight.shape[2:]
+def _own(weight, bias, geometry, activation, shape):
+    """{name: call} of the engine's own kernels for images of a shape."""
+    (pad, stride, dilation, groups), image, kernel = geometry, shape[2:], weight.shape[2:]
     sizes = tuple(map(convolved, image, kernel, stride, pad, dilation))
     windows = steps.Windows(image, sizes, tuple(kernel), stride, pad, dilation)
     rectify = activation.name == "relu"
-    return steps.convolutions(weight, bias, windows, groups, rectify, len(x))
+    return steps.convolutions(weight, bias, windows, groups, rectify, shape[0])
+
+
+def separable(
+    first: Convolution, then: Convolution, apart: Run, x: torch.Tensor, other: torch.Tensor | None
+) -> Run:
+    """The fastest run(x, other) of a convolution by channel and a product of 1 x 1 of its tops.
+
+    `apart` does one after the other; see convolution.
+    """
+    names = {first.activation.name, then.activation.name}
+    if not choice.is_measured() or not steps.fits_channels(x) or not names <= {"none", "relu"}:
+        return apart
+    by_channel = _own(*first, x.shape)["own"]
+    together = steps.separable(by_channel, _own(*then, by_channel.shape)["own product"])
+    ways = {"apart": lambda: apart(x, other), "together": _as_planned(together, x, other)}
+    details = (x.shape, *first.weight.shape, first.geometry, len(then.weight), other is not None)
+    return together if choice.fastest("separable", details, ways) == "together" else apart
 
 
 def _as_planned(call, x, other):

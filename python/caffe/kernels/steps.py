@@ -30,11 +30,12 @@ class Step(ctypes.Structure):
 
     _fields_ = [
         *[(name, ctypes.c_void_p) for name in ("image", "weights", "bias", "other", "top")],
+        *[(name, ctypes.c_void_p) for name in ("first_weights", "first_bias")],
         *[(name, ctypes.c_int) for name in ("count", "inputs", "outputs")],
         ("y", _Axis),
         ("x", _Axis),
         *[(name, ctypes.c_long) for name in ("image_pixel", "top_pixel")],
-        ("rectify", ctypes.c_bool),
+        *[(name, ctypes.c_bool) for name in ("rectify", "rectify_first")],
     ]
 
 
@@ -50,7 +51,7 @@ class Windows(NamedTuple):
 
 
 class Call:
-    """A kernel for images of one shape.
+    """A kernel for images of one shape, perhaps after another that makes its rows, `first`.
 
     call(x, other) is the top, of `shape`, in fresh memory or `into` some, which may be `other`; x
     and `other`, which may be None: fp32, channels last.
@@ -65,12 +66,15 @@ class Call:
         weights: torch.Tensor | None = None,
         bias: torch.Tensor | None = None,
         rectify: bool = False,
+        first: Call | None = None,
     ):
-        self.kernel, self.shape = kernel, tuple(shape)
-        self._held = weights, bias
+        self.kernel, self.counts, self.windows, self.shape = kernel, counts, windows, tuple(shape)
+        self.weights, self.bias, self.rectify, self.first = weights, bias, rectify, first
         y, x = (_Axis(*axis) for axis in zip(*windows, strict=True))
         pointers = None, _pointer(weights), _pointer(bias), None, None
-        self.step = Step(*pointers, *counts, y, x, *counts[1:], rectify)
+        before = (_pointer(first.weights), _pointer(first.bias)) if first else (None, None)
+        flags = rectify, first is not None and first.rectify
+        self.step = Step(*pointers, *before, *counts, y, x, *counts[1:], *flags)
 
     def __call__(
         self, x: torch.Tensor, other: torch.Tensor | None = None, into: torch.Tensor | None = None
@@ -130,6 +134,13 @@ def convolutions(
         bias = weight.new_zeros(outputs) if bias is None else bias
         return {"own": Call("convolve_channels", *call, weight, bias, rectify)}
     return {}
+
+
+def separable(first: Call, then: Call) -> Call:
+    """Both calls in one: a convolution by channel, and a product of 1 x 1 of what it makes."""
+    counts = *first.counts[:2], then.counts[2]
+    weights = then.weights, then.bias, then.rectify
+    return Call("multiply_packed", counts, first.windows, then.shape, *weights, first)
 
 
 def product(

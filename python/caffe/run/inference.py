@@ -10,7 +10,7 @@ import torch
 from .. import device
 from ..blob import Blob
 from ..graph.build import Node
-from ..graph.folded import FoldedProduct
+from ..graph.folded import Folded
 from ..graph.inference import steps
 from .plan import Plan
 from .running import forward_node, infer_step, take_back, weighted_losses
@@ -28,7 +28,7 @@ class Inference:
         self._others = [node for node in nodes if node.bottoms]
         self._steps = [step for step in steps(nodes, kept) if step.node.bottoms]
         layers = [step.node.layer for step in self._steps]
-        self._folded = [layer for layer in layers if isinstance(layer, FoldedProduct)]
+        self._folded = [layer for layer in layers if isinstance(layer, Folded)]
         self._fed: list[tuple[Blob, torch.Tensor]] = []
         self._plan: Plan | None = None
         self._planned: object = None  # what the plan, or the next pass's, is for

@@ -131,7 +131,7 @@ private:
     float* padded(const float* from, int first, int last) const {
         int rows = s_.y.start(std::min(last, s_.y.tops - 1)) + s_.y.reach() - first;
         long row_size = width_ * s_.inputs, margin = (long)s_.x.pad * s_.inputs;
-        float* copy = scratch(rows * row_size);
+        float* copy = scratch<Convolution>(rows * row_size);
         for (int row = 0; row < rows; ++row, from += s_.x.size * s_.image_pixel) {
             float *begin = copy + row * row_size, *end = begin + row_size, *to = begin + margin;
             if (first + row < 0 || first + row >= s_.y.size) {

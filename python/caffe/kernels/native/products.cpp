@@ -7,12 +7,14 @@
 
 #include "products.h"
 
+#include "channels.h"
 #include "threads.h"
 
 namespace {
 
 constexpr int BLOCK = 256;        // channels
 constexpr int MOST_TILES = 18;    // of a chunk
+constexpr int LEAST_TILES = 6;    // of one of several: they share what is read of the weights
 constexpr int AHEAD = 12 * PANEL;  // what is fetched meanwhile of the weights, in values
 
 template <int ROWS>
@@ -55,36 +57,55 @@ namespace {
 
 class Product {
 public:
-    explicit Product(const Step& step) : s_(step) {
+    Product(const Step& step, int threads) : s_(step), first_(first(step)) {
         rows_ = (long)s_.count * s_.y.tops * s_.x.tops;
         panels_ = (s_.outputs + PANEL - 1) / PANEL;
-        tiles_ = (rows_ + MOST_PIXELS - 1) / MOST_PIXELS;
-        chunks_ = (tiles_ + MOST_TILES - 1) / MOST_TILES;
+        tiles_ = over(rows_, MOST_PIXELS);
+        tile_ = over(std::min(BLOCK, s_.inputs), LANES) * STEP;
+        chunks_ = std::max({over(tiles_, MOST_TILES), std::min<long>(threads, tiles_ / LEAST_TILES), 1L});
+        if (chunks_ >= threads) chunks_ = std::min(over(chunks_, threads) * threads, tiles_);
     }
 
     long chunks() const { return chunks_; }
     long units() const { return chunks_ * panels_; }
+    // Units that one thread is to do: where there are enough chunks, a chunk.
+    long together(int threads) const { return chunks_ < threads ? 1 : panels_; }
 
     void operator()(long begin, long end) const {
-        float* copy = scratch(((tiles_ + chunks_ - 1) / chunks_ + 1) * MOST_PIXELS * BLOCK);
+        float* copy = scratch<Product>(over(tiles_, chunks_) * tile_);
         while (begin < end) {
             long chunk = begin / panels_, last = std::min(end, (chunk + 1) * panels_);
             long first_tile = tiles_ * chunk / chunks_, last_tile = tiles_ * (chunk + 1) / chunks_;
             for (int channel = 0; channel < s_.inputs; channel += BLOCK) {
-                gather(first_tile, last_tile, channel, copy);
-                for (long unit = begin; unit < last; ++unit)
+                fill(first_tile, last_tile, channel, copy);
+                for (long unit = begin; unit < last; ++unit) {
+                    bool is_last = unit + 1 == last;
+                    const float* next = is_last ? weights(begin % panels_, channel + BLOCK)
+                                                : weights(unit % panels_ + 1, channel);
                     for (long tile = first_tile; tile < last_tile; ++tile) {
                         long part = tile - first_tile, parts = last_tile - first_tile;
-                        run(copy + part * MOST_PIXELS * BLOCK, tile, unit % panels_, channel,
-                            next(unit + 1 < last, unit % panels_, channel, part, parts));
+                        run(copy + part * tile_, tile, unit % panels_, channel,
+                            piece(next, is_last ? channel + BLOCK : channel, part, parts));
                     }
+                }
             }
             begin = last;
         }
     }
 
 private:
+    static long over(long count, long size) { return (count + size - 1) / size; }
     long first_row(long tile) const { return rows_ * tile / tiles_; }
+    int channels(int channel) const { return std::min(BLOCK, s_.inputs - channel); }
+
+    // The convolution by channel that makes the rows, if there is one.
+    static Step first(Step step) {
+        step.weights = step.first_weights;
+        step.bias = step.first_bias;
+        step.rectify = step.rectify_first;
+        step.outputs = step.inputs;
+        return step;
+    }
 
     // Of the image, that a row of the product is.
     long pixel(long row) const {
@@ -94,47 +115,66 @@ private:
         return ((long)image * s_.y.size + y) * s_.x.size + x;
     }
 
-    void gather(long first, long last, int channel, float* to) const {
-        int channels = std::min(BLOCK, s_.inputs - channel);
-        for (long tile = first; tile < last; ++tile, to += MOST_PIXELS * BLOCK) {
+    void fill(long first, long last, int channel, float* to) const {
+        if (s_.first_weights) return convolve(first, last, channel, to);
+        for (long tile = first; tile < last; ++tile, to += tile_) {
             long begin = first_row(tile), end = first_row(tile + 1);
             for (long row = begin; row < end; ++row) {
                 const float* from = s_.image + pixel(row) * s_.image_pixel + channel;
                 float* place = to + (row - begin) * LANES;
-                int c = 0;
-                for (; c + LANES <= channels; c += LANES, place += STEP) store(place, load(from + c));
-                for (; c < channels; ++c) place[c % LANES] = from[c];
+                int c = 0, all = channels(channel);
+                for (; c + LANES <= all; c += LANES, place += STEP) store(place, load(from + c));
+                for (; c < all; ++c) place[c % LANES] = from[c];
             }
         }
     }
 
-    // One of `parts` pieces of the weights of the next panel, if it comes next.
-    Next next(bool is_panel, int panel, int channel, long part, long parts) const {
-        if (!is_panel) return {nullptr, nullptr};
-        const float* from = s_.weights + ((panel + 1L) * s_.inputs + channel) * PANEL;
-        long size = std::min(BLOCK, s_.inputs - channel) * PANEL;
+    void convolve(long first, long last, int channel, float* to) const {
+        Channels make(first_);
+        int end = channel + channels(channel);
+        for (int c = channel; c < end; c += make.TOGETHER, to += make.TOGETHER / LANES * STEP)
+            for (long tile = first; tile < last; ++tile) {
+                float* at = to + (tile - first) * tile_;
+                for (long row = first_row(tile), last_row = first_row(tile + 1); row < last_row;) {
+                    int some = std::min(last_row - row, s_.x.tops - row % s_.x.tops);
+                    make(row, some, c, std::min(c + make.TOGETHER, end), at, LANES, STEP);
+                    row += some;
+                    at += some * LANES;
+                }
+            }
+    }
+
+    const float* weights(int panel, int channel) const {
+        return s_.weights + ((long)panel * s_.inputs + channel) * PANEL;
+    }
+
+    // One of `parts` pieces of a panel's weights that come next, if there are any.
+    Next piece(const float* from, int channel, long part, long parts) const {
+        long size = std::max(channels(channel), 0) * PANEL;
         return {from + size * part / parts, from + size * (part + 1) / parts};
     }
 
     void run(const float* x, long tile, int panel, int channel, Next next) const {
-        int channels = std::min(BLOCK, s_.inputs - channel);
+        int count = channels(channel);
         long begin = first_row(tile);
         Sums tops = Sums::of(s_, begin, panel);
-        tops.take_block(channel > 0, channel + channels == s_.inputs);
-        const float* w = s_.weights + ((long)panel * s_.inputs + channel) * PANEL;
-        MULTIPLY[first_row(tile + 1) - begin - 1](x, w, channels, tops, s_.top_pixel, next);
+        tops.take_block(channel > 0, channel + count == s_.inputs);
+        int rows = first_row(tile + 1) - begin;
+        MULTIPLY[rows - 1](x, weights(panel, channel), count, tops, s_.top_pixel, next);
     }
 
     const Step& s_;
-    long rows_, panels_, tiles_, chunks_;
+    const Step first_;
+    long rows_, panels_, tiles_, tile_, chunks_;
 };
 
 }  // namespace
 
 extern "C" void multiply_packed(const Step* step, int threads) {
-    Product product(*step);
-    in_turns(threads, product.chunks() / threads, product.units(),
-             [&](long begin, long end) { product(begin, end); });
+    Product product(*step, threads);
+    long some = product.together(threads);
+    in_turns(threads, product.chunks() / threads, product.units() / some,
+             [&](long begin, long end) { product(begin * some, end * some); });
 }
 
 // Several steps, one after the other.

@@ -27,17 +27,19 @@ struct Step {
     const float *image, *weights, *bias;
     const float* other;  // null, or what is added; may be `top`
     float* top;
+    const float *first_weights, *first_bias;  // null, or of a convolution by channel that goes first
     int count, inputs, outputs;
     Axis y, x;
     long image_pixel, top_pixel;  // from one pixel to the next, in values; other's is top's
-    bool rectify;
+    bool rectify, rectify_first;
 };
 
-// Memory of a thread for so many values, whatever they were.
-inline float* scratch(long count) {
-    thread_local std::vector<float> values;
-    if ((long)values.size() < count) values.resize(count);
-    return values.data();
+// Memory of a thread for so many values, whatever they were; Use: what for.
+template <class Use>
+float* scratch(long count) {
+    thread_local std::vector<Floats> values;
+    if ((long)values.size() * LANES < count) values.resize((count + LANES - 1) / LANES);
+    return (float*)values.data();
 }
 
 constexpr int PANEL = 2 * LANES, MOST_PIXELS = 14;

@@ -1,21 +1,12 @@
 // Steps of inference that go by channel: convolutions of each channel by itself, and pooling. Images
 // lie as (N, H, W, C), weights as (kernel_y, kernel_x, C); C is a multiple of 16.
 
-#include "steps.h"
+#include "channels.h"
 #include "threads.h"
 
 namespace {
 
 constexpr int TOGETHER = 4;  // pixels of a row for which weights are loaded once
-
-struct Convolved {
-    static Floats begin(const Step& s, int c) { return load(s.bias + c); }
-    static Floats weight(const Step& s, long at) { return load(s.weights + at); }
-    static Floats add(Floats sum, Floats value, Floats weight) { return sum + value * weight; }
-    static Floats finish(const Step& s, Floats sum, float) {
-        return s.rectify ? positive(sum) : sum;
-    }
-};
 
 struct Largest {  // as in Caffe, NaN does not count
     static Floats begin(const Step& s, int) { return Floats{} + lowest(s.image); }
@@ -81,7 +72,16 @@ void by_channel(const Step& s, int threads) {
 }  // namespace
 
 extern "C" void convolve_channels(const Step* step, int threads) {
-    by_channel<Convolved>(*step, threads);
+    const Step& s = *step;
+    long rows = (long)s.count * s.y.tops, width = s.x.tops;
+    threads = threads_for(rows, width * s.outputs, threads);
+    Channels make(s);
+    in_turns(threads, rows * width * s.outputs >> 18, rows, [&](long begin, long end) {
+        for (int c = 0; c < s.outputs; c += make.TOGETHER)
+            for (long top = begin * width; top < end * width; top += width)
+                make(top, width, c, std::min(c + make.TOGETHER, s.outputs),
+                     s.top + top * s.top_pixel + c, s.top_pixel, LANES);
+    });
 }
 
 extern "C" void pool_largest(const Step* step, int threads) { by_channel<Largest>(*step, threads); }

@@ -85,7 +85,7 @@ public:
             last = std::min(end, (chunk + 1) * panels_);
             Part part{groups_ * chunk / chunks_, groups_ * (chunk + 1) / chunks_,
                       (int)(begin % panels_), (int)(begin % panels_ + last - begin)};
-            float* x = scratch(PLACES * (place_size(part) + product_size(part)));
+            float* x = scratch<Winograd>(PLACES * (place_size(part) + product_size(part)));
             float* products = x + PLACES * place_size(part);
             for (long group = part.begin; group < part.end; ++group)
                 for (long tile = first_tile(group); tile < first_tile(group + 1); ++tile)

@@ -1,0 +1,98 @@
+// Convolutions of each channel by itself. Images lie as (N, H, W, C), weights as (kernel_y, kernel_x,
+// C); C is a multiple of 16.
+#pragma once
+
+#include "steps.h"
+
+class Channels {
+public:
+    static constexpr int TOGETHER = 4 * LANES;  // channels for which rows stay in the first cache
+
+    explicit Channels(const Step& step) : s_(step), from_(0), to_(s_.x.tops) {
+        while (from_ < to_ && !s_.x.is_inside(from_)) ++from_;
+        while (to_ > from_ && !s_.x.is_inside(to_ - 1)) --to_;
+        bool is_3x3 = s_.y.kernel == 3 && s_.x.kernel == 3 && s_.x.dilation == 1;
+        runs_ = is_3x3 && s_.x.stride == 1 ? RUNS<1> : is_3x3 && s_.x.stride == 2 ? RUNS<2> : RUNS<0>;
+    }
+
+    // Makes `tops` tops of one row from `top` on, counted through all images, of channels `channel` to
+    // `end` - 1: from `to` on, one every `pixel` values, of each 16 channels every `lanes` values.
+    void operator()(long top, int tops, int channel, int end, float* to, long pixel,
+                    long lanes) const {
+        long row = top / s_.x.tops;
+        int y = row % s_.y.tops, x = top % s_.x.tops, last = x + tops, first_y = s_.y.first(y);
+        Run run{s_.image + (row / s_.y.tops * s_.y.size + s_.y.start(y)) * line(), s_.weights,
+                first_y, s_.y.last(y), 0, s_.x.kernel};
+        for (int some; x < last; x += some, to += some * pixel) {
+            Run here = run;
+            here.image += (long)s_.x.start(x) * s_.image_pixel;
+            bool is_inside = x >= from_ && x < to_;
+            if (is_inside) {
+                int all = std::min(last, to_) - x;
+                some = all / ((all + MOST - 1) / MOST);
+            } else {
+                some = 1;
+                here.first_x = s_.x.first(x);
+                here.last_x = s_.x.last(x);
+            }
+            auto make = is_inside ? runs_[some - 1] : RUNS<0>[0];
+            for (int c = channel; c < end; c += LANES)
+                make(s_, here, c, to + (c - channel) / LANES * lanes, pixel);
+        }
+    }
+
+private:
+    static constexpr int MOST = 7;  // tops for which weights are loaded once
+
+    struct Run {
+        const float *image, *weights;                // of the first top's window
+        int first_y, last_y, first_x, last_x;  // places of the windows
+    };
+
+    long line() const { return s_.x.size * s_.image_pixel; }
+
+    // Windows of 3 x 3 that lie this far apart, or any if STRIDE is 0.
+    template <int TOPS, int STRIDE>
+    static void make(const Step& s, const Run& run, int channel, float* to, long pixel) {
+        long line = s.y.dilation * s.x.size * s.image_pixel, place = s.x.dilation * s.image_pixel;
+        long next = s.x.stride * s.image_pixel;
+        Floats sums[TOPS];
+#pragma GCC unroll 7
+        for (int p = 0; p < TOPS; ++p) sums[p] = load(s.bias + channel);
+        for (int y = run.first_y; y < run.last_y; ++y) {
+            const float* x = run.image + y * line + channel;
+            const float* w = s.weights + (long)y * s.x.kernel * s.inputs + channel;
+            if (STRIDE) {
+                Floats weights[] = {load(w), load(w + s.inputs), load(w + 2 * s.inputs)};
+#pragma GCC unroll 15
+                for (int i = 0; i < (TOPS - 1) * STRIDE + 3; ++i, x += place) {
+                    Floats value = load(x);
+#pragma GCC unroll 7
+                    for (int p = 0; p < TOPS; ++p) {
+                        int kx = i - p * STRIDE;
+                        if (kx >= 0 && kx < 3) sums[p] += value * weights[kx];
+                    }
+                }
+            } else {
+                for (int kx = run.first_x; kx < run.last_x; ++kx) {
+                    Floats weight = load(w + kx * s.inputs);
+#pragma GCC unroll 7
+                    for (int p = 0; p < TOPS; ++p) sums[p] += load(x + kx * place + p * next) * weight;
+                }
+            }
+        }
+#pragma GCC unroll 7
+        for (int p = 0; p < TOPS; ++p)
+            store(to + p * pixel, s.rectify ? positive(sums[p]) : sums[p]);
+    }
+
+    typedef decltype(&make<1, 0>) Make;
+    template <int STRIDE>
+    static constexpr Make RUNS[MOST] = {make<1, STRIDE>, make<2, STRIDE>, make<3, STRIDE>,
+                                        make<4, STRIDE>, make<5, STRIDE>, make<6, STRIDE>,
+                                        make<7, STRIDE>};
+
+    const Step& s_;
+    int from_, to_;  // the tops of a row whose windows lie inside the image
+    const Make* runs_;
+};
