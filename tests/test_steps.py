@@ -52,7 +52,7 @@ def values(*shape, seed=0):
 
 def amid_nan(x):
     """x in memory with NaN before and behind."""
-    memory, count = torch.full((3 * x.numel(),), torch.nan), x.numel()
+    memory, count = torch.full((3 * x.numel(),), torch.nan, dtype=x.dtype), x.numel()
     return memory[count : 2 * count].as_strided(x.shape, x.stride(), count).copy_(x)
 
 

@@ -103,9 +103,9 @@ class Pooling(_Pooling):
         ):
             self._own = None
             return self.forward(x)
-        if self._own is None:
+        if self._own is None or self._own.dtype != x.dtype:
             axes = windows.image, windows.sizes, windows.kernel, windows.stride, windows.pad
-            self._own = steps.pool(kind, steps.Windows(*axes), x.shape)
+            self._own = steps.pool(kind, steps.Windows(*axes), x.shape, x.dtype)
         return self._own(x)
 
     def own_call(self) -> steps.Call | None:

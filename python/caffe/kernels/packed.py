@@ -145,15 +145,19 @@ def separable(
     if not choice.is_measured() or not steps.fits_channels(x) or not names <= {"none", "relu"}:
         return apart
     by_channel = _own(*first, x.shape)["own"]
-    together = steps.separable(by_channel, _own(*then, by_channel.shape)["own product"])
+    product = [*_own(*then, by_channel.shape).values()][-1]
+    together = steps.separable(by_channel, product)
     ways = {"apart": lambda: apart(x, other), "together": _as_planned(together, x, other)}
-    details = (x.shape, *first.weight.shape, first.geometry, len(then.weight), other is not None)
+    details = (
+        *(x.dtype, x.shape, *first.weight.shape, first.geometry, len(then.weight)),
+        other is not None,
+    )
     return together if choice.fastest("separable", details, ways) == "together" else apart
 
 
 def _as_planned(call, x, other):
     """Runs a call as a plan does (run/plan.py): into memory that is there, sums in place."""
-    into = steps.new(call.shape) if other is None else other.clone()
+    into = steps.new(call.shape, call.dtype) if other is None else other.clone()
     return lambda: call(x, None if other is None else into, into)
 
 

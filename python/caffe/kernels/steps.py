@@ -1,4 +1,4 @@
-"""The engine's own kernels for inference, on fp32 images that lie channels last.
+"""The engine's own kernels for inference, on images that lie channels last, in fp32 or bf16.
 
 A Call runs one kernel, a Table many in one go. See native/steps.h.
 """
@@ -16,6 +16,8 @@ from .cpu import LANES
 from .layout import is_rows
 
 PANEL = 2 * LANES  # outputs whose weights lie together
+_PIECE = 32  # values of a pixel that lie together in native/tiles.cpp
+_SUFFIX = {torch.float32: "", torch.bfloat16: "_bf16"}
 _PAIR = tuple[int, int]
 
 
@@ -54,7 +56,7 @@ class Call:
     """A kernel for images of one shape, perhaps after another that makes its rows, `first`.
 
     call(x, other) is the top, of `shape`, in fresh memory or `into` some, which may be `other`; x
-    and `other`, which may be None: fp32, channels last.
+    and `other`, which may be None: of `dtype`, channels last.
     """
 
     def __init__(
@@ -67,7 +69,9 @@ class Call:
         bias: torch.Tensor | None = None,
         rectify: bool = False,
         first: Call | None = None,
+        dtype: torch.dtype = torch.float32,
     ):
+        self.dtype = dtype
         self.kernel, self.counts, self.windows, self.shape = kernel, counts, windows, tuple(shape)
         self.weights, self.bias, self.rectify, self.first = weights, bias, rectify, first
         y, x = (_Axis(*axis) for axis in zip(*windows, strict=True))
@@ -79,7 +83,7 @@ class Call:
     def __call__(
         self, x: torch.Tensor, other: torch.Tensor | None = None, into: torch.Tensor | None = None
     ) -> torch.Tensor:
-        y, step = new(self.shape) if into is None else into, self.step
+        y, step = new(self.shape, self.dtype) if into is None else into, self.step
         step.image, step.other, step.top = x.data_ptr(), _pointer(other), y.data_ptr()
         getattr(native.library(), self.kernel)(ctypes.byref(step), torch.get_num_threads())
         return y
@@ -101,11 +105,11 @@ class Table:
         self._run(self._kernels, self._steps, len(self.steps), torch.get_num_threads())
 
 
-def new(shape: Sequence[int]) -> torch.Tensor:
-    """Memory for fp32 values, channels last if `shape` is (N, C, H, W)."""
+def new(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Memory for values, channels last if `shape` is (N, C, H, W)."""
     if len(shape) == 4:
-        return torch.empty(shape, memory_format=torch.channels_last)
-    return torch.empty(shape)
+        return torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
+    return torch.empty(shape, dtype=dtype)
 
 
 def convolutions(
@@ -119,6 +123,10 @@ def convolutions(
     """The calls, by name, that convolve `count` images: x * weight + bias + other, or its ReLU."""
     outputs, inputs = len(weight), weight.shape[1] * groups
     call = (count, inputs, outputs), windows, (count, outputs, *windows.sizes)
+    dtype = weight.dtype
+    if groups == 1 and dtype == torch.bfloat16:
+        packed = *_in_pieces(weight, bias, windows), rectify
+        return {"own": Call("convolve_tiles", *call, *packed, dtype=dtype)}
     if groups == 1:
         packed = *_packed(weight, bias), rectify
         found = {"own": Call("convolve_packed", *call, *packed)}
@@ -130,9 +138,10 @@ def convolutions(
             found["own Winograd"] = Call("convolve_winograd", *call, *packed)
         return found
     if groups == inputs == outputs and inputs % LANES == 0:
-        weight = weight[:, 0].permute(1, 2, 0).contiguous()  # (h, w, C)
-        bias = weight.new_zeros(outputs) if bias is None else bias
-        return {"own": Call("convolve_channels", *call, weight, bias, rectify)}
+        weight = weight[:, 0].float().permute(1, 2, 0).contiguous()  # (h, w, C)
+        bias = weight.new_zeros(outputs) if bias is None else bias.float()
+        kernel = "convolve_channels" + _SUFFIX[dtype]
+        return {"own": Call(kernel, *call, weight, bias, rectify, dtype=dtype)}
     return {}
 
 
@@ -140,7 +149,7 @@ def separable(first: Call, then: Call) -> Call:
     """Both calls in one: a convolution by channel, and a product of 1 x 1 of what it makes."""
     counts = *first.counts[:2], then.counts[2]
     weights = then.weights, then.bias, then.rectify
-    return Call("multiply_packed", counts, first.windows, then.shape, *weights, first)
+    return Call(then.kernel, counts, first.windows, then.shape, *weights, first, then.dtype)
 
 
 def product(
@@ -151,27 +160,38 @@ def product(
     if len(shape) == 4:  # channels last
         weight = weight.view(outputs, shape[1], -1).transpose(1, 2)
     weight = weight.reshape(outputs, inputs, 1, 1)
-    counts, windows = (shape[0], inputs, outputs), Windows((1, 1), (1, 1))
-    return Call(
-        "multiply_packed", counts, windows, (shape[0], outputs), *_packed(weight, bias), rectify
-    )
+    counts, windows, top = (shape[0], inputs, outputs), Windows((1, 1), (1, 1)), (shape[0], outputs)
+    if weight.dtype == torch.bfloat16:
+        packed = _in_pieces(weight, bias, windows)
+        return Call("convolve_tiles", counts, windows, top, *packed, rectify, dtype=weight.dtype)
+    return Call("multiply_packed", counts, windows, top, *_packed(weight, bias), rectify)
 
 
-def pool(kind: str, windows: Windows, shape: Sequence[int]) -> Call:
+def pool(
+    kind: str, windows: Windows, shape: Sequence[int], dtype: torch.dtype = torch.float32
+) -> Call:
     """The "largest" or "average" of each window of images of `shape`, (N, C, H, W); see fits."""
     count, channels = shape[:2]
-    counts = count, channels, channels
-    return Call(f"pool_{kind}", counts, windows, (count, channels, *windows.sizes))
+    counts, top = (count, channels, channels), (count, channels, *windows.sizes)
+    return Call(f"pool_{kind}{_SUFFIX[dtype]}", counts, windows, top, dtype=dtype)
 
 
-def copy(shape: Sequence[int]) -> Call:
+def copy(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Call:
     """Copies images of `shape`; the step may say that the top's pixels lie further apart."""
-    return pool("average", Windows(shape[2:], shape[2:]), shape)
+    return pool("average", Windows(shape[2:], shape[2:]), shape, dtype)
+
+
+def takes(dtype: torch.dtype) -> bool:
+    """Whether the kernels are there and take values of that type, bf16 where AMX is."""
+    library = native.library()
+    if library is None or dtype not in _SUFFIX:
+        return False
+    return dtype == torch.float32 or library.has_tiles()
 
 
 def fits(x: torch.Tensor) -> bool:
     """Whether the kernels are there and take x; those by channel want more: fits_channels."""
-    return native.library() is not None and x.is_cpu and x.dtype == torch.float32 and x.numel() > 0
+    return x.is_cpu and x.numel() > 0 and takes(x.dtype)
 
 
 def fits_channels(x: torch.Tensor) -> bool:
@@ -212,6 +232,18 @@ def _packed(weight, bias):
     packed[:outputs] = weight
     packed = packed.view(panels, PANEL, *weight.shape[1:]).permute(0, 3, 4, 2, 1).contiguous()
     return packed, panels_of(bias, weight, outputs)
+
+
+def _in_pieces(weight, bias, windows):
+    """Weights and bias for native/tiles.cpp, the bias in fp32."""
+    outputs, inputs, height, width = weight.shape
+    runs = (height, width * inputs) if windows.dilation[1] == 1 else (height * width, inputs)
+    rows = weight.permute(0, 2, 3, 1).reshape(outputs, *runs)
+    rows = torch.nn.functional.pad(rows, (0, -runs[1] % _PIECE, 0, 0, 0, -outputs % PANEL))
+    # (panels, halves, outputs, pieces, pairs, 2)
+    pieces = rows.reshape(-1, 2, LANES, rows[0].numel() // _PIECE, _PIECE // 2, 2)
+    packed = pieces.permute(0, 3, 1, 4, 2, 5).contiguous()
+    return packed, panels_of(bias, weight.new_empty(0, dtype=torch.float32), outputs)
 
 
 def _pointer(tensor):

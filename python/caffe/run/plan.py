@@ -28,7 +28,7 @@ class Plan:
         memory = _Memory()
         for joins, group in itertools.groupby(steps, _joins):
             group = list(group)
-            if joins and any(step.node.layer.own_call() for step in group):
+            if joins and any(_own_call(step.node.layer) for step in group):
                 self._parts.append(_Chain(group, memory, spread).run)
             else:
                 self._parts += [lambda step=step: infer_step(step, spread) for step in group]
@@ -45,7 +45,13 @@ def _joins(step):
         return False
     if layer.shares_data:
         return all(blob.shape == node.bottoms[0].shape for blob in node.tops)
-    return layer.own_call() is not None or _concatenates(node)
+    return _own_call(layer) is not None or _concatenates(node)
+
+
+def _own_call(layer):
+    """The layer's own kernel, if it computes in the precision that is set."""
+    call = layer.own_call()
+    return call if call is not None and call.dtype == device.dtype() else None
 
 
 def _concatenates(node):
@@ -53,7 +59,7 @@ def _concatenates(node):
     return (
         type(node.layer) is Concat
         and node.layer.axis == 1
-        and device.dtype() == torch.float32
+        and kernels.takes(device.dtype())
         and all(
             len(blob.shape) == 4 and blob.count and blob.shape[1] % kernels.LANES == 0
             for blob in node.bottoms
@@ -91,7 +97,7 @@ class _Memory:
         count = torch.Size(shape).numel()
         fitting = [tensor for tensor in self._free if tensor.numel() >= count]
         if not fitting:
-            return torch.empty(count)
+            return torch.empty(count, dtype=device.dtype())
         best = min(fitting, key=torch.Tensor.numel)
         self._free = [tensor for tensor in self._free if tensor is not best]
         return best
@@ -125,7 +131,7 @@ class _Chain:
             if not done.issuperset(node.tops):
                 self._let_leave(values[0])
             return
-        (blob,), call = node.tops, node.layer.own_call()
+        (blob,), call = node.tops, _own_call(node.layer)
         can_be_part = call is not None and len(values) == 1
         top = self._values[blob] = _Value(blob, number, can_be_part)
         if blob not in done:
@@ -155,7 +161,7 @@ class _Chain:
             if value.can_be_part and value.readers == 1 and not value.leaves:
                 value.home, value.channel = top, channel
             else:
-                copy = kernels.copy(value.shape)
+                copy = kernels.copy(value.shape, device.dtype())
                 self._calls.append((number, copy, value, None, top, channel))
             channel += value.shape[1]
 
@@ -188,10 +194,10 @@ class _Chain:
         """Run the steps; what leaves gets fresh memory. There are no losses."""
         held = []
         for value in self._inputs:
-            held.append(device.layout(device.cast(value.blob.tensor, torch.float32)))
+            held.append(device.layout(device.cast(value.blob.tensor, device.dtype())))
             value.point(held[-1])
         for value in self._leaving:
-            held.append(kernels.new(value.shape))
+            held.append(kernels.new(value.shape, device.dtype()))
             value.point(held[-1])
         self._table.run()
         for value, tensor in zip(self._leaving, held[len(self._inputs) :], strict=True):

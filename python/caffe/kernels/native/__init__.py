@@ -63,6 +63,10 @@ _STEPS = (
     "convolve_channels",
     "pool_largest",
     "pool_average",
+    "convolve_tiles",
+    "convolve_channels_bf16",
+    "pool_largest_bf16",
+    "pool_average_bf16",
 )
 _UPDATE = (_INT, *[_POINTER] * 5, *[_FLOAT] * 4, _BOOL, _BOOL, _INT)
 
@@ -108,6 +112,7 @@ def library() -> ctypes.CDLL | None:
     _declare(loaded, "transform_weights", (_POINTER, *[_LONG] * 4, _INT, _INT, _POINTER, _INT))
     _declare(loaded, "run_steps", (_POINTER, _POINTER, _INT, _INT))
     _declare(loaded, "update_sgd", _UPDATE)
+    loaded.has_tiles.restype = ctypes.c_bool
     return loaded
 
 

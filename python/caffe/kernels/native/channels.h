@@ -4,11 +4,12 @@
 
 #include "steps.h"
 
+template <class T>
 class Channels {
 public:
     static constexpr int TOGETHER = 4 * LANES;  // channels for which rows stay in the first cache
 
-    explicit Channels(const Step& step) : s_(step), from_(0), to_(s_.x.tops) {
+    explicit Channels(const StepOf<T>& step) : s_(step), from_(0), to_(s_.x.tops) {
         while (from_ < to_ && !s_.x.is_inside(from_)) ++from_;
         while (to_ > from_ && !s_.x.is_inside(to_ - 1)) --to_;
         bool is_3x3 = s_.y.kernel == 3 && s_.x.kernel == 3 && s_.x.dilation == 1;
@@ -17,7 +18,7 @@ public:
 
     // Makes `tops` tops of one row from `top` on, counted through all images, of channels `channel` to
     // `end` - 1: from `to` on, one every `pixel` values, of each 16 channels every `lanes` values.
-    void operator()(long top, int tops, int channel, int end, float* to, long pixel,
+    void operator()(long top, int tops, int channel, int end, T* to, long pixel,
                     long lanes) const {
         long row = top / s_.x.tops;
         int y = row % s_.y.tops, x = top % s_.x.tops, last = x + tops, first_y = s_.y.first(y);
@@ -45,7 +46,8 @@ private:
     static constexpr int MOST = 7;  // tops for which weights are loaded once
 
     struct Run {
-        const float *image, *weights;                // of the first top's window
+        const T* image;        // of the first top's window
+        const float* weights;
         int first_y, last_y, first_x, last_x;  // places of the windows
     };
 
@@ -53,14 +55,14 @@ private:
 
     // Windows of 3 x 3 that lie this far apart, or any if STRIDE is 0.
     template <int TOPS, int STRIDE>
-    static void make(const Step& s, const Run& run, int channel, float* to, long pixel) {
+    static void make(const StepOf<T>& s, const Run& run, int channel, T* to, long pixel) {
         long line = s.y.dilation * s.x.size * s.image_pixel, place = s.x.dilation * s.image_pixel;
         long next = s.x.stride * s.image_pixel;
         Floats sums[TOPS];
 #pragma GCC unroll 7
         for (int p = 0; p < TOPS; ++p) sums[p] = load(s.bias + channel);
         for (int y = run.first_y; y < run.last_y; ++y) {
-            const float* x = run.image + y * line + channel;
+            const T* x = run.image + y * line + channel;
             const float* w = s.weights + (long)y * s.x.kernel * s.inputs + channel;
             if (STRIDE) {
                 Floats weights[] = {load(w), load(w + s.inputs), load(w + 2 * s.inputs)};
@@ -92,7 +94,7 @@ private:
                                         make<4, STRIDE>, make<5, STRIDE>, make<6, STRIDE>,
                                         make<7, STRIDE>};
 
-    const Step& s_;
+    const StepOf<T>& s_;
     int from_, to_;  // the tops of a row whose windows lie inside the image
     const Make* runs_;
 };

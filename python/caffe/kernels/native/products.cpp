@@ -130,7 +130,7 @@ private:
     }
 
     void convolve(long first, long last, int channel, float* to) const {
-        Channels make(first_);
+        Channels<float> make(first_);
         int end = channel + channels(channel);
         for (int c = channel; c < end; c += make.TOGETHER, to += make.TOGETHER / LANES * STEP)
             for (long tile = first; tile < last; ++tile) {

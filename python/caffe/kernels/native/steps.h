@@ -1,4 +1,4 @@
-// A step of inference on fp32 images that lie as (N, H, W, C), and what most kernels for it share:
+// A step of inference on images that lie as (N, H, W, C), and what most kernels for fp32 share:
 // weights in panels of 32 outputs. The sums of a panel for up to 14 pixels, 28 vectors, stay in
 // registers.
 #pragma once
@@ -23,16 +23,20 @@ struct Axis {
     bool is_inside(int top) const { return first(top) == 0 && last(top) == kernel; }
 };
 
-struct Step {
-    const float *image, *weights, *bias;
-    const float* other;  // null, or what is added; may be `top`
-    float* top;
+template <class T>
+struct StepOf {
+    const T* image;
+    const float *weights, *bias;
+    const T* other;  // null, or what is added; may be `top`
+    T* top;
     const float *first_weights, *first_bias;  // null, or of a convolution by channel that goes first
     int count, inputs, outputs;
     Axis y, x;
     long image_pixel, top_pixel;  // from one pixel to the next, in values; other's is top's
     bool rectify, rectify_first;
 };
+
+typedef StepOf<float> Step;
 
 // Memory of a thread for so many values, whatever they were; Use: what for.
 template <class Use>

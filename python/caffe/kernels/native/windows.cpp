@@ -6,20 +6,24 @@
 
 namespace {
 
-constexpr int TOGETHER = 4;  // pixels of a row for which weights are loaded once
+constexpr int TOGETHER = 4;  // pixels of a row
 
 struct Largest {  // as in Caffe, NaN does not count
-    static Floats begin(const Step& s, int) { return Floats{} + lowest(s.image); }
-    static Floats weight(const Step&, long) { return Floats{}; }
-    static Floats add(Floats best, Floats value, Floats) { return value > best ? value : best; }
-    static Floats finish(const Step&, Floats best, float) { return best; }
+    template <class T>
+    static Floats begin(const T* image) {
+        return Floats{} + lowest(image);
+    }
+    static Floats add(Floats best, Floats value) { return value > best ? value : best; }
+    static Floats finish(Floats best, float) { return best; }
 };
 
 struct Averaged {
-    static Floats begin(const Step&, int) { return Floats{}; }
-    static Floats weight(const Step&, long) { return Floats{}; }
-    static Floats add(Floats sum, Floats value, Floats) { return sum + value; }
-    static Floats finish(const Step&, Floats sum, float share) { return sum * share; }
+    template <class T>
+    static Floats begin(const T*) {
+        return Floats{};
+    }
+    static Floats add(Floats sum, Floats value) { return sum + value; }
+    static Floats finish(Floats sum, float share) { return sum * share; }
 };
 
 // One over how much of a window lies in the padded image.
@@ -27,35 +31,32 @@ float share(const Axis& axis, int top) {
     return 1.0f / (std::min(axis.start(top) + axis.kernel, axis.size + axis.pad) - axis.start(top));
 }
 
-template <class Way, int PIXELS>
-void pixels(const Step& s, long row, int x) {
+template <class Way, int PIXELS, class T>
+void pixels(const StepOf<T>& s, long row, int x) {
     int y = row % s.y.tops, channels = s.outputs;
     int first_x = s.x.first(x), last_x = s.x.last(x);
     long next = s.x.stride * s.image_pixel, place = s.x.dilation * s.image_pixel;
     long line = s.y.dilation * s.x.size * s.image_pixel;
     long corner = ((row / s.y.tops * s.y.size + s.y.start(y)) * s.x.size + s.x.start(x)) *
                   s.image_pixel;
-    float* top = s.top + (row * s.x.tops + x) * s.top_pixel;
+    T* top = s.top + (row * s.x.tops + x) * s.top_pixel;
     float part = share(s.y, y) * share(s.x, x);
     for (int c = 0; c < channels; c += LANES) {
         Floats sums[PIXELS];
-        for (Floats& sum : sums) sum = Way::begin(s, c);
+        for (Floats& sum : sums) sum = Way::begin(s.image);
         for (int ky = s.y.first(y); ky < s.y.last(y); ++ky) {
-            const float* from = s.image + (corner + ky * line + first_x * place + c);
-            long at = ((long)ky * s.x.kernel + first_x) * channels + c;
-            for (int kx = first_x; kx < last_x; ++kx, from += place, at += channels) {
-                Floats weight = Way::weight(s, at);
+            const T* from = s.image + (corner + ky * line + first_x * place + c);
+            for (int kx = first_x; kx < last_x; ++kx, from += place)
                 for (int p = 0; p < PIXELS; ++p)
-                    sums[p] = Way::add(sums[p], load(from + p * next), weight);
-            }
+                    sums[p] = Way::add(sums[p], load(from + p * next));
         }
         for (int p = 0; p < PIXELS; ++p)
-            store(top + p * s.top_pixel + c, Way::finish(s, sums[p], part));
+            store(top + p * s.top_pixel + c, Way::finish(sums[p], part));
     }
 }
 
-template <class Way>
-void by_channel(const Step& s, int threads) {
+template <class Way, class T>
+void pool(const StepOf<T>& s, int threads) {
     long rows = (long)s.count * s.y.tops;
     threads = threads_for(rows, (long)s.x.tops * s.outputs, threads);
     in_turns(threads, rows * s.x.tops * s.outputs >> 18, rows, [&](long begin, long end) {
@@ -69,13 +70,11 @@ void by_channel(const Step& s, int threads) {
     });
 }
 
-}  // namespace
-
-extern "C" void convolve_channels(const Step* step, int threads) {
-    const Step& s = *step;
+template <class T>
+void convolve(const StepOf<T>& s, int threads) {
     long rows = (long)s.count * s.y.tops, width = s.x.tops;
     threads = threads_for(rows, width * s.outputs, threads);
-    Channels make(s);
+    Channels<T> make(s);
     in_turns(threads, rows * width * s.outputs >> 18, rows, [&](long begin, long end) {
         for (int c = 0; c < s.outputs; c += make.TOGETHER)
             for (long top = begin * width; top < end * width; top += width)
@@ -84,8 +83,18 @@ extern "C" void convolve_channels(const Step* step, int threads) {
     });
 }
 
-extern "C" void pool_largest(const Step* step, int threads) { by_channel<Largest>(*step, threads); }
+}  // namespace
 
-extern "C" void pool_average(const Step* step, int threads) {
-    by_channel<Averaged>(*step, threads);
-}
+#define DEFINE(T, SUFFIX)                                                          \
+    extern "C" void convolve_channels##SUFFIX(const StepOf<T>* step, int threads) { \
+        convolve(*step, threads);                                                  \
+    }                                                                              \
+    extern "C" void pool_largest##SUFFIX(const StepOf<T>* step, int threads) {     \
+        pool<Largest>(*step, threads);                                             \
+    }                                                                              \
+    extern "C" void pool_average##SUFFIX(const StepOf<T>* step, int threads) {     \
+        pool<Averaged>(*step, threads);                                            \
+    }
+
+DEFINE(float, )
+DEFINE(bfloat16, _bf16)

@@ -1,0 +1,233 @@
+// Convolutions and inner products in bf16 with packed weights, summed in fp32, for passes that no
+// backward follows: on the matrices of AMX. Images lie as (N, H, W, C).
+//
+// What the pixels of a row see is a run: kernel_x C values, or C if the kernel is dilated, filled up
+// to a multiple of 32. A chunk is some tiles of 16 pixels. All that they see is copied as
+// (tiles, pieces of 32, 16 pixels, 32); weights are packed as (panels of 32 outputs, pieces, halves,
+// 16 pairs, 16 outputs, 2). Blocks of pieces are so small that a panel's part stays in the first
+// cache while all tiles go over it.
+
+#include "channels.h"
+#include "threads.h"
+
+#ifdef __AMX_BF16__
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace {
+
+constexpr int PIXELS = 16, PIECE = 32;           // of a tile, and values of a pixel
+constexpr int TILE = PIXELS * PIECE;             // in values
+constexpr int BLOCK = 8;                         // pieces
+constexpr long CHUNK = 1 << 18, MOST_TILES = 32;  // values, and tiles of a chunk at most
+constexpr int SUMS = 2 * PIXELS * PANEL;         // of two tiles, as (tiles, halves, 16 pixels, 16)
+
+class Multiplier {
+public:
+    Multiplier() {
+        struct {
+            uint8_t palette = 1, start = 0, reserved[14] = {};
+            uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+            uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+        } config;
+        _tile_loadconfig(&config);
+    }
+    ~Multiplier() { _tile_release(); }
+
+    // Adds two tiles, `next` values apart, times a panel's weights to sums, or to zero.
+    void operator()(const bfloat16* x, long next, const bfloat16* w, int pieces, float* sums,
+                    bool begins) const {
+        constexpr int LINE = 64, PART = PIXELS * LANES;
+        asm volatile("" ::: "memory");  // tiles are read and written unknown to the compiler
+        if (begins) {
+            _tile_zero(0);
+            _tile_zero(1);
+            _tile_zero(2);
+            _tile_zero(3);
+        } else {
+            _tile_loadd(0, sums, LINE);
+            _tile_loadd(1, sums + PART, LINE);
+            _tile_loadd(2, sums + 2 * PART, LINE);
+            _tile_loadd(3, sums + 3 * PART, LINE);
+        }
+        for (int piece = 0; piece < pieces; ++piece, x += TILE, w += 2 * TILE) {
+            _tile_loadd(4, x, LINE);
+            _tile_loadd(6, w, LINE);
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_loadd(7, w + TILE, LINE);
+            _tile_dpbf16ps(1, 4, 7);
+            _tile_loadd(5, x + next, LINE);
+            _tile_dpbf16ps(2, 5, 6);
+            _tile_dpbf16ps(3, 5, 7);
+        }
+        _tile_stored(0, sums, LINE);
+        _tile_stored(1, sums + PART, LINE);
+        _tile_stored(2, sums + 2 * PART, LINE);
+        _tile_stored(3, sums + 3 * PART, LINE);
+        asm volatile("" ::: "memory");
+    }
+};
+
+bool is_allowed() {  // the system saves tiles for who asks
+    constexpr int REQUEST = 0x1023, TILE_DATA = 18;
+    static const bool allowed = syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+    return allowed;
+}
+
+class Tiles {
+public:
+    explicit Tiles(const StepOf<bfloat16>& step) : s_(step), first_(first(step)) {
+        joins_ = s_.x.dilation == 1;
+        length_ = joins_ ? s_.x.kernel * s_.inputs : s_.inputs;
+        pieces_ = (length_ + PIECE - 1) / PIECE;
+        all_pieces_ = pieces_ * s_.y.kernel * (joins_ ? 1 : s_.x.kernel);
+        if (s_.first_weights) all_pieces_ = pieces_ = (s_.inputs + PIECE - 1) / PIECE;
+        rows_ = (long)s_.count * s_.y.tops * s_.x.tops;
+        panels_ = (s_.outputs + PANEL - 1) / PANEL;
+        tiles_ = (rows_ + PIXELS - 1) / PIXELS;
+        long most = std::clamp(CHUNK / (all_pieces_ * TILE), 2L, MOST_TILES);
+        chunks_ = (tiles_ + most - 1) / most;
+    }
+
+    long chunks() const { return chunks_; }
+    long units() const { return chunks_ * panels_; }
+
+    void operator()(long begin, long end) const {
+        Multiplier multiplier;
+        for (long last; begin < end; begin = last) {
+            long chunk = begin / panels_;
+            last = std::min(end, (chunk + 1) * panels_);
+            long first_tile = tiles_ * chunk / chunks_, last_tile = tiles_ * (chunk + 1) / chunks_;
+            long pairs = (last_tile - first_tile + 1) / 2, size = all_pieces_ * TILE;
+            float* sums = scratch<Tiles>(pairs * SUMS + pairs * size);  // pairs * 2 * size halves
+            bfloat16* copy = (bfloat16*)(sums + pairs * SUMS);
+            for (long tile = first_tile; tile < last_tile; ++tile)
+                gather(tile, copy + (tile - first_tile) * size);
+            for (long unit = begin; unit < last; ++unit) {
+                int panel = unit % panels_;
+                const bfloat16* w = (const bfloat16*)s_.weights + panel * 2L * size;
+                for (long piece = 0; piece < all_pieces_; piece += BLOCK)
+                    for (long pair = 0; pair < pairs; ++pair) {
+                        int pieces = std::min<long>(BLOCK, all_pieces_ - piece);
+                        multiplier(copy + 2 * pair * size + piece * TILE, size,
+                                   w + piece * 2 * TILE, pieces, sums + pair * SUMS, piece == 0);
+                        if (piece + pieces == all_pieces_)
+                            finish(first_tile + 2 * pair, last_tile, panel, sums + pair * SUMS);
+                    }
+            }
+        }
+    }
+
+private:
+    // The convolution by channel that makes what the pixels see, if there is one.
+    static StepOf<bfloat16> first(StepOf<bfloat16> step) {
+        step.weights = step.first_weights;
+        step.bias = step.first_bias;
+        step.rectify = step.rectify_first;
+        step.outputs = step.inputs;
+        return step;
+    }
+
+    void convolve(long begin, long end, bfloat16* to) const {
+        Channels<bfloat16> make(first_);
+        for (int c = 0; c < s_.inputs; c += PIECE, to += TILE) {
+            int last = std::min(c + PIECE, s_.inputs);
+            if (last < c + PIECE) memset(to, 0, TILE * sizeof *to);
+            bfloat16* place = to;
+            for (long row = begin; row < end;) {
+                int some = std::min(end - row, s_.x.tops - row % s_.x.tops);
+                make(row, some, c, last, place, PIECE, LANES);
+                row += some;
+                place += some * PIECE;
+            }
+        }
+    }
+
+    // Copies, or makes, all that the pixels of a tile see.
+    void gather(long tile, bfloat16* to) const {
+        long begin = tile * PIXELS, end = std::min(begin + PIXELS, rows_);
+        if (s_.first_weights) return convolve(begin, end, to);
+        int x = begin % s_.x.tops, y = begin / s_.x.tops % s_.y.tops;
+        long image = begin / s_.x.tops / s_.y.tops;
+        for (long row = begin; row < end; ++row, to += PIECE) {
+            gather_pixel(s_.image + image * s_.y.size * s_.x.size * s_.image_pixel, s_.y.start(y),
+                         s_.x.start(x), to);
+            if (++x < s_.x.tops) continue;
+            x = 0;
+            if (++y < s_.y.tops) continue;
+            y = 0, ++image;
+        }
+    }
+
+    void gather_pixel(const bfloat16* image, int y, int x, bfloat16* to) const {
+        int across = joins_ ? 1 : s_.x.kernel, pixels = joins_ ? s_.x.kernel : 1;
+        for (int ky = 0; ky < s_.y.kernel; ++ky) {
+            int row = y + ky * s_.y.dilation;
+            const bfloat16* line = image + (long)row * s_.x.size * s_.image_pixel;
+            for (int kx = 0; kx < across; ++kx, to += (long)pieces_ * TILE) {
+                int column = x + kx * s_.x.dilation, first = std::clamp(-column, 0, pixels);
+                int last = std::clamp(s_.x.size - column, first, pixels);
+                if (row < 0 || row >= s_.y.size) last = first;
+                gather_run(line + column * s_.image_pixel, first * s_.inputs, last * s_.inputs, to);
+            }
+        }
+    }
+
+    // Copies a run's values from `begin` to `end`; before and after are zeros.
+    void gather_run(const bfloat16* from, int begin, int end, bfloat16* to) const {
+        auto up_to = [](int value) { return (1ull << std::clamp(value, 0, PIECE)) - 1; };
+        for (int at = 0; at < length_; at += PIECE, to += TILE) {
+            auto inside = (__mmask32)(up_to(end - at) & ~up_to(begin - at));
+            _mm512_storeu_si512(to, _mm512_maskz_loadu_epi16(inside, from + at));
+        }
+    }
+
+    // Makes tops of the sums of two tiles, or of one if it is the last.
+    void finish(long tile, long last_tile, int panel, const float* sums) const {
+        for (long end = std::min(tile + 2, last_tile); tile < end; ++tile, sums += 2 * PIXELS * LANES)
+            for (int half = 0; half < std::min(2, (s_.outputs - panel * PANEL + LANES - 1) / LANES);
+                 ++half)
+                finish_half(tile, panel * PANEL + half * LANES, sums + half * PIXELS * LANES);
+    }
+
+    // The same for 16 outputs of a tile, from `first` on.
+    void finish_half(long tile, int first, const float* sums) const {
+        int some = std::min(LANES, s_.outputs - first);
+        auto exist = (__mmask16)((1u << some) - 1);
+        Floats bias = load(s_.bias + first);
+        long end = std::min((tile + 1) * PIXELS, rows_), at = tile * PIXELS * s_.top_pixel + first;
+        for (long row = tile * PIXELS; row < end; ++row, sums += LANES, at += s_.top_pixel) {
+            Floats value = load(sums) + bias;
+            bfloat16 part[LANES];
+            if (s_.other) {
+                _mm256_storeu_si256((__m256i*)part, _mm256_maskz_loadu_epi16(exist, s_.other + at));
+                value += load(part);
+            }
+            store(part, s_.rectify ? positive(value) : value);
+            _mm256_mask_storeu_epi16(s_.top + at, exist, _mm256_loadu_si256((__m256i*)part));
+        }
+    }
+
+    const StepOf<bfloat16>& s_;
+    const StepOf<bfloat16> first_;
+    bool joins_;
+    int length_, pieces_, panels_;
+    long all_pieces_, rows_, tiles_, chunks_;
+};
+
+}  // namespace
+
+extern "C" bool has_tiles() { return is_allowed(); }
+
+extern "C" void convolve_tiles(const StepOf<bfloat16>* step, int threads) {
+    Tiles tiles(*step);
+    in_turns(threads, tiles.chunks() / threads, tiles.units(),
+             [&](long begin, long end) { tiles(begin, end); });
+}
+
+#else
+
+extern "C" bool has_tiles() { return false; }
+extern "C" void convolve_tiles(const StepOf<bfloat16>*, int) {}
+
+#endif
