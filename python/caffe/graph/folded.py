@@ -102,11 +102,6 @@ class FoldedProduct(TensorLayer):
 class FoldedConvolution(FoldedProduct):
     """A Convolution of one bottom over two axes, and what follows it."""
 
-    def __init__(self, nodes: Sequence[Node]):
-        super().__init__(nodes)
-        conv = self.product
-        self.geometry = packed.Geometry(conv.pad, conv.stride, conv.dilation, conv.group)
-
     @staticmethod
     def can_begin(layer: Convolution) -> bool:
         """Whether a group may begin with this layer."""
@@ -125,7 +120,7 @@ class FoldedConvolution(FoldedProduct):
         return super().infer(x, other)
 
     def _pack(self, weight, bias, activation, x, other):
-        return packed.convolution(weight, bias, self.geometry, activation, x, other)
+        return packed.convolution(weight, bias, self.product.geometry, activation, x, other)
 
     def _plain(self, x, weight, bias):
         return torch.convolution(x, weight, bias, *self.product.geometry)
