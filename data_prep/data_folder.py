@@ -48,7 +48,6 @@ def parser() -> FlagParser:
     flags.add_argument("images", metavar="IMAGES")
     flags.add_argument("out", metavar="OUT", help="folder to make")
     flags.flag("crop", 224, "pixels a side of what the net sees, and of the mean image")
-    flags.flag("square", False, "make squares, for Data layers with a mean image; keep no ratio")
     flags.flag("val_fraction", VAL_FRACTION, "share of each class that validates, without val/")
     flags.flag("seed", 0, "of the choice of validation images, and of the order of the records")
     flags.flag("workers", usable_cores(), "processes that read images")
@@ -77,7 +76,6 @@ def make_data_folder(
     images: str,
     out: str | Path,
     crop: int = 224,
-    square: bool = False,
     val_fraction: float = VAL_FRACTION,
     seed: int = 0,
     workers: int = 1,
@@ -88,13 +86,12 @@ def make_data_folder(
     if out.exists():
         raise PrepError(f"{out} exists already: delete it or choose another name")
     partial = out.with_name(out.name + ".partial")
-    options = {"images": os.path.abspath(images), "crop": crop, "square": square}
+    options = {"images": os.path.abspath(images), "crop": crop}
     options.update(val_fraction=val_fraction, seed=seed)
     _refuse_others(partial / OPTIONS, options)
     lists = _make_lists(find_splits(images), partial, val_fraction, seed, say)
     write_atomically(partial / OPTIONS, json.dumps(options) + "\n")
     side = record_side(crop)
-    size = {"resize_width": side, "resize_height": side} if square else {"resize_short": side}
     for name, (folder, listed) in lists.items():
         if not (partial / name).exists():
             with Progress(name, 0) as progress:
@@ -102,7 +99,7 @@ def make_data_folder(
                     f"{folder}/",
                     listed,
                     partial / name,
-                    **size,
+                    resize_short=side,
                     encode_type="" if side <= LARGEST_RAW else "jpg",
                     shuffle=name == "train_lmdb",
                     seed=seed,
@@ -115,7 +112,7 @@ def make_data_folder(
             if skipped:
                 say(f"{name}: {skipped} images are left out, see {out}/{name}/skipped.tsv")
     train = partial / "train_lmdb"
-    mean, _ = mean_of(train, 0 if square else crop, workers, lambda line: say(f"mean: {line}"))
+    mean, _ = mean_of(train, crop, workers, lambda line: say(f"mean: {line}"))
     write_mean(partial / "mean.binaryproto", mean)
     values, vectors, _ = color_pca(train, 1, workers, lambda line: say(f"colours: {line}"))
     write_color(partial / "color.txt", values, vectors)

@@ -19,6 +19,8 @@ from caffe_plain.signals import Signals
 from .engines import Engine
 from .errors import RelayError
 
+ONE_PROCESS = "an original Caffe trains in one process here; unset CAFFE_ROOT"
+
 
 class Alone:
     """One process: nothing to join."""
@@ -116,7 +118,7 @@ def join(engine: Engine) -> Alone:
     if "LOCAL_RANK" not in os.environ:
         return Alone()
     if not engine.trains_together:
-        raise RelayError("torchrun: an original Caffe trains in one process here; unset CAFFE_ROOT")
+        raise RelayError(f"torchrun: {ONE_PROCESS}")
     return Group(engine.caffe)
 
 

@@ -42,13 +42,11 @@ def data_folder(data: str, net: Any, crop: int | None, makes: bool = True) -> st
     layer = next(iter(data_layers(net.layer)), None)
     if layer is None:
         raise RelayError(f"DATA={data}: net {net.name!r} reads no images from a database")
-    # Caffe's own layer subtracts a mean image only from images of its size
-    square = not layer.is_scene and bool(layer.get("mean_file"))
-    options = [f"--crop={crop or layer.get('crop_size')}", *(["--square"] if square else [])]
-    path = _cached(data, tuple(options))
+    option = f"--crop={crop or layer.get('crop_size')}"
+    path = _cached(data, option)
     if makes and not os.path.exists(path):
         print(f"Converting the images of {data} into {path}", flush=True)
-        make_by("data_folder", *options, "--", data, path)
+        make_by("data_folder", option, "--", data, path)
     return path
 
 
@@ -81,11 +79,11 @@ def _databases_in(folder: str) -> list[str]:
 
 
 @functools.cache
-def _cached(data: str, options: tuple[str, ...]) -> str:
-    """Where the data folder lies that is made of the images in `data` with these options."""
+def _cached(data: str, option: str) -> str:
+    """Where the data folder lies that is made of the images in `data` with this option."""
     from .data_prep.image_tree import ImageTree  # needs OpenCV, which other data do not
 
-    digest = hashlib.sha256(repr((VERSION, options)).encode())
+    digest = hashlib.sha256(f"{VERSION} {option}".encode())
     for name in ImageTree(data).images():
         stat = os.stat(os.path.join(data, name))
         digest.update(os.fsencode(name) + b"\0%d %d\n" % (stat.st_size, stat.st_mtime_ns))

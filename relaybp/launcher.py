@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -31,7 +30,10 @@ def launch(words: Sequence[str], count: int) -> int:
     It is 0, or that of the process that failed, not of those that lost it; one that a signal has
     ended counts as 128 + the signal, as in a shell. Within 30 s after it all others have ended.
     """
-    port = _free_port()
+    from torch.distributed import TCPStore  # here: most commands launch nothing
+
+    # as torchrun's: whoever looks for a free port and uses it later may find it taken
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     processes: list[subprocess.Popen] = []
 
     def pass_on(number: int, frame: object) -> None:
@@ -41,7 +43,7 @@ def launch(words: Sequence[str], count: int) -> int:
     before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
     try:
         for rank in range(count):
-            processes.append(_start(words, rank, count, port))
+            processes.append(_start(words, rank, count, store.port))
         return _wait(processes)
     finally:
         for process in processes:
@@ -51,14 +53,8 @@ def launch(words: Sequence[str], count: int) -> int:
             signal.signal(number, handler)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def _start(words: Sequence[str], rank: int, count: int, port: int) -> subprocess.Popen:
-    """Start a process with what torchrun would tell it."""
+    """Start a process with what torchrun would tell it; port: of the store where all meet."""
     told = {
         "RANK": rank,
         "LOCAL_RANK": rank,
@@ -66,6 +62,7 @@ def _start(words: Sequence[str], rank: int, count: int, port: int) -> subprocess
         "LOCAL_WORLD_SIZE": count,
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
+        "TORCHELASTIC_USE_AGENT_STORE": True,  # the port is that of a store
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or max(1, usable_cores() // count),
     }
     environment = {**os.environ, **{name: str(value) for name, value in told.items()}}

@@ -1,4 +1,4 @@
-"""One run in a folder at a time."""
+"""One run in a folder at a time, and whether there is one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import os
 import socket
 import time
 
+from . import identity
 from .errors import RelayError
 
 FILE = "lock"
+KILLED = "ended without finishing"
 
 
 class Lock:
@@ -44,3 +46,24 @@ class Lock:
     def release(self) -> None:
         """Let another process train in the folder."""
         self._file.close()
+
+
+def is_held(run: str) -> bool:
+    """Whether another process holds RUN/lock."""
+    try:
+        with open(os.path.join(run, FILE), encoding="utf-8") as file:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for the moment until it is closed
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def state_of(run: str) -> str | None:
+    """The state in a run's record, KILLED for RUNNING where no process trains; None without one."""
+    held = is_held(run)  # first: a training records its end before it lets go
+    record = identity.read(run)
+    if record is None:
+        return None
+    return KILLED if record["state"] == identity.RUNNING and not held else str(record["state"])

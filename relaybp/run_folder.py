@@ -24,7 +24,8 @@ from caffe_plain.settings import apply_setting
 from .data_layers import DataLayer, choose_feed, data_layers, feed_of
 from .data_prep.colour_order import check_colour_orders
 from .errors import RelayError
-from .layers.mean_file import channel_means, read_mean
+from .layers.mean_file import read_mean
+from .means import fit_to_records, set_channel_means, subtract_channel_means
 
 STANDARD_STAGE = "standard"  # the stage that drops the auxiliary branches
 EXTRA = "extra.prototxt"
@@ -61,6 +62,7 @@ def compose(
         point_at(net, data)
         if feed == "data":
             set_channel_means(pb, net, os.path.join(data, "mean.binaryproto"))
+        fit_to_records(pb, net)
     resize(pb, net, batch, crop)
     if data:
         check_colour_orders(layer.get("source") for layer in data_layers(net.layer))
@@ -214,13 +216,6 @@ def point_at(net: Any, data: str) -> None:
             layer.set(field, path)
 
 
-def set_channel_means(pb: Any, net: Any, path: str) -> None:
-    """Make the data layers that subtract a value per channel take those of a mean image."""
-    for layer in data_layers(net.layer):
-        if layer.get("mean_value") and os.path.exists(path):
-            layer.set("mean_value", channel_means(pb, path))
-
-
 def resize(pb: Any, net: Any, batch: int | None, crop: int | None) -> None:
     """Change the batch and crop sizes of the data layers; None leaves them.
 
@@ -243,8 +238,7 @@ def _fit_to_crop(pb: Any, layer: DataLayer, crop: int, before: int) -> None:
             layer.set(field, max(crop, round(layer.get(field) * crop / before)))
     mean = layer.get("mean_file")
     if mean and read_mean(pb, mean).shape[1:] != (crop, crop):
-        layer.clear("mean_file")
-        layer.set("mean_value", channel_means(pb, mean))
+        subtract_channel_means(pb, layer)
 
 
 def count_classes(data):

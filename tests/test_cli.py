@@ -2,11 +2,13 @@
 
 import os
 import shlex
+import types
 
 import pytest
 
 import caffe
-from relaybp import cli, estimate, run_files
+from relaybp import cli, engines, estimate, run_files
+from relaybp.commands import train
 from relaybp.commands.train import refuse_missing
 from relaybp.run_plan import make_plan
 from relaybp.train_options import arguments
@@ -40,6 +42,14 @@ def test_gpus_that_are_not_there_are_one_line(gpus, count, said):
     with pytest.raises(SystemExit, match=f"^train: --gpu {gpus}: {said}"):
         refuse_missing(gpus.split(","), count)
     refuse_missing(["0", "1"], 2)
+
+
+def test_an_original_caffe_starts_no_several_processes(monkeypatch):
+    bvlc = types.SimpleNamespace(gpu_count=lambda: 2, trains_together=False)
+    monkeypatch.setattr(engines, "load", lambda: bvlc)
+    monkeypatch.setattr("sys.argv", ["relay train", "--model", "plain10", "--gpu", "0,1"])
+    with pytest.raises(SystemExit, match="^train: --gpu 0,1: an original Caffe trains in one"):
+        train.main()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ import csv
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -25,7 +27,10 @@ from relaybp.evaluation.results import Result
 from relaybp.html_report import inside, outcome, page, training
 from relaybp.html_report.gather import PANELS, gather, unique_names
 from relaybp.html_report.source import Source
+from relaybp.lock import Lock, is_held
 from relaybp.pictures import heat, png
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -392,11 +397,29 @@ def test_runs_of_one_name_are_told_apart():
     assert unique_names(["a", "a"], ["x/a/", "y/a"]) == ["x/a", "y/a"]
 
 
+HOLD = """
+import sys, time
+from relaybp.lock import Lock
+lock = Lock(sys.argv[1])
+print("locked", flush=True)
+time.sleep(600)
+"""
+
+
 @pytest.fixture
-def running(tmp_path):
+def trainer(tmp_path):
+    """A process that holds the lock of the run in tmp_path/run."""
+    words = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout.readline() == b"locked\n"
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def running(tmp_path, trainer):
     """The folder of a run that has not ended."""
     run = tmp_path / "run"
-    run.mkdir()
     report_cases.write_tables(run, 1.0)
     report_cases.write_record(run, "0.1", identity.RUNNING)
     return run
@@ -428,6 +451,27 @@ def test_a_watched_report_is_written_again_until_the_run_ends(running, monkeypat
     assert grown["runs"][0]["curves"]["train"]["loss"][-1] == [20, 0.125]
     assert grown["runs"][0]["overview"]["state"] == "running"
     assert last["runs"][0]["overview"]["state"] == "finished"
+
+
+def test_a_run_that_is_killed_is_watched_no_more(running, trainer, monkeypatch, capsys):
+    def kill():
+        trainer.kill()
+        trainer.wait()
+
+    begun, last = watch(running, monkeypatch, kill)
+    states = [found["runs"][0]["overview"]["state"] for found in (begun, last)]
+    assert states == ["running", "ended without finishing"] and last["reload_s"] is None
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "ended" in line]
+    assert line.startswith(f"{running}: ended without finishing; the command that began it goes on")
+
+
+def test_whoever_looks_at_a_run_is_not_in_its_way(tmp_path):
+    """Nor is another look: a lock that is free can be taken afterwards."""
+    run = str(tmp_path / "run")
+    assert not is_held(run)
+    Lock(run).release()
+    assert not is_held(run) and not is_held(run)
+    Lock(run).release()
 
 
 def test_a_report_that_is_watched_no_more_does_not_reload(running, monkeypatch):

@@ -95,6 +95,11 @@ def test_a_chart_is_read_by_keyboard(seen):
     assert seen["zoomedByKey"] and seen["wholeAgain"]
 
 
+def test_a_test_that_gave_no_number_is_a_gap_in_the_errors(seen):
+    """Three tests of two runs; the second test of the second run is NaN, not an error of 100 %."""
+    assert seen["strokes"] == ["MLL", "MM"] and seen["marks"] == 3 + 2
+
+
 def test_a_chart_is_read_and_zoomed_by_pointer(seen):
     assert seen["hovered"] == "iteration 15"  # the nearest to where the pointer is
     low, high = seen["dragged"]

@@ -14,15 +14,16 @@ import caffe
 from caffe.proto import caffe_pb2
 from caffe_plain.class_names import read_class_names
 from caffe_plain.database import new_database
+from caffe_plain.trained import files_of
 from relaybp import image_data
 from relaybp.data_prep.data_folder import find_splits, make_data_folder, record_side
 from relaybp.data_prep.errors import PrepError
 from relaybp.errors import RelayError
+from relaybp.evaluation.photos import classify, list_photos
 from relaybp.image_data import data_folder
-from test_train import NET
+from test_train import NET, train
 
 CLASSES = ("cats", "dogs")
-WITH_MEAN_IMAGE = NET.replace("mean_value: 120", 'mean_file: "data/mean.binaryproto"')
 
 
 def net(text=NET):
@@ -82,13 +83,13 @@ def test_a_val_folder_validates_and_bad_images_are_left_out(tmp_path):
     images, said = draw(tmp_path / "photos" / "train", 4).parent, []
     draw(images / "validation", 2, brightness=50)
     (images / "train" / "cats" / "00.png").write_bytes(b"no image")
-    make_data_folder(str(images), tmp_path / "out", crop=32, square=True, say=said.append)
+    make_data_folder(str(images), tmp_path / "out", crop=32, say=said.append)
     train, val = (records(tmp_path / "out" / name) for name in ("train_lmdb", "val_lmdb"))
     assert len(train) == 7 and [row[3] for row in val] == [50, 51, 150, 151]
-    assert {row[2] for row in [*train, *val]} == {(37, 37, 3)}
+    assert {row[2] for row in [*train, *val]} == {(37, 49, 3)}
     assert any("train_lmdb: 1 images are left out" in line for line in said)
     mean = caffe_pb2.BlobProto.FromString((tmp_path / "out" / "mean.binaryproto").read_bytes())
-    assert (mean.height, mean.width) == (37, 37)
+    assert (mean.height, mean.width) == (32, 32)
 
 
 def test_a_killed_conversion_goes_on(tmp_path, monkeypatch):
@@ -164,7 +165,7 @@ def test_a_folder_of_images_is_converted_once_and_when_it_has_changed(tmp_path, 
     assert first.startswith(str(tmp_path / "cache"))
     assert found() == first and made == [(("--crop=14",), str(images))]
     assert found(crop=12) != first and made[-1][0] == ("--crop=12",)
-    assert found(WITH_MEAN_IMAGE) != first and made[-1][0] == ("--crop=14", "--square")
+    assert found(NET.replace("mean_value: 120", 'mean_file: "data/mean.binaryproto"')) == first
 
     known = {first}
     for change in (
@@ -208,3 +209,99 @@ def test_what_is_no_data_is_told_apart(tmp_path, made):
     with pytest.raises(RelayError, match="holds ilsvrc12_train_lmdb; expected train_lmdb and val"):
         data_folder(str(tmp_path / "lmdbs"), net(), None)
     assert not made
+
+
+# ---- a model for 32 x 32 pixels, on photos of 40 x 120 -------------------------------------------
+
+SCALE = 0.017  # of plain10
+
+
+def draw_ramps(folder):
+    """Photos of 40 x 120: blue rises by 2 a column, green by 5 a row, and red tells the class."""
+    for label, name in enumerate(CLASSES):
+        (folder / name).mkdir(parents=True)
+        for k in range(10):
+            rows, columns = np.mgrid[:40, :120]
+            red = np.full_like(rows, 100 + 100 * label + k)
+            pixels = np.stack([2 * columns, 5 * rows, red], axis=2).astype(np.uint8)
+            cv2.imwrite(str(folder / name / f"{k}.png"), pixels)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cifar_run(tmp_path_factory):
+    """(photos, run) of two iterations of plain10 on such photos."""
+    folder = tmp_path_factory.mktemp("cifar")
+    photos = draw_ramps(folder / "photos")
+    words = "--model plain10 --data photos --batch 4"
+    settings = "--set max_iter=2 --set snapshot=2 --set random_seed=3"
+    train(folder, *words.split(), *settings.split(), "--out", str(folder / "run"))
+    return photos, folder / "run"
+
+
+def layers_of_run(run, phase, count=None):
+    """The net of a run's first `count` layers of train_val.prototxt, in that phase."""
+    param = text_format.Parse((run / "train_val.prototxt").read_text(), caffe_pb2.NetParameter())
+    (run / "some.prototxt").write_text(str(caffe_pb2.NetParameter(layer=param.layer[:count])))
+    return caffe.Net(str(run / "some.prototxt"), phase)
+
+
+@pytest.mark.parametrize("phase", [caffe.TRAIN, caffe.TEST])
+def test_a_cifar_net_sees_photos_in_their_proportions(cifar_run, phase):
+    """A step of a pixel is 40/37 of one of the photo's, to the right and down."""
+    pixels = layers_of_run(cifar_run[1], phase, count=2).forward()["data"] / SCALE
+    assert pixels.shape[2:] == (32, 32)
+    right, down = (np.abs(np.diff(pixels, axis=axis)) for axis in (3, 2))
+    assert right[:, 0].mean((1, 2)) == pytest.approx(2 * 40 / 37, abs=0.05)
+    assert down[:, 1].mean((1, 2)) == pytest.approx(5 * 40 / 37, abs=0.05)
+
+
+def test_a_cifar_net_trains_on_crops_from_all_over_the_photo(cifar_run):
+    data = layers_of_run(cifar_run[1], caffe.TRAIN, count=2)
+    blue = np.concatenate([data.forward()["data"][:, 0].mean((1, 2)) for _ in range(8)]) / SCALE
+    assert np.ptp(blue) > 60  # of the 170 between the crop at the left and the one at the right
+
+
+def test_all_that_a_cifar_run_does_prepares_photos_alike(cifar_run):
+    """deploy.prototxt on a photo resized, cropped and centred by hand; evaluation; classify."""
+    photos, run = cifar_run
+    paths = list_photos(str(photos))
+    mean = caffe.io.blobproto_to_array(
+        caffe_pb2.BlobProto.FromString((run / "mean.binaryproto").read_bytes())
+    )
+    assert mean.shape == (1, 3, 1, 1)
+    small = [
+        cv2.resize(cv2.imread(path), (111, 37), interpolation=cv2.INTER_AREA)[2:34, 39:71]
+        for path in paths
+    ]
+    pixels = np.stack(small).transpose(0, 3, 1, 2) - mean  # deploy.prototxt scales them
+    trained, expected = with_telling_scores(run, pixels)
+    assert np.ptp(expected, axis=0).min() > 0.5  # the photos differ
+    answers = classify(caffe, str(run), trained, paths)
+    np.testing.assert_allclose(answers.scores, expected, atol=0.01)
+    net = layers_of_run(run, caffe.TEST)
+    net.copy_from(trained.weights)
+    net.forward()
+    (validating,) = (run.parent / "cache" / "caffe-relay" / "data").glob("photos-*/val_lmdb")
+    for row, (name, *_) in enumerate(records(validating)):
+        score = np.exp(net.blobs["fc"].data[row])
+        place = paths.index(str(photos / name))
+        np.testing.assert_allclose(score / score.sum(), expected[place], atol=0.01)
+
+
+def with_telling_scores(run, pixels):
+    """(Trained, prob) of weights whose first score of `pixels` has mean 0 and deviation 1.
+
+    The second score is its negative.
+    """
+    net = caffe.Net(str(run / "deploy.prototxt"), files_of(str(run)).weights, caffe.TEST)
+    net.blobs["data"].reshape(*pixels.shape)
+    net.forward(data=pixels)
+    score = net.blobs["fc"].data[:, 0].copy()
+    weights, biases = net.params["fc"]
+    sign = np.array([1, -1])
+    biases.data[...] = sign * (biases.data[0] - score.mean()) / score.std()
+    weights.data[...] = np.outer(sign, weights.data[0] / score.std())
+    net.save(str(run / "telling.caffemodel"))
+    prob = net.forward(data=pixels)["prob"]
+    return files_of(str(run), str(run / "telling.caffemodel")), prob

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from caffe.kernels import choice, native, packed
+from caffe.kernels.geometry import Geometry
 
 TOLERANCE = 3e-6  # of the largest value
 # N, C, H, W, K, kernel, stride, pad, dilation: panels whole and broken, tiles of one row and two,
@@ -65,7 +66,7 @@ def test_every_way(monkeypatch, case, way, adds, activation):
     monkeypatch.setattr(choice, "fastest", fastest)
     monkeypatch.setattr(choice, "is_measured", lambda: True)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3 if adds else 1)
-    geometry = packed.Geometry(pad, stride, dilation, 1)
+    geometry = Geometry(stride, pad, dilation, False, (0, 0), 1)
     run = packed.convolution(weight, bias, geometry, packed.Activation(activation), x, other)
     if way not in offered:
         multiplies = (kernel, pad) == ((1, 1), (0, 0))

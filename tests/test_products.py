@@ -7,7 +7,7 @@ import torch
 import caffe
 import ways
 from caffe.kernels import choice, convolution, linear, native, products
-from caffe.kernels.convolution import Geometry
+from caffe.kernels.geometry import Geometry
 
 TOLERANCE = {torch.float32: 3e-6, torch.bfloat16: 1e-2, torch.float64: 1e-13}  # of the largest
 

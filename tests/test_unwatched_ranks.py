@@ -161,6 +161,18 @@ def test_a_process_that_takes_long_to_die_is_still_the_cause(tmp_path, monkeypat
     assert launcher.launch(["-c", ignoring, str(tmp_path), "0:1", "2:-9"], 2) == 137
 
 
+TAKE_PORT = """
+import os, socket, sys
+try: socket.socket().bind(("127.0.0.1", int(os.environ["MASTER_PORT"])))
+except OSError: sys.exit(0)
+sys.exit(3)
+"""
+
+
+def test_nobody_can_take_the_port_where_the_processes_will_meet():
+    assert launcher.launch(["-c", TAKE_PORT], 2) == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGKILL])
 def test_several_gpus_end_with_the_status_of_one(tmp_path, number):
     """A signal to the launcher, and SIGKILL of one of its processes."""

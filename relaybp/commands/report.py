@@ -24,6 +24,7 @@ from .. import engines, identity
 from ..cli import Parser, Runs
 from ..html_report.gather import gather
 from ..html_report.page import render
+from ..lock import KILLED, state_of
 
 EVERY_S = 5  # between two looks at runs that are watched
 WATCHED = ("metrics.csv", "probe.csv", identity.FILE, "results")
@@ -64,11 +65,12 @@ def write(engine: Any, runs: list[str], out: str, watched: bool = False) -> None
 def watch(engine: Any, runs: list[str], out: str, every_s: float = EVERY_S) -> None:
     """Write the report again whenever a run has reported something, until all have ended.
 
-    What is written last, also after Ctrl-C, looks for no other.
+    A run that was killed has ended, too, and is named. What is written last, also after Ctrl-C,
+    looks for no other.
     """
     seen = None
     try:
-        while any(is_running(run) for run in runs):
+        while any(state_of(run) == identity.RUNNING for run in runs):
             if stamps(runs) != seen:
                 seen = stamps(runs)
                 write(engine, runs, out, watched=True)
@@ -77,12 +79,9 @@ def watch(engine: Any, runs: list[str], out: str, every_s: float = EVERY_S) -> N
         write(engine, runs, out)
         raise
     write(engine, runs, out)
-
-
-def is_running(run: str) -> bool:
-    """Whether a run's record says that it trains."""
-    record = identity.read(run)
-    return record is not None and record["state"] == identity.RUNNING
+    for run in runs:
+        if state_of(run) == KILLED:
+            print(f"{run}: {KILLED}; the command that began it goes on from its newest snapshot")
 
 
 def stamps(runs: list[str]) -> list[float]:

@@ -57,7 +57,10 @@ def main():
     args = arguments()
     gpus = args.gpu.split(",")
     if len(gpus) > 1 and "LOCAL_RANK" not in os.environ:
-        refuse_missing(gpus, engines.load().gpu_count())
+        engine = engines.load()
+        refuse_missing(gpus, engine.gpu_count())
+        if not engine.trains_together:
+            sys.exit(f"train: --gpu {args.gpu}: {distributed.ONE_PROCESS}")
         sys.exit(launch(["-m", "relaybp", "train", *sys.argv[1:]], len(gpus)))
     streams.protect()
     several, first = "LOCAL_RANK" in os.environ, os.environ.get("RANK", "0") == "0"

@@ -32,16 +32,24 @@ def of_database(pb: Any, source: str) -> Preparation:
     return _as_first_record(pb, source)
 
 
-def _as_first_record(pb: Any, source: str) -> Preparation:
+def first_shape(pb: Any, source: str) -> tuple[int, int, int]:
+    """The height, width and channels of a database's first record; pb: caffe_pb2.
+
+    Raises ValueError or DecodeError where it is no image.
+    """
     with closing(open_database(source)) as environment, environment.begin() as transaction:
         datum = pb.Datum.FromString(next(iter(transaction.cursor()))[1])
-    if datum.encoded:
-        height, width, *channels = images.decode(datum.data, color=None).shape
-    else:
-        height, width, *channels = datum.height, datum.width, datum.channels
+    if not datum.encoded:
+        return datum.height, datum.width, datum.channels
+    height, width, *channels = images.decode(datum.data, color=None).shape
+    return height, width, channels[0] if channels else 1
+
+
+def _as_first_record(pb: Any, source: str) -> Preparation:
+    height, width, channels = first_shape(pb, source)
     order = colour_order(source)
     return {
-        "gray": channels in ([], [1]),
+        "gray": channels == 1,
         "height": 0,
         "width": 0,
         "short": min(height, width),

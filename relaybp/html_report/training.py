@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import RelayError
 from ..figures.run_tables import spread
+from ..lock import state_of
 from .source import Source
 
 POINTS = 1500  # of a curve, at most
@@ -21,13 +22,13 @@ METHODS = {
 
 def overview(source: Source) -> dict[str, Any]:
     """What the run is, how far it got and which errors were measured."""
-    record = source.record or {"identity": {}, "state": "not recorded", "iteration": None}
+    record = source.record or {"identity": {}}
     found = record["identity"]
     return {
         "path": source.folder,
         "model": found.get("model", {}).get("name", source.name),
         "method": METHODS.get(found.get("method", {}).get("schedule", ""), "not recorded"),
-        "state": record["state"],
+        "state": state_of(source.folder) or "not recorded",
         "iteration": last_iteration(source),
         "iterations": int(found.get("settings", {}).get("max_iter", 0)) or None,
         "images": found.get("batch", {}).get("images"),

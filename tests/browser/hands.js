@@ -41,6 +41,16 @@ function use() {
   key(plot, "Escape");
   seen.wholeAgain = String(iterations.range) === String(wholeRange);
 
+  const tests = RUNS[1].curves.test.accuracy_top1;
+  const [, middle] = tests;
+  tests[1] = [middle[0], null]; // as a NaN comes into the page
+  iterations.redraw();
+  const shapes = (name) => all(`g[clip-path] ${name}`, plot);
+  seen.strokes = shapes("path").map((path) => path.getAttribute("d").replace(/[^ML]/g, ""));
+  seen.marks = shapes("circle").length;
+  tests[1] = middle;
+  iterations.redraw();
+
   const box = plot.getBoundingClientRect();
   const point = (kind, share) =>
     plot.dispatchEvent(

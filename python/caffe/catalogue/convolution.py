@@ -3,6 +3,7 @@
 from caffe_plain.geometry import check_positive, convolved, deconvolved, window
 
 from ..kernels import convolution
+from ..kernels.geometry import Geometry
 from ..layer import TensorLayer, register
 from . import convolution_nd
 
@@ -26,7 +27,7 @@ class _BaseConvolution(TensorLayer):
         self.window = window(options, axes, self.error)
         self.kernel, self.stride, self.pad, self.dilation = self.window
         self.group, outputs, channels = options.group, options.num_output, shape[axis]
-        self.geometry = convolution.Geometry(
+        self.geometry = Geometry(
             self.stride, self.pad, self.dilation, self.transposed, (0,) * axes, self.group
         )
         check_positive(

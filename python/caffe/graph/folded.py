@@ -122,11 +122,6 @@ class FoldedProduct(Folded):
 class FoldedConvolution(FoldedProduct):
     """A Convolution of one bottom over two axes, and what follows it."""
 
-    def __init__(self, nodes: Sequence[Node]):
-        super().__init__(nodes)
-        conv = self.product
-        self.geometry = packed.Geometry(conv.pad, conv.stride, conv.dilation, conv.group)
-
     @staticmethod
     def can_begin(layer: Convolution) -> bool:
         """Whether a group may begin with this layer."""
@@ -142,7 +137,7 @@ class FoldedConvolution(FoldedProduct):
 
     def terms(self, dtype: torch.dtype) -> packed.Convolution:
         """What it computes with."""
-        return packed.Convolution(*self._folded(dtype), self.geometry, self._activation())
+        return packed.Convolution(*self._folded(dtype), self.product.geometry, self._activation())
 
     def _pack(self, x, other):
         return packed.convolution(*self.terms(x.dtype), x, other)

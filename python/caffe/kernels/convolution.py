@@ -1,40 +1,13 @@
 """Convolutions and their gradients, each in several ways; see choice for which of them is taken.
 
-x: (N, C, H, W), or with one or three spatial axes; geometry: as torch.convolution has it. PyTorch's
-own way is oneDNN on a CPU, cuDNN on a GPU.
+x: (N, C, H, W), or with one or three spatial axes; geometry: a Geometry. PyTorch's own
+way is oneDNN on a CPU, cuDNN on a GPU.
 """
-
-from typing import NamedTuple
 
 import torch
 
 from . import cpu, linear, products, winograd
 from .choice import Operation
-
-
-class Geometry(NamedTuple):
-    """What torch.convolution takes after x, weight and bias; for each spatial axis, then groups."""
-
-    stride: tuple[int, ...]
-    pad: tuple[int, ...]
-    dilation: tuple[int, ...]
-    transposed: bool
-    output_pad: tuple[int, ...]
-    groups: int
-
-    def multiplies_pixels(self, weight: torch.Tensor) -> bool:
-        """Whether pixels, all or every stride-th, are multiplied by one matrix (K, C, 1, 1)."""
-        return (
-            weight.shape[2:].numel() == self.groups == 1
-            and not any(self.pad)
-            and not self.transposed
-        )
-
-    @property
-    def is_dense(self) -> bool:
-        """Whether a plain kernel over two axes goes from pixel to pixel."""
-        return self.stride == self.dilation == (1, 1) and self.groups == 1 and not self.transposed
-
 
 _MOST_COPIED_BYTES = 64 << 20  # by a product that needs x for each place of the kernel
 

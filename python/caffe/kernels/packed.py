@@ -15,6 +15,7 @@ import torch
 from caffe_plain.geometry import convolved
 
 from . import choice, steps
+from .geometry import Geometry
 
 Run = Callable[..., torch.Tensor]  # (x, other or None)
 
@@ -26,15 +27,6 @@ class Activation(NamedTuple):
 
     name: str = "none"
     scalars: tuple[float, ...] = ()
-
-
-class Geometry(NamedTuple):
-    """Of a convolution over two axes."""
-
-    pad: tuple[int, int]
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-    groups: int
 
 
 class Convolution(NamedTuple):
@@ -71,7 +63,7 @@ def convolution(
     makers: dict[str, Callable[[], Run]] = {
         "oneDNN": lambda: _by_onednn(weight, bias, geometry, activation, x.shape)
     }
-    if other is None and _is_product(weight, geometry):
+    if other is None and geometry.multiplies_pixels(weight) and max(geometry.stride) == 1:
         makers["inner product"] = lambda: _by_rows(weight, bias, activation, x)
     if not choice.is_measured():
         return makers["oneDNN"]()
@@ -86,16 +78,10 @@ def convolution(
     return runs[choice.fastest("convolution", details, ways)]
 
 
-def _is_product(weight, geometry):
-    """Whether every pixel is multiplied by one matrix."""
-    pad, stride, _, groups = geometry
-    return weight.shape[2:].numel() == groups == max(stride) == 1 and not any(pad)
-
-
 def _by_onednn(weight, bias, geometry, activation, shape):
     weight = weight.contiguous(memory_format=torch.channels_last)
-    packed = _ops._reorder_convolution_weight(weight, *geometry, shape)
-    (name, scalars), (pad, stride, dilation, groups) = activation, geometry
+    (name, scalars), (stride, pad, dilation, *_, groups) = activation, geometry
+    packed = _ops._reorder_convolution_weight(weight, pad, stride, dilation, groups, shape)
     plain, summed = _ops._convolution_pointwise.default, _ops._convolution_pointwise.binary
     after_sum = None if name == "none" else name
 
@@ -127,7 +113,7 @@ def _by_rows(weight, bias, activation, x):
 
 def _own(weight, bias, geometry, activation, shape):
     """{name: call} of the engine's own kernels for images of a shape."""
-    (pad, stride, dilation, groups), image, kernel = geometry, shape[2:], weight.shape[2:]
+    (stride, pad, dilation, *_, groups), image, kernel = geometry, shape[2:], weight.shape[2:]
     sizes = tuple(map(convolved, image, kernel, stride, pad, dilation))
     windows = steps.Windows(image, sizes, tuple(kernel), stride, pad, dilation)
     rectify = activation.name == "relu"

@@ -67,7 +67,7 @@ def join_group(init_method: str) -> None:
 
 
 def _store_of_this_start() -> dist.Store:
-    """A store that rank 0 makes, and whose port it leaves in that of torchrun.
+    """A store that rank 0 makes, and whose port it leaves in that of torchrun or its like.
 
     NOTE: torchrun keeps one store over all its restarts (pytorch/pytorch issue 135712), in which
     processes would find, and wait for, those that have died.
