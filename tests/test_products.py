@@ -38,6 +38,7 @@ def run(operation, name, *arguments):
 
 
 PROD, WIN, OWN, INNER, WINO = "product", "windows", "own", "inner product", "Winograd"
+BLOCKS = "blocks"
 COMPILED = {OWN, WINO}
 # x, weight, stride, pad, dilation, groups; the ways beside PyTorch's: forward, to data, to weights
 CONVOLUTIONS = [
@@ -48,6 +49,10 @@ CONVOLUTIONS = [
     ((2, 48, 7, 6), (80, 48, 3, 3), 1, (2, 1), 1, 1, ((WINO,), (WINO,), (WIN,))),
     ((2, 16, 9, 8), (40, 16, 3, 3), 1, 1, 1, 1, ((), (), (WIN,))),
     ((2, 16, 9, 8), (32, 16, 3, 3), 2, 1, 1, 1, ((), (), ())),
+    ((2, 3, 23, 20), (6, 3, 7, 7), 2, 3, 1, 1, ((BLOCKS,), (), (BLOCKS,))),
+    ((2, 3, 31, 30), (8, 3, 11, 11), 4, 0, 1, 1, ((BLOCKS,), (), (BLOCKS,))),
+    ((2, 1, 9, 12), (4, 1, 3, 5), 3, (2, 1), 1, 1, ((BLOCKS,), (), (BLOCKS,))),
+    ((2, 3, 8, 9), (4, 3, 7, 7), 2, 3, 2, 1, ((), (), ())),
     ((2, 16, 9, 8), (32, 16, 3, 3), 1, 2, 2, 1, ((), (), ())),
     ((2, 16, 9, 8), (32, 8, 3, 3), 1, 1, 1, 2, ((), (), ())),
     ((2, 16, 9, 8), (32, 16, 3, 3), 1, 0, 1, 1, ((WINO,), (WINO,), (WIN,))),

@@ -6,7 +6,7 @@ way is oneDNN on a CPU, cuDNN on a GPU.
 
 import torch
 
-from . import cpu, linear, products, winograd
+from . import blocks, cpu, linear, products, winograd
 from .choice import Operation
 
 _MOST_COPIED_BYTES = 64 << 20  # by a product that needs x for each place of the kernel
@@ -48,6 +48,11 @@ def _forward_own(x, weight, bias, geometry):
 @forward.way("Winograd", lambda x, weight, bias, geometry: _suits_winograd(x, weight, geometry))
 def _forward_winograd(x, weight, bias, geometry):
     return winograd.forward(x, weight, bias, geometry.pad)
+
+
+@forward.way("blocks", lambda x, weight, bias, geometry: blocks.takes(weight, geometry))
+def _forward_blocks(x, weight, bias, geometry):
+    return blocks.forward(x, weight, bias, geometry)
 
 
 @data_gradient.way("convolution")
@@ -109,6 +114,13 @@ def _weight_gradient_windows(dy, x, weight, has_bias, geometry):
 )
 def _weight_gradient_own(dy, x, weight, has_bias, geometry):
     return cpu.convolve_3x3_weight_gradient(dy, x, weight), None
+
+
+@weight_gradient.way(
+    "blocks", lambda dy, x, weight, has_bias, geometry: blocks.takes(weight, geometry)
+)
+def _weight_gradient_blocks(dy, x, weight, has_bias, geometry):
+    return blocks.weight_gradient(dy, x, weight, has_bias, geometry)
 
 
 def bias_gradient(dy: torch.Tensor) -> torch.Tensor:
