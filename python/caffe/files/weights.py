@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import h5py
+import numpy as np
 
 from caffe_plain.errors import CaffeError, DataError, ParseError, WeightsError, nearest
 from caffe_plain.files import write_atomically, write_pieces
@@ -49,6 +50,8 @@ def read_weights(path, want_diff=False):
 
     A blob in the old four-axis form keeps its four axes. In HDF5, a blob is None if the layer
     shares it with the one that saved it. With `want_diff`, each is a pair (data, diff or None).
+    Arrays may be views of the file, which is mapped: copy what is kept, in case the file is cut off
+    later, and what must be aligned.
     """
     with _opened(path, WeightsError, "weights (.caffemodel)") as (buffer, is_hdf5):
         if is_hdf5:
@@ -166,7 +169,9 @@ def _binary_state(buffer):
     state = wire.parse(caffe_pb2.SolverState, rest, 0)
     if not state.HasField("iter"):
         raise wire.WireError("no iteration in it", 0)
-    history = [_blob(buffer, span, f"history {index}") for index, span in enumerate(spans)]
+    history = [
+        np.array(_blob(buffer, span, f"history {index}")) for index, span in enumerate(spans)
+    ]
     return State(state.iter, os.fsdecode(state.learned_net), state.current_step, history)
 
 
@@ -191,7 +196,7 @@ def read_blob(path):
         array = wire.read_blob(buffer, 0, len(buffer))
         if not array.size:
             raise wire.WireError(f"shape {array.shape}, which has no values", 0)
-        return array
+        return np.array(array)
 
 
 def write_blob(path, array):
@@ -231,7 +236,7 @@ def _mapped(path):
     with open(path, "rb") as file:
         if not os.fstat(file.fileno()).st_size:
             raise ValueError("the file is empty, or not a regular file")
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # what is written stays here
 
 
 def _guess(buffer):

@@ -96,7 +96,7 @@ def _check_shape(start, end):
 
 
 def read_blob(buffer, start, end, want_diff=False):
-    """The data of the BlobProto in buffer[start:end] as a new float32 array.
+    """The data of the BlobProto in buffer[start:end] as a float32 array, if possible a view.
 
     With `want_diff`, the pair of it and the diff (None where the file has none). A blob in the
     old form with num, channels, height and width keeps these four axes.
@@ -171,6 +171,8 @@ def _joined(packed, more, shape, offset):
     size, count = packed.size + len(more), prod(shape)
     if size != count:
         raise WireError(f"shape {shape} has {count:,} values, {size:,} are there", offset)
+    if not len(more) and packed.dtype == np.float32:
+        return packed.reshape(shape)
     array = np.empty(shape, np.float32)
     flat = array.reshape(-1)
     with np.errstate(over="ignore"):  # a double too large for a float becomes inf, as in C

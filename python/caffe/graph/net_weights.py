@@ -12,6 +12,8 @@ from ..files import hdf5, weights
 from ..proto import caffe_pb2
 from .build import AUTOMATIC
 
+_PART_BYTES = 4 << 20  # of an array, copied at once
+
 
 def copy_weights(nodes, learnable, path):
     """Set the parameters of every layer that `path` also holds; others stay as they are.
@@ -34,9 +36,16 @@ def copy_weights(nodes, learnable, path):
                 if array is not None
             ]
     for blob, array in found:
-        tensor = torch.from_numpy(np.ascontiguousarray(array, np.float32).reshape(blob.shape))
-        blob.tensor.copy_(tensor.to(device.current()))
+        _fill(torch.atleast_1d(blob.tensor), np.atleast_1d(array.reshape(blob.shape)))
         blob.show("data")
+
+
+def _fill(tensor, array):
+    """Copy in parts: PyTorch wants aligned memory, which arrays in a file are not."""
+    rows = max(1, _PART_BYTES * len(array) // max(1, array.nbytes))
+    for begin in range(0, len(array), rows):
+        part = torch.from_numpy(np.array(array[begin : begin + rows], np.float32))
+        tensor[begin : begin + rows].copy_(part.to(device.current()))
 
 
 def _check(path, name, blobs, arrays, owned):
