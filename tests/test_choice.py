@@ -1,7 +1,9 @@
 """Choice: the faster way is taken, remembered, and part of a run's state."""
 
+import itertools
 import json
 import time
+import weakref
 
 import pytest
 import torch
@@ -58,6 +60,36 @@ def test_the_faster_way_is_taken_and_measured_once(slow, expected):
     assert ways.calls == calls
     ways.fastest("another shape")
     assert all(ways.calls[name] > calls[name] for name in calls)
+
+
+class Weights:
+    """What a way needs, and how many there are at most at a time."""
+
+    alive: weakref.WeakSet
+    most = 0
+
+    def __init__(self, name):
+        self.name = name
+        self.alive.add(self)
+        Weights.most = max(self.most, len(self.alive))
+
+    def __call__(self):
+        time.sleep(0.001 if self.name == "fast" else 0.01)
+
+
+@pytest.mark.parametrize(
+    "names", [*itertools.permutations(["slow", "fast", "slower"])], ids="-".join
+)
+def test_what_the_slower_ways_need_does_not_stay(names, monkeypatch):
+    monkeypatch.setattr(Weights, "alive", weakref.WeakSet(), raising=False)
+    monkeypatch.setattr(Weights, "most", 0)
+    makers = {name: (lambda name=name: Weights(name)) for name in names}
+    made = choice.make_fastest("operation", "4 x 4", makers, lambda made: made)
+    assert (made.name, Weights.most, [*Weights.alive]) == ("fast", 2, [made])
+    del made
+    Weights.most = 0
+    again = choice.make_fastest("operation", "4 x 4", makers, lambda made: made)
+    assert (again.name, Weights.most) == ("fast", 1)  # known: no other is made
 
 
 def test_the_first_way_is_taken_where_nothing_is_measured():

@@ -70,11 +70,12 @@ def test_convolutions(case, rectify):
     expected = F.conv2d(x.double(), weight.double(), bias.double(), stride, pad, dilation, groups)
     rules = [(rule,) * 2 for rule in (kernel, stride, pad, dilation)]
     windows = steps.Windows(shape[2:], tuple(expected.shape[2:]), *rules)
-    calls = steps.convolutions(weight, bias, windows, groups, rectify, shape[0])
+    makers = steps.convolutions(weight, bias, windows, groups, rectify, shape[0])
     by_tiles = (kernel, stride, dilation, groups, shape[1] % 16) == (3, 1, 1, 1, 0)
     others = ["own product"] * (kernel == 1) + ["own Winograd"] * by_tiles
-    assert list(calls) == ["own", *others]
-    for call in calls.values():
+    assert list(makers) == ["own", *others]
+    for make in makers.values():
+        call = make()
         check(call(x), expected.relu() if rectify else expected)
         if groups == 1:
             other = values(*expected.shape, seed=3)
@@ -99,14 +100,14 @@ def test_separable(case, threads):
     expected = F.conv2d(rows, weight.double(), biases[1].double())
     size = tuple(rows.shape[2:])
     around = steps.Windows(shape[2:], size, *[(rule,) * 2 for rule in (kernel, *rules)])
-    calls = steps.convolutions(by_channel, biases[0], around, channels, True, shape[0])
+    makers = steps.convolutions(by_channel, biases[0], around, channels, True, shape[0])
     all_pixels = steps.Windows(size, size)
-    then = steps.convolutions(weight, biases[1], all_pixels, 1, False, shape[0])["own product"]
-    both, other = steps.separable(calls["own"], then), values(*expected.shape, seed=5)
+    then = steps.convolutions(weight, biases[1], all_pixels, 1, False, shape[0])["own product"]()
+    both, other = steps.separable(makers["own"](), then), values(*expected.shape, seed=5)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        check(calls["own"](x), rows)
+        check(makers["own"]()(x), rows)
         check(both(x), expected)
         check(both(x, other), expected + other)
     finally:
@@ -143,19 +144,19 @@ def test_what_is_not_a_number():
     assert steps.pool("average", windows, x.shape)(x)[0, :, 0, 0].isnan().all()
     assert steps.copy(x.shape)(x)[0, :, 1, 1].isnan().all()
     around = steps.Windows((4, 4), (4, 4), (3, 3), (1, 1), (1, 1))
-    calls = steps.convolutions(torch.ones(16, 16, 3, 3), None, around, 1, True, 1)
-    for call in calls.values():
-        assert call(x)[0, :, :3, :3].isnan().all()
-    assert calls["own"](x).isnan().sum() == 16 * 9  # Winograd's tiles spread it by a pixel
-    by_channel = steps.convolutions(torch.ones(16, 1, 3, 3), None, around, 16, True, 1)["own"]
+    makers = steps.convolutions(torch.ones(16, 16, 3, 3), None, around, 1, True, 1)
+    for make in makers.values():
+        assert make()(x)[0, :, :3, :3].isnan().all()
+    assert makers["own"]()(x).isnan().sum() == 16 * 9  # Winograd's tiles spread it by a pixel
+    by_channel = steps.convolutions(torch.ones(16, 1, 3, 3), None, around, 16, True, 1)["own"]()
     product = steps.convolutions(
         torch.ones(16, 16, 1, 1), None, steps.Windows((4, 4), (4, 4)), 1, True, 1
-    )
-    assert steps.separable(by_channel, product["own product"])(x).isnan().sum() == 16 * 9
+    )["own product"]()
+    assert steps.separable(by_channel, product)(x).isnan().sum() == 16 * 9
     for groups in (1, 16):
         weight = torch.ones(16, 16 // groups, 1, 1)
         all_pixels = steps.Windows((4, 4), (4, 4))
-        for call in steps.convolutions(weight, None, all_pixels, groups, True, 1).values():
-            y = call(x)
+        for make in steps.convolutions(weight, None, all_pixels, groups, True, 1).values():
+            y = make()(x)
             assert y[0, :, 1, 1].isnan().all()
             assert y.isnan().sum() == 16

@@ -53,7 +53,8 @@ def test_convolutions(case, rectify):
     expected = F.conv2d(x.double(), weight.double(), bias.double(), stride, pad, dilation, groups)
     rules = [(rule,) * 2 for rule in (kernel, stride, pad, dilation)]
     windows = steps.Windows(shape[2:], tuple(expected.shape[2:]), *rules)
-    (call,) = steps.convolutions(weight, bias, windows, groups, rectify, shape[0]).values()
+    (make,) = steps.convolutions(weight, bias, windows, groups, rectify, shape[0]).values()
+    call = make()
     check(call(x), expected.relu() if rectify else expected)
     if groups == 1:
         other = rounded(*expected.shape, seed=3)
@@ -76,9 +77,9 @@ def test_separable(case):
     ).relu()
     size = tuple(rows.shape[2:])
     around = steps.Windows(shape[2:], size, *[(rule,) * 2 for rule in (kernel, *rules)])
-    first = steps.convolutions(by_channel, biases[0], around, channels, True, shape[0])["own"]
+    first = steps.convolutions(by_channel, biases[0], around, channels, True, shape[0])["own"]()
     all_pixels = steps.Windows(size, size)
-    then = steps.convolutions(weight, biases[1], all_pixels, 1, False, shape[0])["own"]
+    then = steps.convolutions(weight, biases[1], all_pixels, 1, False, shape[0])["own"]()
     check(first(x), rows)
     expected = F.conv2d(first(x).double(), weight.double(), biases[1].double())
     check(steps.separable(first, then)(x), expected)
@@ -110,6 +111,6 @@ def test_what_is_not_a_number_shows():
     around = steps.Windows((4, 4), (4, 4), (3, 3), (1, 1), (1, 1))
     for groups in (1, 32):
         weight = torch.ones(32, 32 // groups, 3, 3, dtype=BF16)
-        y = steps.convolutions(weight, None, around, groups, True, 1)["own"](x)
+        y = steps.convolutions(weight, None, around, groups, True, 1)["own"]()(x)
         assert y[0, :, :3, :3].isnan().all()
         assert y.isnan().sum() == 32 * 9

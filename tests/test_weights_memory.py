@@ -1,4 +1,4 @@
-"""Hostile weights take no more memory than a small multiple of their size.
+"""Weights take little more memory than their size, hostile ones no more than a small multiple.
 
 Each file is read in a process that has just forgotten its peak; Linux says what the new peak is.
 """
@@ -156,3 +156,49 @@ def test_a_whole_message_takes_no_more(peaks, name):
     """What upgrade_net_proto_binary reads; the messages within take more room than their bytes."""
     found, sizes = peaks
     assert found[f"as_message {name}"][0] < MULTIPLE * sizes[name] + 4 * CONSTANT_BYTES
+
+
+INFER = """
+import json, pathlib, sys
+import numpy as np
+import caffe
+from caffe.proto import caffe_pb2
+from google.protobuf import text_format
+
+def peak_of(run):
+    status = pathlib.Path("/proc/self/status")
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # forget the peak
+    before = status.read_text().split("VmRSS:")[1].split()[0]
+    run()
+    return 1024 * (int(status.read_text().split("VmHWM:")[1].split()[0]) - int(before))
+
+net = caffe.Net(text_format.Parse(sys.argv[1], caffe_pb2.NetParameter()), caffe.TEST)
+net.params["ip"][0].data[...] = 1
+net.save("x.caffemodel")
+peaks = {"copy": peak_of(lambda: net.copy_from("x.caffemodel"))}
+net.keep_blobs = False
+x = np.ones((4, 8192))
+peaks["infer"] = peak_of(lambda: [net.forward(data=x) for _ in range(3)])
+print(json.dumps(peaks))
+"""
+
+
+def test_inference_packs_weights_one_way_after_the_other(tmp_path):
+    """An inner product of 64 MiB: mapped once to load it; to compare ways, packed twice at most."""
+    if not os.access("/proc/self/clear_refs", os.W_OK):
+        pytest.skip("the system does not tell a process's peak of memory")
+    text = """
+    layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 4 dim: 8192 } } }
+    layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip"
+            inner_product_param { num_output: 2048 } }"""
+    done = subprocess.run(
+        [sys.executable, "-c", INFER, text],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "python"), "XDG_CACHE_HOME": str(tmp_path)},
+    )
+    peaks = json.loads(done.stdout)
+    assert peaks["copy"] < 64 * MIB + 32 * MIB
+    assert peaks["infer"] < 2 * 64 * MIB + 48 * MIB

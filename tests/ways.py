@@ -11,7 +11,7 @@ def taken(pick):
     """Within, an operation takes the way pick(operation, names of those that it has, details)."""
     before = choice.fastest
     choice._taken.clear()
-    choice.fastest = lambda operation, details, ways: pick(operation, list(ways), details)
+    choice.fastest = lambda operation, details, ways, *_: pick(operation, list(ways), details)
     try:
         yield
     finally:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -39,6 +39,8 @@ _TURNS = 9
 _LONG_S = 0.05  # an operation that takes longer takes fewer turns
 _GAIN = 1.03  # that another way must bring: what is less is noise, and would change from run to run
 _NEAR_BYTES = 4 << 20  # for each thread: more than the caches of its own hold
+
+Made = TypeVar("Made")
 
 _measured = True
 _chosen: dict[str, str] = {}  # {operation, details and place: name of the way}
@@ -120,11 +122,16 @@ def noting() -> Iterator[list[tuple[str, str]]]:
         _noted = before
 
 
-def fastest(operation: str, details: object, ways: Mapping[str, Callable[[], object]]) -> str:
+def fastest(
+    operation: str,
+    details: object,
+    ways: Mapping[str, Callable[[], Any]],
+    measure: Callable[[Mapping[str, Callable[[], Any]]], str] | None = None,
+) -> str:
     """The name of the fastest of the ways; the first if there is one only, or none are measured.
 
     details: what makes a difference: shapes, dtypes, strides. The ways are called, so they must
-    compute into memory of their own.
+    compute into memory of their own. measure: finds the fastest instead.
     """
     names = list(ways)
     if len(names) == 1 or not _measured:
@@ -134,9 +141,36 @@ def fastest(operation: str, details: object, ways: Mapping[str, Callable[[], obj
     if known.get(key) not in ways:
         if device.is_recording():
             return names[0]
-        known[key] = _found[key] = _measure(ways)
+        known[key] = _found[key] = (measure or _measure)(ways)
     _chosen[key] = known[key]
     return known[key]
+
+
+def make_fastest(
+    operation: str,
+    details: object,
+    makers: Mapping[str, Callable[[], Made]],
+    call: Callable[[Made], Callable[[], object]],
+) -> Made:
+    """What the maker of the fastest way makes, such as packed weights; others' is not kept.
+
+    call: from what is made, to what is measured. Two at a time are there while they are measured.
+    """
+    kept = []
+
+    def by_duels(makers):
+        (best, make), *others = makers.items()
+        kept.append(make())
+        for name, make in others:
+            kept.append(make())
+            duel = {best: call(kept[0]), name: call(kept[1])}
+            loser = 1 if _measure(duel) == best else 0
+            best = best if loser else name
+            del kept[loser], duel
+        return best
+
+    name = fastest(operation, details, makers, by_duels)
+    return kept[0] if kept else makers[name]()
 
 
 def state() -> dict[str, str]:

@@ -7,7 +7,6 @@ values, an activation. For passes that no backward follows. oneDNN's ReLU makes 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -67,15 +66,10 @@ def convolution(
         makers["inner product"] = lambda: _by_rows(weight, bias, activation, x)
     if not choice.is_measured():
         return makers["oneDNN"]()
-    runs: dict[str, Run] = {}
     if steps.fits(x) and activation.name in ("none", "relu"):
-        runs.update(_own(weight, bias, geometry, activation, x.shape))
-    ways = {name: _as_planned(call, x, other) for name, call in runs.items()}
-    for name, make in makers.items():
-        runs[name] = make()
-        ways[name] = partial(runs[name], x, other)
+        makers = {**_own(weight, bias, geometry, activation, x.shape), **makers}
     details = (x.dtype, *x.shape, *weight.shape, geometry, other is not None)
-    return runs[choice.fastest("convolution", details, ways)]
+    return choice.make_fastest("convolution", details, makers, _timed(x, other))
 
 
 def _by_onednn(weight, bias, geometry, activation, shape):
@@ -112,7 +106,7 @@ def _by_rows(weight, bias, activation, x):
 
 
 def _own(weight, bias, geometry, activation, shape):
-    """{name: call} of the engine's own kernels for images of a shape."""
+    """{name: maker of the call} of the engine's own kernels for images of a shape."""
     (stride, pad, dilation, *_, groups), image, kernel = geometry, shape[2:], weight.shape[2:]
     sizes = tuple(map(convolved, image, kernel, stride, pad, dilation))
     windows = steps.Windows(image, sizes, tuple(kernel), stride, pad, dilation)
@@ -130,21 +124,29 @@ def separable(
     names = {first.activation.name, then.activation.name}
     if not choice.is_measured() or not steps.fits_channels(x) or not names <= {"none", "relu"}:
         return apart
-    by_channel = _own(*first, x.shape)["own"]
-    product = [*_own(*then, by_channel.shape).values()][-1]
-    together = steps.separable(by_channel, product)
-    ways = {"apart": lambda: apart(x, other), "together": _as_planned(together, x, other)}
+    by_channel = _own(*first, x.shape)["own"]()
+
+    def together():
+        return steps.separable(by_channel, [*_own(*then, by_channel.shape).values()][-1]())
+
     details = (
         *(x.dtype, x.shape, *first.weight.shape, first.geometry, len(then.weight)),
         other is not None,
     )
-    return together if choice.fastest("separable", details, ways) == "together" else apart
+    makers = {"apart": lambda: apart, "together": together}
+    return choice.make_fastest("separable", details, makers, _timed(x, other))
 
 
-def _as_planned(call, x, other):
-    """Runs a call as a plan does (run/plan.py): into memory that is there, sums in place."""
-    into = steps.new(call.shape, call.dtype) if other is None else other.clone()
-    return lambda: call(x, None if other is None else into, into)
+def _timed(x, other):
+    """From a Run to what is measured: of a Call as a plan runs it (run/plan.py), in its memory."""
+
+    def of(run):
+        if not isinstance(run, steps.Call):
+            return lambda: run(x, other)
+        into = steps.new(run.shape, run.dtype) if other is None else other.clone()
+        return lambda: run(x, None if other is None else into, into)
+
+    return of
 
 
 def inner_product(
@@ -154,13 +156,31 @@ def inner_product(
 
     x: (N, C) or (N, C, H, W), channels last; weight: (K, C H W).
     """
-    multiply = linear(weight, bias, activation, len(x))
-    runs: dict[str, Run] = {"oneDNN": lambda x, other: multiply(x.reshape(len(x), -1))}
-    ways = {"oneDNN": lambda: runs["oneDNN"](x, None)}
-    if choice.is_measured() and steps.fits(x) and activation.name in ("none", "relu"):
-        runs["own"] = call = steps.product(weight, bias, activation.name == "relu", x.shape)
-        ways["own"] = _as_planned(call, x, None)
-    return runs[choice.fastest("inner product", (x.dtype, *x.shape, len(weight)), ways)]
+    makers: dict[str, Callable[[], Run]] = {
+        "oneDNN": lambda: _by_linear(weight, bias, activation, len(x))
+    }
+    if activation.name in ("none", "relu"):
+        rectify = activation.name == "relu"
+        makers["product"] = lambda: _by_product(weight, bias, rectify)
+        if steps.fits(x):
+            makers["own"] = lambda: steps.product(weight, bias, rectify, x.shape)
+    details = (x.dtype, *x.shape, len(weight))
+    return choice.make_fastest("inner product", details, makers, _timed(x, None))
+
+
+def _by_product(weight, bias, rectify):
+    """By the weights as they are, for which no more memory is needed: good for a row or two."""
+
+    def run(x, other):
+        y = torch.nn.functional.linear(x.reshape(len(x), -1), weight, bias)
+        return y.relu_() if rectify else y
+
+    return run
+
+
+def _by_linear(weight, bias, activation, rows):
+    multiply = linear(weight, bias, activation, rows)
+    return lambda x, other: multiply(x.reshape(rows, -1))
 
 
 def linear(

@@ -6,7 +6,8 @@ A Call runs one kernel, a Table many in one go. See native/steps.h.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -119,29 +120,44 @@ def convolutions(
     groups: int,
     rectify: bool,
     count: int,
-) -> dict[str, Call]:
-    """The calls, by name, that convolve `count` images: x * weight + bias + other, or its ReLU."""
+) -> dict[str, Callable[[], Call]]:
+    """Makers of the calls, by name, that convolve `count` images.
+
+    A call gives x * weight + bias + other, or its ReLU; it holds its own copy of the weights.
+    """
     outputs, inputs = len(weight), weight.shape[1] * groups
     call = (count, inputs, outputs), windows, (count, outputs, *windows.sizes)
     dtype = weight.dtype
     if groups == 1 and dtype == torch.bfloat16:
-        packed = *_in_pieces(weight, bias, windows), rectify
-        return {"own": Call("convolve_tiles", *call, *packed, dtype=dtype)}
+
+        def make_by_tiles():
+            packed = *_in_pieces(weight, bias, windows), rectify
+            return Call("convolve_tiles", *call, *packed, dtype=dtype)
+
+        return {"own": make_by_tiles}
     if groups == 1:
-        packed = *_packed(weight, bias), rectify
-        found = {"own": Call("convolve_packed", *call, *packed)}
+
+        def make(kernel, pack=_packed):
+            return Call(kernel, *call, pack(weight), panels_of(bias, weight, outputs), rectify)
+
+        found = {"own": partial(make, "convolve_packed")}
         if windows.kernel == (1, 1) and windows.pad == (0, 0):
-            found["own product"] = Call("multiply_packed", *call, *packed)
+            found["own product"] = partial(make, "multiply_packed")
         rules = windows.kernel, windows.stride, windows.dilation
         if rules == ((3, 3), (1, 1), (1, 1)) and inputs % LANES == 0:
-            packed = winograd_weights(weight), packed[1], rectify
-            found["own Winograd"] = Call("convolve_winograd", *call, *packed)
+            found["own Winograd"] = partial(make, "convolve_winograd", winograd_weights)
         return found
     if groups == inputs == outputs and inputs % LANES == 0:
-        weight = weight[:, 0].float().permute(1, 2, 0).contiguous()  # (h, w, C)
-        bias = weight.new_zeros(outputs) if bias is None else bias.float()
         kernel = "convolve_channels" + _SUFFIX[dtype]
-        return {"own": Call(kernel, *call, weight, bias, rectify, dtype=dtype)}
+        bias = weight.new_zeros(outputs) if bias is None else bias
+        last = weight[:, 0].permute(1, 2, 0)  # (h, w, C)
+
+        def make_by_channel():
+            return Call(
+                kernel, *call, last.float().contiguous(), bias.float(), rectify, dtype=dtype
+            )
+
+        return {"own": make_by_channel}
     return {}
 
 
@@ -157,14 +173,14 @@ def product(
 ) -> Call:
     """x W^T + bias, or its ReLU, (N, K); x: (N, C, ...), of `shape`; weight: (K, C ...)."""
     outputs, inputs = weight.shape
-    if len(shape) == 4:  # channels last
-        weight = weight.view(outputs, shape[1], -1).transpose(1, 2)
-    weight = weight.reshape(outputs, inputs, 1, 1)
     counts, windows, top = (shape[0], inputs, outputs), Windows((1, 1), (1, 1)), (shape[0], outputs)
+    pixels = weight.reshape(outputs, *(shape[1:] if len(shape) == 4 else (inputs, 1, 1)))
     if weight.dtype == torch.bfloat16:
-        packed = _in_pieces(weight, bias, windows)
+        rows = pixels.permute(0, 2, 3, 1).reshape(outputs, inputs, 1, 1)
+        packed = _in_pieces(rows, bias, windows)
         return Call("convolve_tiles", counts, windows, top, *packed, rectify, dtype=weight.dtype)
-    return Call("multiply_packed", counts, windows, top, *_packed(weight, bias), rectify)
+    packed = _packed(pixels), panels_of(bias, weight, outputs), rectify
+    return Call("multiply_packed", counts, windows, top, *packed)
 
 
 def pool(
@@ -224,14 +240,15 @@ def panels_of(bias: torch.Tensor | None, weight: torch.Tensor, outputs: int) -> 
     return shifts
 
 
-def _packed(weight, bias):
-    """Weights as (panels, h, w, C, PANEL), bias as (panels PANEL); zeros where there are none."""
-    outputs = len(weight)
-    panels = -(-outputs // PANEL)
-    packed = weight.new_zeros(panels * PANEL, *weight.shape[1:])
-    packed[:outputs] = weight
-    packed = packed.view(panels, PANEL, *weight.shape[1:]).permute(0, 3, 4, 2, 1).contiguous()
-    return packed, panels_of(bias, weight, outputs)
+def _packed(weight):
+    """Weights (K, C, h, w) as (panels, h, w, C, PANEL), zeros where there are none."""
+    whole, rest = divmod(len(weight), PANEL)
+    panels = weight.new_zeros(whole + (rest > 0), *weight.shape[2:], weight.shape[1], PANEL)
+    last = weight.permute(2, 3, 1, 0)  # (h, w, C, K)
+    panels[:whole] = last[..., : whole * PANEL].unflatten(3, (whole, PANEL)).movedim(3, 0)
+    if rest:
+        panels[whole, ..., :rest] = last[..., whole * PANEL :]
+    return panels
 
 
 def _in_pieces(weight, bias, windows):
