@@ -139,8 +139,10 @@ private:
                 continue;
             }
             std::fill(begin, to, 0.0f);
-            for (int x = 0; x < s_.x.size; ++x, to += s_.inputs)
-                memcpy(to, from + x * s_.image_pixel, s_.inputs * sizeof(float));
+            bool joins = s_.image_pixel == s_.inputs;
+            int pieces = joins ? 1 : s_.x.size, piece = joins ? s_.x.size * s_.inputs : s_.inputs;
+            for (int x = 0; x < pieces; ++x, to += piece)
+                memcpy(to, from + x * s_.image_pixel, piece * sizeof(float));
             std::fill(to, end, 0.0f);
         }
         return copy;
