@@ -1,11 +1,11 @@
 // Convolutions of 1 x 1 and inner products with packed weights, for passes that no backward
 // follows: tops = rows times weights. Images lie as (N, H, W, C).
 //
-// Weights are packed as (panels, C, 32); see steps.h. A chunk is up to some hundred rows. It is copied,
-// a block of channels after the other, as (tiles, channels / 16, 14 rows, 16), so that a tile is
-// read in one go while a panel's part of the weights stays in a near cache. Or the rows are tops of
-// a convolution by channel, and made where they would be copied to. Threads share rows if there are
-// enough, so that each finds in its cache what it made before, and otherwise panels.
+// Weights are packed as (panels, C, 32); see steps.h. A chunk is up to some hundred rows. It is
+// copied, a block of channels after the other, as (tiles, channels / 16, 14 rows, 16), so that a
+// tile is read in one go while a panel's part of the weights stays in a near cache. Or the rows are
+// tops of a convolution by channel, and made where they would be copied to. Threads share rows if
+// there are enough, so that each finds in its cache what it made before, and otherwise panels.
 
 #include "products.h"
 
