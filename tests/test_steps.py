@@ -24,7 +24,7 @@ CONVOLUTIONS = {  # (N, C, H, W), outputs, kernel, stride, pad, dilation, groups
 SEPARABLE = {  # (N, C, H, W), outputs, kernel, stride, pad, dilation
     "one tile": ((1, 16, 2, 3), 7, 5, 1, 2, 1),
     "rows end within tiles": ((3, 32, 9, 11), 40, 3, 1, 1, 1),
-    "more channels than a block": ((1, 272, 14, 14), 33, 3, 1, 1, 1),
+    "more channels than a block": ((1, 528, 14, 14), 33, 3, 1, 1, 1),
     "strided, a chunk for each thread": ((2, 16, 30, 29), 64, 3, 2, 1, 1),
     "strided and dilated": ((2, 48, 15, 16), 20, 3, 2, 2, 2),
     "several chunks": ((2, 16, 27, 26), 35, 3, 1, 0, 1),

@@ -102,6 +102,17 @@ class Blob:
         """The values as the engine's tensor; who writes into it calls `show` afterwards."""
         return self._data.get(self)
 
+    def copy_from(self, array: np.ndarray) -> None:
+        """Let the values be those of an array of this shape, as if written into `data`."""
+        if self.hidden:
+            self.data[...] = array
+        else:
+            self._data.copy_from(array, self)
+
+    def holds(self, tensor: torch.Tensor, version: int) -> bool:
+        """Whether `tensor`, what `tensor` was at its `version`, is sure to be the values still."""
+        return self._data.holds(tensor, version) and tensor.shape == self._shape
+
     def rounded(self, dtype):
         """The values in another precision, rounded once for as long as they stay the same."""
         tensor = self._data.get(self)

@@ -261,6 +261,12 @@ def layout(tensor):
     return tensor.contiguous()
 
 
+def copied(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A copy on the device in force, in a precision and in the layout of `layout`."""
+    form = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
+    return tensor.to(current(), dtype, copy=True, memory_format=form)
+
+
 def staged(tensor: torch.Tensor) -> torch.Tensor:
     """A CPU tensor in memory from which the device can copy while it computes.
 

@@ -308,7 +308,10 @@ class Net:
                     f"shape {array.shape}: reshape the blob first"
                 )
             try:
-                getattr(blob, what)[...] = array
+                if what == "data" and array.shape == blob.shape:
+                    blob.copy_from(array)
+                else:
+                    getattr(blob, what)[...] = array
             except ValueError:
                 raise ShapeError(
                     f"blob {name!r} has shape {blob.shape}; the array has shape "

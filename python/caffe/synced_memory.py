@@ -125,6 +125,18 @@ class SyncedMemory:
         """The tensor as it is stored: None while zero."""
         return self._tensor
 
+    def copy_from(self, array, blob):
+        """Store a copy of an array of the shape of `blob`, as if it were written into `array`."""
+        if array.dtype != np.float32 or not array.flags.c_contiguous or not array.flags.writeable:
+            self.array(blob)[...] = array
+        else:
+            dtype = blob.dtype if self._tensor is None else self._tensor.dtype
+            self.set(device.copied(torch.from_numpy(array), dtype))
+
+    def holds(self, tensor, version):
+        """Whether `tensor` is what `get` gave, not written into since, nor by way of an array."""
+        return self._tensor is tensor and tensor._version == version and not self._open
+
     def put(self, tensor):
         """Hold `tensor`, which may have other values than before; None: zero."""
         if tensor is not None:
@@ -260,8 +272,7 @@ class SyncedMemory:
             before, shape, dtype = self._tensor, blob.shape, blob.dtype
             if before is not None:
                 shape, dtype = before.shape if before.numel() == blob.count else shape, before.dtype
-            values = self._part(shape).to(device.current(), dtype, copy=True)
-            self._tensor = device.layout(values)
+            self._tensor = device.copied(self._part(shape), dtype)
         self._in_step()
 
     def _in_step(self):

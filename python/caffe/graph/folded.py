@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 
 from .. import device
+from ..blob import Blob
 from ..catalogue.common import InnerProduct
 from ..catalogue.convolution import Convolution
 from ..kernels import packed, steps
@@ -28,6 +29,7 @@ class Folded(TensorLayer):
     def __init__(self, nodes: Sequence[Node]):
         super().__init__(nodes[0].param, nodes[0].layer.phase)
         self.nodes = nodes
+        self.sources: list[Blob] = []  # the parameters
         self._packed: dict[tuple, packed.Run] = {}  # for each shape and dtype
         self._latest: packed.Run | None = None
         self.is_finite = False  # whether all parameters are
@@ -80,18 +82,18 @@ class FoldedProduct(Folded):
         followers = [node.layer for node in nodes[1:]]
         self.affine = [layer for layer in followers if layer.per_channel() is not None]
         self.activation = next((layer for layer in followers if layer.activation()), None)
-        self._sources = [blob for layer in [self.product, *self.affine] for blob in layer.blobs]
-        self._seen: list[tuple[torch.Tensor, int]] = []  # the sources' tensors and versions
+        self.sources = [blob for layer in [self.product, *self.affine] for blob in layer.blobs]
+        self._seen: list[tuple[torch.Tensor, int]] = []  # their tensors and versions
 
     def refresh(self) -> bool:
         """See Folded."""
-        for blob, (tensor, version) in zip(self._sources, self._seen, strict=False):
+        for blob, (tensor, version) in zip(self.sources, self._seen, strict=False):
             if blob.tensor is not tensor or tensor._version != version:
                 break
         else:
             if self._seen:
                 return False
-        tensors = [blob.tensor for blob in self._sources]
+        tensors = [blob.tensor for blob in self.sources]
         self._seen = [(tensor, tensor._version) for tensor in tensors]
         self.is_finite = all(math.isfinite(tensor.sum()) for tensor in tensors)
         self._packed.clear()
@@ -152,6 +154,7 @@ class FoldedSeparable(Folded):
     def __init__(self, first: FoldedConvolution, then: FoldedConvolution):
         super().__init__([*first.nodes, *then.nodes])
         self.first, self.then = first, then
+        self.sources = [*first.sources, *then.sources]
 
     @staticmethod
     def can_join(first: TensorLayer, then: TensorLayer) -> bool:

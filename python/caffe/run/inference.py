@@ -30,6 +30,7 @@ class Inference:
         layers = [step.node.layer for step in self._steps]
         self._folded = [layer for layer in layers if isinstance(layer, Folded)]
         self._fed: list[tuple[Blob, torch.Tensor]] = []
+        self._seen: _Seen | None = None
         self._plan: Plan | None = None
         self._planned: object = None  # what the plan, or the next pass's, is for
         self._has_skipped = False
@@ -41,6 +42,7 @@ class Inference:
             forward_node(node)
             losses += weighted_losses(node)
         self._fed = [(blob, blob.tensor) for node in self._sources for blob in node.tops]
+        self._look_at_parameters()
         self._has_skipped = self._is_finite()
         return losses + (self._run_steps() if self._has_skipped else self._run_plainly())
 
@@ -65,11 +67,16 @@ class Inference:
                     forward_node(node)
             _store(written)
 
+    def _look_at_parameters(self):
+        """Drop the plan if one has changed."""
+        if self._seen is None or self._seen.is_past():
+            changed = [layer.refresh() for layer in self._folded]  # of all of them
+            if any(changed):
+                self._planned = None
+            self._seen = _Seen([blob for layer in self._folded for blob in layer.sources])
+
     def _is_finite(self):
-        """Whether all numbers are; a plan is dropped if a parameter has changed."""
-        changed = [layer.refresh() for layer in self._folded]  # of all of them
-        if any(changed):
-            self._planned = None
+        """Whether all numbers are."""
         return all(layer.is_finite for layer in self._folded) and all(
             math.isfinite(tensor.sum()) for _, tensor in self._fed
         )
@@ -90,6 +97,25 @@ class Inference:
             forward_node(node)
             losses += weighted_losses(node)
         return losses
+
+
+class _Seen:
+    """What blobs held when they were looked at."""
+
+    def __init__(self, blobs: Sequence[Blob]):
+        self._place = self._current()
+        tensors = [(blob.holds, blob.tensor) for blob in blobs]
+        self._held = [(holds, tensor, tensor._version) for holds, tensor in tensors]
+
+    def is_past(self) -> bool:
+        """Whether one of them may hold something else."""
+        return self._place != self._current() or any(
+            not holds(tensor, version) for holds, tensor, version in self._held
+        )
+
+    @staticmethod
+    def _current():
+        return device.current(), device.master_dtype()
 
 
 def _store(values):

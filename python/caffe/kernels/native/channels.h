@@ -7,7 +7,7 @@
 template <class T>
 class Channels {
 public:
-    static constexpr int TOGETHER = 4 * LANES;  // channels for which rows stay in the first cache
+    static constexpr int TOGETHER = 16 * LANES;  // channels for which rows stay in a near cache
 
     explicit Channels(const StepOf<T>& step) : s_(step), from_(0), to_(s_.x.tops) {
         while (from_ < to_ && !s_.x.is_inside(from_)) ++from_;
@@ -37,8 +37,7 @@ public:
                 here.last_x = s_.x.last(x);
             }
             auto make = is_inside ? runs_[some - 1] : RUNS<0>[0];
-            for (int c = channel; c < end; c += LANES)
-                make(s_, here, c, to + (c - channel) / LANES * lanes, pixel);
+            make(s_, here, channel, end, to, pixel, lanes);
         }
     }
 
@@ -55,37 +54,46 @@ private:
 
     // Windows of 3 x 3 that lie this far apart, or any if STRIDE is 0.
     template <int TOPS, int STRIDE>
-    static void make(const StepOf<T>& s, const Run& run, int channel, T* to, long pixel) {
+    static void make(const StepOf<T>& s, const Run& run, int channel, int end, T* to, long pixel,
+                     long lanes) {
         long line = s.y.dilation * s.x.size * s.image_pixel, place = s.x.dilation * s.image_pixel;
-        long next = s.x.stride * s.image_pixel;
-        Floats sums[TOPS];
+        long next = s.x.stride * s.image_pixel, inputs = s.inputs;
+        bool rectify = s.rectify;
+        const float* bias = s.bias;
+        for (; channel < end; channel += LANES, to += lanes) {
+            Floats sums[TOPS];
 #pragma GCC unroll 7
-        for (int p = 0; p < TOPS; ++p) sums[p] = load(s.bias + channel);
-        for (int y = run.first_y; y < run.last_y; ++y) {
-            const T* x = run.image + y * line + channel;
-            const float* w = s.weights + (long)y * s.x.kernel * s.inputs + channel;
-            if (STRIDE) {
-                Floats weights[] = {load(w), load(w + s.inputs), load(w + 2 * s.inputs)};
+            for (int p = 0; p < TOPS; ++p) sums[p] = load(bias + channel);
+            const T* image = run.image + run.first_y * line + channel;
+            const float* w = run.weights + (long)run.first_y * s.x.kernel * inputs + channel;
+            for (int y = run.first_y; y < run.last_y; ++y, image += line, w += s.x.kernel * inputs) {
+                const T* x = image;
+                if (STRIDE) {
+                    Floats weights[] = {load(w), load(w + inputs), load(w + 2 * inputs)};
 #pragma GCC unroll 15
-                for (int i = 0; i < (TOPS - 1) * STRIDE + 3; ++i, x += place) {
-                    Floats value = load(x);
+                    for (int i = 0; i < (TOPS - 1) * STRIDE + 3; ++i, x += place) {
+                        Floats value = load(x);
 #pragma GCC unroll 7
-                    for (int p = 0; p < TOPS; ++p) {
-                        int kx = i - p * STRIDE;
-                        if (kx >= 0 && kx < 3) sums[p] += value * weights[kx];
+                        for (int p = 0; p < TOPS; ++p) {
+                            int kx = i - p * STRIDE;
+                            if (kx >= 0 && kx < 3) sums[p] += value * weights[kx];
+                        }
+                    }
+                } else {
+                    for (int kx = run.first_x; kx < run.last_x; ++kx) {
+                        Floats weight = load(w + kx * inputs);
+#pragma GCC unroll 7
+                        for (int p = 0; p < TOPS; ++p)
+                            sums[p] += load(x + kx * place + p * next) * weight;
                     }
                 }
-            } else {
-                for (int kx = run.first_x; kx < run.last_x; ++kx) {
-                    Floats weight = load(w + kx * s.inputs);
-#pragma GCC unroll 7
-                    for (int p = 0; p < TOPS; ++p) sums[p] += load(x + kx * place + p * next) * weight;
-                }
             }
-        }
+            if (rectify)
 #pragma GCC unroll 7
-        for (int p = 0; p < TOPS; ++p)
-            store(to + p * pixel, s.rectify ? positive(sums[p]) : sums[p]);
+                for (int p = 0; p < TOPS; ++p) sums[p] = positive(sums[p]);
+#pragma GCC unroll 7
+            for (int p = 0; p < TOPS; ++p) store(to + p * pixel, sums[p]);
+        }
     }
 
     typedef decltype(&make<1, 0>) Make;

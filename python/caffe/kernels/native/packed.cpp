@@ -36,8 +36,8 @@ void compute(const Tile& t, const std::vector<Run>& runs) {
         return p < FIRST ? p * pixel : row + (p - FIRST) * pixel;
     };
     Floats sums[ALL][2];
-#pragma GCC unroll 14
-    for (int p = 0; p < ALL; ++p) t.sums.begin(at(p, t.top_pixel, t.top_row), sums[p]);
+    auto place = [&](int p) { return at(p, t.top_pixel, t.top_row); };
+    t.sums.begin<ALL>(place, sums);
     for (const Run& run : runs) {
         const float *x = t.image + run.image, *w = t.weights + run.weights;
         for (int from = 0; from < run.length; from += LANES) {
@@ -58,8 +58,7 @@ void compute(const Tile& t, const std::vector<Run>& runs) {
             }
         }
     }
-#pragma GCC unroll 14
-    for (int p = 0; p < ALL; ++p) t.sums.finish(at(p, t.top_pixel, t.top_row), sums[p]);
+    t.sums.finish<ALL>(place, sums);
 }
 
 typedef void (*Compute)(const Tile&, const std::vector<Run>&);
@@ -139,8 +138,10 @@ private:
                 continue;
             }
             std::fill(begin, to, 0.0f);
-            for (int x = 0; x < s_.x.size; ++x, to += s_.inputs)
-                memcpy(to, from + x * s_.image_pixel, s_.inputs * sizeof(float));
+            bool joins = s_.image_pixel == s_.inputs;
+            int pieces = joins ? 1 : s_.x.size, piece = joins ? s_.x.size * s_.inputs : s_.inputs;
+            for (int x = 0; x < pieces; ++x, to += piece)
+                memcpy(to, from + x * s_.image_pixel, piece * sizeof(float));
             std::fill(to, end, 0.0f);
         }
         return copy;

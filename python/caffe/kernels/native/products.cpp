@@ -1,9 +1,11 @@
 // Convolutions of 1 x 1 and inner products with packed weights, for passes that no backward
 // follows: tops = rows times weights. Images lie as (N, H, W, C).
 //
-// Weights are packed as (panels, C, 32); see steps.h. A chunk is some hundred rows. It is copied,
-// a block of channels after the other, as (tiles, channels / 16, 14 rows, 16), so that a tile is
-// read in one go, and each panel's part of the weights stays in the first cache meanwhile.
+// Weights are packed as (panels, C, 32); see steps.h. A chunk is up to some hundred rows. It is
+// copied, a block of channels after the other, as (tiles, channels / 16, 14 rows, 16), so that a
+// tile is read in one go while a panel's part of the weights stays in a near cache. Or the rows are
+// tops of a convolution by channel, and made where they would be copied to. Threads share rows if
+// there are enough, so that each finds in its cache what it made before, and otherwise panels.
 
 #include "products.h"
 
@@ -12,10 +14,10 @@
 
 namespace {
 
-constexpr int BLOCK = 256;        // channels
-constexpr int MOST_TILES = 18;    // of a chunk
-constexpr int LEAST_TILES = 6;    // of one of several: they share what is read of the weights
-constexpr int AHEAD = 12 * PANEL;  // what is fetched meanwhile of the weights, in values
+constexpr int BLOCK = 512;                         // channels
+constexpr int LEAST_TILES = 6, MOST_TILES = 18;    // of a chunk: they share what is read of weights
+constexpr long MOST_VALUES = 1 << 16;              // of a chunk's copy, which stays in a cache
+constexpr int AHEAD = 12 * PANEL;                  // values of the weights, fetched meanwhile
 
 template <int ROWS>
 void multiply(const float* x, const float* w, int channels, const Sums& tops, long top_row,
@@ -23,12 +25,10 @@ void multiply(const float* x, const float* w, int channels, const Sums& tops, lo
     long lines = (next.to - next.from) / LANES, steps = (channels + LANES - 1) / LANES;
     long lines_a_step = (lines + steps - 1) / steps;
     Floats sums[ROWS][2];
-#pragma GCC unroll 14
-    for (int row = 0; row < ROWS; ++row) tops.begin(row * top_row, sums[row]);
+    auto place = [=](int row) { return row * top_row; };
+    tops.begin<ROWS>(place, sums);
     for (int from = 0; from < channels; from += LANES, x += STEP) {
         int some = std::min(channels - from, LANES);
-#pragma GCC unroll 14
-        for (int row = 0; row < ROWS; ++row) __builtin_prefetch(x + 2 * STEP + row * LANES);
         for (int line = 0; line < lines_a_step; ++line, next.from += LANES)
             __builtin_prefetch(next.from, 0, 2);
         for (int k = 0; k < some; ++k, w += PANEL) {
@@ -43,8 +43,7 @@ void multiply(const float* x, const float* w, int channels, const Sums& tops, lo
             }
         }
     }
-#pragma GCC unroll 14
-    for (int row = 0; row < ROWS; ++row) tops.finish(row * top_row, sums[row]);
+    tops.finish<ROWS>(place, sums);
 }
 
 }  // namespace
@@ -62,7 +61,9 @@ public:
         panels_ = (s_.outputs + PANEL - 1) / PANEL;
         tiles_ = over(rows_, MOST_PIXELS);
         tile_ = over(std::min(BLOCK, s_.inputs), LANES) * STEP;
-        chunks_ = std::max({over(tiles_, MOST_TILES), std::min<long>(threads, tiles_ / LEAST_TILES), 1L});
+        chunks_ = std::min<long>(threads, tiles_ / LEAST_TILES);
+        long most = std::clamp<long>(MOST_VALUES / tile_, LEAST_TILES, MOST_TILES);
+        chunks_ = std::max({chunks_, over(tiles_, most), 1L});
         if (chunks_ >= threads) chunks_ = std::min(over(chunks_, threads) * threads, tiles_);
     }
 
@@ -80,12 +81,12 @@ public:
                 fill(first_tile, last_tile, channel, copy);
                 for (long unit = begin; unit < last; ++unit) {
                     bool is_last = unit + 1 == last;
-                    const float* next = is_last ? weights(begin % panels_, channel + BLOCK)
-                                                : weights(unit % panels_ + 1, channel);
+                    Next panel = is_last ? weights(begin % panels_, channel + BLOCK)
+                                         : weights(unit % panels_ + 1, channel);
                     for (long tile = first_tile; tile < last_tile; ++tile) {
                         long part = tile - first_tile, parts = last_tile - first_tile;
                         run(copy + part * tile_, tile, unit % panels_, channel,
-                            piece(next, is_last ? channel + BLOCK : channel, part, parts));
+                            panel.piece(part, parts));
                     }
                 }
             }
@@ -132,26 +133,21 @@ private:
     void convolve(long first, long last, int channel, float* to) const {
         Channels<float> make(first_);
         int end = channel + channels(channel);
-        for (int c = channel; c < end; c += make.TOGETHER, to += make.TOGETHER / LANES * STEP)
-            for (long tile = first; tile < last; ++tile) {
-                float* at = to + (tile - first) * tile_;
-                for (long row = first_row(tile), last_row = first_row(tile + 1); row < last_row;) {
-                    int some = std::min(last_row - row, s_.x.tops - row % s_.x.tops);
-                    make(row, some, c, std::min(c + make.TOGETHER, end), at, LANES, STEP);
-                    row += some;
-                    at += some * LANES;
-                }
+        for (long tile = first; tile < last; ++tile, to += tile_) {
+            float* at = to;
+            for (long row = first_row(tile), last_row = first_row(tile + 1); row < last_row;) {
+                int some = std::min(last_row - row, s_.x.tops - row % s_.x.tops);
+                make(row, some, channel, end, at, LANES, STEP);
+                row += some;
+                at += some * LANES;
             }
+        }
     }
 
-    const float* weights(int panel, int channel) const {
-        return s_.weights + ((long)panel * s_.inputs + channel) * PANEL;
-    }
-
-    // One of `parts` pieces of a panel's weights that come next, if there are any.
-    Next piece(const float* from, int channel, long part, long parts) const {
-        long size = std::max(channels(channel), 0) * PANEL;
-        return {from + size * part / parts, from + size * (part + 1) / parts};
+    // A panel's weights for the block of channels that begins with `channel`, if there is one.
+    Next weights(int panel, int channel) const {
+        const float* from = s_.weights + ((long)panel * s_.inputs + channel) * PANEL;
+        return {from, from + std::max(channels(channel), 0) * PANEL};
     }
 
     void run(const float* x, long tile, int panel, int channel, Next next) const {
@@ -160,7 +156,7 @@ private:
         Sums tops = Sums::of(s_, begin, panel);
         tops.take_block(channel > 0, channel + count == s_.inputs);
         int rows = first_row(tile + 1) - begin;
-        MULTIPLY[rows - 1](x, weights(panel, channel), count, tops, s_.top_pixel, next);
+        MULTIPLY[rows - 1](x, weights(panel, channel).from, count, tops, s_.top_pixel, next);
     }
 
     const Step& s_;

@@ -5,9 +5,13 @@
 
 constexpr int STEP = MOST_PIXELS * LANES;  // of the rows, which lie as (channels / 16, 14 rows, 16)
 
-// A piece of the weights that come next, to be fetched meanwhile.
+// Values that come next, to be fetched meanwhile.
 struct Next {
     const float *from, *to;
+
+    Next piece(long part, long parts) const {
+        return {from + (to - from) * part / parts, from + (to - from) * (part + 1) / parts};
+    }
 };
 
 // Adds to `tops`, a row every `top_row` values, rows `x` times the weights `w` of so many channels.

@@ -71,22 +71,46 @@ struct Sums {
         rectify &= is_last;
     }
 
-    void begin(long place, Floats* sums) const {
-        float some[PANEL];
-        const float* values = from ? from + place : nullptr;
-        if (values && outputs < PANEL)
-            values = (const float*)memcpy(some, values, outputs * sizeof(float));
-        for (int half = 0; half < 2; ++half) {
-            __builtin_prefetch(top + place + half * LANES, 1);
-            sums[half] = bias ? load(bias + half * LANES) : Floats{};
-            if (values) sums[half] += load(values + half * LANES);
+    // Of COUNT pixels, that lie place(p) behind the first.
+    template <int COUNT, class Place>
+    void begin(Place place, Floats (*sums)[2]) const {
+        Floats low = bias ? load(bias) : Floats{}, high = bias ? load(bias + LANES) : Floats{};
+#pragma GCC unroll 14
+        for (int p = 0; p < COUNT; ++p) {
+            __builtin_prefetch(top + place(p), 1);
+            __builtin_prefetch(top + place(p) + LANES, 1);
+            sums[p][0] = low;
+            sums[p][1] = high;
         }
+        if (from)
+#pragma GCC unroll 14
+            for (int p = 0; p < COUNT; ++p) {
+                float some[PANEL];
+                const float* values = from + place(p);
+                if (outputs < PANEL) values = (const float*)memcpy(some, values, outputs * sizeof(float));
+                sums[p][0] += load(values);
+                sums[p][1] += load(values + LANES);
+            }
     }
 
-    void finish(long place, const Floats* sums) const {
-        float some[PANEL], *to = outputs < PANEL ? some : top + place;
-        for (int half = 0; half < 2; ++half)
-            store(to + half * LANES, rectify ? positive(sums[half]) : sums[half]);
-        if (to == some) memcpy(top + place, some, outputs * sizeof(float));
+    template <int COUNT, class Place>
+    void finish(Place place, Floats (*sums)[2]) const {
+        if (rectify)
+#pragma GCC unroll 14
+            for (int p = 0; p < COUNT; ++p)
+                for (int half = 0; half < 2; ++half) sums[p][half] = positive(sums[p][half]);
+        if (outputs == PANEL)
+#pragma GCC unroll 14
+            for (int p = 0; p < COUNT; ++p)
+                for (int half = 0; half < 2; ++half)
+                    store(top + place(p) + half * LANES, sums[p][half]);
+        else
+#pragma GCC unroll 14
+            for (int p = 0; p < COUNT; ++p) {
+                float some[PANEL];
+                store(some, sums[p][0]);
+                store(some + LANES, sums[p][1]);
+                memcpy(top + place(p), some, outputs * sizeof(float));
+            }
     }
 };

@@ -185,10 +185,11 @@ private:
             for (int column = 0; column < std::min(2, s_.x.tops - x); ++column) {
                 long pixel = (image * s_.y.tops + y + row) * s_.x.tops + x + column;
                 Sums sums = Sums::of(s_, pixel, panel);
-                Floats values[2];
-                sums.begin(0, values);
-                for (int half = 0; half < 2; ++half) values[half] += tops[row][column][half];
-                sums.finish(0, values);
+                Floats values[1][2];
+                auto here = [](int) { return 0; };
+                sums.begin<1>(here, values);
+                for (int half = 0; half < 2; ++half) values[0][half] += tops[row][column][half];
+                sums.finish<1>(here, values);
             }
     }
 
