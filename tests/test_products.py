@@ -114,6 +114,18 @@ def test_transposed_convolutions_have_one_way():
     assert names(convolution.weight_gradient, dy, x, weight, True, geometry) == ["convolution"]
 
 
+def test_kernels_for_fp32_take_no_diffs_of_another_precision():
+    """As after a change of precision between forward and backward; they would read past its end."""
+    x, weight = last(random(2, 16, 4, 4, seed=0)), random(16, 16, 3, 3, seed=1)
+    geometry = Geometry((1, 1), (1, 1), (1, 1), False, (0, 0), 1)
+    dy = last(random(2, 16, 4, 4, seed=2, dtype=torch.bfloat16))
+    assert names(convolution.data_gradient, dy, x, weight, geometry) == ["convolution"]
+    assert names(convolution.weight_gradient, dy, x, weight, False, geometry) == [
+        "convolution",
+        WIN,
+    ]
+
+
 def test_large_images_are_not_copied_for_each_place_of_the_kernel():
     def offered(count):
         x, weight = torch.empty(count, 64, 16, 16, device="meta"), torch.empty(64, 64, 3, 3)

@@ -65,12 +65,17 @@ def _data_gradient_product(dy, x, weight, geometry):
     return products.spread(products.data_gradient(dy, weight), x, geometry.stride)
 
 
-@data_gradient.way("own", lambda dy, x, weight, geometry: _convolves(x, weight, geometry))
+@data_gradient.way(
+    "own", lambda dy, x, weight, geometry: dy.dtype == x.dtype and _convolves(x, weight, geometry)
+)
 def _data_gradient_own(dy, x, weight, geometry):
     return cpu.convolve_3x3_data_gradient(dy, x, weight)
 
 
-@data_gradient.way("Winograd", lambda dy, x, weight, geometry: _suits_winograd(x, weight, geometry))
+@data_gradient.way(
+    "Winograd",
+    lambda dy, x, weight, geometry: dy.dtype == x.dtype and _suits_winograd(x, weight, geometry),
+)
 def _data_gradient_winograd(dy, x, weight, geometry):
     return winograd.data_gradient(dy, weight, geometry.pad)
 
@@ -110,7 +115,9 @@ def _weight_gradient_windows(dy, x, weight, has_bias, geometry):
 
 @weight_gradient.way(
     "own",
-    lambda dy, x, weight, has_bias, geometry: not has_bias and _convolves(x, weight, geometry),
+    lambda dy, x, weight, has_bias, geometry: (
+        dy.dtype == x.dtype and not has_bias and _convolves(x, weight, geometry)
+    ),
 )
 def _weight_gradient_own(dy, x, weight, has_bias, geometry):
     return cpu.convolve_3x3_weight_gradient(dy, x, weight), None
