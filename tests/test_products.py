@@ -114,6 +114,18 @@ def test_transposed_convolutions_have_one_way():
     assert names(convolution.weight_gradient, dy, x, weight, True, geometry) == ["convolution"]
 
 
+def test_blocks_of_a_kernel_as_wide_as_its_stride_in_double_precision():
+    x, weight = (random(*shape, seed=0).double() for shape in ((2, 1, 12, 8), (5, 1, 7, 3)))
+    geometry = Geometry((3, 3), (0, 2), (1, 1), False, (0, 0), 1)
+    y = run(convolution.forward, BLOCKS, x, weight, None, geometry)
+    dy = random(*y.shape, seed=1).double()
+    found, expected = (
+        run(convolution.weight_gradient, way, dy, x, weight, False, geometry)[0]
+        for way in (BLOCKS, "convolution")
+    )
+    assert_close(found, expected, TOLERANCE[torch.float64])
+
+
 def test_kernels_for_fp32_take_no_diffs_of_another_precision():
     """As after a change of precision between forward and backward; they would read past its end."""
     x, weight = last(random(2, 16, 4, 4, seed=0)), random(16, 16, 3, 3, seed=1)

@@ -78,8 +78,8 @@ def _kernel_blocks(weight, geometry):
     more = _more_channels(channels, step)
     weight = torch.nn.functional.pad(weight, (0, columns, 0, rows, 0, more))
     weight = weight.reshape(outputs, channels + more, places[0], step, places[1], step)
-    weight = weight.permute(0, 3, 5, 1, 2, 4).reshape(outputs, -1, *places)
-    return weight.contiguous(memory_format=torch.channels_last)
+    # NOTE: not channels last: in fp64 PyTorch 2.13 refuses to make diffs of such kernels of n x 1
+    return weight.permute(0, 3, 5, 1, 2, 4).reshape(outputs, -1, *places).contiguous()
 
 
 def _more_channels(channels, step):
