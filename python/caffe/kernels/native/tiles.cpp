@@ -30,6 +30,7 @@ public:
             uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
             uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
         } config;
+        asm volatile("" ::"r"(&config) : "memory");  // GCC 12 believes that only 8 bytes are read
         _tile_loadconfig(&config);
     }
     ~Multiplier() { _tile_release(); }
