@@ -49,7 +49,10 @@ class Lock:
 
 
 def is_held(run: str) -> bool:
-    """Whether another process holds RUN/lock."""
+    """Whether another process holds RUN/lock.
+
+    Not for the process that holds it: POSIX takes its lock away when it closes the file once more.
+    """
     try:
         with open(os.path.join(run, FILE), encoding="utf-8") as file:
             fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for the moment until it is closed

@@ -61,6 +61,10 @@ class Folded(TensorLayer):
         self._latest = self._packed[key]
         return self._latest(x, other)
 
+    def forget(self) -> None:
+        """Let what was packed go; it is packed again where it is needed."""
+        self._packed.clear()
+
     def _pack(self, x, other):
         """The run(x, other) for tensors like these."""
         raise NotImplementedError
@@ -176,7 +180,11 @@ class FoldedSeparable(Folded):
 
     def _pack(self, x, other):
         terms = (layer.terms(x.dtype) for layer in (self.first, self.then))
-        return packed.separable(*terms, self._in_torch, x, other)
+        run = packed.separable(*terms, self._in_torch, x, other)
+        if isinstance(run, steps.Call):  # the weights of both apart were packed to be compared
+            self.first.forget()
+            self.then.forget()
+        return run
 
     def _in_torch(self, x, other):
         return self.then.infer(self.first.infer(x), other)

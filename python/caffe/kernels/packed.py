@@ -68,7 +68,7 @@ def convolution(
         return makers["oneDNN"]()
     if steps.fits(x) and activation.name in ("none", "relu"):
         makers = {**_own(weight, bias, geometry, activation, x.shape), **makers}
-    details = (x.dtype, *x.shape, *weight.shape, geometry, other is not None)
+    details = (x.dtype, *x.shape, *weight.shape, geometry, activation, other is not None)
     return choice.make_fastest("convolution", details, makers, _timed(x, other))
 
 
@@ -164,7 +164,7 @@ def inner_product(
         makers["product"] = lambda: _by_product(weight, bias, rectify)
         if steps.fits(x):
             makers["own"] = lambda: steps.product(weight, bias, rectify, x.shape)
-    details = (x.dtype, *x.shape, len(weight))
+    details = (x.dtype, *x.shape, len(weight), activation)
     return choice.make_fastest("inner product", details, makers, _timed(x, None))
 
 
