@@ -16,6 +16,7 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
+from caffe.kernels import choice
 from caffe.proto import caffe_pb2
 from caffe_plain.errors import CaffeError
 from relaybp import identity, snapshots
@@ -44,6 +45,8 @@ SETTINGS = {
     "test_interval": 10,
 }
 FORKS = multiprocessing.get_context("forkserver")
+
+choice.set_measured(False)  # here and in what is forked: separate runs are compared bit by bit
 
 
 @functools.cache

@@ -263,7 +263,9 @@ def layout(tensor):
 
 def copied(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """A copy on the device in force, in a precision and in the layout of `layout`."""
-    form = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
+    form = torch.preserve_format  # NOTE: where it lies right, with its own strides, as by `layout`
+    if tensor.dim() == 4 and not tensor.is_contiguous(memory_format=torch.channels_last):
+        form = torch.channels_last
     return tensor.to(current(), dtype, copy=True, memory_format=form)
 
 
