@@ -253,7 +253,7 @@ def test_a_terminal_that_lacks_letters_ends_nothing(tmp_path, undisturbed):
         "PYTHONIOENCODING": "latin-1:strict",
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-m", "relaybp", "train", "--gpu", "none", "--out"]
+    command = [sys.executable, "-m", "relaybp", "train", "--gpu", "none", "--fixed-ways", "--out"]
     command += [str(folder / "run"), "--solver", "solver.prototxt", "--relay", "relay.prototxt"]
     done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, timeout=120)
     assert done.returncode == 0 and b"/r?n/run" in done.stdout
