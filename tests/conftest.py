@@ -116,6 +116,15 @@ def double():
     caffe.set_precision("fp32")
 
 
+@pytest.fixture(params=[1, 3])
+def threads(request):
+    """CPU kernels run in one thread, and in more than some work can be shared among."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def project_layers():
     """The modified Split, registered as the driver does; afterwards the engine's own again."""

@@ -36,14 +36,6 @@ def assert_close(found, expected):
     assert float((found.double() - expected).abs().max()) <= TOLERANCE * float(expected.abs().max())
 
 
-@pytest.fixture(params=[1, 3])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("n, c, h, w, k", SHAPES)
 def test_convolution_and_its_gradients(n, c, h, w, k):

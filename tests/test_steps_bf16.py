@@ -24,14 +24,6 @@ def matrices():
         pytest.skip("no compiler, or a processor without AMX")
 
 
-@pytest.fixture(params=[1, 3])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
-
-
 def rounded(*shape, seed=0, over=1.0):
     """Values that are exact in bf16."""
     return (values(*shape, seed=seed) / over).to(BF16)

@@ -138,7 +138,7 @@ def convolutions(
     if groups == 1:
 
         def make(kernel, pack=_packed):
-            return Call(kernel, *call, pack(weight), panels_of(bias, weight, outputs), rectify)
+            return Call(kernel, *call, pack(weight), panels_of(bias, outputs), rectify)
 
         found = {"own": partial(make, "convolve_packed")}
         if windows.kernel == (1, 1) and windows.pad == (0, 0):
@@ -179,7 +179,7 @@ def product(
         rows = pixels.permute(0, 2, 3, 1).reshape(outputs, inputs, 1, 1)
         packed = _in_pieces(rows, bias, windows)
         return Call("convolve_tiles", counts, windows, top, *packed, rectify, dtype=weight.dtype)
-    packed = _packed(pixels), panels_of(bias, weight, outputs), rectify
+    packed = _packed(pixels), panels_of(bias, outputs), rectify
     return Call("multiply_packed", counts, windows, top, *packed)
 
 
@@ -232,9 +232,9 @@ def winograd_weights(weight: torch.Tensor, of_gradient: bool = False) -> torch.T
     return packed
 
 
-def panels_of(bias: torch.Tensor | None, weight: torch.Tensor, outputs: int) -> torch.Tensor:
-    """A bias (K,) for whole panels: (panels PANEL), zeros where there is none."""
-    shifts = weight.new_zeros(-(-outputs // PANEL) * PANEL)
+def panels_of(bias: torch.Tensor | None, outputs: int) -> torch.Tensor:
+    """A bias (K,) for whole panels: (panels PANEL) in fp32, zeros where there is none."""
+    shifts = torch.zeros(-(-outputs // PANEL) * PANEL, dtype=torch.float32)
     if bias is not None:
         shifts[:outputs] = bias
     return shifts
@@ -260,7 +260,7 @@ def _in_pieces(weight, bias, windows):
     # (panels, halves, outputs, pieces, pairs, 2)
     pieces = rows.reshape(-1, 2, LANES, rows[0].numel() // _PIECE, _PIECE // 2, 2)
     packed = pieces.permute(0, 3, 1, 4, 2, 5).contiguous()
-    return packed, panels_of(bias, weight.new_empty(0, dtype=torch.float32), outputs)
+    return packed, panels_of(bias, outputs)
 
 
 def _pointer(tensor):

@@ -5,6 +5,8 @@ fp32, on a CPU. Weights are transformed at every call, since every iteration cha
 
 import torch
 
+from caffe_plain.geometry import convolved
+
 from . import steps
 
 _KERNEL = (3, 3)
@@ -38,8 +40,8 @@ def data_gradient(dy: torch.Tensor, weight: torch.Tensor, pad: tuple[int, int]) 
 def _convolve(x, packed, bias, outputs, pad):
     x = x.contiguous(memory_format=torch.channels_last)
     count, inputs, *image = x.shape
-    sizes = tuple(size + 2 * border - 2 for size, border in zip(image, pad, strict=True))
+    sizes = tuple(map(convolved, image, _KERNEL, (1, 1), pad, (1, 1)))
     windows = steps.Windows(tuple(image), sizes, _KERNEL, pad=pad)
-    bias = steps.panels_of(bias, packed, outputs)
+    bias = steps.panels_of(bias, outputs)
     counts, shape = (count, inputs, outputs), (count, outputs, *sizes)
     return steps.Call("convolve_winograd", counts, windows, shape, packed, bias)(x)
