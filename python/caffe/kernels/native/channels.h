@@ -4,6 +4,16 @@
 
 #include "steps.h"
 
+// The convolution by channel that goes first in a step, if there is one.
+template <class T>
+StepOf<T> first_of(StepOf<T> step) {
+    step.weights = step.first_weights;
+    step.bias = step.first_bias;
+    step.rectify = step.rectify_first;
+    step.outputs = step.inputs;
+    return step;
+}
+
 template <class T>
 class Channels {
 public:

@@ -56,7 +56,7 @@ namespace {
 
 class Product {
 public:
-    Product(const Step& step, int threads) : s_(step), first_(first(step)) {
+    Product(const Step& step, int threads) : s_(step), first_(first_of(step)) {
         rows_ = (long)s_.count * s_.y.tops * s_.x.tops;
         panels_ = (s_.outputs + PANEL - 1) / PANEL;
         tiles_ = over(rows_, MOST_PIXELS);
@@ -98,15 +98,6 @@ private:
     static long over(long count, long size) { return (count + size - 1) / size; }
     long first_row(long tile) const { return rows_ * tile / tiles_; }
     int channels(int channel) const { return std::min(BLOCK, s_.inputs - channel); }
-
-    // The convolution by channel that makes the rows, if there is one.
-    static Step first(Step step) {
-        step.weights = step.first_weights;
-        step.bias = step.first_bias;
-        step.rectify = step.rectify_first;
-        step.outputs = step.inputs;
-        return step;
-    }
 
     // Of the image, that a row of the product is.
     long pixel(long row) const {

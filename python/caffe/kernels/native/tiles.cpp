@@ -77,7 +77,7 @@ bool is_allowed() {  // the system saves tiles for who asks
 
 class Tiles {
 public:
-    explicit Tiles(const StepOf<bfloat16>& step) : s_(step), first_(first(step)) {
+    explicit Tiles(const StepOf<bfloat16>& step) : s_(step), first_(first_of(step)) {
         joins_ = s_.x.dilation == 1;
         length_ = joins_ ? s_.x.kernel * s_.inputs : s_.inputs;
         pieces_ = (length_ + PIECE - 1) / PIECE;
@@ -120,15 +120,6 @@ public:
     }
 
 private:
-    // The convolution by channel that makes what the pixels see, if there is one.
-    static StepOf<bfloat16> first(StepOf<bfloat16> step) {
-        step.weights = step.first_weights;
-        step.bias = step.first_bias;
-        step.rectify = step.rectify_first;
-        step.outputs = step.inputs;
-        return step;
-    }
-
     void convolve(long begin, long end, bfloat16* to) const {
         Channels<bfloat16> make(first_);
         for (int c = 0; c < s_.inputs; c += PIECE, to += TILE) {
