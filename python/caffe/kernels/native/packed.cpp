@@ -81,18 +81,18 @@ public:
         pads_ = s_.y.pad + s_.x.pad > 0;
         width_ = s_.x.size + 2 * s_.x.pad;
         if (pads_) pixel_ = s_.inputs;  // of the copy
-        panels_ = (s_.outputs + PANEL - 1) / PANEL;
+        panels_ = over(s_.outputs, PANEL);
         panel_size_ = (long)s_.y.kernel * s_.x.kernel * s_.inputs * PANEL;
         find_runs();
         rows_ = 2 * s_.x.tops <= MOST_PIXELS && s_.y.tops > 1 ? 2 : 1;
-        across_ = (s_.x.tops + MOST_PIXELS - 1) / MOST_PIXELS;
-        tiles_ = (long)(s_.y.tops + rows_ - 1) / rows_ * across_;
+        across_ = over(s_.x.tops, MOST_PIXELS);
+        tiles_ = over(s_.y.tops, rows_) * across_;
         long chunk = panel_size_ * panels_ > MANY_WEIGHTS ? LARGE_CHUNK : SMALL_CHUNK;
         long seen = (long)rows_ * s_.x.tops / across_ * s_.y.stride * s_.x.stride * s_.inputs;
         chunk_ = std::max(chunk / std::max(seen, 1L), 1L);
         if (pads_) chunk_ = std::max(chunk_, (long)PADDED_ROWS * across_);
         chunk_ = std::min(chunk_, tiles_);
-        chunks_ = (tiles_ + chunk_ - 1) / chunk_;
+        chunks_ = over(tiles_, chunk_);
     }
 
     long chunks() const { return s_.count * chunks_; }

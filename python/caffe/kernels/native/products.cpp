@@ -22,14 +22,12 @@ constexpr int AHEAD = 12 * PANEL;                  // values of the weights, fet
 template <int ROWS>
 void multiply(const float* x, const float* w, int channels, const Sums& tops, long top_row,
               Next next) {
-    long lines = (next.to - next.from) / LANES, steps = (channels + LANES - 1) / LANES;
-    long lines_a_step = (lines + steps - 1) / steps;
     Floats sums[ROWS][2];
     auto place = [=](int row) { return row * top_row; };
     tops.begin<ROWS>(place, sums);
     for (int from = 0; from < channels; from += LANES, x += STEP) {
         int some = std::min(channels - from, LANES);
-        for (int line = 0; line < lines_a_step; ++line, next.from += LANES)
+        for (int line = 0; line < next.lines; ++line, next.from += LANES)
             __builtin_prefetch(next.from, 0, 2);
         for (int k = 0; k < some; ++k, w += PANEL) {
             Floats low = load(w), high = load(w + LANES);
@@ -56,16 +54,11 @@ namespace {
 
 class Product {
 public:
-    Product(const Step& step, int threads) : s_(step), first_(first_of(step)) {
-        rows_ = (long)s_.count * s_.y.tops * s_.x.tops;
-        panels_ = (s_.outputs + PANEL - 1) / PANEL;
-        tiles_ = over(rows_, MOST_PIXELS);
-        tile_ = over(std::min(BLOCK, s_.inputs), LANES) * STEP;
-        chunks_ = std::min<long>(threads, tiles_ / LEAST_TILES);
-        long most = std::clamp<long>(MOST_VALUES / tile_, LEAST_TILES, MOST_TILES);
-        chunks_ = std::max({chunks_, over(tiles_, most), 1L});
-        if (chunks_ >= threads) chunks_ = std::min(over(chunks_, threads) * threads, tiles_);
-    }
+    Product(const Step& step, int threads)
+        : s_(step), first_(first_of(step)), panels_(over(step.outputs, PANEL)),
+          tile_(over(std::min(BLOCK, step.inputs), LANES) * STEP),
+          tiles_(over(pixels(), MOST_PIXELS)), chunks_(best_chunks(threads)),
+          row_(pixels(), tiles_), first_tile_(tiles_, chunks_) {}
 
     long chunks() const { return chunks_; }
     long units() const { return chunks_ * panels_; }
@@ -76,18 +69,18 @@ public:
         float* copy = scratch<Product>(over(tiles_, chunks_) * tile_);
         while (begin < end) {
             long chunk = begin / panels_, last = std::min(end, (chunk + 1) * panels_);
-            long first_tile = tiles_ * chunk / chunks_, last_tile = tiles_ * (chunk + 1) / chunks_;
+            long first_tile = first_tile_.begin(chunk), last_tile = first_tile_.begin(chunk + 1);
+            int panel = begin % panels_, last_panel = panel + last - begin;
             for (int channel = 0; channel < s_.inputs; channel += BLOCK) {
                 fill(first_tile, last_tile, channel, copy);
-                for (long unit = begin; unit < last; ++unit) {
-                    bool is_last = unit + 1 == last;
-                    Next panel = is_last ? weights(begin % panels_, channel + BLOCK)
-                                         : weights(unit % panels_ + 1, channel);
-                    for (long tile = first_tile; tile < last_tile; ++tile) {
-                        long part = tile - first_tile, parts = last_tile - first_tile;
-                        run(copy + part * tile_, tile, unit % panels_, channel,
-                            panel.piece(part, parts));
-                    }
+                for (int next = panel; next < last_panel;) {
+                    int here = next++;
+                    Next fetch = next < last_panel
+                                     ? following(next, channel, last_tile - first_tile)
+                                     : following(panel, channel + BLOCK, last_tile - first_tile);
+                    for (long tile = first_tile; tile < last_tile; ++tile)
+                        run(copy + (tile - first_tile) * tile_, tile, here, channel,
+                            fetch.part(tile - first_tile, channels(channel)));
                 }
             }
             begin = last;
@@ -95,9 +88,14 @@ public:
     }
 
 private:
-    static long over(long count, long size) { return (count + size - 1) / size; }
-    long first_row(long tile) const { return rows_ * tile / tiles_; }
+    long pixels() const { return (long)s_.count * s_.y.tops * s_.x.tops; }
     int channels(int channel) const { return std::min(BLOCK, s_.inputs - channel); }
+
+    long best_chunks(int threads) const {
+        long most = std::clamp<long>(MOST_VALUES / tile_, LEAST_TILES, MOST_TILES);
+        long chunks = std::max({std::min<long>(threads, tiles_ / LEAST_TILES), over(tiles_, most), 1L});
+        return chunks < threads ? chunks : std::min(over(chunks, threads) * threads, tiles_);
+    }
 
     // Of the image, that a row of the product is.
     long pixel(long row) const {
@@ -110,7 +108,7 @@ private:
     void fill(long first, long last, int channel, float* to) const {
         if (s_.first_weights) return convolve(first, last, channel, to);
         for (long tile = first; tile < last; ++tile, to += tile_) {
-            long begin = first_row(tile), end = first_row(tile + 1);
+            long begin = row_.begin(tile), end = row_.begin(tile + 1);
             for (long row = begin; row < end; ++row) {
                 const float* from = s_.image + pixel(row) * s_.image_pixel + channel;
                 float* place = to + (row - begin) * LANES;
@@ -126,7 +124,7 @@ private:
         int end = channel + channels(channel);
         for (long tile = first; tile < last; ++tile, to += tile_) {
             float* at = to;
-            for (long row = first_row(tile), last_row = first_row(tile + 1); row < last_row;) {
+            for (long row = row_.begin(tile), last_row = row_.begin(tile + 1); row < last_row;) {
                 int some = std::min(last_row - row, s_.x.tops - row % s_.x.tops);
                 make(row, some, channel, end, at, LANES, STEP);
                 row += some;
@@ -135,24 +133,29 @@ private:
         }
     }
 
-    // A panel's weights for the block of channels that begins with `channel`, if there is one.
-    Next weights(int panel, int channel) const {
-        const float* from = s_.weights + ((long)panel * s_.inputs + channel) * PANEL;
-        return {from, from + std::max(channels(channel), 0) * PANEL};
+    // A panel's weights for the block of channels that begins with `channel`.
+    const float* weights(int panel, int channel) const {
+        return s_.weights + ((long)panel * s_.inputs + channel) * PANEL;
+    }
+    // The same, if there are some, to be fetched in the course of a panel's products.
+    Next following(int panel, int channel, long products) const {
+        long values = std::max(channels(channel), 0) * (long)PANEL;
+        return Next::of(weights(panel, channel), values, products, channels(0));
     }
 
     void run(const float* x, long tile, int panel, int channel, Next next) const {
         int count = channels(channel);
-        long begin = first_row(tile);
+        long begin = row_.begin(tile);
         Sums tops = Sums::of(s_, begin, panel);
         tops.take_block(channel > 0, channel + count == s_.inputs);
-        int rows = first_row(tile + 1) - begin;
-        MULTIPLY[rows - 1](x, weights(panel, channel).from, count, tops, s_.top_pixel, next);
+        MULTIPLY[row_.begin(tile + 1) - begin - 1](x, weights(panel, channel), count, tops,
+                                                   s_.top_pixel, next);
     }
 
     const Step& s_;
     const Step first_;
-    long rows_, panels_, tiles_, tile_, chunks_;
+    const long panels_, tile_, tiles_, chunks_;
+    const Parts row_, first_tile_;
 };
 
 }  // namespace

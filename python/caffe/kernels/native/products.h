@@ -5,12 +5,19 @@
 
 constexpr int STEP = MOST_PIXELS * LANES;  // of the rows, which lie as (channels / 16, 14 rows, 16)
 
-// Values that come next, to be fetched meanwhile.
+// Values that come next, to be fetched meanwhile: so many lines of the cache with each 16 channels.
 struct Next {
-    const float *from, *to;
+    const float* from;
+    long lines;
 
-    Next piece(long part, long parts) const {
-        return {from + (to - from) * part / parts, from + (to - from) * (part + 1) / parts};
+    // `values`, fetched in the course of so many products of so many channels.
+    static Next of(const float* from, long values, long products, int channels) {
+        long times = products * over(channels, LANES);
+        return {from, over(values, LANES * times)};
+    }
+    // The part of product `number`.
+    Next part(long number, int channels) const {
+        return {from + number * over(channels, LANES) * lines * LANES, lines};
     }
 };
 

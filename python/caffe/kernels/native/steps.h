@@ -9,6 +9,17 @@
 
 #include "vectors.h"
 
+// count / size, rounded up.
+constexpr long over(long count, long size) { return (count + size - 1) / size; }
+
+// So many things in parts as equal as can be: part `i` is begin(i) to begin(i + 1) - 1.
+struct Parts {
+    long each, larger;  // the first `larger` parts have one more
+
+    Parts(long things, long parts) : each(things / parts), larger(things % parts) {}
+    long begin(long part) const { return part * each + std::min(part, larger); }
+};
+
 struct Axis {
     int size, tops, kernel, stride, pad, dilation;
 
@@ -20,7 +31,10 @@ struct Axis {
     int last(int top) const {
         return std::min(kernel, (size - start(top) + dilation - 1) / dilation);
     }
-    bool is_inside(int top) const { return first(top) == 0 && last(top) == kernel; }
+    // Whether it lies in the image, but for so many places at either end.
+    bool is_inside(int top, int few = 0) const {
+        return first(top) <= few && last(top) >= kernel - few;
+    }
 };
 
 template <class T>
@@ -42,7 +56,7 @@ typedef StepOf<float> Step;
 template <class Use>
 float* scratch(long count) {
     thread_local std::vector<Floats> values;
-    if ((long)values.size() * LANES < count) values.resize((count + LANES - 1) / LANES);
+    if ((long)values.size() * LANES < count) values.resize(over(count, LANES));
     return (float*)values.data();
 }
 

@@ -80,14 +80,14 @@ public:
     explicit Tiles(const StepOf<bfloat16>& step) : s_(step), first_(first_of(step)) {
         joins_ = s_.x.dilation == 1;
         length_ = joins_ ? s_.x.kernel * s_.inputs : s_.inputs;
-        pieces_ = (length_ + PIECE - 1) / PIECE;
+        pieces_ = over(length_, PIECE);
         all_pieces_ = pieces_ * s_.y.kernel * (joins_ ? 1 : s_.x.kernel);
-        if (s_.first_weights) all_pieces_ = pieces_ = (s_.inputs + PIECE - 1) / PIECE;
+        if (s_.first_weights) all_pieces_ = pieces_ = over(s_.inputs, PIECE);
         rows_ = (long)s_.count * s_.y.tops * s_.x.tops;
-        panels_ = (s_.outputs + PANEL - 1) / PANEL;
-        tiles_ = (rows_ + PIXELS - 1) / PIXELS;
+        panels_ = over(s_.outputs, PANEL);
+        tiles_ = over(rows_, PIXELS);
         long most = std::clamp(CHUNK / (all_pieces_ * TILE), 2L, MOST_TILES);
-        chunks_ = (tiles_ + most - 1) / most;
+        chunks_ = over(tiles_, most);
     }
 
     long chunks() const { return chunks_; }
@@ -177,7 +177,7 @@ private:
     // Makes tops of the sums of two tiles, or of one if it is the last.
     void finish(long tile, long last_tile, int panel, const float* sums) const {
         for (long end = std::min(tile + 2, last_tile); tile < end; ++tile, sums += 2 * PIXELS * LANES)
-            for (int half = 0; half < std::min(2, (s_.outputs - panel * PANEL + LANES - 1) / LANES);
+            for (int half = 0; half < std::min(2, (int)over(s_.outputs - panel * PANEL, LANES));
                  ++half)
                 finish_half(tile, panel * PANEL + half * LANES, sums + half * PIXELS * LANES);
     }

@@ -41,7 +41,7 @@ struct Weights {
     // Packs those of a panel.
     void operator()(int panel) const {
         int first = panel * PANEL, some = std::min(PANEL, outputs - first);
-        long size = (outputs + PANEL - 1L) / PANEL * inputs * PANEL;  // of a place
+        long size = over(outputs, PANEL) * inputs * PANEL;  // of a place
         float windows[9][PANEL] = {};
         for (int c = 0; c < inputs; ++c) {
             for (int k = 0; k < some; ++k)
@@ -63,18 +63,12 @@ struct Weights {
 
 class Winograd {
 public:
-    Winograd(const Step& step, int threads) : s_(step) {
-        high_ = (s_.y.tops + 1) / 2, wide_ = (s_.x.tops + 1) / 2;
-        tiles_ = (long)s_.count * high_ * wide_;
-        panels_ = (s_.outputs + PANEL - 1) / PANEL;
-        groups_ = (tiles_ + MOST_PIXELS - 1) / MOST_PIXELS;
-        long group = (long)PLACES * MOST_PIXELS * (s_.inputs + s_.outputs);
-        long most = std::max((long)LEAST_GROUPS, CHUNK / group);
-        chunks_ = (groups_ + most - 1) / most;
-        long pieces = (long)TURNS * threads;
-        if (chunks_ >= pieces) chunks_ = (chunks_ + pieces - 1) / pieces * pieces;
-        turns_ = chunks_ < pieces ? 1 : TURNS;
-    }
+    Winograd(const Step& step, int threads)
+        : s_(step), high_(over(step.y.tops, 2)), wide_(over(step.x.tops, 2)),
+          panels_(over(step.outputs, PANEL)), tiles_((long)step.count * high_ * wide_),
+          groups_(over(tiles_, MOST_PIXELS)), chunks_(best_chunks(TURNS * threads)),
+          turns_(chunks_ < TURNS * threads ? 1 : TURNS), tile_(tiles_, groups_),
+          group_(groups_, chunks_) {}
 
     long turns() const { return turns_; }
     long units() const { return chunks_ * panels_; }
@@ -83,20 +77,21 @@ public:
         for (long last; begin < end; begin = last) {
             long chunk = begin / panels_;
             last = std::min(end, (chunk + 1) * panels_);
-            Part part{groups_ * chunk / chunks_, groups_ * (chunk + 1) / chunks_,
-                      (int)(begin % panels_), (int)(begin % panels_ + last - begin)};
+            int panel = begin % panels_;
+            Part part{group_.begin(chunk), group_.begin(chunk + 1), panel,
+                      (int)(panel + last - begin)};
             float* x = scratch<Winograd>(PLACES * (place_size(part) + product_size(part)));
             float* products = x + PLACES * place_size(part);
             for (long group = part.begin; group < part.end; ++group)
-                for (long tile = first_tile(group); tile < first_tile(group + 1); ++tile)
+                for (long tile = tile_.begin(group); tile < tile_.begin(group + 1); ++tile)
                     take(tile, x + (group - part.begin) * group_size() +
-                                   (tile - first_tile(group)) * LANES,
+                                   (tile - tile_.begin(group)) * LANES,
                          place_size(part));
             for (int place = 0; place < PLACES; ++place)
                 multiply(part, place, x + place * place_size(part),
                          products + place * product_size(part));
             for (int panel = part.panel; panel < part.last_panel; ++panel)
-                for (long tile = first_tile(part.begin); tile < first_tile(part.end); ++tile)
+                for (long tile = tile_.begin(part.begin); tile < tile_.begin(part.end); ++tile)
                     give(tile, panel, products + product(part, tile, panel), product_size(part));
         }
     }
@@ -107,16 +102,22 @@ private:
         int panel, last_panel;
     };
 
-    long first_tile(long group) const { return tiles_ * group / groups_; }
+    // A multiple of `pieces`, if there are as many.
+    long best_chunks(long pieces) const {
+        long group = (long)PLACES * MOST_PIXELS * (s_.inputs + s_.outputs);
+        long chunks = over(groups_, std::max((long)LEAST_GROUPS, CHUNK / group));
+        return chunks < pieces ? chunks : over(chunks, pieces) * pieces;
+    }
+
     long group_size() const { return (long)MOST_PIXELS * s_.inputs; }
     long place_size(const Part& part) const { return (part.end - part.begin) * group_size(); }
     long product_size(const Part& part) const {
-        return (part.last_panel - part.panel) * (first_tile(part.end) - first_tile(part.begin)) *
+        return (part.last_panel - part.panel) * (tile_.begin(part.end) - tile_.begin(part.begin)) *
                PANEL;
     }
     long product(const Part& part, long tile, int panel) const {
-        long tiles = first_tile(part.end) - first_tile(part.begin);
-        return ((panel - part.panel) * tiles + tile - first_tile(part.begin)) * PANEL;
+        long tiles = tile_.begin(part.end) - tile_.begin(part.begin);
+        return ((panel - part.panel) * tiles + tile - tile_.begin(part.begin)) * PANEL;
     }
 
     // Transforms a tile: place after place, each `size` values after the other.
@@ -150,15 +151,16 @@ private:
         long panel_size = (long)s_.inputs * PANEL;
         const float* w = s_.weights + ((long)place * panels_ + part.panel) * panel_size;
         long groups = part.end - part.begin;
-        for (int panel = part.panel; panel < part.last_panel; ++panel, w += panel_size)
+        for (int panel = part.panel; panel < part.last_panel; ++panel, w += panel_size) {
+            Next next = Next::of(w + panel_size, panel_size, groups, s_.inputs);
             for (long group = 0; group < groups; ++group) {
-                long first = first_tile(part.begin + group);
+                long first = tile_.begin(part.begin + group);
                 Sums sums{nullptr, nullptr, products + product(part, first, panel), PANEL, false};
-                Next next{w + panel_size + panel_size * group / groups,
-                          w + panel_size + panel_size * (group + 1) / groups};
-                MULTIPLY[first_tile(part.begin + group + 1) - first - 1](
-                    x + group * group_size(), w, s_.inputs, sums, PANEL, next);
+                MULTIPLY[tile_.begin(part.begin + group + 1) - first - 1](
+                    x + group * group_size(), w, s_.inputs, sums, PANEL,
+                    next.part(group, s_.inputs));
             }
+        }
     }
 
     // Transforms the products of a tile back, each `size` values after the other, and adds the rest.
@@ -194,8 +196,9 @@ private:
     }
 
     const Step& s_;
-    long tiles_, groups_, chunks_, turns_;
-    int high_, wide_, panels_;
+    const int high_, wide_, panels_;
+    const long tiles_, groups_, chunks_, turns_;
+    const Parts tile_, group_;
 };
 
 }  // namespace
@@ -210,7 +213,7 @@ extern "C" void convolve_winograd(const Step* step, int threads) {
 extern "C" void transform_weights(const float* weights, long output, long input, long y, long x,
                                   int outputs, int inputs, float* packed, int threads) {
     Weights pack{weights, output, input, y, x, outputs, inputs, packed};
-    in_turns(threads, 1, (outputs + PANEL - 1) / PANEL, [&](long begin, long end) {
+    in_turns(threads, 1, over(outputs, PANEL), [&](long begin, long end) {
         for (long panel = begin; panel < end; ++panel) pack(panel);
     });
 }
