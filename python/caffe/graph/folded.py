@@ -53,13 +53,26 @@ class Folded(TensorLayer):
         self._latest = None
         if not packed.takes(x):
             return self._in_torch(x, other)
+        self._latest = self._run(x, other)
+        return self._latest(x, other)
+
+    def call_for_one(self, *shapes: Shape) -> steps.Call | None:
+        """An own kernel's call for one image, if one is the fastest; shapes: of the bottoms."""
+        call, one = self.own_call(), None
+        if call is not None:
+            return call.for_one()
+        x, *other = [steps.new((1, *shape[1:]), device.dtype()).zero_() for shape in shapes]
+        if packed.takes(x):
+            one = self._run(x, *other)
+        return one if isinstance(one, steps.Call) else None
+
+    def _run(self, x, other=None):
         key = (x.shape, x.dtype)
         if key not in self._packed:
             if len(self._packed) >= _MOST_PACKED:
                 self._packed.pop(next(iter(self._packed)))
             self._packed[key] = self._pack(x, other)
-        self._latest = self._packed[key]
-        return self._latest(x, other)
+        return self._packed[key]
 
     def forget(self) -> None:
         """Let what was packed go; it is packed again where it is needed."""

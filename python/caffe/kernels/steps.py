@@ -81,6 +81,12 @@ class Call:
         flags = rectify, first is not None and first.rectify
         self.step = Step(*pointers, *before, *counts, y, x, *counts[1:], *flags)
 
+    def for_one(self) -> Call:
+        """The same for one image; the weights are shared."""
+        counts, shape = (1, *self.counts[1:]), (1, *self.shape[1:])
+        weights = self.weights, self.bias, self.rectify
+        return Call(self.kernel, counts, self.windows, shape, *weights, self.first, self.dtype)
+
     def __call__(
         self, x: torch.Tensor, other: torch.Tensor | None = None, into: torch.Tensor | None = None
     ) -> torch.Tensor:

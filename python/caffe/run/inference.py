@@ -12,6 +12,7 @@ from ..blob import Blob
 from ..graph.build import Node
 from ..graph.folded import Folded
 from ..graph.inference import steps
+from . import by_image
 from .plan import Plan
 from .running import forward_node, infer_step, take_back, weighted_losses
 
@@ -88,7 +89,8 @@ class Inference:
             self._plan, self._planned = None, kind
             return [loss for step in self._steps for loss in infer_step(step, self.spread)]
         if self._plan is None:
-            self._plan = Plan(self._steps, self.spread)
+            singly = by_image.fastest(self._steps, self.spread)
+            self._plan = Plan(self._steps, self.spread, singly)
         return self._plan.run()
 
     def _run_plainly(self):

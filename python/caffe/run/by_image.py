@@ -1,0 +1,64 @@
+"""Image by image: whether the first steps of a plan take the images of a batch one after the other.
+
+Near the images, what a layer makes of a batch is larger than a cache. Taken through several layers
+before the next image begins, an image finds in the cache what the layer before made of it. Further
+up, where weights are large and images small, a batch is faster. Which holds how far is measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from ..graph.folded import Folded
+from ..graph.inference import Step
+from ..kernels import choice
+from ..kernels import steps as kernels
+from .chain import own_call
+from .plan import Plan, joins_chain
+
+
+def fastest(
+    steps: Sequence[Step], spread: Callable[[], None]
+) -> Sequence[kernels.Call | None]:
+    """The calls for one image, of as many first steps as are faster so; see Plan."""
+    calls = _calls(steps)
+    front = steps[: len(calls)]
+    makers = {"together": lambda: ([], Plan(front, spread))}
+    for count in _cuts(front):
+        makers[f"{count} steps"] = lambda some=calls[:count]: (some, Plan(front, spread, some))
+    details = [(call.kernel, call.counts, call.windows, call.dtype) for call in calls if call]
+    images = steps[0].node.bottoms[0].shape[:1] if steps else ()
+    chosen, _ = choice.make_fastest("by image", (images, details), makers, lambda made: made[1].run)
+    return chosen
+
+
+def _calls(steps):
+    """The calls for one image, None where nothing is computed, of all first steps that have one."""
+    calls = []
+    for step in steps:
+        node, call = step.node, None
+        shapes = [blob.shape for blob in (*node.bottoms, *node.tops)]
+        if any(len(shape) != 4 or shape[0] < 2 or shape[0] != shapes[0][0] for shape in shapes):
+            break
+        if isinstance(node.layer, Folded) and not any(node.loss_weights):
+            call = node.layer.call_for_one(*shapes[: len(node.bottoms)])
+        elif joins_chain(step):
+            call = own_call(node.layer)
+            call = None if call is None else call.for_one()
+        else:
+            break
+        if call is None and isinstance(node.layer, Folded):
+            break
+        calls.append(call)
+    return calls
+
+
+def _cuts(front):
+    """After how many steps all may go on together: where images have become smaller, or at last."""
+    cuts = {0: len(front)}
+    for number, step in enumerate(front, 1):
+        before, after = (math.prod(blob.shape[2:]) for blob in (step.node.bottoms[0], step.node.tops[0]))
+        if after < before:
+            cuts[after] = number
+    return sorted(set(cuts.values()) - {0})
