@@ -2,6 +2,8 @@
 
 import torch
 
+from ..kernels import steps
+from ..kernels.layout import is_rows
 from ..layer import TensorLayer, register
 
 
@@ -18,10 +20,23 @@ class Softmax(TensorLayer):
 
     def reshape(self, *shapes):
         self.axis = self.canonical_axis(self.options.axis, shapes[0])
+        self._own = None
         return [shapes[0]]
 
     def forward(self, x):
         return torch.softmax(x, self.axis)
+
+    def infer(self, x: torch.Tensor) -> torch.Tensor:
+        if self.axis != 1 or x.dim() not in (2, 4) or not (steps.fits(x) and is_rows(x)):
+            self._own = None
+            return self.forward(x)
+        if self._own is None or self._own.dtype != x.dtype:
+            self._own = steps.softmax(x.shape, x.dtype)
+        return self._own(x)
+
+    def own_call(self) -> steps.Call | None:
+        """See TensorLayer."""
+        return self._own
 
     def backward(self, diffs, bottoms, tops, wanted):
         y = tops[0]

@@ -81,6 +81,11 @@ class Call:
         flags = rectify, first is not None and first.rectify
         self.step = Step(*pointers, *before, *counts, y, x, *counts[1:], *flags)
 
+    @property
+    def keeps_nan(self) -> bool:
+        """Whether a NaN goes where it would by the definition, and nowhere else."""
+        return self.kernel != "convolve_winograd"
+
     def for_one(self) -> Call:
         """The same for one image; the weights are shared."""
         counts, shape = (1, *self.counts[1:]), (1, *self.shape[1:])
@@ -196,6 +201,14 @@ def pool(
     count, channels = shape[:2]
     counts, top = (count, channels, channels), (count, channels, *windows.sizes)
     return Call(f"pool_{kind}{_SUFFIX[dtype]}", counts, windows, top, dtype=dtype)
+
+
+def softmax(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Call:
+    """The softmax over the channels of x, of `shape`: (N, C) or (N, C, H, W)."""
+    count, channels = shape[:2]
+    image = tuple(shape[2:]) or (1, 1)
+    counts, windows = (count, channels, channels), Windows(image, image)
+    return Call(f"softmax{_SUFFIX[dtype]}", counts, windows, shape, dtype=dtype)
 
 
 def copy(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Call:

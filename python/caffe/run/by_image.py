@@ -18,9 +18,7 @@ from .chain import own_call
 from .plan import Plan, joins_chain
 
 
-def fastest(
-    steps: Sequence[Step], spread: Callable[[], None]
-) -> Sequence[kernels.Call | None]:
+def fastest(steps: Sequence[Step], spread: Callable[[], None]) -> Sequence[kernels.Call | None]:
     """The calls for one image, of as many first steps as are faster so; see Plan."""
     calls = _calls(steps)
     front = steps[: len(calls)]
@@ -58,7 +56,7 @@ def _cuts(front):
     """After how many steps all may go on together: where images have become smaller, or at last."""
     cuts = {0: len(front)}
     for number, step in enumerate(front, 1):
-        before, after = (math.prod(blob.shape[2:]) for blob in (step.node.bottoms[0], step.node.tops[0]))
-        if after < before:
+        after = math.prod(step.node.tops[0].shape[2:])
+        if after < math.prod(step.node.bottoms[0].shape[2:]):
             cuts[after] = number
     return sorted(set(cuts.values()) - {0})

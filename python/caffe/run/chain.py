@@ -100,6 +100,7 @@ class Chain:
             single = number < self._singles
             call = singly[number] if single else own_call(step.node.layer)
             self._note(number, step.node, call, done)
+        self.keeps_nan = all(run.call.keeps_nan for run in self._runs)
         self._table, targets = self._tabulate()
         self._place(targets, memory)
 
@@ -169,10 +170,10 @@ class Chain:
                 memory.give(value.memory)
                 alive.remove(value)
             home, other = run.top.home, run.other
-            if home.memory is None and other in alive and other.last == run.number:
-                if other is not run.image and not home.leaves:  # the sum replaces one of its terms
-                    home.memory = other.memory
-                    alive[alive.index(other)] = home
+            is_free = other in alive and other.last == run.number and other is not run.image
+            if is_free and home.memory is None and not home.leaves:
+                home.memory = other.memory  # the sum replaces one of its terms
+                alive[alive.index(other)] = home
             self._give_memory(home, memory, alive)
             self._point(steps, "image", run.image, 0)
             self._point(steps, "top", home, run.channel + run.top.channel)

@@ -20,8 +20,9 @@ from .running import forward_node, infer_step, take_back, weighted_losses
 class Inference:
     """Runs `nodes` as the steps of graph/inference; blobs named in `kept` and outputs keep values.
 
-    oneDNN's ReLU makes 0 of NaN, so a pass whose inputs or parameters are not finite runs layer by
-    layer. `spread` makes up for what a pass has not made; whoever reads such values calls it, too.
+    oneDNN's ReLU makes 0 of NaN, and Winograd's convolutions spread it, so a pass with such steps
+    whose inputs or parameters are not finite runs layer by layer. `spread` makes up for what a pass
+    has not made; whoever reads such values calls it, too.
     """
 
     def __init__(self, nodes: Sequence[Node], kept: Collection[str]):
@@ -77,14 +78,20 @@ class Inference:
             self._seen = _Seen([blob for layer in self._folded for blob in layer.sources])
 
     def _is_finite(self):
-        """Whether all numbers are."""
+        """Whether all numbers are, or what is not passes through all steps as it should."""
+        if self._plan is not None and self._plan.keeps_nan and self._kind() == self._planned:
+            return True
         return all(layer.is_finite for layer in self._folded) and all(
             math.isfinite(tensor.sum()) for _, tensor in self._fed
         )
 
+    def _kind(self):
+        """What makes a difference to a plan, but for the parameters."""
+        return device.dtype(), [(tensor.shape, tensor.dtype) for _, tensor in self._fed]
+
     def _run_steps(self):
         """Run by the plan, which the second pass of a kind makes."""
-        kind = device.dtype(), [(tensor.shape, tensor.dtype) for _, tensor in self._fed]
+        kind = self._kind()
         if kind != self._planned:
             self._plan, self._planned = None, kind
             return [loss for step in self._steps for loss in infer_step(step, self.spread)]

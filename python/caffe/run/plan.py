@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from .. import device
 from ..catalogue.utility import Concat
+from ..graph.folded import Folded
 from ..graph.inference import Step
 from ..kernels import steps as kernels
 from .chain import Chain, Memory, own_call
@@ -30,14 +31,20 @@ class Plan:
         singly: Sequence[kernels.Call | None] = (),
     ):
         self._parts: list[Callable[[], list]] = []
+        # whether a NaN comes out where it would if the layers ran one by one
+        self.keeps_nan = True
         memory, singles = Memory(), len(singly)
         joins = [number < singles or joins_chain(step) for number, step in enumerate(steps)]
-        for can_join, group in itertools.groupby(zip(joins, steps, strict=True), lambda each: each[0]):
-            group = [step for _, step in group]
+        pairs = zip(joins, steps, strict=True)
+        for can_join, found in itertools.groupby(pairs, lambda pair: pair[0]):
+            group = [step for _, step in found]
             if can_join and (singly or any(own_call(step.node.layer) for step in group)):
-                self._parts.append(Chain(group, singly, memory, spread).run)
+                chain = Chain(group, singly, memory, spread)
+                self._parts.append(chain.run)
+                self.keeps_nan &= chain.keeps_nan
             else:
                 self._parts += [lambda step=step: infer_step(step, spread) for step in group]
+                self.keeps_nan &= not any(isinstance(step.node.layer, Folded) for step in group)
             singly = ()
 
     def run(self) -> list:

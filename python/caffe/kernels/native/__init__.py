@@ -63,10 +63,12 @@ _STEPS = (
     "convolve_channels",
     "pool_largest",
     "pool_average",
+    "softmax",
     "convolve_tiles",
     "convolve_channels_bf16",
     "pool_largest_bf16",
     "pool_average_bf16",
+    "softmax_bf16",
 )
 _UPDATE = (_INT, *[_POINTER] * 5, *[_FLOAT] * 4, _BOOL, _BOOL, _INT)
 

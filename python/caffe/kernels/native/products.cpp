@@ -14,9 +14,9 @@
 
 namespace {
 
-constexpr int BLOCK = 512;                         // channels
+constexpr int BLOCK = 1024;                        // channels
 constexpr int LEAST_TILES = 6, MOST_TILES = 18;    // of a chunk: they share what is read of weights
-constexpr long MOST_VALUES = 1 << 16;              // of a chunk's copy, which stays in a cache
+constexpr long MOST_VALUES = 1 << 17;              // of a chunk's copy, which stays in a cache
 constexpr int AHEAD = 12 * PANEL;                  // values of the weights, fetched meanwhile
 
 template <int ROWS>
