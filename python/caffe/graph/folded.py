@@ -71,7 +71,8 @@ class Folded(TensorLayer):
         if key not in self._packed:
             if len(self._packed) >= _MOST_PACKED:
                 self._packed.pop(next(iter(self._packed)))
-            self._packed[key] = self._pack(x, other)
+            run = self._pack(x, other)
+            self._packed[key] = run.settle() if isinstance(run, steps.Call) else run
         return self._packed[key]
 
     def forget(self) -> None:

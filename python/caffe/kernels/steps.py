@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from . import native
+from . import memory, native
 from .cpu import LANES
 from .layout import is_rows
 
@@ -85,6 +85,15 @@ class Call:
     def keeps_nan(self) -> bool:
         """Whether a NaN goes where it would by the definition, and nowhere else."""
         return self.kernel != "convolve_winograd"
+
+    def settle(self) -> Call:
+        """Move the weights into memory that is to stay."""
+        if self.weights is not None:
+            self.weights = memory.kept(self.weights)
+            self.step.weights = self.weights.data_ptr()
+        if self.first is not None:
+            self.step.first_weights = self.first.settle().step.weights
+        return self
 
     def for_one(self) -> Call:
         """The same for one image; the weights are shared."""

@@ -17,6 +17,7 @@ from .. import device
 from ..blob import Blob
 from ..graph.inference import Step
 from ..kernels import steps as kernels
+from ..kernels.memory import lasting
 from ..layer import TensorLayer
 
 
@@ -37,7 +38,7 @@ class Memory:
         count = math.prod(shape)
         fitting = [tensor for tensor in self._free if tensor.numel() >= count]
         if not fitting:
-            return torch.empty(count, dtype=device.dtype())
+            return lasting((count,), device.dtype())
         best = min(fitting, key=torch.Tensor.numel)
         self._free = [tensor for tensor in self._free if tensor is not best]
         return best
