@@ -10,6 +10,7 @@ import caffe
 import deploy_nets
 import random_nets
 from caffe.kernels import choice
+from caffe.run import by_image
 
 ROOT = Path(__file__).parent.parent
 DEPLOYS = sorted((ROOT / "prototxt").glob("*/deploy*.prototxt"))
@@ -25,12 +26,17 @@ def single_precision():
     caffe.set_precision("fp32")
 
 
-@pytest.fixture(params=["the fastest", "the engine's own"])
+@pytest.fixture(params=["the fastest", "the engine's own", "image by image"])
 def kernels(request, monkeypatch):
-    """Runs a test by the ways that are the fastest here, and by the last of the engine's own."""
+    """Runs a test by the ways that are the fastest here, and by the last of the engine's own.
+
+    Of a batch together, or image by image as far as that goes.
+    """
     if request.param != "the fastest":
 
         def fastest(operation, details, ways, *_):
+            if operation == "by image" and request.param == "image by image":
+                return [*ways][-1]
             own = [name for name in ways if name.startswith("own")]
             return own[-1] if own else next(iter(ways))
 
@@ -58,6 +64,12 @@ def check(found, expected, tolerance=1e-5, least=1e-30):
 def steps(net):
     """How many steps a pass takes, inputs left out."""
     return len(net._sweep._inference._steps)
+
+
+def chain(net):
+    """The first chain of the plan of a net."""
+    parts = net._sweep._inference._plan._parts
+    return next(part.__self__ for part in parts if hasattr(part, "__self__"))
 
 
 def in_double(make, net, names, batches):
@@ -133,6 +145,26 @@ def test_a_plan_gives_what_the_layers_give(kept, kernels):
     for tensors, found in held:  # later passes have not written into what was given away
         check({name: tensor.numpy() for name, tensor in tensors.items()}, found)
     check({"b": net.blobs["b"].data}, {"b": plain.blobs["b"].data})  # made when somebody looks
+
+
+@pytest.mark.parametrize("count", range(1, 17))
+def test_any_number_of_first_steps_may_take_image_by_image(count, monkeypatch):
+    def fastest(operation, details, ways, *_):
+        own = [name for name in ways if name.startswith(("own", f"{count} steps"))]
+        return own[0] if own else next(iter(ways))
+
+    monkeypatch.setattr(choice, "fastest", fastest)
+    monkeypatch.setattr(choice, "is_measured", lambda: True)
+    monkeypatch.setattr(by_image, "_cuts", lambda front: range(1, len(front) + 1))
+    text = deploy_nets.message(WIDE.replace("dim: 2 ", "dim: 3 "))
+    net, plain = (deploy_nets.fill(caffe.Net(text, caffe.TEST)) for _ in range(2))
+    net.keep_blobs = ["sum"]
+    for factor in (1, 2, 3):
+        images = factor * deploy_nets.batch(net)
+        check(outputs(net, ["sum"], data=images), outputs(plain, ["sum"], data=images))
+    assert chain(net)._singles == count
+    for name, blob in net.blobs.items():
+        assert blob.shape == plain.blobs[name].shape
 
 
 def test_a_residual_net_runs_in_a_step_for_each_convolution():
@@ -352,19 +384,23 @@ def test_other_precisions(precision, tolerance):
 
 
 @pytest.mark.parametrize("where", ["an input", "a weight", "a statistic"])
-def test_what_is_not_a_number_shows(where):
+def test_what_is_not_a_number_shows(where, kernels):
     convolution = deploy_nets.conv_bn("conv", "data", 3, 3)
     following = deploy_nets.relu("conv"), deploy_nets.fc("fc", "conv", 5)
     text = deploy_nets.net("small", (2, 3, 9, 9), *convolution, *following)
     net = deploy_nets.fill(caffe.Net(deploy_nets.message(text), caffe.TEST))
     net.keep_blobs = False
     images = deploy_nets.batch(net)
-    assert np.isfinite(net.forward(data=images)["fc"]).all()
+    for _ in range(3):  # with a plan, too
+        assert np.isfinite(net.forward(data=images)["fc"]).all()
     if where == "an input":
         images[0, 0, 4, 4] = np.nan
     else:
         net.params["conv" if where == "a weight" else "bn_conv"][0].data.flat[0] = np.nan
-    assert np.isnan(net.forward(data=images)["fc"][0]).all()
+    for _ in range(3):
+        found = net.forward(data=images)["fc"]
+        assert np.isnan(found[0]).all()
+        assert np.isfinite(found[1]).all() == (where == "an input")
 
 
 # ---- looking inside ------------------------------------------------------------------------------

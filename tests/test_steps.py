@@ -134,6 +134,26 @@ def test_pooling(case):
     check(steps.pool("average", windows, x.shape)(x), average)
 
 
+@pytest.mark.parametrize("shape", [(3, 1000), (2, 5), (1, 1), (4, 16), (2, 21, 3, 4)])
+@pytest.mark.parametrize("scale", [1, 40])
+def test_softmax(shape, scale):
+    x = scale * values(*shape)
+    found, expected = steps.softmax(shape)(x), torch.softmax(x.double(), 1)
+    assert found.shape == expected.shape
+    rounding = 2**-23 * (x.max() - x.min())  # of a difference of two logits, so of its exponential
+    assert (found / expected - 1)[expected > 1e-37].abs().max() < 1e-6 + rounding
+    assert (found[expected <= 1e-37] < 1.01e-37).all()
+
+
+@pytest.mark.parametrize("odd", [torch.nan, torch.inf, -torch.inf, torch.finfo().min])
+def test_softmax_of_what_is_not_finite(odd):
+    x = values(3, 35)
+    x[0, 33], x[1] = odd, odd
+    torch.testing.assert_close(
+        steps.softmax(x.shape)(x), torch.softmax(x, 1), rtol=1e-6, atol=1e-7, equal_nan=True
+    )
+
+
 def test_what_is_not_a_number():
     """It does not count for the largest, as in Caffe, and shows in all that is computed with it."""
     x = values(1, 16, 4, 4)

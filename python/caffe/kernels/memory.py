@@ -27,12 +27,12 @@ def lasting(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     global _room
     size = math.prod(shape) * dtype.itemsize
     if size >= _PIECE // 2:
-        return _mapped(size)[:size].view(dtype).view(*shape)
+        return _mapped(size)[:size].view(dtype).view(tuple(shape))
     with _lock:
         if len(_room) < size:
             _room = _mapped(_PIECE)
         part, _room = _room[:size], _room[-(-size // _LINE) * _LINE :]
-    return part.view(dtype).view(*shape)
+    return part.view(dtype).view(tuple(shape))
 
 
 def kept(tensor: torch.Tensor) -> torch.Tensor:
