@@ -64,7 +64,15 @@ inline void store(bfloat16* to, Floats values) {
 }
 
 // max(values, 0), and NaN of NaN.
-inline Floats positive(Floats values) { return values <= 0 ? Floats{} : values; }
+inline Floats positive(Floats values) {
+#ifdef __AVX512F__
+    // of a NaN or two zeros the second
+    __m512 most = _mm512_max_ps(_mm512_setzero_ps(), reinterpret_cast<__m512>(values));
+    return reinterpret_cast<Floats>(most);
+#else
+    return values <= 0 ? Floats{} : values;
+#endif
+}
 
 // Where a ReLU passes the diff of what it made of `values`: NaN, too, as in PyTorch.
 inline Ints passes(Floats values) { return ~(values <= 0); }
