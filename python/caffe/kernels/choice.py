@@ -151,10 +151,12 @@ def make_fastest(
     details: object,
     makers: Mapping[str, Callable[[], Made]],
     call: Callable[[Made], Callable[[], object]],
+    gain: float = _GAIN,
 ) -> Made:
     """What the maker of the fastest way makes, such as packed weights; others' is not kept.
 
     call: from what is made, to what is measured. Two at a time are there while they are measured.
+    gain: what another way must bring; 1 if all have the same bits.
     """
     kept = []
 
@@ -164,7 +166,7 @@ def make_fastest(
         for name, make in others:
             kept.append(make())
             duel = {best: call(kept[0]), name: call(kept[1])}
-            loser = 1 if _measure(duel) == best else 0
+            loser = 1 if _measure(duel, gain) == best else 0
             best = best if loser else name
             del kept[loser], duel
         return best
@@ -190,7 +192,7 @@ def _place():
     return f"{torch.cuda.get_device_name(device.ordinal)} {device.precision()}"
 
 
-def _measure(ways):
+def _measure(ways, gain=_GAIN):
     least, timed = dict.fromkeys(ways, float("inf")), _timer()
     with device.searching(True):
         for way in ways.values():  # compiled, packed
@@ -201,7 +203,7 @@ def _measure(ways):
             if turn and min(least.values()) > _LONG_S:
                 break
     first, best = next(iter(ways)), min(least, key=least.__getitem__)
-    return best if least[first] > _GAIN * least[best] else first
+    return best if least[first] > gain * least[best] else first
 
 
 def _timer():

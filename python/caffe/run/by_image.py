@@ -22,13 +22,28 @@ def fastest(steps: Sequence[Step], spread: Callable[[], None]) -> Sequence[kerne
     """The calls for one image, of as many first steps as are faster so; see Plan."""
     calls = _calls(steps)
     front = steps[: len(calls)]
-    makers = {"together": lambda: ([], Plan(front, spread))}
-    for count in _cuts(front):
-        makers[f"{count} steps"] = lambda some=calls[:count]: (some, Plan(front, spread, some))
-    details = [(call.kernel, call.counts, call.windows, call.dtype) for call in calls if call]
-    images = steps[0].node.bottoms[0].shape[:1] if steps else ()
-    chosen, _ = choice.make_fastest("by image", (images, details), makers, lambda made: made[1].run)
-    return chosen
+
+    def beginning(count):
+        return lambda: _Front(calls[:count], lambda: Plan(front, spread, calls[:count]))
+
+    makers = {"together": beginning(0)}
+    makers.update((f"{count} steps", beginning(count)) for count in _cuts(front))
+    details = (
+        steps[0].node.bottoms[0].shape[:1] if steps else (),
+        [(call.kernel, call.counts, call.windows, call.dtype) for call in calls if call],
+    )
+    return choice.make_fastest("by image", details, makers, lambda made: made.run, gain=1).calls
+
+
+class _Front:
+    """The first steps of a plan, planned once they are run."""
+
+    def __init__(self, calls, make):
+        self.calls, self._make, self._plan = calls, make, None
+
+    def run(self):
+        self._plan = self._plan or self._make()
+        self._plan.run()
 
 
 def _calls(steps):
