@@ -73,6 +73,7 @@ def test_convolutions(case, rectify):
     makers = steps.convolutions(weight, bias, windows, groups, rectify, shape[0])
     by_tiles = (kernel, stride, dilation, groups, shape[1] % 16) == (3, 1, 1, 1, 0)
     others = ["own product"] * (kernel == 1) + ["own Winograd"] * by_tiles
+    others += ["own tiles"] * (groups == 1 and steps.takes(torch.bfloat16))
     assert list(makers) == ["own", *others]
     for make in makers.values():
         call = make()
@@ -102,16 +103,33 @@ def test_separable(case, threads):
     around = steps.Windows(shape[2:], size, *[(rule,) * 2 for rule in (kernel, *rules)])
     makers = steps.convolutions(by_channel, biases[0], around, channels, True, shape[0])
     all_pixels = steps.Windows(size, size)
-    then = steps.convolutions(weight, biases[1], all_pixels, 1, False, shape[0])["own product"]()
-    both, other = steps.separable(makers["own"](), then), values(*expected.shape, seed=5)
-    before = torch.get_num_threads()
+    following = steps.convolutions(weight, biases[1], all_pixels, 1, False, shape[0])
+    other, before = values(*expected.shape, seed=5), torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         check(makers["own"]()(x), rows)
-        check(both(x), expected)
-        check(both(x, other), expected + other)
+        for name in following.keys() - {"own"}:
+            both = steps.separable(makers["own"](), following[name]())
+            check(both(x), expected)
+            check(both(x, other), expected + other)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1, 1e12])
+def test_three_parts_of_a_float_are_as_exact_as_it(scale):
+    """On AMX, against fp64: no worse than fp32's own products, whatever is summed."""
+    if not steps.takes(torch.bfloat16):
+        pytest.skip("no compiler, or a processor without AMX")
+    x = scale * (values(4, 512, 7, 7) + 3)  # all of a sign, so that what is cut off adds up
+    weight, windows = values(64, 512, 1, 1, seed=1) + 3, steps.Windows((7, 7), (7, 7))
+    makers = steps.convolutions(weight, None, windows, 1, False, 4)
+    exact = F.conv2d(x.double(), weight.double())
+    errors = {
+        name: ((makers[name]()(x) - exact) / exact).abs().max().item()
+        for name in ("own product", "own tiles")
+    }
+    assert errors["own tiles"] <= max(errors["own product"], 3e-7)
 
 
 @pytest.mark.parametrize("shape", [(3, 700), (17, 30), (2, 20, 3, 4), (5, 64, 1, 1)])

@@ -71,7 +71,7 @@ def test_separable(case):
     around = steps.Windows(shape[2:], size, *[(rule,) * 2 for rule in (kernel, *rules)])
     first = steps.convolutions(by_channel, biases[0], around, channels, True, shape[0])["own"]()
     all_pixels = steps.Windows(size, size)
-    then = steps.convolutions(weight, biases[1], all_pixels, 1, False, shape[0])["own"]()
+    then = steps.convolutions(weight, biases[1], all_pixels, 1, False, shape[0])["own tiles"]()
     check(first(x), rows)
     expected = F.conv2d(first(x).double(), weight.double(), biases[1].double())
     check(steps.separable(first, then)(x), expected)
@@ -103,6 +103,7 @@ def test_what_is_not_a_number_shows():
     around = steps.Windows((4, 4), (4, 4), (3, 3), (1, 1), (1, 1))
     for groups in (1, 32):
         weight = torch.ones(32, 32 // groups, 3, 3, dtype=BF16)
-        y = steps.convolutions(weight, None, around, groups, True, 1)["own"]()(x)
+        (make,) = steps.convolutions(weight, None, around, groups, True, 1).values()
+        y = make()(x)
         assert y[0, :, :3, :3].isnan().all()
         assert y.isnan().sum() == 32 * 9

@@ -125,15 +125,14 @@ def separable(
     if not choice.is_measured() or not steps.fits_channels(x) or not names <= {"none", "relu"}:
         return apart
     by_channel = _own(*first, x.shape)["own"]()
-
-    def together():
-        return steps.separable(by_channel, [*_own(*then, by_channel.shape).values()][-1]())
-
+    makers: dict[str, Callable[[], Run]] = {"apart": lambda: apart}
+    for name, make in _own(*then, by_channel.shape).items():
+        if name in ("own product", "own tiles"):
+            makers[f"together, {name}"] = lambda make=make: steps.separable(by_channel, make())
     details = (
         *(x.dtype, x.shape, *first.weight.shape, first.geometry, len(then.weight)),
         other is not None,
     )
-    makers = {"apart": lambda: apart, "together": together}
     return choice.make_fastest("separable", details, makers, _timed(x, other))
 
 

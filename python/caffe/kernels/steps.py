@@ -83,8 +83,8 @@ class Call:
 
     @property
     def keeps_nan(self) -> bool:
-        """Whether a NaN goes where it would by the definition, and nowhere else."""
-        return self.kernel != "convolve_winograd"
+        """Whether what is not finite goes where it would by the definition, and nowhere else."""
+        return self.kernel not in ("convolve_winograd", "convolve_tiles")
 
     def settle(self) -> Call:
         """Move the weights into memory that is to stay."""
@@ -148,24 +148,25 @@ def convolutions(
     outputs, inputs = len(weight), weight.shape[1] * groups
     call = (count, inputs, outputs), windows, (count, outputs, *windows.sizes)
     dtype = weight.dtype
-    if groups == 1 and dtype == torch.bfloat16:
+    found: dict[str, Callable[[], Call]] = {}
 
-        def make_by_tiles():
-            packed = *_in_pieces(weight, bias, windows), rectify
-            return Call("convolve_tiles", *call, *packed, dtype=dtype)
+    def make(kernel, pack=_packed):
+        return Call(kernel, *call, pack(weight), panels_of(bias, outputs), rectify)
 
-        return {"own": make_by_tiles}
-    if groups == 1:
+    def make_by_tiles():
+        kernel, packed = "convolve_tiles" + _SUFFIX[dtype], _in_pieces(weight, windows)
+        return Call(kernel, *call, packed, panels_of(bias, outputs), rectify, dtype=dtype)
 
-        def make(kernel, pack=_packed):
-            return Call(kernel, *call, pack(weight), panels_of(bias, outputs), rectify)
-
-        found = {"own": partial(make, "convolve_packed")}
+    if groups == 1 and dtype == torch.float32:
+        found["own"] = partial(make, "convolve_packed")
         if windows.kernel == (1, 1) and windows.pad == (0, 0):
             found["own product"] = partial(make, "multiply_packed")
         rules = windows.kernel, windows.stride, windows.dilation
         if rules == ((3, 3), (1, 1), (1, 1)) and inputs % LANES == 0:
             found["own Winograd"] = partial(make, "convolve_winograd", winograd_weights)
+    if groups == 1:
+        if native.library().has_tiles():
+            found["own tiles"] = make_by_tiles
         return found
     if groups == inputs == outputs and inputs % LANES == 0:
         kernel = "convolve_channels" + _SUFFIX[dtype]
@@ -197,8 +198,8 @@ def product(
     pixels = weight.reshape(outputs, *(shape[1:] if len(shape) == 4 else (inputs, 1, 1)))
     if weight.dtype == torch.bfloat16:
         rows = pixels.permute(0, 2, 3, 1).reshape(outputs, inputs, 1, 1)
-        packed = _in_pieces(rows, bias, windows)
-        return Call("convolve_tiles", counts, windows, top, *packed, rectify, dtype=weight.dtype)
+        packed = _in_pieces(rows, windows), panels_of(bias, outputs), rectify
+        return Call("convolve_tiles_bf16", counts, windows, top, *packed, dtype=weight.dtype)
     packed = _packed(pixels), panels_of(bias, outputs), rectify
     return Call("multiply_packed", counts, windows, top, *packed)
 
@@ -279,16 +280,30 @@ def _packed(weight):
     return panels
 
 
-def _in_pieces(weight, bias, windows):
-    """Weights and bias for native/tiles.cpp, the bias in fp32."""
+def _in_pieces(weight, windows):
+    """Weights (K, C, h, w) as native/tiles.cpp needs them."""
     outputs, inputs, height, width = weight.shape
     runs = (height, width * inputs) if windows.dilation[1] == 1 else (height * width, inputs)
     rows = weight.permute(0, 2, 3, 1).reshape(outputs, *runs)
     rows = torch.nn.functional.pad(rows, (0, -runs[1] % _PIECE, 0, 0, 0, -outputs % PANEL))
-    # (panels, halves, outputs, pieces, pairs, 2)
-    pieces = rows.reshape(-1, 2, LANES, rows[0].numel() // _PIECE, _PIECE // 2, 2)
-    packed = pieces.permute(0, 3, 1, 4, 2, 5).contiguous()
-    return packed, panels_of(bias, outputs)
+    pieces = rows.reshape(len(rows) // PANEL, 2, LANES, rows[0].numel() // _PIECE, _PIECE)
+    if weight.dtype == torch.float32:
+        pieces = pieces.unflatten(4, (2, LANES)).transpose(4, 5)
+    else:
+        pieces = pieces.unflatten(4, (LANES, 2))
+    # (parts, panels, halves, outputs, pieces, pairs, 2)
+    return torch.stack(_parts(pieces)).permute(1, 4, 0, 2, 5, 3, 6).contiguous()
+
+
+def _parts(values):
+    """Tensors in bf16 whose sum is `values`: three of fp32."""
+    if values.dtype == torch.bfloat16:
+        return [values]
+    parts: list[torch.Tensor] = []
+    for _ in range(3):
+        parts.append(values.bfloat16())
+        values = values - parts[-1].float()
+    return parts
 
 
 def _pointer(tensor):

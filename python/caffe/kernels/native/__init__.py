@@ -65,6 +65,7 @@ _STEPS = (
     "pool_average",
     "softmax",
     "convolve_tiles",
+    "convolve_tiles_bf16",
     "convolve_channels_bf16",
     "pool_largest_bf16",
     "pool_average_bf16",
