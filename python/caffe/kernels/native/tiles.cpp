@@ -163,13 +163,9 @@ public:
             for (long unit = begin; unit < last; ++unit) {
                 int panel = unit % panels_;
                 const bfloat16* w = (const bfloat16*)s_.weights + panel * 2L * size;
-                const bfloat16* next = w + 2 * size;  // fetched meanwhile
-                long lines = unit + 1 < last ? over(2 * size / PIECE, pairs * over(all_pieces_, BLOCK)) : 0;
                 for (long piece = 0; piece < all_pieces_; piece += BLOCK)
                     for (long pair = 0; pair < pairs; ++pair) {
                         int pieces = std::min<long>(BLOCK, all_pieces_ - piece);
-                        for (long line = 0; line < lines; ++line, next += PIECE)
-                            __builtin_prefetch(next, 0, 2);
                         multiplier.template run<PARTS<T>>(
                             copy + 2 * pair * size + piece * WHOLE, size, w + piece * 2 * WHOLE,
                             pieces, sums + pair * SUMS, piece == 0);
