@@ -16,6 +16,7 @@ import torch
 
 _PAGE = 2 << 20  # bytes; of Linux on x86 and most ARM
 _PIECE = 4 * _PAGE  # what smaller tensors share, freed with the last of them
+_LARGE = _PIECE // 2  # has pages of its own
 _LINE = 64  # bytes: where a tensor begins
 
 _lock = threading.Lock()
@@ -23,10 +24,10 @@ _room = torch.empty(0, dtype=torch.uint8)  # what is left of the newest piece
 
 
 def lasting(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    """A C-ordered tensor, its values whatever they are."""
+    """A C-ordered tensor that is to stay, its values whatever they are."""
     global _room
     size = math.prod(shape) * dtype.itemsize
-    if size >= _PIECE // 2:
+    if size >= _LARGE:
         return _mapped(size)[:size].view(dtype).view(tuple(shape))
     with _lock:
         if len(_room) < size:
@@ -35,8 +36,17 @@ def lasting(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     return part.view(dtype).view(tuple(shape))
 
 
-def kept(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy of a tensor, C-ordered."""
+def new(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """The same for what is made to be compared, and may be dropped again; see settled."""
+    if math.prod(shape) * dtype.itemsize >= _LARGE:
+        return lasting(shape, dtype)
+    return torch.empty(tuple(shape), dtype=dtype)
+
+
+def settled(tensor: torch.Tensor) -> torch.Tensor:
+    """What `new` made, or a copy of it that is to stay."""
+    if tensor.numel() * tensor.element_size() >= _LARGE:
+        return tensor
     return lasting(tensor.shape, tensor.dtype).copy_(tensor)
 
 

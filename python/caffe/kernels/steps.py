@@ -89,7 +89,7 @@ class Call:
     def settle(self) -> Call:
         """Move the weights into memory that is to stay."""
         if self.weights is not None:
-            self.weights = memory.kept(self.weights)
+            self.weights = memory.settled(self.weights)
             self.step.weights = self.weights.data_ptr()
         if self.first is not None:
             self.step.first_weights = self.first.settle().step.weights
@@ -163,7 +163,8 @@ def convolutions(
             found["own product"] = partial(make, "multiply_packed")
         rules = windows.kernel, windows.stride, windows.dilation
         if rules == ((3, 3), (1, 1), (1, 1)) and inputs % LANES == 0:
-            found["own Winograd"] = partial(make, "convolve_winograd", winograd_weights)
+            pack = partial(winograd_weights, new=memory.new)
+            found["own Winograd"] = partial(make, "convolve_winograd", pack)
     if groups == 1:
         if native.library().has_tiles():
             found["own tiles"] = make_by_tiles
@@ -244,17 +245,20 @@ def fits_channels(x: torch.Tensor) -> bool:
     return fits(x) and is_rows(x) and x.shape[1] % LANES == 0
 
 
-def winograd_weights(weight: torch.Tensor, of_gradient: bool = False) -> torch.Tensor:
+def winograd_weights(
+    weight: torch.Tensor, of_gradient: bool = False, new: Callable[..., torch.Tensor] = torch.empty
+) -> torch.Tensor:
     """Weights (K, C, 3, 3) as the kernel convolve_winograd needs them: (16, panels, C, PANEL).
 
     of_gradient: for what makes the gradient to data of that to tops, with C and K swapped.
+    new: makes memory of a shape and dtype.
     """
     (outputs, inputs), (output, input, y, x) = weight.shape[:2], weight.stride()
     begin = weight.data_ptr()
     if of_gradient:  # the windows turned round
         begin += (2 * y + 2 * x) * weight.element_size()
         outputs, inputs, output, input, y, x = inputs, outputs, input, output, -y, -x
-    packed = weight.new_empty(16, -(-outputs // PANEL), inputs, PANEL)
+    packed = new((16, -(-outputs // PANEL), inputs, PANEL), dtype=weight.dtype)
     native.library().transform_weights(
         *(begin, output, input, y, x, outputs, inputs, packed.data_ptr()), torch.get_num_threads()
     )
@@ -272,10 +276,12 @@ def panels_of(bias: torch.Tensor | None, outputs: int) -> torch.Tensor:
 def _packed(weight):
     """Weights (K, C, h, w) as (panels, h, w, C, PANEL), zeros where there are none."""
     whole, rest = divmod(len(weight), PANEL)
-    panels = weight.new_zeros(whole + (rest > 0), *weight.shape[2:], weight.shape[1], PANEL)
+    shape = whole + (rest > 0), *weight.shape[2:], weight.shape[1], PANEL
+    panels = memory.new(shape, weight.dtype)
     last = weight.permute(2, 3, 1, 0)  # (h, w, C, K)
     panels[:whole] = last[..., : whole * PANEL].unflatten(3, (whole, PANEL)).movedim(3, 0)
     if rest:
+        panels[whole] = 0
         panels[whole, ..., :rest] = last[..., whole * PANEL :]
     return panels
 
@@ -292,7 +298,8 @@ def _in_pieces(weight, windows):
     else:
         pieces = pieces.unflatten(4, (LANES, 2))
     # (parts, panels, halves, outputs, pieces, pairs, 2)
-    return torch.stack(_parts(pieces)).permute(1, 4, 0, 2, 5, 3, 6).contiguous()
+    packed = torch.stack(_parts(pieces)).permute(1, 4, 0, 2, 5, 3, 6)
+    return memory.new(packed.shape, packed.dtype).copy_(packed)
 
 
 def _parts(values):
