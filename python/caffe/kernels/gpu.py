@@ -4,6 +4,8 @@ A normalization takes three launches each way: sums over parts of the rows, thei
 what each channel needs, one pass over the values.
 """
 
+from functools import cache
+
 import torch
 import triton
 from torch.autograd.graph import increment_version
@@ -13,7 +15,7 @@ from . import triton_pooling as pooling
 from .layout import MOST_PLACES, are_alike, are_rows, images
 
 _TILE = 2048  # values that a program holds at a time
-_PROGRAMS = 528  # four for each multiprocessor of an H200: more only make more sums to add up
+_PROGRAMS = 4  # for each multiprocessor: more only make more sums to add up
 _BLOCK = 1024  # values that a program of the pooling kernels sees to
 
 
@@ -32,6 +34,13 @@ def fits(*tensors):
     return are_rows(*tensors)
 
 
+@cache
+def _multiprocessors(device):
+    if device.type != "cuda":
+        return 1  # Triton's interpreter
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
 class _Plan:
     """How a kernel divides (rows, channels) among its programs."""
 
@@ -42,7 +51,8 @@ class _Plan:
         self.height = _TILE // self.columns
         self.across = triton.cdiv(self.channels, self.columns)
         tiles = triton.cdiv(self.rows, self.height)
-        self.parts = min(tiles, max(1, _PROGRAMS // self.across))
+        programs = _PROGRAMS * _multiprocessors(x.device)
+        self.parts = min(tiles, max(1, programs // self.across))
         self.chunk = triton.cdiv(tiles, self.parts) * self.height
         self.parts = triton.cdiv(self.rows, self.chunk)
 
