@@ -481,7 +481,7 @@ def test_a_table_from_nothing_to_its_files_and_what_changes_it(tmp_path):
 
 
 def test_help_says_what_a_table_needs_and_trains_nothing(tmp_path):
-    printed = script("table3", tmp_path, "--help")
+    printed = " ".join(script("table3", tmp_path, "--help").split())
     assert (
         "SCALE=paper: PLACES2=; for each seed 6 trainings (model_a, model_a_multiloss," in printed
     )

@@ -45,9 +45,7 @@ IDS_HELP = (
 def arguments() -> argparse.Namespace:
     """The command line; what makes no sense ends the program with status 2."""
     parser = Parser(
-        description=__doc__,
-        epilog=f"protocols, and what papers call them:\n{explain()}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__, epilog=f"protocols, and what papers call them:\n{explain()}"
     )
     add = parser.add_argument
     add(

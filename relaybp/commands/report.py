@@ -11,7 +11,6 @@ first run's folder.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -31,7 +30,7 @@ WATCHED = ("metrics.csv", "probe.csv", identity.FILE, "results")
 
 
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "run", nargs="+", action=Runs, help="folders of runs; the first is listed first"
     )
