@@ -24,9 +24,10 @@ from ..cli import Parser, Runs
 from ..html_report.gather import gather
 from ..html_report.page import render
 from ..lock import KILLED, state_of
+from ..tables import METRICS, PROBE
 
 EVERY_S = 5  # between two looks at runs that are watched
-WATCHED = ("metrics.csv", "probe.csv", identity.FILE, "results")
+WATCHED = (METRICS, PROBE, identity.FILE, "results")
 
 
 def main() -> None:

@@ -58,8 +58,11 @@ class Result:
     """
 
     def __init__(self, path: str) -> None:
-        with open(path, encoding="utf-8") as file:
-            facts = json.load(file)
+        try:
+            with open(path, encoding="utf-8") as file:
+                facts = dict(json.load(file))
+        except (OSError, ValueError, TypeError) as error:
+            raise RelayError(f"{path}: {error}; delete it and test again") from error
         self.path = path
         self.errors: dict[int, float] = {int(k): error for k, error in facts["errors"].items()}
         self.images: int = facts["images"]
@@ -79,7 +82,7 @@ class Result:
         try:
             with open(path, "rb") as file, np.load(file) as saved:
                 return {name: saved[name] for name in saved.files}
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise RelayError(f"{path}: {error}; delete {self.path} and test again") from error
 
     @property
