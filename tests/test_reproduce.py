@@ -488,6 +488,13 @@ def test_help_says_what_a_table_needs_and_trains_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_scenes_that_cannot_be_drawn_are_an_error(tmp_path, capfd):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RelayError, match="no data to train on, for the reason above"):
+        data.drawn(str(tmp_path / "file" / "scenes"))
+    assert "file/scenes: " in capfd.readouterr().err
+
+
 def test_wrong_data_is_an_error_before_anything_is_made(tmp_path):
     for environment, message in (
         ({"CIFAR10": "none"}, "CIFAR10=.*/none: no such folder"),
