@@ -69,3 +69,13 @@ def test_a_deploy_net_without_a_shape_hides_nothing(tmp_path):
     folder = tmp_path / report_cases.make(tmp_path, tested=False)[0]
     (folder / "deploy.prototxt").write_text("")
     assert gather(report_cases.engine(), [str(folder)])["runs"][0]["network"]["units"]
+
+
+@pytest.mark.parametrize("damage", [b"class,images,top1\na,1,2\n", b"class,\xff\n"])
+def test_a_damaged_table_of_classes_is_named_with_what_to_do(tmp_path, damage):
+    (tmp_path / tables.METRICS).write_bytes(WHOLE)
+    (tmp_path / "per_class_crop.csv").write_bytes(damage)
+    with pytest.raises(
+        RelayError, match="per_class_crop.csv: not the errors of classes .*delete it"
+    ):
+        Run(str(tmp_path))

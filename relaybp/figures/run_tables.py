@@ -20,7 +20,7 @@ class Run:
     model: its name, "" where nothing recorded it; curves: {(train or test, name): {iteration:
     value}}; parts: {"trunk" or a loss: its layers}; classes: {test: (k, [(class, top-k error in
     %)], the best first)}, k being 5, or 1 of a net of five classes or fewer. Raises RelayError for
-    a folder without metrics.csv.
+    a folder without metrics.csv, or with a damaged table of classes.
     """
 
     def __init__(self, folder: str):
@@ -59,10 +59,15 @@ class Run:
 
 
 def _class_errors(path: str) -> tuple[int, list[tuple[str, float]]]:
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    k = 5 if all(row["top5_error"] for row in rows) else 1
-    return k, [(row["class"], float(row[f"top{k}_error"])) for row in rows]
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        k = 5 if all(row["top5_error"] for row in rows) else 1
+        return k, [(row["class"], float(row[f"top{k}_error"])) for row in rows]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise RelayError(
+            f"{path}: not the errors of classes ({error!r}); delete it, `relay evaluate` makes it"
+        ) from error
 
 
 def spread(items: Sequence[Any], most: int) -> list[Any]:
