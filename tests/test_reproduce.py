@@ -241,6 +241,8 @@ def test_long_tailed_sets_are_made_of_cifar_once_for_each_whole_set(tmp_path):
     [
         (["--scale", "big"], "SCALE=big: expected one of paper, cifar, smoke"),
         (["--seeds", "1 1"], "different whole numbers"),
+        (["--seeds", "1 01"], "different whole numbers"),
+        (["--seeds", "1²"], "different whole numbers"),
         (["--seeds", "one"], "different whole numbers"),
         (["--epochs", "0"], "EPOCHS=0: expected a number above 0"),
         (["--epochs", "nan"], "EPOCHS=nan: expected a number above 0"),

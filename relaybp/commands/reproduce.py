@@ -132,7 +132,8 @@ def options_of(args: argparse.Namespace) -> Options:
     if args.scale not in SCALES:
         raise RelayError(f"SCALE={args.scale}: expected one of {', '.join(SCALES)}")
     words = args.seeds.replace(",", " ").split()
-    if not words or not all(word.isdigit() for word in words) or len(set(words)) < len(words):
+    seeds = tuple(int(word) for word in words if word.isdecimal())
+    if not words or len(set(seeds)) < len(words):
         raise RelayError(f'SEEDS="{args.seeds}": expected different whole numbers, as in "1 2 3"')
     try:
         epochs = float(args.epochs) if args.epochs else None
@@ -146,7 +147,6 @@ def options_of(args: argparse.Namespace) -> Options:
         raise RelayError(
             f"GPU={args.gpu}: expected one; several would make the mini-batch as many times larger"
         )
-    seeds = tuple(int(word) for word in words)
     out = os.path.abspath(args.out)
     return Options(args.scale, seeds, epochs, out, args.gpu, args.precision, args.only)
 
