@@ -5,7 +5,8 @@ import pytest
 import report_cases
 from relaybp import tables
 from relaybp.errors import RelayError
-from relaybp.evaluation.results import Result
+from relaybp.evaluation.protocol import Protocol
+from relaybp.evaluation.results import Result, measure
 from relaybp.figures.run_tables import Run
 from relaybp.html_report.gather import gather
 from relaybp.reproduce.runs import _speed
@@ -63,6 +64,14 @@ def test_a_damaged_result_is_named_with_what_to_do(tmp_path, ending, damage):
     (facts,) = path.parent.glob("*.json")
     with pytest.raises(RelayError, match=rf"{path.name}: .*; delete \S+ and test again"):
         Result(str(facts)).scores  # noqa: B018
+
+
+def test_a_result_that_lacks_something_is_named_by_whoever_tests(tmp_path):
+    folder = report_cases.make(tmp_path)[0]
+    (path,) = (tmp_path / folder / "results").glob("*.json")
+    path.write_text("{}")
+    with pytest.raises(RelayError, match=rf"{path.name}: there is no 'errors' in it; delete it"):
+        measure(report_cases.engine(), folder, Protocol(), gpu="none")
 
 
 def test_a_deploy_net_without_a_shape_hides_nothing(tmp_path):

@@ -144,7 +144,7 @@ def measure(
     identity = identify(engine.pb, net_param, weights, protocol, precision)
     path = os.path.join(run, FOLDER, file_name(identity))
     if os.path.exists(path):
-        return Result(path)
+        return _kept(path)
     engine.use_device(gpu, precision)
     title = f"{os.path.basename(os.path.normpath(run))} {identity['protocol']}"
     tester = Tester(engine.caffe, net_param, weights, protocol, title)
@@ -167,7 +167,7 @@ def ensemble(
     identity = _identify_ensemble(members, results)
     path = os.path.join(out, FOLDER, file_name(identity))
     if os.path.exists(path):
-        return Result(path)
+        return _kept(path)
     first = results[0]
     scores = np.zeros(first.scores.shape)
     for member, result in zip(members, results):
@@ -190,6 +190,13 @@ def _identify_ensemble(members: Sequence[Member], results: Sequence[Result]) -> 
             for member, result in zip(members, results)
         ],
     }
+
+
+def _kept(path: str) -> Result:
+    try:
+        return Result(path)
+    except KeyError as error:
+        raise RelayError(f"{path}: there is no {error} in it; delete it and test again") from error
 
 
 def _store(
