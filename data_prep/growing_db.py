@@ -39,7 +39,8 @@ class GrowingDB:
         self._batch, self._batch_bytes = [], 0
         try:
             self._claim()
-            self._env = lmdb.open(str(self.partial), map_size=INITIAL_MAP_BYTES)
+            # without LMDB's own lock, whose mapped file ends a process with SIGBUS on a full disk
+            self._env = lmdb.open(str(self.partial), map_size=INITIAL_MAP_BYTES, lock=False)
             self._last_key, self.next_record = self._find_last()
             self._compare(settings)
             self._continue(self._env.stat()["entries"])

@@ -11,10 +11,10 @@ from typing import Callable
 import cv2
 import numpy as np
 
+from relaybp.data_prep import scenery
 from relaybp.data_prep.brushes import (
     CANVAS,
     SIZE,
-    Color,
     any_color,
     gradient,
     ground,
@@ -71,7 +71,7 @@ def beach(canvas: np.ndarray, rng: np.random.RandomState) -> None:
         cv2.line(canvas, (x, y), (x, y + 18), (60, 80, 90), 1, cv2.LINE_AA)
         cv2.ellipse(canvas, (x, y), (12, 9), 0, 180, 360, any_color(rng), -1, cv2.LINE_AA)
     if rng.rand() < 0.4:
-        _palm(canvas, rng)
+        scenery.palm(canvas, rng)
 
 
 @_scene
@@ -89,7 +89,7 @@ def desert(canvas: np.ndarray, rng: np.random.RandomState) -> None:
                 shade(sand, 0.85 + 0.4 * level),
             )
     for _ in range(rng.randint(0, 4)):
-        _cactus(canvas, rng, rng.randint(100, 150))
+        scenery.cactus(canvas, rng, rng.randint(100, 150))
 
 
 @_scene
@@ -120,7 +120,9 @@ def forest(canvas: np.ndarray, rng: np.random.RandomState) -> None:
             cv2.LINE_AA,
         )
         for _ in range(rng.randint(2, 9)):
-            _leaves(canvas, rng, x, rng.randint(0, 85), shade(leaf, rng.uniform(0.5, 1.4)), depth)
+            scenery.leaves(
+                canvas, rng, x, rng.randint(0, 85), shade(leaf, rng.uniform(0.5, 1.4)), depth
+            )
 
 
 @_scene
@@ -133,7 +135,7 @@ def mountains(canvas: np.ndarray, rng: np.random.RandomState) -> None:
         peaks = 45 + 55 * level + ridge(rng, 40 * (1 - 0.6 * level), octaves=5)
         ground(canvas, peaks, shade(rock, 1.2 - 0.5 * level))
         if level < 0.7 and rng.rand() < 0.8:
-            _snow(canvas, peaks, rng, light)
+            scenery.snow(canvas, peaks, rng, light)
     bottom = rng.choice(["lake", "meadow", "pines", "none"])
     if bottom == "lake":
         shore = rng.randint(110, 130)
@@ -143,7 +145,7 @@ def mountains(canvas: np.ndarray, rng: np.random.RandomState) -> None:
         ground(canvas, 120 + ridge(rng, 8), shade(jitter(rng, (60, 140, 100)), light))
     elif bottom == "pines":
         for _ in range(rng.randint(4, 12)):
-            _pine(canvas, rng, rng.randint(115, 160), light)
+            scenery.pine(canvas, rng, rng.randint(115, 160), light)
 
 
 @_scene
@@ -172,16 +174,16 @@ def road(canvas: np.ndarray, rng: np.random.RandomState) -> None:
         polygon(
             canvas,
             [
-                _along(vanish, horizon, near, t, side)
+                scenery.along(vanish, horizon, near, t, side)
                 for t, side in ((far, -2), (far, 2), (close, 2), (close, -2))
             ],
             paint,
         )
     for _ in range(rng.randint(0, 3)):
-        _car(canvas, rng, vanish, horizon, near, mood)
+        scenery.car(canvas, rng, vanish, horizon, near, mood)
     for _ in range(rng.randint(0, 4)):
         x = rng.randint(0, 45) if rng.rand() < 0.5 else rng.randint(115, 160)
-        _pine(canvas, rng, rng.randint(horizon + 10, 125), light, x)
+        scenery.pine(canvas, rng, rng.randint(horizon + 10, 125), light, x)
 
 
 @_scene
@@ -201,7 +203,7 @@ def city_night(canvas: np.ndarray, rng: np.random.RandomState) -> None:
         x = rng.randint(-10, 5)
         while x < CANVAS:
             width, height = rng.randint(10, 30), rng.randint(20, int(110 - 45 * depth))
-            _tower(canvas, rng, x, street - height, width, street, depth)
+            scenery.tower(canvas, rng, x, street - height, width, street, depth)
             x += width + rng.randint(-3, 8)
     if rng.rand() < 0.5:  # water below
         mirror = cv2.blur(canvas[2 * street - CANVAS : street][::-1], (1, 7))
@@ -236,7 +238,7 @@ def room(canvas: np.ndarray, rng: np.random.RandomState) -> None:
         cv2.rectangle(canvas, (x, y), size, any_color(rng), -1)
         cv2.rectangle(canvas, (x, y), size, (40, 55, 70), 1)
     for _ in range(rng.randint(1, 4)):
-        _furniture(canvas, rng, floor)
+        scenery.furniture(canvas, rng, floor)
     if rng.rand() < 0.5:
         x = rng.randint(20, 140)
         cv2.line(canvas, (x, 0), (x, 22), (40, 40, 40), 1)
@@ -256,9 +258,9 @@ def underwater(canvas: np.ndarray, rng: np.random.RandomState) -> None:
         bed = rng.randint(115, 145) + ridge(rng, 10)
         ground(canvas, bed, shade(jitter(rng, (130, 150, 140)), rng.uniform(0.5, 0.9)))
         for _ in range(rng.randint(0, 7)):
-            _coral(canvas, rng)
+            scenery.coral(canvas, rng)
     for _ in range(rng.randint(1, 9)):
-        _fish(canvas, rng)
+        scenery.fish(canvas, rng)
     for _ in range(rng.randint(0, 20)):
         cv2.circle(
             canvas,
@@ -268,145 +270,3 @@ def underwater(canvas: np.ndarray, rng: np.random.RandomState) -> None:
             1,
             cv2.LINE_AA,
         )
-
-
-# Things that stand in scenes
-
-
-def _snow(canvas: np.ndarray, peaks: np.ndarray, rng: np.random.RandomState, light: float) -> None:
-    """White above a ragged line, on the mountain that was drawn last."""
-    y = np.arange(CANVAS)[:, None]
-    line = peaks.min() + rng.uniform(8, 28) + ridge(rng, 6, octaves=5)
-    canvas[(y >= peaks) & (y < line)] = shade((240, 238, 235), light)
-
-
-def _leaves(
-    canvas: np.ndarray, rng: np.random.RandomState, x: int, y: int, color: Color, depth: float
-) -> None:
-    for _ in range(5):
-        spot = (int(x + rng.randint(-14, 15)), int(y + rng.randint(-9, 10)))
-        cv2.circle(
-            canvas,
-            spot,
-            int(2 + rng.randint(2, 8) * (0.5 + depth / 2)),
-            jitter(rng, color),
-            -1,
-            cv2.LINE_AA,
-        )
-
-
-def _pine(
-    canvas: np.ndarray, rng: np.random.RandomState, foot: int, light: float, x: int | None = None
-) -> None:
-    x = rng.randint(CANVAS) if x is None else x
-    height = rng.randint(18, 45)
-    color = shade(jitter(rng, (45, 75, 40)), light)
-    for tier in range(3):
-        top, half = foot - height + tier * height // 4, (tier + 2) * height // 14
-        polygon(
-            canvas, [(x, top), (x - half, top + height // 2), (x + half, top + height // 2)], color
-        )
-
-
-def _palm(canvas: np.ndarray, rng: np.random.RandomState) -> None:
-    x, foot, top = rng.randint(10, 150), rng.randint(120, 150), rng.randint(40, 70)
-    head = (x + rng.randint(-15, 16), top)
-    cv2.line(canvas, (x, foot), head, (50, 75, 95), 3, cv2.LINE_AA)
-    for angle in range(0, 360, 45):
-        cv2.ellipse(
-            canvas, head, (20, 6), angle + rng.randint(20), 0, 150, (45, 110, 50), 2, cv2.LINE_AA
-        )
-
-
-def _cactus(canvas: np.ndarray, rng: np.random.RandomState, foot: int) -> None:
-    x, height, color = rng.randint(CANVAS), rng.randint(15, 40), jitter(rng, (60, 105, 65))
-    cv2.line(canvas, (x, foot), (x, foot - height), color, 5, cv2.LINE_AA)
-    for side in (-8, 8):
-        if rng.rand() < 0.7:
-            y = foot - rng.randint(height // 3, height * 2 // 3)
-            points = np.array([(x, y), (x + side, y), (x + side, y - height // 3)])
-            cv2.polylines(canvas, [points], False, color, 3, cv2.LINE_AA)
-
-
-def _tower(
-    canvas: np.ndarray,
-    rng: np.random.RandomState,
-    x: int,
-    top: int,
-    width: int,
-    street: int,
-    depth: float,
-) -> None:
-    wall = shade(jitter(rng, (55, 42, 38)), 1.3 - depth * 0.8)
-    cv2.rectangle(canvas, (x, top), (x + width, street), wall, -1)
-    lit, warm = rng.uniform(0.2, 0.7), jitter(rng, (120, 200, 245))
-    for wy in range(top + 3, street - 2, 5):
-        for wx in range(x + 2, x + width - 2, 4):
-            if rng.rand() < lit:
-                cv2.rectangle(canvas, (wx, wy), (wx + 1, wy + 2), shade(warm, depth), -1)
-
-
-def _along(vanish: float, horizon: int, near: float, t: float, side: float) -> tuple[float, float]:
-    """A point on the road's middle line, t = 0 at the horizon and 1 at the camera."""
-    return vanish + (near - vanish) * t + side * t, horizon + (CANVAS - horizon) * t
-
-
-def _car(
-    canvas: np.ndarray, rng: np.random.RandomState, vanish: int, horizon: int, near: int, mood: str
-) -> None:
-    t = rng.uniform(0.15, 0.6)
-    x, y = (int(v) for v in _along(vanish, horizon, near, t, 0))
-    size = max(3, int(26 * t))
-    x += int(rng.choice([-1, 1]) * 30 * t)
-    color = shade(any_color(rng), 0.4 if mood == "night" else 1)
-    cv2.rectangle(canvas, (x - size, y - size), (x + size, y), color, -1)
-    cv2.rectangle(
-        canvas,
-        (x - size * 2 // 3, y - size * 8 // 5),
-        (x + size * 2 // 3, y - size),
-        shade(color, 0.6),
-        -1,
-    )
-    for side in (-1, 1):
-        cv2.circle(
-            canvas,
-            (x + side * size * 3 // 4, y - size // 2),
-            max(1, size // 5),
-            [(60, 60, 240), (220, 245, 250)][rng.randint(2)],
-            -1,
-        )
-
-
-def _furniture(canvas: np.ndarray, rng: np.random.RandomState, floor: int) -> None:
-    x, width = rng.randint(-10, 120), rng.randint(25, 65)
-    y, color = floor + rng.randint(5, 25), any_color(rng)
-    if rng.rand() < 0.5:  # a sofa
-        cv2.rectangle(canvas, (x, y - 28), (x + width, y), shade(color, 0.8), -1)
-        cv2.rectangle(canvas, (x - 4, y - 14), (x + width + 4, y), color, -1)
-    else:  # a table
-        cv2.rectangle(canvas, (x, y - 20), (x + width, y - 16), (45, 75, 115), -1)
-        for leg in (x + 2, x + width - 2):
-            cv2.line(canvas, (leg, y - 16), (leg, y + 6), (40, 65, 100), 2)
-
-
-def _fish(canvas: np.ndarray, rng: np.random.RandomState) -> None:
-    x, y, size = rng.randint(CANVAS), rng.randint(10, 130), rng.randint(3, 11)
-    color, side = any_color(rng), rng.choice([-1, 1])
-    cv2.ellipse(canvas, (x, y), (size, max(2, size // 2)), 0, 0, 360, color, -1, cv2.LINE_AA)
-    tail = x - side * size
-    polygon(
-        canvas,
-        [
-            (tail + side * 2, y),
-            (tail - side * size * 0.6, y - size * 0.5),
-            (tail - side * size * 0.6, y + size * 0.5),
-        ],
-        color,
-    )
-
-
-def _coral(canvas: np.ndarray, rng: np.random.RandomState) -> None:
-    x, foot, color = rng.randint(CANVAS), rng.randint(125, 155), any_color(rng)
-    for _ in range(rng.randint(3, 8)):
-        tip = (x + rng.randint(-12, 13), foot - rng.randint(8, 28))
-        cv2.line(canvas, (x, foot), tip, color, rng.randint(1, 4), cv2.LINE_AA)

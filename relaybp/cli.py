@@ -8,6 +8,8 @@ import shlex
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from caffe_plain.flags import HelpFormatter
+
 _CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # options of `relay train` that are variables of `make train`
 VARIABLES = {
@@ -26,6 +28,10 @@ VARIABLES = {
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line, with status 2."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.formatter_class = HelpFormatter
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; {self.prog} --help lists the options\n")

@@ -50,9 +50,13 @@ def data_folder(data: str, net: Any, crop: int | None, makes: bool = True) -> st
     return path
 
 
-def make_by(tool: str, *words: str) -> None:
-    """Let a tool of data_prep make something; RelayError where it cannot, which it has said."""
-    done = subprocess.run([sys.executable, "-m", f"relaybp.data_prep.{tool}", *words], check=False)
+def make_by(tool: str, *words: str, quiet: bool = False) -> None:
+    """Let a tool of data_prep make something; RelayError where it cannot, which it has said.
+
+    quiet: only what goes wrong is printed.
+    """
+    command = [sys.executable, "-m", f"relaybp.data_prep.{tool}", *words]
+    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL if quiet else None)
     if done.returncode:
         raise RelayError("no data to train on, for the reason above")
 

@@ -19,29 +19,51 @@ def set_channel_means(pb: Any, net: Any, path: str) -> None:
             layer.set("mean_value", channel_means(pb, path))
 
 
-def fit_to_records(pb: Any, net: Any) -> None:
-    """Let the data layers subtract the mean of each channel where the image does not fit.
+def fit_means(pb: Any, net: Any, crop: int | None) -> list[str]:
+    """Let data layers subtract the mean of each channel where the image does not fit.
 
-    Caffe's Data layer takes a mean image only of the size of every record; photos that keep their
-    proportions have none such.
+    Caffe's Data layer takes a mean image only of the size of every record, which photos that keep
+    their proportions do not have; a SceneData layer, of the crop if that is changed to `crop`
+    pixels. All layers that make one blob change together, so that a net is tested on images less
+    the mean that they had in training; those of other blobs stay. Returns a line for each blob
+    whose records are of another size.
     """
-    layers = [layer for layer in data_layers(net.layer) if layer.get("mean_file")]
-    if not all(layer.is_scene or _fits(pb, layer) for layer in layers):
-        for layer in layers:
-            subtract_channel_means(pb, layer)
+    of_blobs: dict[str, list[DataLayer]] = {}
+    for layer in data_layers(net.layer):
+        if layer.get("mean_file"):
+            of_blobs.setdefault(next(iter(layer.layer.top), ""), []).append(layer)
+    notes = []
+    for blob, layers in of_blobs.items():
+        misfits = [misfit for layer in layers if (misfit := _misfit(pb, layer))]
+        notes += [f"{misfit}: {blob!r} is less the mean of each channel" for misfit in misfits[:1]]
+        if misfits or any(_is_cut(pb, layer, crop) for layer in layers):
+            for layer in layers:
+                _subtract_channel_means(pb, layer)
+    return notes
 
 
-def subtract_channel_means(pb: Any, layer: DataLayer) -> None:
-    """Replace a layer's mean image by the mean of each channel of it."""
+def _misfit(pb: Any, layer: DataLayer) -> str:
+    """Which sizes of a Data layer's first record and its mean image differ; "" if none do."""
+    source, path = layer.get("source"), layer.get("mean_file")
+    mean = read_mean(pb, path).shape[1:]
+    try:
+        record = mean if layer.is_scene else first_shape(pb, source)[:2]
+    except (ValueError, DecodeError):  # the layer itself says what is wrong with the record
+        return ""
+    if record == mean:
+        return ""
+    sizes = ["{} x {}".format(*size) for size in (record, mean)]
+    return f"Layer {layer.name!r}: {source} has images of {sizes[0]} pixels, {path} of {sizes[1]}"
+
+
+def _is_cut(pb: Any, layer: DataLayer, crop: int | None) -> bool:
+    """Whether a SceneData layer's crop has got another size than its mean image."""
+    if not (layer.is_scene and crop):
+        return False
+    return read_mean(pb, layer.get("mean_file")).shape[1:] != (crop, crop)
+
+
+def _subtract_channel_means(pb: Any, layer: DataLayer) -> None:
     means = channel_means(pb, layer.get("mean_file"))
     layer.clear("mean_file")
     layer.set("mean_value", means)
-
-
-def _fits(pb: Any, layer: DataLayer) -> bool:
-    """Whether the first record has the size of the mean image."""
-    mean = read_mean(pb, layer.get("mean_file"))
-    try:
-        return first_shape(pb, layer.get("source"))[:2] == mean.shape[1:]
-    except (ValueError, DecodeError):  # the layer itself says what is wrong with the record
-        return True

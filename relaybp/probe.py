@@ -29,6 +29,7 @@ from .graph import DEEP, Graph
 from .probe_pictures import Pictures
 from .report import ignore_full_disk
 from .schedules import Schedule
+from .tables import PROBE
 
 HEADER = ("iteration", "part", "layer", "flow", "quantity", "value")
 
@@ -41,7 +42,7 @@ class Probe:
 
     def __init__(self, schedule: Schedule, every: int, run: str, events: EventFile | None = None):
         self.solver, self.net, self.every = schedule.solver, schedule.net, every
-        self.path, self.events = os.path.join(run, "probe.csv"), events
+        self.path, self.events = os.path.join(run, PROBE), events
         graph = Graph(self.net)
         self.flows = schedule.flows
         self.backwards = [schedule.engine.backward(self.net, [flow]) for flow in self.flows]

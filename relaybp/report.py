@@ -11,13 +11,11 @@ import sys
 import time
 from typing import Any
 
-from caffe_plain.files import write_atomically
 from caffe_plain.glog import GlogFormatter
 
+from . import tables
 from .events import EventFile
 from .progress import Progress
-
-HEADER = ("iteration", "kind", "name", "value")
 
 
 class Report:
@@ -38,11 +36,11 @@ class Report:
         self._speed = _Speed()
 
     def _open_table(self) -> None:
-        path = os.path.join(self.run, "metrics.csv")
+        path = os.path.join(self.run, tables.METRICS)
         self._csv = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115, see close
         self._rows = csv.writer(self._csv)
         if not self._csv.tell():
-            self._rows.writerow(HEADER)
+            self._rows.writerow(tables.HEADER)
 
     def go_on_from(self, iteration: int) -> None:
         """Forget what is said of the time after a snapshot: a run goes on from there.
@@ -51,8 +49,8 @@ class Report:
         """
         with ignore_full_disk():
             self._csv.close()
-        _cut(os.path.join(self.run, "metrics.csv"), iteration, "train")
-        _cut(os.path.join(self.run, "probe.csv"), iteration)
+        tables.cut(os.path.join(self.run, tables.METRICS), iteration, "train")
+        tables.cut(os.path.join(self.run, tables.PROBE), iteration)
         self._open_table()
         self.events.go_on_from(iteration)
 
@@ -150,25 +148,6 @@ class _LogFile(logging.FileHandler):
 def ignore_full_disk() -> contextlib.suppress:
     """A context in which what cannot be written is left out: it never ends a training."""
     return contextlib.suppress(OSError)
-
-
-def _cut(path: str, iteration: int, after: str | None = None) -> None:
-    """Leave only whole rows of before an iteration in a table.
-
-    after: the kind of rows that come after an iteration, whose own stay.
-    """
-    if not os.path.isfile(path):
-        return
-    with open(path, newline="", encoding="utf-8", errors="replace") as file:
-        lines = file.read().splitlines(keepends=True)
-    kept = lines[:1]
-    for line in lines[1:]:
-        at, kind = line.split(",", 2)[:2] if line.count(",") > 1 else ("", "")
-        last = iteration if kind == after else iteration - 1
-        if at.isdigit() and int(at) <= last and line.endswith("\n"):
-            kept.append(line)
-    if kept != lines:
-        write_atomically(path, "".join(kept))
 
 
 class NoReport:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from dataclasses import dataclass, field
 
-from . import snapshots
+from . import snapshots, tables
 
 
 @dataclass
@@ -26,13 +25,9 @@ class Keep:
     _tests: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        path = os.path.join(self.run, "metrics.csv")
-        if not os.path.exists(path):
-            return
-        with open(path, encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                if row["kind"] == "test" and row["name"] == self.output:
-                    self.tested(int(row["iteration"]), {self.output: float(row["value"])})
+        for row in tables.read(os.path.join(self.run, tables.METRICS)):
+            if row["kind"] == "test" and row["name"] == self.output:
+                self.tested(int(row["iteration"]), {self.output: float(row["value"])})
 
     def tested(self, iteration: int, means: dict[str, float]) -> None:
         """Take in a test, {output: mean}, of the weights after some iterations."""

@@ -24,8 +24,7 @@ from caffe_plain.settings import apply_setting
 from .data_layers import DataLayer, choose_feed, data_layers, feed_of
 from .data_prep.colour_order import check_colour_orders
 from .errors import RelayError
-from .layers.mean_file import read_mean
-from .means import fit_to_records, set_channel_means, subtract_channel_means
+from .means import fit_means, set_channel_means
 
 STANDARD_STAGE = "standard"  # the stage that drops the auxiliary branches
 EXTRA = "extra.prototxt"
@@ -43,8 +42,8 @@ def compose(
     crop: int | None = None,
     feed: str | None = None,
     scene: Sequence[str] = (),
-) -> tuple[Any, Any, Any]:
-    """The SolverParameter, NetParameter and ExtraParameter of a run; nothing is written.
+) -> tuple[Any, Any, Any, list[str]]:
+    """The SolverParameter, NetParameter and ExtraParameter of a run, and what a user should know.
 
     pb: caffe_pb2; model: folder with such files; method: STANDARD, JOINT or RELAY; run: its folder;
     data: folder that replaces the net's `data/`, as data_prep/README.md describes it; settings:
@@ -62,8 +61,8 @@ def compose(
         point_at(net, data)
         if feed == "data":
             set_channel_means(pb, net, os.path.join(data, "mean.binaryproto"))
-        fit_to_records(pb, net)
-    resize(pb, net, batch, crop)
+    resize(net, batch, crop)
+    notes = fit_means(pb, net, crop) if data else []
     if data:
         check_colour_orders(layer.get("source") for layer in data_layers(net.layer))
         set_classes(net, count_classes(data))
@@ -78,7 +77,7 @@ def compose(
     observes = extra.lr_policy == "plateau" or extra.early_stopping
     if observes and not extra.plateau_output:
         extra.plateau_output = error_output(net)
-    return solver, net, extra
+    return solver, net, extra, notes
 
 
 def save(run: str, solver: Any, net: Any, extra: Any, relay: Any = None) -> str:
@@ -216,11 +215,10 @@ def point_at(net: Any, data: str) -> None:
             layer.set(field, path)
 
 
-def resize(pb: Any, net: Any, batch: int | None, crop: int | None) -> None:
+def resize(net: Any, batch: int | None, crop: int | None) -> None:
     """Change the batch and crop sizes of the data layers; None leaves them.
 
-    In a SceneData layer a drawn shorter side keeps its ratio to the crop, and a mean image of
-    another size than the crop gives its mean per channel.
+    In a SceneData layer a drawn shorter side keeps its ratio to the crop.
     """
     for layer in data_layers(net.layer):
         if batch:
@@ -229,16 +227,13 @@ def resize(pb: Any, net: Any, batch: int | None, crop: int | None) -> None:
             before = layer.get("crop_size")
             layer.set("crop_size", crop)
             if layer.is_scene:
-                _fit_to_crop(pb, layer, crop, before)
+                _keep_ratio(layer, crop, before)
 
 
-def _fit_to_crop(pb: Any, layer: DataLayer, crop: int, before: int) -> None:
+def _keep_ratio(layer: DataLayer, crop: int, before: int) -> None:
     for field in ("short_side_min", "short_side_max"):
         if layer.get(field):
             layer.set(field, max(crop, round(layer.get(field) * crop / before)))
-    mean = layer.get("mean_file")
-    if mean and read_mean(pb, mean).shape[1:] != (crop, crop):
-        subtract_channel_means(pb, layer)
 
 
 def count_classes(data):

@@ -40,7 +40,7 @@ class Plan:
 
     name: for people; run: its folder; solver, net, extra, relay: messages, relay may be None; path,
     extra_path, relay_path: the files that will hold them; of_model: whether `save` has to write
-    these files; note: a line to print.
+    these files; notes: lines to print.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Plan:
     extra_path: str | None
     relay_path: str | None
     of_model: bool
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
     def save(self) -> None:
         """Make the run's folder, with the files of a model."""
@@ -187,20 +187,22 @@ def _of_model(pb: Any, args: argparse.Namespace, name: str, run: str, draws: boo
     if method == "RELAY":
         relay_path = os.path.join(run, "relay.prototxt")
         relay = relay_file.read_relay(args.relay or os.path.join(folder, "relay.prototxt"))
-    settings, batch, crop, note = list(args.set), args.batch, args.crop, ""
+    settings, batch, crop, notes = list(args.set), args.batch, args.crop, []
     if (args.profile or ("full" if args.data else "short")) == "short":
         settings = SHORT + settings
         batch, crop = batch or SHORT_BATCH, crop or _short_crop(folder, args)
-        note = _short_note(settings, batch, crop, args.data)
+        notes = [_short_note(settings, batch, crop, args.data)]
     for setting in settings:  # a wrong one is said before any image is drawn or converted
         run_folder.set_solver(pb.SolverParameter(), ExtraParameter(), setting)
     data = _data_folder(pb, folder, args, crop, draws) if args.data else _demo(draws)
-    solver, net, extra = run_folder.compose(
+    solver, net, extra, more = run_folder.compose(
         pb, folder, method, run, data, settings, batch, crop, args.feed, args.scene
     )
     path = os.path.join(run, "solver.prototxt")
     extra_path = os.path.join(run, run_folder.EXTRA) if extra.ListFields() else None
-    return Plan(name, run, solver, net, extra, relay, path, extra_path, relay_path, True, note)
+    return Plan(
+        name, run, solver, net, extra, relay, path, extra_path, relay_path, True, (*notes, *more)
+    )
 
 
 def _data_folder(

@@ -1,12 +1,18 @@
 """What `relay` says around a command: one-line errors, the next step, how long it will take."""
 
+import functools
+import importlib
 import os
+import re
+import runpy
 import shlex
 import types
 
 import pytest
 
 import caffe
+from caffe_plain.flags import FlagParser
+from relaybp import __main__ as relay
 from relaybp import cli, engines, estimate, run_files
 from relaybp.commands import train
 from relaybp.commands.train import refuse_missing
@@ -21,6 +27,68 @@ def test_an_error_of_a_command_line_is_one_line(capsys):
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "unrecognized arguments: --bogus" in line and "--help lists the options" in line
+
+
+def programs():
+    """{name: what runs it} of every command that one can type."""
+    found = {
+        f"relay {name}": functools.partial(relay.main, [name, "--help"]) for name in relay.COMMANDS
+    }
+    scripts = re.findall(r'^(\w+) = "(\S+):(\w+)"$', (ROOT / "pyproject.toml").read_text(), re.M)
+    for name, module, function in scripts:
+        found[name] = getattr(importlib.import_module(module), function)
+    for path in sorted((ROOT / "data_prep").glob("*.py")):
+        if '__name__ == "__main__"' in path.read_text():
+            found[path.name] = functools.partial(runpy.run_path, str(path), run_name="__main__")
+    return found
+
+
+@pytest.mark.parametrize("name, run", programs().items())
+def test_help_fits_a_terminal_of_80_columns(monkeypatch, capsys, name, run):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.argv", [name, "--help"])
+    status = None
+    try:
+        run()
+    except SystemExit as end:
+        status = end.code
+    text = capsys.readouterr().out
+    assert not status and text and not [line for line in text.splitlines() if len(line) > 80]
+
+
+def test_help_fills_paragraphs_and_leaves_examples_as_lines(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "42")  # argparse leaves two of them free
+    parser = FlagParser(
+        "One two three four five\nsix seven eight nine.\n\n    do --this    with a remark to it\n"
+        "    do --the-other\n  word  " + 9 * "more "
+    )
+    parser.print_help()
+    assert (
+        capsys.readouterr()
+        .out.partition("\n\n")[2]
+        .startswith(
+            "One two three four five six seven eight\nnine.\n\n"
+            "    do --this    with a remark to it\n    do --the-other\n"
+            "  word  more more more more more more\n        more more more\n\noptions:"
+        )
+    )
+
+
+@pytest.mark.parametrize("command", ["models", "build-info"])
+def test_words_that_a_command_does_not_know_are_an_error(monkeypatch, capsys, command):
+    monkeypatch.setattr("sys.argv", ["relay"])
+    with pytest.raises(SystemExit) as end:
+        relay.main([command, "nonsense"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith(f"relay {command}: unrecognized arguments: nonsense")
+
+
+def test_the_list_of_models_fits_the_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.argv", ["relay"])
+    relay.main(["models"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 100 and max(map(len, lines)) <= 80
 
 
 @pytest.mark.parametrize("words", [["--model", ""], ["--model", "x", "--gpu", ""]])

@@ -1,6 +1,7 @@
 """LMDBs that are damaged, opened by everything that reads one: an error, never a dead process."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -170,3 +171,44 @@ def test_the_file_itself_can_be_named(whole):
     with open_database(whole / "data.mdb") as environment, environment.begin() as transaction:
         datum = caffe_pb2.Datum.FromString(transaction.get(b"00000003"))
     assert (datum.label, datum.data[0]) == (3, 3)
+
+
+FULL_DISK = {
+    "convert_imageset and the like": """
+from relaybp.data_prep.datum_db import DatumDB
+with DatumDB(path, {}) as db:
+    for number in range(64):
+        db.put(b"%08d" % number, bytes(4096))
+    db.finish([64], ["a"])
+""",
+    "all others": """
+from caffe_plain.database import new_database
+with new_database(path) as put:
+    for number in range(64):
+        put(b"%08d" % number, bytes(4096))
+""",
+}
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A file system of 64 kB."""
+    tmp_path = tmp_path / "disk"
+    tmp_path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this user may not mount")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize("size", ["8k", "64k"])
+@pytest.mark.parametrize("script", FULL_DISK.values(), ids=FULL_DISK)
+def test_a_full_disk_ends_no_process_with_a_signal(full_disk, script, size):
+    """As LMDB's file of locks did, which is written through a mapping."""
+    remount = ["mount", "-o", f"remount,size={size}", str(full_disk)]
+    subprocess.run(remount, check=True)
+    words = [sys.executable, "-c", f"path = {str(full_disk / 'db')!r}\n{script}"]
+    done = subprocess.run(words, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert re.search(r"Error: .*(cannot|no) .*(Input/output error|No space left)", done.stderr)

@@ -21,8 +21,12 @@ from evaluation_cases import (
     net_param,
     save_weights,
 )
+from relaybp import engines
+from relaybp.commands.evaluate import write_tables
 from relaybp.errors import RelayError
 from relaybp.evaluation import dense, measures, nets, validation_set
+from relaybp.evaluation.protocol import Protocol
+from relaybp.evaluation.results import measure
 
 
 @pytest.fixture
@@ -148,6 +152,23 @@ def test_a_single_crop_is_the_test_phase(run):
     classes = rows(run / "per_class_crop.csv")
     assert sorted(row["class"] for row in classes) == [f"class {k}" for k in range(7)]
     assert sum(int(row["images"]) for row in classes) == 10
+
+
+@pytest.mark.parametrize(
+    "before, kept",
+    [
+        (b"", []),
+        (b"test,k,error,images,weights\r\nvgg,1,2.00,9,a\r\ncrop,1,3.00,9,a\r\nhalf,1", ["vgg"]),
+        (b"test;k;error;images;weights\nvgg;1;2,00;9;a\n", []),
+        (b"test,k,error,images,weights\n\xff\n", []),
+    ],
+    ids=["empty", "rows", "semicolons", "no text"],
+)
+def test_what_other_programs_leave_of_a_table_stops_no_test(run, before, kept):
+    result = measure(engines.of(caffe), str(run), Protocol(), gpu="none")
+    (run / "errors.csv").write_bytes(before)
+    write_tables(str(run), result)
+    assert [row["test"] for row in rows(run / "errors.csv")] == [*kept, "crop", "crop"]
 
 
 def test_runs_are_tested_each_in_its_own_way_and_together(run):

@@ -32,7 +32,8 @@ COMPARED = {
 }
 TYPES = {*COMPARED, "BatchNorm", "Dropout"}
 ROWS = catalogue_cases.cases()
-CASES = [case for case in ROWS["forks"] + ROWS["fork_training"] if case.type in TYPES]
+FAMILIES = ("forks", "fork_detection", "fork_training")
+CASES = [case for family in FAMILIES for case in ROWS[family] if case.type in TYPES]
 NO_FORM = {
     "DetectionOutput/refinedet": "RefineDet's bottoms",
     "DetectionOutput/polygons": "use_polygon",
@@ -77,6 +78,6 @@ def test_layers_compute_the_same(case):
 
 @pytest.mark.parametrize("type", ["Proposal", "PSROIPooling", "FlowWarp"])
 def test_what_onnx_lacks_is_named(type):
-    case = next(case for case in catalogue_cases.cases()["forks"] if case.type == type)
+    case = next(case for family in FAMILIES for case in ROWS[family] if case.type == type)
     with pytest.raises(caffe.LayerError, match=f"layer 'layer': {type} has no ONNX form here"):
         export_onnx.to_onnx(in_test_phase(case)[0])

@@ -27,7 +27,6 @@ from relaybp.evaluation.results import Result
 from relaybp.html_report import inside, outcome, page, training
 from relaybp.html_report.gather import PANELS, gather, unique_names
 from relaybp.html_report.source import Source
-from relaybp.lock import Lock, is_held
 from relaybp.pictures import heat, png
 
 ROOT = Path(__file__).parent.parent
@@ -463,15 +462,6 @@ def test_a_run_that_is_killed_is_watched_no_more(running, trainer, monkeypatch, 
     assert states == ["running", "ended without finishing"] and last["reload_s"] is None
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "ended" in line]
     assert line.startswith(f"{running}: ended without finishing; the command that began it goes on")
-
-
-def test_whoever_looks_at_a_run_is_not_in_its_way(tmp_path):
-    """Nor is another look: a lock that is free can be taken afterwards."""
-    run = str(tmp_path / "run")
-    assert not is_held(run)
-    Lock(run).release()
-    assert not is_held(run) and not is_held(run)
-    Lock(run).release()
 
 
 def test_a_report_that_is_watched_no_more_does_not_reload(running, monkeypatch):

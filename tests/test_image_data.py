@@ -270,6 +270,8 @@ def test_all_that_a_cifar_run_does_prepares_photos_alike(cifar_run):
         caffe_pb2.BlobProto.FromString((run / "mean.binaryproto").read_bytes())
     )
     assert mean.shape == (1, 3, 1, 1)
+    said = r"_lmdb has images of 37 x 111 pixels, \S+ of 32 x 32: 'data' is less the mean of each"
+    assert len(re.findall(said, (run / "train.log").read_text())) == 1
     small = [
         cv2.resize(cv2.imread(path), (111, 37), interpolation=cv2.INTER_AREA)[2:34, 39:71]
         for path in paths

@@ -241,3 +241,16 @@ def test_a_row_that_is_still_being_written_is_left_out(tmp_path, rest):
     whole = Run(str(tmp_path)).curves
     (tmp_path / "metrics.csv").write_text(METRICS + rest)
     assert Run(str(tmp_path)).curves == whole
+
+
+@pytest.mark.parametrize("rows", [1, 17, 18, 23, 24, 28])
+def test_a_probe_that_is_still_being_written_is_shown_as_far_as_it_goes(tmp_path, rows):
+    """15 rows are of the first probe; those of the second come layer by layer."""
+    (tmp_path / "metrics.csv").write_text(METRICS)
+    (tmp_path / "probe.csv").write_text("".join(PROBE.splitlines(keepends=True)[: rows + 1]))
+    run = Run(str(tmp_path))
+    assert by_layer.gradients([run])
+    if rows > 15:
+        shares, cosines = map(lines, by_layer.flows([run]).axes)
+        assert shares["loss"] == ([0, 1, 2], [0.7] * 3)
+        assert cosines["loss & aux_loss"] == ([0, 1, 2], [-0.5] * 3)

@@ -92,7 +92,6 @@ def test_it_is_written_while_converting(tmp_path):
         "class_index.tsv",
         "classes.txt",
         "data.mdb",
-        "lock.mdb",
         FILE,
         "settings.json",
     ]

@@ -241,6 +241,8 @@ def test_long_tailed_sets_are_made_of_cifar_once_for_each_whole_set(tmp_path):
     [
         (["--scale", "big"], "SCALE=big: expected one of paper, cifar, smoke"),
         (["--seeds", "1 1"], "different whole numbers"),
+        (["--seeds", "1 01"], "different whole numbers"),
+        (["--seeds", "1²"], "different whole numbers"),
         (["--seeds", "one"], "different whole numbers"),
         (["--epochs", "0"], "EPOCHS=0: expected a number above 0"),
         (["--epochs", "nan"], "EPOCHS=nan: expected a number above 0"),
@@ -481,11 +483,18 @@ def test_a_table_from_nothing_to_its_files_and_what_changes_it(tmp_path):
 
 
 def test_help_says_what_a_table_needs_and_trains_nothing(tmp_path):
-    printed = script("table3", tmp_path, "--help")
+    printed = " ".join(script("table3", tmp_path, "--help").split())
     assert (
         "SCALE=paper: PLACES2=; for each seed 6 trainings (model_a, model_a_multiloss," in printed
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_scenes_that_cannot_be_drawn_are_an_error(tmp_path, capfd):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RelayError, match="no data to train on, for the reason above"):
+        data.drawn(str(tmp_path / "file" / "scenes"))
+    assert "file/scenes: " in capfd.readouterr().err
 
 
 def test_wrong_data_is_an_error_before_anything_is_made(tmp_path):

@@ -32,7 +32,7 @@ def prepare(tmp_path, model, data=None, **given):
     """(SolverParameter, NetParameter, ExtraParameter or None) of the run folder of a model."""
     folder, method = models.find(model)
     run = tmp_path / "run"
-    made = run_folder.compose(caffe_pb2, folder, method, str(run), data and str(data), **given)
+    *made, _ = run_folder.compose(caffe_pb2, folder, method, str(run), data and str(data), **given)
     path = run_folder.save(str(run), *made)
     solver = read_text(path, caffe_pb2.SolverParameter())
     extra = run / "extra.prototxt"
@@ -221,7 +221,7 @@ def test_a_layer_without_a_crop_gets_one():
     text = """layer { name: "a" type: "Data" data_param { batch_size: 2 } }
     layer { name: "b" type: "Python" python_param { layer: "SceneData" param_str: 'pad: 4' } }"""
     net = text_format.Parse(text, caffe_pb2.NetParameter())
-    run_folder.resize(caffe_pb2, net, None, 28)
+    run_folder.resize(net, None, 28)
     assert [layer.get("crop_size") for layer in data_layers(net.layer)] == [28, 28]
     assert data_layers(net.layer)[0].get("batch_size") == 2
 

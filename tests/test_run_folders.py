@@ -1,7 +1,12 @@
 """The folder of a run: one run at a time, no folder twice, and the snapshots that stay in it."""
 
+import errno
+import fcntl
+import itertools
 import os
 import re
+import subprocess
+import sys
 import time
 
 import pytest
@@ -10,7 +15,7 @@ import unwatched_cases
 from relaybp import snapshots
 from relaybp.commands.train import arguments, find_folder, leave_no_folder
 from relaybp.errors import RelayError
-from relaybp.lock import Lock
+from relaybp.lock import Lock, is_held
 from relaybp.run_plan import own_folder
 from unwatched_cases import Training, make, rows
 
@@ -43,6 +48,67 @@ def _lock(run, said):
         said.write_text("locked")
     except RelayError as error:
         said.write_text(str(error))
+
+
+def test_a_process_that_asks_about_its_own_folder_keeps_it(tmp_path):
+    run, name = tmp_path / "run", tmp_path / "name"
+    lock = Lock(str(run))
+    name.symlink_to(run)
+    assert is_held(str(run)) and is_held(str(name))
+    with pytest.raises(RelayError, match="run: this process trains in this folder already"):
+        Lock(str(run))
+    assert "trains in this folder" in locked_by_another(run)
+    lock.release()
+    assert not is_held(str(run)) and locked_by_another(run) == "locked"
+
+
+def test_whoever_looks_at_a_folder_is_in_nobodys_way(tmp_path):
+    """A training that begins at that moment would have been refused every few times."""
+    run = str(tmp_path / "run")
+    assert not is_held(run) and not os.path.exists(run)
+    Lock(run).release()
+    unwatched_cases.import_everything()
+    looks = unwatched_cases.FORKS.Value("i", 0)
+    process = unwatched_cases.FORKS.Process(target=_look, args=(run, looks))
+    process.start()
+    try:
+        while looks.value < 2000:
+            assert process.is_alive()
+            Lock(run).release()
+    finally:
+        process.kill()
+        process.join()
+
+
+def _look(run, looks):
+    for looks.value in itertools.count():
+        is_held(run)
+
+
+WORKER = """
+import os, sys
+from relaybp.lock import Lock, is_held
+lock, (read, write) = Lock(sys.argv[1]), os.pipe()
+if os.fork():
+    os._exit(0)
+os.close(write)
+os.read(read, 1)  # until the parent has ended
+print(is_held(sys.argv[1]))
+"""
+
+
+def test_a_worker_that_outlives_its_training_does_not_keep_the_folder(tmp_path):
+    words = [sys.executable, "-c", WORKER, str(tmp_path / "run")]
+    assert subprocess.run(words, stdout=subprocess.PIPE, text=True).stdout == "False\n"
+
+
+def test_a_folder_that_cannot_be_locked_is_not_said_to_be_in_use(tmp_path, monkeypatch):
+    def lockf(file, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "lockf", lockf)
+    with pytest.raises(RelayError, match="its file lock cannot be locked: No locks available; cho"):
+        Lock(str(tmp_path / "run"))
 
 
 def test_a_second_run_does_not_touch_the_folder_of_a_first(tmp_path):

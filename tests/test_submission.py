@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import cv2
 import numpy as np
@@ -88,9 +89,7 @@ def test_files_are_prepared_as_the_validation_images_were(run, tmp_path):
         cv2.imwrite(str(images / f"{answer}.png"), pixels)
     labels.write_text("".join(f"{k}.png {k}\n" for k in ANSWERS))
     (tmp_path / "data" / "val_lmdb" / "data.mdb").rename(tmp_path / "old.mdb")
-    for name in ("lock.mdb", "settings.json"):
-        (tmp_path / "data" / "val_lmdb" / name).unlink()
-    (tmp_path / "data" / "val_lmdb").rmdir()
+    shutil.rmtree(tmp_path / "data" / "val_lmdb")
     convert(f"{images}/", labels, tmp_path / "data" / "val_lmdb", resize_short=16)
     files, records = tmp_path / "files.txt", tmp_path / "records.txt"
     evaluate(run, "--images", labels, "--submission", files, status=1)  # relative to the list

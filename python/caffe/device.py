@@ -4,6 +4,7 @@ Layers do not read these settings: tensors carry them. They are process-wide, li
 """
 
 import ctypes
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -81,7 +82,8 @@ def gpu_count():
 def set_precision(name):
     """Choose how activations are computed: fp32 (default), tf32, bf16 or fp64.
 
-    Parameters, their diffs, statistics and losses stay fp32 (fp64 with fp64).
+    Parameters, their diffs, statistics and losses stay fp32 (fp64 with fp64). It counts from the
+    next forward pass on: backward has the precision of the forward pass that it follows.
     """
     global _precision
     if name not in PRECISIONS:
@@ -94,6 +96,20 @@ def set_precision(name):
 def precision():
     """The name of the precision in force."""
     return _precision
+
+
+@contextmanager
+def in_precision(name: str) -> Iterator[None]:
+    """A context in which this precision is in force."""
+    before = _precision
+    if name == before:
+        yield
+        return
+    set_precision(name)
+    try:
+        yield
+    finally:
+        set_precision(before)
 
 
 def current():

@@ -3,6 +3,7 @@
 import os
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -45,6 +46,7 @@ class Net:
             "after_backward": [],
         }
         self._on_gradients = []
+        self._precision = device.precision()  # of the last forward pass
         self._sweep = Sweep(self.nodes, self._callbacks, self._on_gradients)
         self._debug = DebugInfo(self.nodes)
         self.debug_info = source.debug_info
@@ -192,20 +194,15 @@ class Net:
     def _loss(self, start, end):
         """`_forward` without waiting for a GPU: the loss as a number or a tensor without axes."""
         self._check_range(start, end)
-        device.make_current()
-        try:
+        self._precision = device.precision()
+        with self._running():
             return self._sweep.forward(start, end)
-        except OutOfMemoryError as error:
-            raise advised(error, self.nodes) from error
 
     def _backward(self, start, end):
         """Caffe's BackwardFromTo: layers `start` down to `end` (indices, both included)."""
         self._check_range(end, start)
-        device.make_current()
-        try:
+        with self._running():
             self._sweep.backward(end, start)
-        except OutOfMemoryError as error:
-            raise advised(error, self.nodes) from error
 
     def backward_flows(self, flows):
         """Run several backward flows in one sweep.
@@ -215,9 +212,16 @@ class Net:
         what came through the flow's own layers. The sum over the flows is added to the parameter
         diffs.
         """
+        with self._running():
+            self._sweep.backward_flows(flows)
+
+    @contextmanager
+    def _running(self):
+        """A context for passes: backward has the precision of the forward pass that it follows."""
         device.make_current()
         try:
-            self._sweep.backward_flows(flows)
+            with device.in_precision(self._precision):
+                yield
         except OutOfMemoryError as error:
             raise advised(error, self.nodes) from error
 

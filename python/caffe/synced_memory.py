@@ -130,8 +130,8 @@ class SyncedMemory:
         if array.dtype != np.float32 or not array.flags.c_contiguous or not array.flags.writeable:
             self.array(blob)[...] = array
         else:
-            dtype = blob.dtype if self._tensor is None else self._tensor.dtype
-            self.set(device.copied(torch.from_numpy(array), dtype))
+            values = torch.from_numpy(array)
+            self.set(device.copied(values, self._written_dtype(blob, values)))
 
     def holds(self, tensor, version):
         """Whether `tensor` is what `get` gave, not written into since, nor by way of an array."""
@@ -269,11 +269,20 @@ class SyncedMemory:
             self.show()
             return
         if self._seen is None or not _same_bits(self._mirror, self._seen):
-            before, shape, dtype = self._tensor, blob.shape, blob.dtype
-            if before is not None:
-                shape, dtype = before.shape if before.numel() == blob.count else shape, before.dtype
-            self._tensor = device.copied(self._part(shape), dtype)
+            before, shape = self._tensor, blob.shape
+            if before is not None and before.numel() == blob.count:
+                shape = before.shape
+            values = self._part(shape)
+            self._tensor = device.copied(values, self._written_dtype(blob, values))
         self._in_step()
+
+    def _written_dtype(self, blob, values):
+        """The dtype in which written values are kept: that of those before, if it is in use."""
+        if self._tensor is None:
+            return blob.dtype
+        before = self._tensor.dtype
+        is_past = before is torch.bfloat16 and device.dtype() is not before
+        return values.dtype if is_past else before
 
     def _in_step(self):
         """Remember that the mirror and the tensor hold the same."""

@@ -95,7 +95,7 @@ def _open_leveldb(path: str) -> LevelDB:
 
 @contextmanager
 def _write_lmdb(folder: str | os.PathLike) -> Iterator[Callable[[bytes, bytes], object]]:
-    with lmdb.open(os.fspath(folder), map_size=_MAP_BYTES) as environment:
+    with _new_lmdb(os.fspath(folder)) as environment:
         records: list[tuple[bytes, bytes]] = []
 
         def put(key: bytes, value: bytes) -> None:
@@ -113,6 +113,14 @@ def _write_lmdb(folder: str | os.PathLike) -> Iterator[Callable[[bytes, bytes], 
 
         yield put
         commit()
+
+
+def _new_lmdb(folder: str) -> lmdb.Environment:
+    """An LMDB that nobody else writes: its file of locks would end this process on a full disk."""
+    try:
+        return lmdb.open(folder, map_size=_MAP_BYTES, lock=False)
+    except lmdb.Error as error:
+        raise DataError(f"{folder}: an LMDB cannot be made: {error}") from error
 
 
 _WRITERS = {"lmdb": _write_lmdb, "leveldb": write_leveldb}

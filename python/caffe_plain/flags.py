@@ -6,11 +6,42 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+MOST_COLUMNS, LEAST_COLUMNS = 100, 20  # of text: in a wide terminal, and beside other text
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Fits descriptions to the terminal: paragraphs are filled, indented lines stay lines."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        width, parts = min(width, MOST_COLUMNS), []
+        for is_paragraph, group in itertools.groupby(text.splitlines(), _is_of_paragraph):
+            lines = list(group)
+            parts += [" ".join(lines)] if is_paragraph else lines
+        return "\n".join(_wrapped(indent + part, width) for part in parts)
+
+
+def _is_of_paragraph(line: str) -> bool:
+    return line[:1].strip() != ""
+
+
+def _wrapped(line: str, width: int) -> str:
+    """A line as lines of this width, which go on in its last column where it has several."""
+    text = line.lstrip()
+    margin, gap = len(line) - len(text), text.rfind("  ")
+    column = margin + gap + 2
+    if gap < 0 or column > width - LEAST_COLUMNS:
+        column = margin and margin + 4
+    hanging = " " * column
+    return textwrap.fill(
+        line, width, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False
+    )
 
 
 class FlagParser(argparse.ArgumentParser):
@@ -21,10 +52,7 @@ class FlagParser(argparse.ArgumentParser):
 
     def __init__(self, doc: str | None, prog: str | None = None):
         super().__init__(
-            prog=prog,
-            description=doc,
-            allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            prog=prog, description=doc, allow_abbrev=False, formatter_class=HelpFormatter
         )
         self._booleans: set[str] = set()
 

@@ -4,13 +4,15 @@ import os
 import platform
 
 from .. import engines
+from ..cli import Parser
 
 
-def main():
+def main() -> None:
+    Parser(description=__doc__).parse_args()
     engine = engines.load()
     caffe = engine.caffe
     facts = [
-        ("caffe", f"{caffe.__version__} ({os.path.dirname(caffe.__file__)})"),
+        ("caffe", f"{caffe.__version__} ({os.path.dirname(caffe.__file__ or '')})"),
         ("Python", f"{platform.python_version()} on {platform.machine()}"),
         *engine.facts(),
     ]

@@ -32,7 +32,7 @@ COLUMNS = ("class", "score")  # of a table, for each of the likeliest classes
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("run", metavar="RUN", help="a folder that a training run made")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a photo, or a folder of photos")
     parser.add_argument("--weights", help="a .caffemodel; default: the run's newest")

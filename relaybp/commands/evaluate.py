@@ -45,9 +45,7 @@ IDS_HELP = (
 def arguments() -> argparse.Namespace:
     """The command line; what makes no sense ends the program with status 2."""
     parser = Parser(
-        description=__doc__,
-        epilog=f"protocols, and what papers call them:\n{explain()}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__, epilog=f"protocols, and what papers call them:\n{explain()}"
     )
     add = parser.add_argument
     add(
@@ -158,13 +156,17 @@ def ensemble_folder(runs: Sequence[str]) -> str:
 
 
 def write_tables(folder: str, result: Result) -> None:
-    """Bring errors.csv and per_class_PROTOCOL.csv of a folder up to date."""
+    """Bring errors.csv and per_class_PROTOCOL.csv of a folder up to date.
+
+    Of errors.csv rows of other tests stay; what is no row of it goes, as another program leaves it.
+    """
     name, weights = result.protocol, result.weights.get("file", "")
     write_csv(os.path.join(folder, f"per_class_{name}.csv"), CLASS_HEADER, class_rows(result))
     path, kept = os.path.join(folder, "errors.csv"), []
     if os.path.exists(path):
-        with open(path, newline="", encoding="utf-8") as file:
-            kept = [tuple(row.values()) for row in csv.DictReader(file) if row["test"] != name]
+        with open(path, newline="", encoding="utf-8", errors="replace") as file:
+            _, *found = [*csv.reader(file)] or [[]]
+        kept = [row for row in found if len(row) == len(HEADER) and row[0] != name]
     rows = [(name, k, f"{error:.2f}", result.images, weights) for k, error in result.errors.items()]
     write_csv(path, HEADER, [*kept, *rows])
 

@@ -2,22 +2,26 @@
 
 import os
 import re
+import shutil
 import textwrap
 
 from caffe_plain.phases import TEST
 
 from .. import engines, models, relay_file, run_folder
+from ..cli import Parser
 from ..prototxt import count
 
-WIDTH = 70  # characters of a description
-ENDING = """
+INDENT, WIDTH = 51, 70  # of descriptions, in characters; narrower in a narrow terminal
+ENDING = """\
 MODEL trains by standard BP, MODEL_multiloss lets every loss train down to the bottom, MODEL_relay
 has the schedule of its relay.prototxt. Parameters, and multiply-adds of one image, are those of the
-deploy net; each folder's README.md tells more, and what to expect.
-{} models, each with three methods"""
+deploy net; each folder's README.md tells more, and what to expect."""
 
 
-def main():
+def main() -> None:
+    Parser(description=__doc__).parse_args()
+    columns = shutil.get_terminal_size().columns
+    width = max(20, min(WIDTH, columns - INDENT))
     pb = engines.load().pb
     bases = [name[: -len("_relay")] for name in models.names() if name.endswith("_relay")]
     print("%-18s %10s %8s  %-10s %s" % ("MODEL", "parameters", "adds", "schedule", "what it is"))
@@ -33,10 +37,11 @@ def main():
                 count.parameters(rows) / 1e6,
                 count.multiply_adds(rows) / 1e9,
                 relay_file.schedule_name(relay),
-                ("\n" + " " * 51).join(textwrap.wrap(description(folder), WIDTH)),
+                ("\n" + " " * INDENT).join(textwrap.wrap(description(folder), width)),
             )
         )
-    print(ENDING.format(len(bases)))
+    print("", textwrap.fill(ENDING, min(columns, 100)), sep="\n")
+    print(f"{len(bases)} models, each with three methods")
 
 
 def description(folder):

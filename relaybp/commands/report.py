@@ -11,7 +11,6 @@ first run's folder.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -25,13 +24,14 @@ from ..cli import Parser, Runs
 from ..html_report.gather import gather
 from ..html_report.page import render
 from ..lock import KILLED, state_of
+from ..tables import METRICS, PROBE
 
 EVERY_S = 5  # between two looks at runs that are watched
-WATCHED = ("metrics.csv", "probe.csv", identity.FILE, "results")
+WATCHED = (METRICS, PROBE, identity.FILE, "results")
 
 
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "run", nargs="+", action=Runs, help="folders of runs; the first is listed first"
     )

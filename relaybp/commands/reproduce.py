@@ -20,6 +20,7 @@ from dataclasses import replace
 from caffe_plain.errors import CaffeError
 
 from .. import engines
+from ..cli import Parser
 from ..errors import RelayError
 from ..reproduce import data, writers
 from ..reproduce.produce import TABLES, Production
@@ -42,8 +43,7 @@ def parser(
 ) -> argparse.ArgumentParser:
     """The options of a command whose first argument is a table or figure; makers: {name: what
     makes its Table}."""
-    form = argparse.RawDescriptionHelpFormatter
-    main = argparse.ArgumentParser(prog=f"relay {command}", description=about, formatter_class=form)
+    main = Parser(prog=f"relay {command}", description=about)
     names = main.add_subparsers(dest="name", required=True, metavar="NAME")
     for name, make in makers.items():
         one = names.add_parser(
@@ -51,7 +51,6 @@ def parser(
             help=make.__doc__,
             description=f"{make.__doc__}\n\n{needs(make)}",
             epilog=VARIABLES,
-            formatter_class=form,
         )
         _add_options(one, environment)
     return main
@@ -105,7 +104,8 @@ def needs(make: Callable[[str], Table]) -> str:
             return "  No data, and nothing is trained."
         models = ", ".join(dict.fromkeys(training.model for training in table.trainings()))
         count = len(table.trainings())
-        lines.append(f"  SCALE={scale}: {variables}; for each seed {count} trainings ({models})")
+        noun = "training" if count == 1 else "trainings"
+        lines.append(f"  SCALE={scale}: {variables}; for each seed {count} {noun} ({models})")
         lines.append(f"    {about}")
     return "\n".join(lines)
 
@@ -132,7 +132,8 @@ def options_of(args: argparse.Namespace) -> Options:
     if args.scale not in SCALES:
         raise RelayError(f"SCALE={args.scale}: expected one of {', '.join(SCALES)}")
     words = args.seeds.replace(",", " ").split()
-    if not words or not all(word.isdigit() for word in words) or len(set(words)) < len(words):
+    seeds = tuple(int(word) for word in words if word.isdecimal())
+    if not words or len(set(seeds)) < len(words):
         raise RelayError(f'SEEDS="{args.seeds}": expected different whole numbers, as in "1 2 3"')
     try:
         epochs = float(args.epochs) if args.epochs else None
@@ -146,7 +147,6 @@ def options_of(args: argparse.Namespace) -> Options:
         raise RelayError(
             f"GPU={args.gpu}: expected one; several would make the mini-batch as many times larger"
         )
-    seeds = tuple(int(word) for word in words)
     out = os.path.abspath(args.out)
     return Options(args.scale, seeds, epochs, out, args.gpu, args.precision, args.only)
 

@@ -281,8 +281,8 @@ def set_up(
         group=group,
         after_forward=probe if args.probe and group.rank == 0 else None,
     )
-    if plan.note:
-        report.say(plan.note)
+    for note in plan.notes:
+        report.say(note)
     if not group.rank and (line := run_files.write(engine.caffe, plan, solver)):
         report.say(line)
     is_slow = device == "CPU" and not group.rank

@@ -58,8 +58,11 @@ class Result:
     """
 
     def __init__(self, path: str) -> None:
-        with open(path, encoding="utf-8") as file:
-            facts = json.load(file)
+        try:
+            with open(path, encoding="utf-8") as file:
+                facts = dict(json.load(file))
+        except (OSError, ValueError, TypeError) as error:
+            raise RelayError(f"{path}: {error}; delete it and test again") from error
         self.path = path
         self.errors: dict[int, float] = {int(k): error for k, error in facts["errors"].items()}
         self.images: int = facts["images"]
@@ -79,7 +82,7 @@ class Result:
         try:
             with open(path, "rb") as file, np.load(file) as saved:
                 return {name: saved[name] for name in saved.files}
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise RelayError(f"{path}: {error}; delete {self.path} and test again") from error
 
     @property
@@ -141,7 +144,7 @@ def measure(
     identity = identify(engine.pb, net_param, weights, protocol, precision)
     path = os.path.join(run, FOLDER, file_name(identity))
     if os.path.exists(path):
-        return Result(path)
+        return _kept(path)
     engine.use_device(gpu, precision)
     title = f"{os.path.basename(os.path.normpath(run))} {identity['protocol']}"
     tester = Tester(engine.caffe, net_param, weights, protocol, title)
@@ -164,7 +167,7 @@ def ensemble(
     identity = _identify_ensemble(members, results)
     path = os.path.join(out, FOLDER, file_name(identity))
     if os.path.exists(path):
-        return Result(path)
+        return _kept(path)
     first = results[0]
     scores = np.zeros(first.scores.shape)
     for member, result in zip(members, results):
@@ -187,6 +190,13 @@ def _identify_ensemble(members: Sequence[Member], results: Sequence[Result]) -> 
             for member, result in zip(members, results)
         ],
     }
+
+
+def _kept(path: str) -> Result:
+    try:
+        return Result(path)
+    except KeyError as error:
+        raise RelayError(f"{path}: there is no {error} in it; delete it and test again") from error
 
 
 def _store(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from statistics import mean
 from typing import Any
 
 import matplotlib
@@ -28,7 +30,7 @@ def gradients(runs: Sequence[Run]) -> Figure | None:
     for run, above, below in zip(shown, axes[::2], axes[1::2]):
         parts = list(run.parts.values())
         over_layers(above, parts, run.measured("gradient")["all"], GRADIENT)
-        over_layers(below, parts, run.measured("relative")["all"], RELATIVE)
+        over_layers(below, parts, run.measured("relative").get("all", {}), RELATIVE)
         above.set_title(label_of(runs, run, "Gradients by layer"), loc="left")
         legend_beside(above, "iteration")
     return figure
@@ -78,14 +80,17 @@ def _shade(number: int, count: int) -> tuple[float, ...]:
 def _means(
     axes: Axes, layers: list[str], quantity: Mapping[str, Values], colours: Mapping[str, str]
 ) -> None:
-    """Of each flow the mean over the probed iterations, and each of them faintly."""
+    """Of each flow the mean over the probed iterations, and each of them faintly.
+
+    An iteration lacks the layers that are still being written.
+    """
     for flow, values in quantity.items():
         rows = [values[iteration] for iteration in sorted(values)]
-        places = [k for k, layer in enumerate(layers) if layer in rows[0]]
+        places = [k for k, layer in enumerate(layers) if any(layer in row for row in rows)]
         for row in rows:
-            y = [row[layers[k]] for k in places]
+            y = [row.get(layers[k], math.nan) for k in places]
             axes.plot(places, y, color=colours[flow], lw=0.7, alpha=0.3)
-        means = [sum(row[layers[k]] for row in rows) / len(rows) for k in places]
+        means = [mean(row[layers[k]] for row in rows if layers[k] in row) for k in places]
         axes.plot(places, means, "-o", ms=4, lw=1.8, color=colours[flow], label=flow)
     name_layers(axes, layers)
     legend_beside(axes)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import glob
-import io
 import os
 from collections.abc import Sequence
 from typing import Any
 
-from .. import identity
+from .. import identity, tables
 from ..errors import RelayError
 
 Values = dict[int, dict[str, float]]  # {iteration: {layer: value}}
@@ -21,7 +20,7 @@ class Run:
     model: its name, "" where nothing recorded it; curves: {(train or test, name): {iteration:
     value}}; parts: {"trunk" or a loss: its layers}; classes: {test: (k, [(class, top-k error in
     %)], the best first)}, k being 5, or 1 of a net of five classes or fewer. Raises RelayError for
-    a folder without metrics.csv.
+    a folder without metrics.csv, or with a damaged table of classes.
     """
 
     def __init__(self, folder: str):
@@ -29,19 +28,22 @@ class Run:
         record = identity.read(folder)
         self.model = record["identity"].get("model", {}).get("name", "") if record else ""
         self.curves: dict[tuple[str, str], dict[int, float]] = {}
-        for row in read(os.path.join(folder, "metrics.csv"), needed=True):
+        metrics = os.path.join(folder, tables.METRICS)
+        if not os.path.exists(metrics):
+            raise RelayError(f"{metrics}: no such file; expected the folder of a run")
+        for row in tables.read(metrics):
             curve = self.curves.setdefault((row["kind"], row["name"]), {})
             curve[int(row["iteration"])] = float(row["value"])
         self.parts: dict[str, list[str]] = {}
         self._probe: dict[tuple[str, str], Values] = {}
-        for row in read(os.path.join(folder, "probe.csv")):
+        for row in tables.read(os.path.join(folder, tables.PROBE)):
             part = self.parts.setdefault(row["part"], [])
             if row["layer"] not in part:
                 part.append(row["layer"])
             values = self._probe.setdefault((row["quantity"], row["flow"]), {})
             values.setdefault(int(row["iteration"]), {})[row["layer"]] = float(row["value"])
         self.classes = {
-            os.path.basename(path)[len("per_class_") : -len(".csv")]: _class_errors(read(path))
+            os.path.basename(path)[len("per_class_") : -len(".csv")]: _class_errors(path)
             for path in sorted(glob.glob(os.path.join(glob.escape(folder), "per_class_*.csv")))
         }
 
@@ -56,23 +58,16 @@ class Run:
         return {flow: values for (name, flow), values in self._probe.items() if name == quantity}
 
 
-def _class_errors(rows: list[dict[str, str]]) -> tuple[int, list[tuple[str, float]]]:
-    k = 5 if all(row["top5_error"] for row in rows) else 1
-    return k, [(row["class"], float(row[f"top{k}_error"])) for row in rows]
-
-
-def read(path: str, needed: bool = False) -> list[dict[str, str]]:
-    """The rows of a CSV file, without a last one that is still being written.
-
-    Without the file there are none, or a RelayError if it is needed.
-    """
-    if not os.path.exists(path):
-        if needed:
-            raise RelayError(f"{path}: no such file; expected the folder of a run")
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        text = file.read()
-    return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
+def _class_errors(path: str) -> tuple[int, list[tuple[str, float]]]:
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        k = 5 if all(row["top5_error"] for row in rows) else 1
+        return k, [(row["class"], float(row[f"top{k}_error"])) for row in rows]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise RelayError(
+            f"{path}: not the errors of classes ({error!r}); delete it, `relay evaluate` makes it"
+        ) from error
 
 
 def spread(items: Sequence[Any], most: int) -> list[Any]:

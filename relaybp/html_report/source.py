@@ -56,7 +56,8 @@ class Source:
         if not os.path.exists(path):
             return None
         deploy = run_folder.read(path, self.engine.pb.NetParameter())
-        return tuple(deploy.layer[0].input_param.shape[0].dim[1:])
+        shapes = [shape for layer in deploy.layer[:1] for shape in layer.input_param.shape[:1]]
+        return tuple(shapes[0].dim[1:]) if shapes else None
 
     @property
     def is_standard(self) -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,6 +13,7 @@ from caffe_plain.database import count_records
 from .. import identity
 from ..data_prep.subset import subset
 from ..errors import RelayError
+from ..image_data import make_by
 from ..run_folder import count_classes
 
 SPLITS = ("train_lmdb", "val_lmdb")
@@ -144,8 +143,7 @@ def long_tailed(key: str, whole: DataSet, out: str) -> DataSet:
 def drawn(folder: str) -> DataSet:
     """Drawn scenes of 40 x 40 pixels in `folder`, made unless they are there."""
     if not os.path.exists(os.path.join(folder, "mean.binaryproto")):
-        command = [sys.executable, "-m", "relaybp.data_prep.demo_scenes", *DRAWN_SIZE, folder]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        make_by("demo_scenes", *DRAWN_SIZE, folder, quiet=True)
     return DataSet(folder, DRAWN_TITLE, count_records(os.path.join(folder, SPLITS[0])))
 
 

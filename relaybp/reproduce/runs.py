@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from typing import Any
 import caffe_plain
 from caffe_plain.files import write_atomically
 
-from .. import identity, models, relay_file, run_plan, snapshots
+from .. import identity, models, relay_file, run_plan, snapshots, tables
 from ..commands import train
 from ..errors import RelayError
 from .data import DRAWN, DataSet, kind_of
@@ -144,7 +143,7 @@ class Runs:
         folder = os.path.join(self.options.out, "runs")
         for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
             if name.startswith(f"{run.training.name}-"):
-                speed = _speed(os.path.join(folder, name, "metrics.csv"))
+                speed = _speed(os.path.join(folder, name, tables.METRICS))
                 if speed:
                     return run.images / speed
         return None
@@ -205,8 +204,5 @@ def _environment() -> dict[str, str]:
 
 def _speed(path: str) -> float | None:
     """The last images/s of a metrics.csv."""
-    if not os.path.exists(path):
-        return None
-    with open(path, encoding="utf-8", newline="") as file:
-        found = [float(row["value"]) for row in csv.DictReader(file) if row["name"] == "images/s"]
+    found = [float(row["value"]) for row in tables.read(path) if row["name"] == "images/s"]
     return found[-1] if found and found[-1] > 0 else None

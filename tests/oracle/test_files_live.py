@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from caffe.files import text, weights
-from caffe.files.upgrade import _V0_TYPES as V0_TYPES
 from caffe.files.upgrade import upgrade_net
+from caffe.files.v0 import TYPES as V0_TYPES
 from caffe.proto import caffe_pb2
 from caffe.proto.forks import is_private
 from tests.test_weights_files import FILES, bare_net, caffes, pairs
