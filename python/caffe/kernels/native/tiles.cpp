@@ -278,6 +278,7 @@ private:
 
 template <class T>
 void convolve(const StepOf<T>& step, int threads) {
+    is_allowed();  // asks, if nobody has
     Tiles<T> tiles(step, threads);
     in_turns(threads, tiles.chunks() / threads, tiles.units(),
              [&](long begin, long end) { tiles(begin, end); });
