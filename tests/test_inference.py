@@ -370,6 +370,81 @@ def test_images_of_other_shapes():
         }
 
 
+FEW = (  # own kernels, first for images, then for rows
+    deploy_nets.conv("c", "data", 16, 3, "pad: 1"),
+    deploy_nets.conv("d", "c", 32, 1),
+    deploy_nets.pool("p", "d", 2, 2),
+    deploy_nets.fc("fc", "p", 9),
+)
+
+
+def two(*layers, shape=(4, 16, 6, 7)):
+    """A net that keeps its outputs only, and the same that keeps all."""
+    text = deploy_nets.message(deploy_nets.net("few", shape, *layers))
+    net, plain = (deploy_nets.fill(caffe.Net(text, caffe.TEST)) for _ in range(2))
+    net.keep_blobs = False
+    return net, plain
+
+
+@pytest.mark.parametrize("between", ["a NaN", "reshape", "a part"])
+@pytest.mark.parametrize("passes", [1, 2, 3])
+def test_a_plan_has_the_shapes_of_its_passes(between, passes, kernels):
+    net, plain = two(*FEW[:3], ("lrn", "LRN", "c"))  # a split's tops leave the chain
+    images = deploy_nets.batch(net)
+    for _ in range(passes):
+        check(outputs(net, data=images), outputs(plain, data=images))
+    others = np.concatenate([images, images])[:, :, :5, :6]
+    net.blobs["data"].reshape(*others.shape)
+    net.blobs["data"].data[...] = others
+    if between == "a NaN":
+        net.blobs["data"].data[0, 0, 0, 0] = np.nan
+        net.forward()
+    elif between == "reshape":
+        net.reshape()
+    else:
+        net.forward(end="c")
+    net.blobs["data"].reshape(*images.shape)
+    for _ in range(3):
+        check(outputs(net, data=images), outputs(plain, data=images))
+    assert net.blobs["p"].shape == plain.blobs["p"].shape
+    assert net.blobs["d"].data.shape == plain.blobs["d"].shape
+
+
+def test_a_layer_may_find_more_or_fewer_each_time(kernels):
+    """A Filter: the shapes after it depend on values."""
+    select = ("select", "Slice", "data", "top: 'pick' slice_param { slice_point: 16 }")
+    mean = ("mean", "Pooling", "pick", "pooling_param { pool: AVE global_pooling: true }")
+    following = [
+        (name, kind, "f" if name == "c" else below, more) for name, kind, below, more in FEW
+    ]
+    filtered = ("f", "Filter", "select mean")
+    net, plain = two(select, mean, filtered, *following, shape=(4, 17, 6, 7))
+    images = deploy_nets.batch(net)
+    for picked in ([1, 0, 1, 1], [0, 1, 1, 1], [1, 1, 1, 0], [0, 1, 0, 0], [1] * 4, [1, 1, 0, 1]):
+        images[:, 16] = np.array(picked).reshape(4, 1, 1)
+        expected = outputs(plain, data=images)
+        assert expected["fc"].shape == (sum(picked), 9)
+        check(outputs(net, data=images), expected)
+        assert net.blobs["p"].shape == plain.blobs["p"].shape
+
+
+def test_what_is_measured_leaves_the_inputs_alone(monkeypatch):
+    """A layer in place, which would change them once more each time."""
+
+    def fastest(operation, details, ways, measure=None):
+        own = [name for name in ways if name.startswith("own")]
+        return measure(ways) if operation == "by image" else [*own, *ways][0]
+
+    monkeypatch.setattr(choice, "fastest", fastest)
+    monkeypatch.setattr(choice, "is_measured", lambda: True)
+    in_place = ("data", "Softmax", "data")  # its top, too, is "data"
+    net, plain = two(in_place, *FEW)
+    images = deploy_nets.batch(net)
+    for _ in range(3):
+        check(outputs(net, data=images), outputs(plain, data=images))
+        check({"data": net.blobs["data"].data}, {"data": plain.blobs["data"].data})
+
+
 @pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.05), ("fp64", 1e-12)])
 def test_other_precisions(precision, tolerance):
     net = small("resnet")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from .. import device
 from ..graph.folded import Folded
 from ..graph.inference import Step
 from ..kernels import choice
@@ -48,12 +49,15 @@ class _Front:
 
 def _calls(steps):
     """The calls for one image, None where nothing is computed, of all first steps that have one."""
-    calls = []
+    calls, made = [], set()
     for step in steps:
         node, call = step.node, None
         shapes = [blob.shape for blob in (*node.bottoms, *node.tops)]
         if any(len(shape) != 4 or shape[0] < 2 or shape[0] != shapes[0][0] for shape in shapes):
             break
+        if made.isdisjoint(node.tops) and not set(node.tops).isdisjoint(node.bottoms):
+            break  # in place in what comes from outside, which must stay to be measured again
+        made.update(node.tops)
         if isinstance(node.layer, Folded) and not any(node.loss_weights):
             call = node.layer.call_for_one(*shapes[: len(node.bottoms)])
         elif joins_chain(step):
@@ -61,7 +65,7 @@ def _calls(steps):
             call = None if call is None else call.for_one()
         else:
             break
-        if call is None and isinstance(node.layer, Folded):
+        if isinstance(node.layer, Folded) and (call is None or call.dtype != device.dtype()):
             break
         calls.append(call)
     return calls

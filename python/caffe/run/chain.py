@@ -19,6 +19,7 @@ from ..graph.inference import Step
 from ..kernels import steps as kernels
 from ..kernels.memory import lasting
 from ..layer import TensorLayer
+from .running import forward_node
 
 
 def own_call(layer: TensorLayer) -> kernels.Call | None:
@@ -89,14 +90,14 @@ class Chain:
         memory: Memory,
         spread: Callable[[], None],
     ):
-        self._spread, self._singles = spread, len(singly)
-        self._done = [blob for step in steps for blob in step.done]
+        self._steps, self._spread, self._singles = steps, spread, len(singly)
+        self._done = [(blob, blob.shape) for step in steps for blob in step.done]
         self._values: dict[Blob, _Value] = {}  # what each blob holds at the end
         self._inputs: list[_Value] = []
         self._leaving: list[_Value] = []
         self._sharing: list[tuple] = []  # (node, the Value of its bottom and tops)
         self._runs: list[_Run] = []
-        done = set(self._done)
+        done = {blob for blob, _ in self._done}
         for number, step in enumerate(steps):
             single = number < self._singles
             call = singly[number] if single else own_call(step.node.layer)
@@ -206,7 +207,10 @@ class Chain:
         """Run the steps; what leaves gets fresh memory. There are no losses."""
         held = []
         for value in self._inputs:
-            held.append(device.layout(device.cast(value.blob.tensor, device.dtype())))
+            tensor = value.blob.tensor
+            if tensor.shape != value.shape:  # as many as a layer has found in its bottoms
+                return self._run_plainly()
+            held.append(device.layout(device.cast(tensor, device.dtype())))
             value.point(held[-1])
         for value in self._leaving:
             held.append(kernels.new(value.shape, device.dtype()))
@@ -217,8 +221,18 @@ class Chain:
         for node, value in self._sharing:
             for blob in node.tops:
                 if value.leaves and self._values[blob] is value:
+                    if blob.shape != value.shape:  # which another pass has left
+                        blob.reshape(*value.shape)
                     blob.share_data(node.bottoms[0])
-        for blob in self._done:
+        for blob, shape in self._done:
             if not blob.hidden:
                 blob.drop_data(self._spread)
+                blob.reshape(*shape)  # other passes may have left another
+        return []
+
+    def _run_plainly(self):
+        """Run the layers one by one, for images of other shapes than those of the plan."""
+        for step in self._steps:
+            for node in step.members:
+                forward_node(node)
         return []

@@ -12,6 +12,7 @@ from ..blob import Blob
 from ..graph.build import Node
 from ..graph.folded import Folded
 from ..graph.inference import steps
+from ..layer import Shape
 from . import by_image
 from .plan import Plan
 from .running import forward_node, infer_step, take_back, weighted_losses
@@ -35,6 +36,7 @@ class Inference:
         self._seen: _Seen | None = None
         self._plan: Plan | None = None
         self._planned: object = None  # what the plan, or the next pass's, is for
+        self._left: list[Shape] = []  # the shapes that a pass of that kind has left
         self._has_skipped = False
 
     def forward(self) -> list:
@@ -90,15 +92,20 @@ class Inference:
         return device.dtype(), [(tensor.shape, tensor.dtype) for _, tensor in self._fed]
 
     def _run_steps(self):
-        """Run by the plan, which the second pass of a kind makes."""
+        """Run by the plan, which the second pass of a kind makes, of the shapes the first left."""
         kind = self._kind()
-        if kind != self._planned:
+        if kind != self._planned or (self._plan is None and self._left != self._shapes()):
             self._plan, self._planned = None, kind
-            return [loss for step in self._steps for loss in infer_step(step, self.spread)]
+            losses = [loss for step in self._steps for loss in infer_step(step, self.spread)]
+            self._left = self._shapes()
+            return losses
         if self._plan is None:
             singly = by_image.fastest(self._steps, self.spread)
             self._plan = Plan(self._steps, self.spread, singly)
         return self._plan.run()
+
+    def _shapes(self):
+        return [blob.shape for node in self._others for blob in node.tops]
 
     def _run_plainly(self):
         losses = []
