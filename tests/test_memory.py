@@ -1,11 +1,16 @@
 """Memory that is to stay: kernels/memory."""
 
+import errno
 import random
 import threading
 
+import pytest
 import torch
 
-from caffe.kernels import memory
+import caffe
+import deploy_nets
+from caffe.kernels import choice, memory, steps
+from caffe_plain.errors import OutOfMemoryError
 
 
 def test_tensors_have_memory_of_their_own():
@@ -35,3 +40,23 @@ def test_what_was_compared_is_settled_without_a_second_copy_if_it_is_large():
             assert settled.is_contiguous() and settled.dtype == dtype
             assert torch.equal(settled, tensor)
             assert (settled is tensor) == (len(shape) == 2 and shape[1] > 4)
+
+
+def test_a_layer_whose_weights_find_no_memory_is_named(monkeypatch):
+    if not steps.takes(torch.float32):
+        pytest.skip("no compiler")
+
+    def full(*_):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    def own(operation, details, ways, *_):
+        return next((name for name in ways if name.startswith("own")), next(iter(ways)))
+
+    monkeypatch.setattr(choice, "fastest", own)
+    monkeypatch.setattr(choice, "is_measured", lambda: True)
+    layer = deploy_nets.conv("large", "data", 512, 3)  # of 4.7 MB: pages of its own
+    net = caffe.Net(deploy_nets.message(deploy_nets.net("net", (1, 256, 3, 3), layer)), caffe.TEST)
+    net.keep_blobs = False
+    monkeypatch.setattr(memory.mmap, "mmap", full)
+    with pytest.raises(OutOfMemoryError, match=r"layer 'large' .* asked for 6\.0 MiB"):
+        net.forward()

@@ -53,7 +53,10 @@ def settled(tensor: torch.Tensor) -> torch.Tensor:
 def _mapped(size):
     """Memory for at least so many bytes, in whole pages, that begins with one."""
     size = -(-size // _PAGE) * _PAGE
-    pages = mmap.mmap(-1, size + _PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        pages = mmap.mmap(-1, size + _PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"cannot allocate {size} bytes") from error
     values = torch.frombuffer(pages, dtype=torch.uint8)  # keeps `pages`
     begin = -values.data_ptr() % _PAGE
     if hasattr(mmap, "MADV_HUGEPAGE"):

@@ -9,8 +9,9 @@
 // What the pixels of a row see is a run: kernel_x C values, or C if the kernel is dilated, filled up
 // to a multiple of 32. A chunk is some tiles of 16 pixels. All that they see is copied as
 // (tiles, pieces of 32, parts, 16 pixels, 32); weights are packed as (panels of 32 outputs, pieces,
-// parts, halves, 16 pairs, 16 outputs, 2), the values of a pair side by side or, in fp32, 16 apart. Blocks of pieces are so small that a panel's part stays
-// in the first cache while all tiles go over it.
+// parts, halves, 16 pairs, 16 outputs, 2), the values of a pair side by side or, in fp32, 16 apart.
+// Blocks of pieces are so small that a panel's part stays in the first cache while all tiles go over
+// it.
 
 #include "channels.h"
 #include "threads.h"
