@@ -66,6 +66,7 @@ def main():
     several, first = "LOCAL_RANK" in os.environ, os.environ.get("RANK", "0") == "0"
     try:
         with Signals(CAFFE_EFFECTS, several, first, args.time_limit) as signals:
+            signals.interrupts = not several
             engine = engines.load()
             device = engine.use_device(own_gpu(args.gpu, engine.gpu_count()), args.precision)
             if args.fixed_ways:
@@ -116,6 +117,7 @@ def train(
     """
     find_folder(args)
     plan, existed = plan_together(engine, args, group)
+    signals.interrupts = False  # from now on a stop waits for a snapshot
     lock = None
     try:
         wanted = plan.identity(args, group.size)
