@@ -24,7 +24,7 @@ from evaluation_cases import (
 from relaybp import engines
 from relaybp.commands.evaluate import write_tables
 from relaybp.errors import RelayError
-from relaybp.evaluation import dense, measures, nets, scoring, validation_set
+from relaybp.evaluation import dense, measures, nets, results, scoring, validation_set
 from relaybp.evaluation.protocol import Protocol
 from relaybp.evaluation.results import measure
 from relaybp.progress import Progress
@@ -189,6 +189,17 @@ def test_the_bar_of_an_interrupted_test_is_taken_away(run, monkeypatch, protocol
     with pytest.raises(KeyboardInterrupt):
         measure(engines.load(), str(run), Protocol.parse(protocol), None, "none")
     assert bars == ["shown", "closed"]
+
+
+@pytest.mark.parametrize("why", ["a file is there", "no right to write"])
+def test_where_nothing_can_be_kept_nothing_is_tested(run, monkeypatch, why):
+    if why == "a file is there":
+        (run / "results").touch()
+    else:
+        monkeypatch.setattr("os.access", lambda path, mode: path != str(run / "results"))
+    monkeypatch.setattr(results, "Tester", None)
+    with pytest.raises(OSError, match="results"):
+        measure(engines.load(), str(run), Protocol.parse("crop"), None, "none")
 
 
 def test_runs_are_tested_each_in_its_own_way_and_together(run):
