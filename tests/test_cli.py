@@ -14,7 +14,6 @@ import caffe
 from caffe_plain.flags import FlagParser
 from relaybp import __main__ as relay
 from relaybp import cli, engines, estimate, run_files
-from relaybp.__main__ import run as relay
 from relaybp.commands import train
 from relaybp.engines.interface import refuse_missing
 from relaybp.errors import RelayError
@@ -127,7 +126,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_the_engine_fails():
 @pytest.mark.parametrize("gpus", ["98,99", "99"])
 def test_a_training_without_its_gpus_ends_with_a_line(gpus):
     with pytest.raises(SystemExit, match=f"^train: .*{gpus}: no GPU 9.* computes on the CPU$"):
-        relay("train", ["--model", "plain10", "--gpu", gpus])
+        relay.run("train", ["--model", "plain10", "--gpu", gpus])
 
 
 def test_an_original_caffe_starts_no_several_processes(monkeypatch):
