@@ -25,9 +25,19 @@ JOBS ?= auto
 PYTEST := $(VENV)/bin/python -m pytest $(if $(CI),--require-native)
 
 # What a command needs and was not given is one line, with the command that is right.
-newest_run = $(patsubst %/,%,$(firstword $(shell ls -td runs/*/ 2>/dev/null) runs/...))
+newest_run = $(patsubst %/run.json,%,$(firstword $(shell ls -td runs/*/run.json 2>/dev/null) runs/...))
 named_run = $(if $(strip $(RUN)),"$(RUN)",$(error name the folder of a run: make $@ RUN=$(newest_run)))
 named_image = $(if $(strip $(IMAGE)),"$(IMAGE)",$(error name a photo or a folder: make $@ RUN=$(RUN) IMAGE=photo.jpg))
+
+# A mistyped variable would train something else than what was meant.
+VARIABLES := ARGS BUILD CAFFE_ROOT DATA FEED GPU IMAGE JOBS MODEL ORACLE_RUN OUT PRECISION PROFILE \
+  PYTHON RESUME RUN SCENE SET VENV WEIGHTS
+others := $(strip $(foreach name,$(filter-out $(VARIABLES),$(.VARIABLES)),$(if $(findstring \
+  command line,$(origin $(name))),$(name))))
+mistyped := $(if $(others),$(shell $(PYTHON) -c 'import sys; from difflib import get_close_matches; \
+  found = [(name, get_close_matches(name.upper(), "$(VARIABLES)".split(), 1, 0.75)) for name in sys.argv[1:]]; \
+  print(*("no variable %r: did you mean %r?" % (name, *match) for name, match in found if match))' $(others)))
+$(if $(mistyped),$(error $(mistyped)))
 
 .DEFAULT_GOAL := help
 

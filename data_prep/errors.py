@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Callable, NoReturn
@@ -15,14 +16,18 @@ class PrepError(CaffeError):
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Call a script's main(); what a user can cause becomes one line and exit status 1."""
+    """Call a script's main(); what a user can cause becomes one line and exit status 1.
+
+    Ctrl-C is one line, too, with the status that a shell gives it, 130.
+    """
     print_any_text()
     try:
         sys.exit(main())
     except (CaffeError, OSError, MemoryError) as error:
         sys.exit(f"{sys.argv[0]}: error: {reason(error)}")
     except KeyboardInterrupt:
-        sys.exit(f"{sys.argv[0]}: interrupted")
+        print(f"{sys.argv[0]}: interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 def some(items: Sequence[object], limit: int = 5) -> str:

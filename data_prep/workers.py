@@ -50,15 +50,20 @@ def thread_map(
 
 
 class _Executor(ProcessPoolExecutor):
-    """Starts its processes, which it does when work is submitted, without the user's script."""
+    """Starts its processes, which it does when work is submitted, without the user's script.
+
+    They leave Ctrl-C to the parent from their first moment on: a blocked signal is inherited.
+    """
 
     def submit(self, *args: Any) -> Future:
         script = sys.modules["__main__"]
         sys.modules["__main__"] = ModuleType("__main__")  # what a spawned process would run first
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             return super().submit(*args)
         finally:
             sys.modules["__main__"] = script
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _bounded_map(
@@ -86,11 +91,10 @@ def _call_each(function: Callable, items: list) -> list:
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, use one core, and end when the parent ends."""
+    """Use one core, and end when the parent ends."""
     import cv2  # here, because not every worker needs images
 
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
+from types import ModuleType
 
 from caffe_plain import python_layers
-from caffe_plain.errors import CaffeError, reason
+from caffe_plain.errors import CaffeError, nearest, reason
 from caffe_plain.version import CAFFE_VERSION, VERSION
+
+from . import streams
 
 COMMANDS = {
     "train": "train a model by name, or any solver",
@@ -53,7 +57,7 @@ def main(args: list[str] | None = None) -> None:
     elif words[0] == "--version":
         print(f"relay {VERSION} (caffe {CAFFE_VERSION})")
     elif words[0] not in COMMANDS:
-        sys.exit(f"relay: {words[0]!r} is no command; expected one of: {', '.join(COMMANDS)}")
+        sys.exit(f"relay: no command {words[0]!r}: {nearest(words[0], COMMANDS)}")
     else:
         run(words[0], words[1:])
 
@@ -61,15 +65,28 @@ def main(args: list[str] | None = None) -> None:
 def run(name: str, words: list[str]) -> None:
     """Run commands/NAME, as its script in tools/ does, on the arguments `words`.
 
-    The command reads them from sys.argv, except --python-layers.
+    The command reads them from sys.argv, except --python-layers. What a user can cause becomes one
+    line and exit status 1; Ctrl-C one line and 130.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--python-layers", "-python_layers", default="")
     options, words = parser.parse_known_args(words)
     sys.argv[:] = [f"relay {name}", *words]
-    module = f"relaybp.commands.{name.replace('-', '_')}"
     try:
-        command = importlib.import_module(module)
+        command = _command(name)
+        with python_layers.restricted(options.python_layers), streams.readers_may_leave():
+            command.main()
+    except (CaffeError, OSError, MemoryError) as error:
+        sys.exit(f"{name}: {reason(error)}")
+    except KeyboardInterrupt as error:
+        print(": ".join(filter(None, (name, "interrupted", str(error)))), file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+
+
+def _command(name: str) -> ModuleType:
+    """The module of a subcommand; ends the program where a package that it needs is not there."""
+    try:
+        return importlib.import_module(f"relaybp.commands.{name.replace('-', '_')}")
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
@@ -77,11 +94,6 @@ def run(name: str, words: list[str]) -> None:
             f"relay {name}: needs the package {error.name}: "
             f"pip install 'caffe-relay[{EXTRAS[error.name]}]'"
         )
-    try:
-        with python_layers.restricted(options.python_layers):
-            command.main()
-    except (CaffeError, OSError, MemoryError) as error:
-        sys.exit(f"{name}: {reason(error)}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ VARIABLES = {
     "--scene": "SCENE",
     "--profile": "PROFILE",
     "--weights": "WEIGHTS",
+    "--snapshot": "RESUME",
     "--set": "SET",
     "--gpu": "GPU",
     "--precision": "PRECISION",
@@ -70,6 +71,26 @@ def in_checkout() -> bool:
     )
 
 
+def spelled(option: str, value: str = "") -> str:
+    """An option of `relay train` as it is typed here: for make, it is a variable."""
+    if in_checkout():
+        return f"{VARIABLES[option]}={shlex.quote(value) if value else ''}"
+    return f"{option} {shlex.quote(value)}" if value else option
+
+
+def more(words: str) -> str:
+    """Options that no variable of make stands for, as they are typed here."""
+    return f'ARGS="{words}"' if in_checkout() else words
+
+
+def command(name: str, run: str, image: str = "") -> str:
+    """`make NAME` or `relay NAME` for a run, and a photo."""
+    words = [shlex.quote(word) for word in (run, image) if word]
+    if in_checkout():
+        words = [f"{name}={word}" for name, word in zip(("RUN", "IMAGE"), words)]
+    return " ".join(["make" if in_checkout() else "relay", name, *words])
+
+
 def train_again(words: Sequence[str], run: str) -> str:
     """The command that goes on with a run; words: those that `relay train` was called with."""
     options = dict.fromkeys(("--out",), [run])
@@ -87,8 +108,8 @@ def train_again(words: Sequence[str], run: str) -> str:
             for name in VARIABLES
             if name in options
         ]
-        more = [f"ARGS={shlex.quote(shlex.join(rest))}"] if rest else []
-        return " ".join(["make train", *variables, *more])
+        others = [f"ARGS={shlex.quote(shlex.join(rest))}"] if rest else []
+        return " ".join(["make train", *variables, *others])
     flags = [word for name, values in options.items() for each in values for word in (name, each)]
     return shlex.join(["relay", "train", *rest, *flags])
 
@@ -106,16 +127,15 @@ def _pairs(words: Sequence[str]) -> list[tuple[str, str | None]]:
 
 
 def next_steps(run: str, again: str | None = None) -> str:
-    """Lines that say what can be done with a run; again: how to go on, where it has not ended."""
-    name, make = shlex.quote(run), in_checkout()
-    calls = {
-        "evaluate": (f"RUN={name}" if make else name, "test it as the papers do"),
-        "report": (f"RUN={name}" if make else name, "all about it in one HTML file"),
-        "classify": (f"RUN={name} IMAGE=p.jpg" if make else f"{name} p.jpg", "a photo"),
+    """Lines that say what can be done with a run; again: how to go on, where it has not ended.
+
+    Each can be copied as a whole: what it is for is a comment.
+    """
+    steps = {
+        command("evaluate", run): f"one crop; {more('--protocol vgg')} as the paper",
+        command("report", run): "all about it in one HTML file",
+        command("classify", run, "p.jpg"): "a photo",
     }
-    program = "make" if make else "relay"
-    steps = [(f"{program} {call} {words}", what) for call, (words, what) in calls.items()]
     if again:
-        steps = [(again, "go on")]
-    width = max(len(command) for command, _ in steps)
-    return "\n".join(["Next:", *(f"  {command:<{width}}  {what}" for command, what in steps)])
+        steps = {again: "go on"}
+    return "\n".join(["Next:", *(f"  {call}  # {what}" for call, what in steps.items())])

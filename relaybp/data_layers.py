@@ -16,6 +16,7 @@ from google.protobuf import text_format
 from caffe_plain.phases import TEST, TRAIN, State, is_in_net
 from caffe_plain.settings import apply_setting
 
+from .cli import spelled
 from .errors import RelayError
 from .layers.scene_message import read_options
 
@@ -110,7 +111,8 @@ def choose_feed(net: Any, feed: str | None) -> None:
     left = data_layers(net.layer)
     if feed and feed not in [feed_of(layer.layer) for layer in left]:
         raise RelayError(
-            f"--feed {feed}: net {net.name!r} has no {TYPES[feed]} layer; leave --feed out"
+            f"{spelled('--feed', feed)}: net {net.name!r} has no {TYPES[feed]} layer; leave "
+            f"{spelled('--feed')} out"
         )
     for rule in (rule for layer in left for rule in layer.layer.include):
         for stages in (rule.stage, rule.not_stage):
@@ -141,8 +143,8 @@ def as_scene(layer: Any) -> None:
     for name in given:
         if name not in (*SHARED, *NO_MATTER):
             raise RelayError(
-                f"--feed scene: layer {layer.name!r} sets {name}, which SceneData does not have; "
-                "take it out, or leave --feed out"
+                f"{spelled('--feed', 'scene')}: layer {layer.name!r} sets {name}, which SceneData "
+                f"does not have; take it out, or leave {spelled('--feed')} out"
             )
     before = DataLayer(copy.deepcopy(layer))
     for name in ("data_param", "transform_param"):

@@ -199,10 +199,10 @@ def _said(names: dict[str, list[str]], rows: Sequence[int]) -> str:
     for layer, records in names.items():
         if 0 < len(rows) < len(records) and max(rows) < len(records):
             more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
-            which = ", ".join(records[row] for row in rows[:SHOWN]) + more
+            which = "in it " + ", ".join(records[row] for row in rows[:SHOWN]) + more
         else:
             which = f"any of the {len(records)} from {records[0]} to {records[-1]}"
-        said += f"; it comes from layer {layer!r}, {which}"
+        said += f"; the batch was read by layer {layer!r}: {which}"
     return said
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -21,6 +22,7 @@ from .data_layers import data_layers
 from .errors import RelayError
 
 VERSION = 1  # of how images are converted
+INTERRUPTED = 128 + signal.SIGINT  # the status of a tool that Ctrl-C has ended
 DATABASES = ("train_lmdb", "val_lmdb")
 
 
@@ -53,11 +55,19 @@ def data_folder(data: str, net: Any, crop: int | None, makes: bool = True) -> st
 def make_by(tool: str, *words: str, quiet: bool = False) -> None:
     """Let a tool of data_prep make something; RelayError where it cannot, which it has said.
 
+    Ctrl-C reaches the tool, too: it has ended, and said so, when KeyboardInterrupt is raised.
     quiet: only what goes wrong is printed.
     """
     command = [sys.executable, "-m", f"relaybp.data_prep.{tool}", *words]
-    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL if quiet else None)
-    if done.returncode:
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL if quiet else None)
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        status = INTERRUPTED
+    if status in (INTERRUPTED, -signal.SIGINT):
+        raise KeyboardInterrupt("the same command goes on with the data")
+    if status:
         raise RelayError("no data to train on, for the reason above")
 
 

@@ -14,6 +14,9 @@ METHODS = {"_relay": "RELAY", "_multiloss": "JOINT", "": "STANDARD"}
 def find(name, root=None):
     """(folder, method) of a model name; the suffix picks the method, the folder is shared."""
     root = root or os.path.dirname(prototxt.__file__)
+    base = os.path.basename(name.rstrip("/"))
+    if base != name and base in names(root):
+        raise RelayError(f"MODEL={name}: a model is named without its folder: MODEL={base}")
     file_name(name, "MODEL")
     suffix = next(s for s in METHODS if name.endswith(s))
     base = name[: len(name) - len(suffix)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from typing import TextIO
 
 try:
@@ -70,6 +72,18 @@ class Progress:
         """Let so many of `total` be done, where that is known only now."""
         self.total = total
         self.set(done)
+
+    @contextlib.contextmanager
+    def instead(self, title: str, total: int) -> Iterator[None]:
+        """A context in which the bar shows something else, which is counted from 0."""
+        names = ("title", "total", "unit", "first", "done", "begun")
+        before = {name: getattr(self, name) for name in names}
+        self.title, self.total, self.unit = title, total, "images"
+        self.first, self.done, self.begun = 0, 0, time.monotonic()
+        try:
+            yield
+        finally:
+            vars(self).update(before)
 
     def line(self, numbers: str = "") -> None:
         """Show a line, where there is no bar."""

@@ -9,7 +9,8 @@ import math
 import os
 import sys
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Callable
 
 from caffe_plain.glog import GlogFormatter
 
@@ -99,6 +100,15 @@ class Report:
         shown = "  ".join("{} {:.4f}".format(*pair) for pair in losses.items())
         return f"{self._speed.images_per_s:.1f} images/s  {shown}  lr {rate:.4g}"
 
+    @contextlib.contextmanager
+    def testing(self, images: int) -> Iterator[Callable[[int], None]]:
+        """While entered, the bar shows a test of so many images; yields what counts them."""
+        if self._progress:
+            with self._progress.instead("testing", images):
+                yield self._progress.count
+        else:
+            yield lambda images: None
+
     def test(self, iteration: int, means: dict[str, float]) -> None:
         """Report the outcome of a test pass, {output name: value}."""
         self._write(iteration, "test", means)
@@ -157,6 +167,9 @@ class NoReport:
         pass
 
     start = go_on_from = say
+
+    def testing(self, images: int) -> contextlib.nullcontext[Callable[[int], None]]:
+        return contextlib.nullcontext(lambda images: None)
 
     def iteration(self, done: int, images: int, losses: dict[str, float], rate: float) -> None:
         pass

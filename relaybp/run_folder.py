@@ -21,6 +21,7 @@ from caffe_plain.phases import TEST, layers_of, state_of
 from caffe_plain.python_layers import admit
 from caffe_plain.settings import apply_setting
 
+from .cli import spelled
 from .data_layers import DataLayer, choose_feed, data_layers, feed_of
 from .data_prep.colour_order import check_colour_orders
 from .errors import RelayError
@@ -183,13 +184,15 @@ def set_scene(net: Any, settings: Sequence[str]) -> None:
     scenes = [layer for layer in data_layers(net.layer) if layer.is_scene]
     if settings and not scenes:
         raise RelayError(
-            f"--scene {settings[0]}: net {net.name!r} has no SceneData layer; --feed scene puts "
-            "one in the place of its Data layer"
+            f"{spelled('--scene', settings[0])}: net {net.name!r} has no SceneData layer; "
+            f"{spelled('--feed', 'scene')} puts one in the place of its Data layer"
         )
     for layer in scenes:
         for setting in settings:
             if setting.partition("=")[0] in ("source", "batch_size"):
-                raise RelayError(f"--scene {setting}: --data and --batch say it")
+                raise RelayError(
+                    f"{spelled('--scene', setting)}: {spelled('--data')} and --batch say it"
+                )
             layer.apply(setting, "--scene")
 
 

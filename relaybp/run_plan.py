@@ -13,6 +13,7 @@ from caffe_plain.extra import ExtraParameter
 from caffe_plain.phases import layers_of, state_of
 
 from . import identity, models, relay_file, run_folder
+from .cli import spelled
 from .data_layers import choose_feed
 from .errors import RelayError
 from .image_data import data_folder, make_by
@@ -219,7 +220,7 @@ def _short_crop(folder: str, args: argparse.Namespace) -> int:
     if not args.data and least > DEMO_SIZE:
         raise RelayError(
             f"{args.model} needs images of {least} pixels and more, and the demo scenes have "
-            f"{DEMO_SIZE}; give DATA=/path/to/lmdbs"
+            f"{DEMO_SIZE}; give {spelled('--data', '/path/to/lmdbs')}"
         )
     return least
 
@@ -229,8 +230,8 @@ def _short_note(settings: list[str], batch: int, crop: int, data: str | None) ->
     iterations = dict(setting.split("=", 1) for setting in settings)["max_iter"]
     return (
         f"Short profile: {iterations} iterations of {batch} images at {crop}x{crop} on "
-        f"{data or 'the demo scenes'}; PROFILE=full runs the whole schedule"
-        + ("." if data else ", DATA=folder your images.")
+        f"{data or 'the demo scenes'}; {spelled('--profile', 'full')} runs the whole schedule"
+        + ("." if data else f", {spelled('--data', 'folder')} your images.")
     )
 
 

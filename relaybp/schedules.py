@@ -133,6 +133,8 @@ class Joint(OneStep):
     flows_to_run = None
 
     def describe(self):
+        if len(self.flows) == 1:
+            return f"standard BP: {self.flows[0].loss} trains every layer"
         return "every loss trains every layer below it"
 
 

@@ -90,6 +90,9 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         help="leave the C library's memory allocator as it is",
     )
     parser.add_argument("--out", help="the folder of the run")
+    parser.add_argument(
+        "--no-next", action="store_true", help="leave out, in the end, what to type next"
+    )
     add_unwatched(parser)
     args = parser.parse_args(words)
     if args.model == "":

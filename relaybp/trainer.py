@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caffe_plain.late import Late
 from caffe_plain.signals import CAFFE_EFFECTS, Signals
@@ -174,7 +174,7 @@ class Trainer:
         """Test, and report the mean of each output."""
         self._finish_reports()
         if self.relay.root:
-            found = self.relay.test_all(self._goes_on)
+            found = self._test_all()
         else:
             found = []
             all(self._goes_on() for _ in range(sum(self.param.test_iter)))
@@ -204,6 +204,22 @@ class Trainer:
             )
         self.report.pause()
 
+    def _test_all(self) -> list[dict[str, Any]]:
+        """Run all test nets, and show how far they are."""
+        sizes = [
+            next(iter(net.blobs.values())).shape[0]
+            for net, batches in zip(self.relay.solver.test_nets, self.param.test_iter)
+            for _ in range(batches)
+        ]
+        with self.report.testing(sum(sizes)) as count:
+            done = iter([0, *sizes])
+
+            def go_on() -> bool:
+                count(next(done, 0))
+                return self._goes_on()
+
+            return self.relay.test_all(go_on)
+
     def snapshot(self) -> None:
         """Write the weights and the state, in the first process and once an iteration."""
         self._finish_reports()
@@ -222,13 +238,28 @@ class Trainer:
         self.report.pause()
 
 
-def top_errors(net_param, means):
-    """{k: top-k error in %} from the Accuracy layers' means."""
-    errors = {}
-    for layer in net_param.layer:
-        if layer.type == "Accuracy" and layer.top[0] in means:
-            errors[layer.accuracy_param.top_k] = 100 * (1 - means[layer.top[0]])
-    return errors
+def top_errors(net_param: Any, means: dict[str, float]) -> dict[int, float]:
+    """{k: top-k error in %} from the Accuracy layers' means, without k guesses of k classes."""
+    found = [
+        (layer.accuracy_param.top_k, layer)
+        for layer in net_param.layer
+        if layer.type == "Accuracy" and layer.top[0] in means
+    ]
+    return {
+        k: 100 * (1 - means[layer.top[0]])
+        for k, layer in found
+        if k != outputs(net_param, layer.bottom[0])
+    }
+
+
+def outputs(net_param: Any, blob: str) -> int:
+    """The num_output of the layer that computes a blob; 0 where it has none."""
+    found = [layer for layer in net_param.layer if blob in layer.top]
+    counts = [
+        layer.inner_product_param.num_output or layer.convolution_param.num_output
+        for layer in found
+    ]
+    return max(counts, default=0)
 
 
 def summary(title, seconds, iteration, errors, images, run):

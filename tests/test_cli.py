@@ -15,7 +15,8 @@ from caffe_plain.flags import FlagParser
 from relaybp import __main__ as relay
 from relaybp import cli, engines, estimate, run_files
 from relaybp.commands import train
-from relaybp.commands.train import refuse_missing
+from relaybp.engines.interface import refuse_missing
+from relaybp.errors import RelayError
 from relaybp.run_plan import make_plan
 from relaybp.train_options import arguments
 from test_train import ROOT
@@ -102,14 +103,30 @@ def test_an_empty_variable_of_make_is_an_error(capsys, words):
 @pytest.mark.parametrize(
     "gpus, count, said",
     [
-        ("1,2", 0, "no GPU 1, 2; there are none"),
-        ("0,5", 2, "no GPU 5; those that there are: 0 to 1"),
+        ("0", 0, "no GPU 0 here: PyTorch sees none"),
+        ("1,2", 0, "no GPU 1 and no 2 here: PyTorch sees none"),
+        ("0,5", 2, "no GPU 5 here: there are 0 to 1"),
     ],
 )
-def test_gpus_that_are_not_there_are_one_line(gpus, count, said):
-    with pytest.raises(SystemExit, match=f"^train: --gpu {gpus}: {said}"):
-        refuse_missing(gpus.split(","), count)
+def test_gpus_that_are_not_there_are_one_line(tmp_path, monkeypatch, gpus, count, said):
+    for folder, given, none in ((ROOT, "GPU=", "GPU=none"), (tmp_path, "--gpu ", "--gpu none")):
+        monkeypatch.chdir(folder)
+        with pytest.raises(
+            RelayError, match=f"^{given}{gpus}: {said}; {none} computes on the CPU$"
+        ):
+            refuse_missing(gpus.split(","), count)
     refuse_missing(["0", "1"], 2)
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_the_engine_fails():
+    with pytest.raises(RelayError, match="no GPU 99 here"):
+        engines.load().use_device("99")
+
+
+@pytest.mark.parametrize("gpus", ["98,99", "99"])
+def test_a_training_without_its_gpus_ends_with_a_line(gpus):
+    with pytest.raises(SystemExit, match=f"^train: .*{gpus}: no GPU 9.* computes on the CPU$"):
+        relay.run("train", ["--model", "plain10", "--gpu", gpus])
 
 
 def test_an_original_caffe_starts_no_several_processes(monkeypatch):
@@ -190,13 +207,25 @@ def test_the_next_steps_are_commands_that_there_are(tmp_path, monkeypatch):
 
     for folder, program in ((ROOT, "make"), (tmp_path, "relay")):
         monkeypatch.chdir(folder)
-        title, *lines = cli.next_steps("runs/a").splitlines()
+        title, *lines = cli.next_steps("runs/a b").splitlines()
         assert title == "Next:" and len(lines) >= 3
         for line in lines:
-            words = line.split("  ")[1].split()
+            words = shlex.split(line, comments=True)  # the whole line is a command
             assert words[0] == program and max(map(len, lines)) <= 80
             assert words[1] in COMMANDS and f"\n{words[1]}: " in makefile
-    assert "go on" in cli.next_steps("runs/a", "make train RUN=runs/a")
+            assert all("runs/a b" in word or "p.jpg" in word for word in words[2:])
+    (_, line) = cli.next_steps("runs/a", "make train RUN=runs/a").splitlines()
+    assert line == "  make train RUN=runs/a  # go on"
+
+
+def test_options_are_spelled_as_they_are_typed(tmp_path, monkeypatch):
+    for folder, spelled in (
+        (ROOT, ["FEED=scene", "DATA='my photos'", "RUN=", 'ARGS="--probe 10%"']),
+        (tmp_path, ["--feed scene", "--data 'my photos'", "--out", "--probe 10%"]),
+    ):
+        monkeypatch.chdir(folder)
+        found = [cli.spelled("--feed", "scene"), cli.spelled("--data", "my photos")]
+        assert [*found, cli.spelled("--out"), cli.more("--probe 10%")] == spelled
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import lmdb
@@ -278,6 +279,27 @@ def test_signals_become_requests_in_order():
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("default_sigint")
+def test_where_nothing_could_be_saved_a_signal_interrupts_at_once():
+    with Signals(CAFFE_EFFECTS) as signals:
+        signals.interrupts = True
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert [signals.requested() for _ in range(2)] == ["snapshot", None]
+
+
+def test_a_time_limit_is_told_from_a_signal(capfd):
+    with Signals({}, acknowledges=True, time_limit_s=0.4) as signals:
+        assert signals.requested() is None
+        time.sleep(0.5)
+        assert signals.requested() == "stop" and signals.status == 128 + signal.SIGXCPU
+        assert signals.requested() is None
+    assert capfd.readouterr().err == (
+        "time limit of 0:00:00 reached: a snapshot and the end come after this batch\n"
+    )
 
 
 @pytest.mark.usefixtures("default_sigint")

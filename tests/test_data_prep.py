@@ -2,6 +2,7 @@
 
 import operator
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -384,6 +385,37 @@ def test_maps_keep_the_order_and_stay_bounded(ordered_map):
     assert [next(results) for _ in range(10)] == [-k for k in range(10)]
     assert len(taken) <= 6 * 16
     assert list(results) == [-k for k in range(10, 1000)]
+
+
+SLOW_OPENCV = """
+import time
+print("importing", flush=True)
+time.sleep(1)
+def setNumThreads(count): pass
+"""
+
+
+def test_ctrl_c_while_workers_start_is_one_line(tmp_path):
+    (tmp_path / "cv2.py").write_text(SLOW_OPENCV)
+    (tmp_path / "script.py").write_text(
+        "import operator\nfrom relaybp.data_prep import errors, workers\n"
+        "errors.run(lambda: print(list(workers.process_map(operator.neg, [1], 1))))\n"
+    )
+    path = os.pathsep.join([str(tmp_path), f"{ROOT}/python", str(ROOT)])
+    with subprocess.Popen(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        assert process.stdout.readline() == "importing\n"
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        printed = process.communicate(timeout=60)
+    assert printed == ("", "script.py: interrupted\n") and process.returncode == 130
 
 
 def test_a_dead_worker_is_a_clear_error():

@@ -24,9 +24,10 @@ from evaluation_cases import (
 from relaybp import engines
 from relaybp.commands.evaluate import write_tables
 from relaybp.errors import RelayError
-from relaybp.evaluation import dense, measures, nets, validation_set
+from relaybp.evaluation import dense, measures, nets, results, scoring, validation_set
 from relaybp.evaluation.protocol import Protocol
 from relaybp.evaluation.results import measure
+from relaybp.progress import Progress
 
 
 @pytest.fixture
@@ -169,6 +170,36 @@ def test_what_other_programs_leave_of_a_table_stops_no_test(run, before, kept):
     (run / "errors.csv").write_bytes(before)
     write_tables(str(run), result)
     assert [row["test"] for row in rows(run / "errors.csv")] == [*kept, "crop", "crop"]
+
+
+@pytest.mark.parametrize("protocol", ["crop", "10-crop"])
+def test_the_bar_of_an_interrupted_test_is_taken_away(run, monkeypatch, protocol):
+    bars = []
+
+    class Interrupted(Progress):
+        def count(self, things):
+            bars.append("shown")
+            raise KeyboardInterrupt
+
+        def close(self):
+            bars.append("closed")
+            super().close()
+
+    monkeypatch.setattr(scoring, "Progress", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        measure(engines.load(), str(run), Protocol.parse(protocol), None, "none")
+    assert bars == ["shown", "closed"]
+
+
+@pytest.mark.parametrize("why", ["a file is there", "no right to write"])
+def test_where_nothing_can_be_kept_nothing_is_tested(run, monkeypatch, why):
+    if why == "a file is there":
+        (run / "results").touch()
+    else:
+        monkeypatch.setattr("os.access", lambda path, mode: path != str(run / "results"))
+    monkeypatch.setattr(results, "Tester", None)
+    with pytest.raises(OSError, match="results"):
+        measure(engines.load(), str(run), Protocol.parse("crop"), None, "none")
 
 
 def test_runs_are_tested_each_in_its_own_way_and_together(run):

@@ -361,14 +361,19 @@ def test_numbers_that_are_not_finite_are_null():
     assert found == {"a": [None, [None, 1.5]], "b": "<!--"}
 
 
-def test_what_a_run_lacks_is_said_with_the_command_that_makes_it(tmp_path):
+@pytest.mark.parametrize("program", ["relay", "make"])
+def test_what_a_run_lacks_is_said_with_the_command_that_makes_it(tmp_path, monkeypatch, program):
+    monkeypatch.chdir(tmp_path if program == "relay" else ROOT)
     (tmp_path / "metrics.csv").write_text("iteration,kind,name,value\n")
     (run,) = gather(report_cases.engine(), [str(tmp_path)])["runs"]
     for name in PANELS:
         assert run[name]["missing"], name
-    for name in ("network", "gradients", "classes", "confusion", "examples", "responses"):
-        command = re.search(r"`relay ([\w-]+)", run[name]["missing"])
+    for name in ("classes", "confusion", "examples", "responses"):
+        command = re.search(rf"`{program} ([\w-]+) (RUN=)?{tmp_path}`", run[name]["missing"])
         assert command and command[1] in COMMANDS, name
+    assert "`relay train --model`" in run["network"]["missing"]
+    assert "--probe 10%" in run["gradients"]["missing"]
+    assert str(tmp_path) not in run["gradients"]["missing"], "a finished run is not probed"
 
 
 def test_what_an_earlier_version_measured_is_left_out(tmp_path):

@@ -185,6 +185,20 @@ def test_a_folder_of_images_is_converted_once_and_when_it_has_changed(tmp_path, 
     assert os.path.basename(found()).startswith("moved-") and len(made) == count + 1
 
 
+@pytest.mark.usefixtures("default_sigint")
+@pytest.mark.parametrize("told", ["the tool", "both"])
+def test_a_conversion_that_is_interrupted_is_no_error(tmp_path, monkeypatch, told):
+    """Ctrl-C in a terminal reaches both; who asked for the data has nothing more to say."""
+    whom = {"the tool": "os.getpid()", "both": "os.getppid(), signal.SIGINT); os.kill(os.getpid()"}
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal\nsignal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+        f"os.kill({whom[told]}, signal.SIGINT)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
+        image_data.make_by("demo_scenes", "x")
+
+
 def test_nothing_is_converted_where_nothing_may_be_made(tmp_path, made):
     images = draw(tmp_path / "photos", 1)
     assert "photos-" in data_folder(str(images), net(), None, makes=False)

@@ -76,10 +76,17 @@ def test_a_command_is_run_and_not_shown(folder, words, called):
     assert make(folder, *words) == ([called], [])
 
 
+def test_a_variable_of_the_environment_is_no_mistake(folder):
+    words = ["train", "CUDA_VISIBLE_DEVICES=1", "OMP_NUM_THREADS=1", "CFLAGS=-O2"]
+    assert make(folder, *words)[1] == []
+
+
 @pytest.mark.parametrize(
     "words, said",
     [
         (["trian"], "no target 'trian': did you mean 'train'?; make help says what each does"),
+        (["train", "MODL=x"], "no variable 'MODL': did you mean 'MODEL'?"),
+        (["train", "gpu=0", "RUNS=a"], "no variable 'gpu': did you mean 'GPU'? no variable 'RUNS'"),
         (["evaluate"], "name the folder of a run: make evaluate RUN=runs/newest"),
         (["plot", "RUN= "], "name the folder of a run: make plot RUN=runs/newest"),
         (["classify", "RUN=a"], "name a photo or a folder: make classify RUN=a IMAGE=photo.jpg"),
@@ -88,7 +95,9 @@ def test_a_command_is_run_and_not_shown(folder, words, called):
 def test_what_is_missing_is_said_in_a_line(folder, words, said):
     for age, name in enumerate(["newest", "older"]):
         (folder / "runs" / name).mkdir(parents=True)
-        os.utime(folder / "runs" / name, (time.time() - age * 100,) * 2)
+        (folder / "runs" / name / "run.json").touch()
+        os.utime(folder / "runs" / name / "run.json", (time.time() - age * 100,) * 2)
+    (folder / "runs" / "tables").mkdir()
     out, err = make(folder, *words, status=2)
     lines = [line for line in err if not line.startswith("make: *** [")]
     assert not out and len(lines) == 1 and said in lines[0]

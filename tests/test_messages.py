@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -98,6 +99,59 @@ def test_what_is_no_state_dict(folder, content):
 def test_a_folder_that_a_tool_cannot_make(folder):
     with pytest.raises(SystemExit, match=r"^plan: .*file/out: Not a directory$"):
         relay.run("plan", ["--net", "net.prototxt", "--size", "3x8x8", "--out", "file/out"])
+
+
+def test_a_mistyped_command_and_its_words(folder, capsys):
+    with pytest.raises(SystemExit, match="^relay: no command 'evalute': did you mean 'evaluate'"):
+        relay.main(["evalute", "runs/a"])
+    with pytest.raises(SystemExit) as stopped:
+        relay.main(["models", "-x"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == (
+        "relay models: unrecognized arguments: -x; relay models --help lists the options\n"
+    )
+
+
+def run_as(command, monkeypatch):
+    """`relay plan`, with another command in place of its own."""
+    monkeypatch.setattr(relay, "_command", lambda name: SimpleNamespace(main=command))
+    relay.run("plan", [])
+
+
+@pytest.mark.parametrize("words", [(), ("the same command goes on",)])
+def test_ctrl_c_is_one_line(monkeypatch, capsys, words):
+    def interrupted():
+        raise KeyboardInterrupt(*words)
+
+    with pytest.raises(SystemExit) as stopped:
+        run_as(interrupted, monkeypatch)
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == ": ".join(["plan", "interrupted", *words]) + "\n"
+
+
+def test_a_reader_that_has_enough_ends_nothing(monkeypatch, tmp_path):
+    """As `| head`: a command goes on with its work."""
+
+    def print_and_write():
+        print("a line\n" * 10_000)
+        (tmp_path / "done").touch()
+        print("the last line")
+
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as stdout:
+        monkeypatch.setattr("sys.stdout", stdout)
+        run_as(print_and_write, monkeypatch)
+        assert sys.stdout is stdout
+    assert (tmp_path / "done").exists()
+
+
+def test_a_full_disk_is_still_said(monkeypatch):
+    with open("/dev/full", "w") as stdout:
+        monkeypatch.setattr("sys.stdout", stdout)
+        with pytest.raises(SystemExit, match="^plan: No space left on device"):
+            run_as(lambda: print("a line"), monkeypatch)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
 
 
 # ---- system errors -------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from rich.cells import cell_len
 
 from caffe_plain import signals
 from relaybp.progress import Progress, bar_line, clock
+from relaybp.report import Report
 
 LONG = "a_model_with_a_name_that_is_as_long_as_a_line_relay"
 NUMBERS = "36.0 images/s  aux_loss 1.7740  loss 2.3992  aux_loss2 2.1  aux_loss3 2.3  lr 0.002"
@@ -65,6 +66,37 @@ def test_a_bar_that_is_closed_is_gone(monkeypatch):
     assert terminal.getvalue().endswith("\x1b[1A\x1b[2K\x1b[1A\x1b[2K")
     shown.say("what follows")
     assert terminal.getvalue().endswith("what follows\n")
+
+
+def test_a_bar_shows_a_test_in_its_own_time_and_goes_on(monkeypatch):
+    terminal = Terminal(monkeypatch, 80)
+    with Progress("a run", 10, unit="iterations", stream=terminal) as shown:
+        shown.begun -= 3600
+        shown.set(5, NUMBERS)
+        with shown.instead("testing", 10_000):
+            shown.begun -= 100
+            shown.count(2_500)
+            shown._live._live.refresh()
+        inside = len(terminal.lines)
+        shown._live._live.refresh()
+    at = next(k for k, line in enumerate(terminal.lines) if "2500/10000" in line)
+    bar, speed = terminal.lines[at : at + 2]
+    assert re.match(r"testing  .*  0:01:4\d passed, 0:05:\d\d left$", bar)
+    assert re.search(r"2\d\.\d images/s", speed)
+    assert "a run" in terminal.lines[inside] and "5/10" in terminal.lines[inside]
+
+
+def test_a_training_shows_its_test(monkeypatch, tmp_path):
+    terminal = Terminal(monkeypatch, 80)
+    monkeypatch.setattr("sys.stdout", terminal)
+    report = Report(str(tmp_path), "a run", 10, 1)
+    report.start(5)
+    with report.testing(1_000) as count:
+        for images in (0, 100, 100):
+            count(images)
+        report._progress._live._live.refresh()
+    report.close()
+    assert any(re.match("testing  .*  200/1000", line) for line in terminal.lines)
 
 
 def test_a_terminal_without_unicode_gets_plain_signs(monkeypatch):

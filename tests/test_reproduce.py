@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -520,18 +521,21 @@ def test_every_script_fills_every_cell_on_drawn_scenes(tmp_path):
 
 
 def test_the_command_that_repeats_a_cell_is_one_of_that_table(tmp_path, monkeypatch):
-    """As it is printed, with the folder in the place of the dots."""
+    """As it is printed."""
     cifar = str(small_set(tmp_path / "cifar"))
     options = Options("cifar", (3, 4), 0.5, str(tmp_path / "out"), "none", "bf16")
     sets = data.find(["cifar10"], {"CIFAR10": cifar}, "out")
     engine, table = SimpleNamespace(pb=caffe_pb2), TABLES["table3"]("cifar")
     production = Production(engine, "table3", table, options, sets)
-    *settings, program, action, name = production._command().split()
-    assert (program, action) == ("relay", "reproduce")
-    environment = dict(setting.split("=") for setting in settings) | {"CIFAR10": cifar}
-    assert set(environment) == {"CIFAR10", "SCALE", "PRECISION", "EPOCHS", "SEEDS", "ONLY"}
+    monkeypatch.chdir(ROOT)
+    *settings, shell, path = shlex.split(production._command())
+    assert shell == "bash" and (ROOT / path).name == "table3.sh" and (ROOT / path).exists()
+    monkeypatch.chdir(tmp_path)
+    assert shlex.split(production._command()) == [*settings, "relay", "reproduce", "table3"]
+    environment = dict(setting.split("=") for setting in settings)
+    assert environment["CIFAR10"] == cifar
     parser = command.parser("reproduce", "", TABLES, environment)
-    words = [name, "--out", str(tmp_path / "out"), "--gpu", "none"]
+    words = ["table3", "--gpu", "none"]
     again = command.plan(parser.parse_args(words), TABLES, environment)
     asked = [run for run in again.runs.values() if again._is_asked_for(run)]
     assert len(asked) == 1 and asked[0].folder in [run.folder for run in production.runs.values()]

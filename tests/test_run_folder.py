@@ -16,6 +16,7 @@ from relaybp.data_prep.small_images import write_set
 from relaybp.errors import RelayError
 from relaybp.layers.scene_message import SceneDataParameter, parse_options
 from relaybp.prototxt import generate
+from test_train import ROOT
 from tests import scene_cases
 from tests.data_folders import MEANS, SIZES, write_folder
 
@@ -122,16 +123,19 @@ def test_the_batch_and_the_crop_change_what_belongs_to_them(tmp_path, data):
         ("model_a", {}, "color.txt", "needs .*color.txt; make it with .*color_pca.py, or leave"),
         ("model_a", {}, "mean.binaryproto", "needs .*; make it with .*compute_image_mean.py$"),
         ("model_a", {"scene": ["colour=1"]}, None, "--scene colour=1: .*did you mean 'color_file'"),
-        ("model_a", {"scene": ["source=x"]}, None, "--scene source=x: --data and --batch say it"),
+        ("model_a", {"scene": ["source=x"]}, None, "SCENE=source=x: DATA= and --batch say it"),
         (
             "resnet20",
             {"scene": ["mirror=true"]},
             None,
-            "--scene mirror=true: .* no SceneData.*--feed scene",
+            "SCENE=mirror=true: .* no SceneData.*FEED=scene puts",
         ),
     ],
 )
-def test_errors_name_the_file_or_the_option(tmp_path, data, model, given, gone, message):
+def test_errors_name_the_file_or_the_option(
+    tmp_path, data, monkeypatch, model, given, gone, message
+):
+    monkeypatch.chdir(ROOT)
     if gone:
         (data / gone).unlink()
     with pytest.raises(CaffeError, match=message):
@@ -185,10 +189,13 @@ def test_feed_scene_gives_the_training_scenedata_with_the_same_settings():
 
 
 @pytest.mark.parametrize("feed, kind", [("scene", "SceneData"), ("data", "Data")])
-def test_a_net_without_a_layer_of_the_feed_is_refused(feed, kind):
+def test_a_net_without_a_layer_of_the_feed_is_refused(tmp_path, monkeypatch, feed, kind):
     net = text_format.Parse('layer { name: "a" type: "HDF5Data" }', caffe_pb2.NetParameter())
-    with pytest.raises(RelayError, match=f"--feed {feed}: .*no {kind} layer; leave"):
-        choose_feed(net, feed)
+    for folder, option in ((ROOT, "FEED="), (tmp_path, "--feed ")):
+        monkeypatch.chdir(folder)
+        message = f"{option}{feed}: .*no {kind} layer; leave {option.strip()} out"
+        with pytest.raises(RelayError, match=message):
+            choose_feed(net, feed)
 
 
 def test_feed_scene_refuses_what_scenedata_does_not_have():

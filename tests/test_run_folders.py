@@ -17,6 +17,7 @@ from relaybp.commands.train import arguments, find_folder, leave_no_folder
 from relaybp.errors import RelayError
 from relaybp.lock import Lock, is_held
 from relaybp.run_plan import own_folder
+from test_train import ROOT
 from unwatched_cases import Training, make, rows
 
 
@@ -180,10 +181,13 @@ def test_a_folder_is_named_once(tmp_path, monkeypatch):
     assert found("--snapshot", "./run", "--out", "run") == ("./run", None)
     assert found("--snapshot", "auto", "--out", "new") == ("new", None)
     assert found("--snapshot", "a.solverstate") == (None, "a.solverstate")
-    with pytest.raises(RelayError, match="of which run"):
+    with pytest.raises(RelayError, match="--snapshot auto: of which run.* with --out$"):
         found("--snapshot", "auto")
     with pytest.raises(RelayError, match="two folders of one run"):
         found("--snapshot", "run", "--out", "other")
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(RelayError, match="RESUME=auto: of which run.* with RUN=$"):
+        found("--snapshot", "auto")
 
 
 # ---- retention -----------------------------------------------------------------------------------

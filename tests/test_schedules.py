@@ -246,6 +246,19 @@ def test_the_momentum_of_a_loss_must_be_there_and_fit(tmp_path):
         other.restore(state)
 
 
+@pytest.mark.parametrize("relay", ["schedule: JOINT", "schedule: STANDARD"])
+def test_one_loss_is_standard_bp(tmp_path, relay):
+    layers = AUXILIARY.split("layer {")
+    net = "layer {".join(one for one in layers if '"aux2' not in one and '"aux3' not in one)
+    _, schedule = make(caffe, str(tmp_path), relay, net)
+    assert schedule.describe() == "standard BP: loss trains every layer"
+
+
+def test_several_losses_are_joint(tmp_path):
+    _, schedule = make(caffe, str(tmp_path), "schedule: JOINT", AUXILIARY)
+    assert schedule.describe() == "every loss trains every layer below it"
+
+
 @pytest.mark.parametrize(
     "relay, change, settings, message",
     [

@@ -67,6 +67,12 @@ def test_a_models_name_leads_nowhere_else(tmp_path):
         models.find("../", tmp_path / "models")
 
 
+@pytest.mark.parametrize("name", ["prototxt/resnet20", "./resnet20/"])
+def test_a_models_folder_is_no_name(name):
+    with pytest.raises(RelayError, match=f"^MODEL={name}: .* without its folder: MODEL=resnet20$"):
+        models.find(name)
+
+
 def everything_below(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 

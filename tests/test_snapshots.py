@@ -1,7 +1,9 @@
 """A snapshot is one unit: a part that is missing or has other bits is named."""
 
+import os
 import random
 import subprocess
+import time
 
 import pytest
 
@@ -61,8 +63,28 @@ def test_the_weights_that_are_used_are_of_the_newest_whole_snapshot(run, capsys)
     (folder / "b_iter_10.caffemodel.h5").touch()
     (folder / "b_iter_11.solverstate").touch()
     assert newest_weights(str(folder)) == str(folder / "b_iter_10.caffemodel.h5")
-    with pytest.raises(DataError, match=r"none: no snapshot \(\*_iter_N.caffemodel\) there"):
-        newest_weights(str(folder / "none"))
+
+
+def test_a_folder_that_is_missing_is_told_from_one_without_snapshots(tmp_path, monkeypatch):
+    """The newest run beside it is named, else the newest below runs/."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="^run/two: no such folder; expected one that a training"):
+        newest_weights("run/two")
+    for age, name in enumerate(["runs/new", "runs/old", "mine/x"]):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "run.json").touch()
+        os.utime(tmp_path / name / "run.json", (time.time() - age * 100,) * 2)
+    (tmp_path / "runs" / "tables").mkdir()
+    newest_run = {"run/two": "runs/new", "runs/x": "runs/new", "mine/y": "mine/x"}
+    for missing, run in newest_run.items():
+        with pytest.raises(
+            DataError, match=f"^{missing}: no such folder; the newest run is {run}$"
+        ):
+            newest_weights(missing)
+    with pytest.raises(
+        DataError, match=r"^runs/new: no snapshot .*_iter_N.caffemodel\) there; a t"
+    ):
+        newest_weights("runs/new")
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.heavy)])

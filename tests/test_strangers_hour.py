@@ -125,7 +125,7 @@ def test_from_a_clone_to_a_net_for_use_elsewhere(checkout, first_screen):
     said = stranger.type_and_stop(*words, at="resnet20_relay  4/12")
     assert "10 % of each class validate" in said and "Interrupted at iteration" in said
     again = next(line for line in said.splitlines() if line.endswith("go on"))
-    command = shlex.split(again.strip().rpartition("  go on")[0])
+    command = shlex.split(again, comments=True)  # the whole line, as it is copied
     run = next(word for word in command if word.startswith("RUN=")).partition("=")[2]
 
     stranger.known["train"].add("RUN")  # as it was told
@@ -135,8 +135,8 @@ def test_from_a_clone_to_a_net_for_use_elsewhere(checkout, first_screen):
     for name in ("deploy.prototxt", "classes.txt", "mean.binaryproto", "plan.svg", "run.json"):
         assert (checkout / run / name).exists()
     assert (checkout / run / "classes.txt").read_text().split() == CLASSES
-    nexts = [line.split("  ")[1].strip() for line in said.partition("Next:\n")[2].splitlines()]
-    assert [line.split()[:2] for line in nexts] == [
+    nexts = said.partition("Next:\n")[2].splitlines()
+    assert [shlex.split(line, comments=True)[:2] for line in nexts] == [
         ["make", name] for name in ("evaluate", "report", "classify")
     ]
 

@@ -18,6 +18,8 @@ import caffe
 from caffe.command import parse_log
 from caffe.files.weights import read_weights
 from caffe.proto import caffe_pb2
+from relaybp.run_folder import set_classes
+from relaybp.trainer import top_errors
 
 ROOT = Path(__file__).parent.parent
 CLASSES = 3
@@ -150,6 +152,22 @@ def test_a_run_shows_its_progress_and_where_everything_lies(whole_run):
     assert re.search(r"20/20 .* images/s .*loss \d.*lr 0\.025", text)
     assert re.search(r"20 iterations in 0:00:\d\d; top-1 error \d+\.\d\d % on 18 images", text)
     assert "\nEverything lies in whole\nNext:\n  relay evaluate whole " in text
+
+
+@pytest.mark.parametrize("classes, ks", [(4, [1]), (5, [1]), (6, [1, 5]), (1000, [1, 5])])
+def test_k_guesses_of_k_classes_are_no_error(classes, ks):
+    """As tools/evaluate.py has it; set_classes lets the top 5 of 4 classes be the top 4."""
+    net = text_format.Parse(
+        'layer { name: "fc" type: "InnerProduct" top: "fc" inner_product_param { num_output: 9 } }'
+        'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" top: "loss" }'
+        'layer { name: "one" type: "Accuracy" bottom: "fc" top: "one" }'
+        'layer { name: "five" type: "Accuracy" bottom: "fc" top: "five" '
+        "accuracy_param { top_k: 5 } }",
+        caffe_pb2.NetParameter(),
+    )
+    set_classes(net, classes)
+    means = {"one": 0.25, "five": 1.0, "loss": 2.0}
+    assert top_errors(net, means) == {k: {1: 75.0, 5: 0.0}[k] for k in ks}
 
 
 def test_attach_trains_the_same_from_a_script(folder):

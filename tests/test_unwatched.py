@@ -269,7 +269,7 @@ def test_a_run_that_diverges_ends_at_once_and_keeps_what_is_good(tmp_path):
     assert training.wait() == 1
     found = re.search(
         r"train: iteration (\d+): layer '(\w+)' \(\w+\) is the first where .* are NaN or infinite; "
-        r"it comes from layer 'data', any of the 8 from record '000000(\d\d)' of data/train_lmdb",
+        r"the batch was read by layer 'data': any of the 8 from record '000000(\d\d)' of data/",
         training.text,
     )
     at = int(found[1])

@@ -1,6 +1,7 @@
 """Signals as requests to a running training: snapshot, stop or none."""
 
 import contextlib
+import datetime
 import math
 import os
 import signal
@@ -25,6 +26,9 @@ class Signals:
     launcher of several processes repeats what the terminal has sent. acknowledges: whether a line
     on stderr says at once that a signal has come. time_limit_s: seconds from now on after which it
     is as if SIGXCPU had come. Raises CaffeError for an unknown effect.
+
+    interrupts: may be set, where nothing runs yet that could take a snapshot, so that the first
+    SIGINT already interrupts at once.
     """
 
     def __init__(
@@ -42,7 +46,8 @@ class Signals:
         self.status = 0
         self._effects = {**effects, **dict.fromkeys(CLUSTER, "stop")}
         self._patient, self._acknowledges = patient, acknowledges
-        self._end_s = time.monotonic() + time_limit_s
+        self.interrupts = False
+        self._limit_s, self._end_s = time_limit_s, time.monotonic() + time_limit_s
         self._waiting: list[str] = []
 
     def __enter__(self) -> "Signals":
@@ -57,23 +62,28 @@ class Signals:
         """Take the oldest request, "snapshot" or "stop"; None if none waits."""
         if time.monotonic() > self._end_s:
             self._end_s = math.inf
-            self._note(signal.SIGXCPU, None)
+            limit = datetime.timedelta(seconds=round(self._limit_s))
+            self._request(signal.SIGXCPU, f"time limit of {limit} reached")
         return self._waiting.pop(0) if self._waiting else None
 
     def _note(self, number: int, frame: object) -> None:
+        again = self._effects[number] in self._waiting and not self._patient
+        if number == signal.SIGINT and (again or self.interrupts):
+            raise KeyboardInterrupt
+        self._request(number, signal.Signals(number).name)
+
+    def _request(self, number: int, why: str) -> None:
         effect = self._effects[number]
         if number in CLUSTER:
             self.status = 128 + number
-        if number == signal.SIGINT and effect in self._waiting and not self._patient:
-            raise KeyboardInterrupt
         if effect != "none" and effect not in self._waiting:
             self._waiting.append(effect)
-            self._acknowledge(number, effect)
+            self._acknowledge(why, effect)
 
-    def _acknowledge(self, number: int, effect: str) -> None:
+    def _acknowledge(self, why: str, effect: str) -> None:
         what = {"stop": "a snapshot and the end come", "snapshot": "a snapshot comes"}[effect]
         if self._acknowledges:  # not by print, which may be what the signal has interrupted
             with contextlib.suppress(OSError):
-                line = f"{signal.Signals(number).name}: {what} after this batch\n"
+                line = f"{why}: {what} after this batch\n"
                 # on a terminal clear of the ^C before it, and of a bar's two lines that follow
                 os.write(2, (f"\n{line}\n" if os.isatty(2) else line).encode())

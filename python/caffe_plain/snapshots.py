@@ -23,9 +23,12 @@ _LINE = re.compile(rb"([0-9a-f]{64})  ([^/]+)")
 def newest_weights(folder: str) -> str:
     """The .caffemodel of the newest whole snapshot in a folder; DataError where there is none.
 
-    Says on stderr which newer ones are not whole. Where no snapshot has a list, as BVLC Caffe
-    leaves them, the newest one is taken as it is.
+    Names the newest run where the folder itself is missing. Says on stderr which newer ones are not
+    whole. Where no snapshot has a list, as BVLC Caffe leaves them, the newest one is taken as it
+    is.
     """
+    if not os.path.isdir(folder):
+        raise DataError(no_such_run(folder))
     found = _stems_in(folder)
     have_lists = any(os.path.exists(stem + LIST) for stem in found)
     problems = []
@@ -41,8 +44,17 @@ def newest_weights(folder: str) -> str:
             for problem in problems:
                 print(f"Passed over: {problem}", file=sys.stderr)
             return weights
-    none = f"{folder}: no snapshot (*_iter_N.caffemodel) there; give --weights"
+    none = f"{folder}: no snapshot (*_iter_N.caffemodel) there; a training leaves one at its end"
     raise DataError("\n".join([none, *problems]))
+
+
+def no_such_run(folder: str) -> str:
+    """What to say of a run's folder that does not exist: which one is the newest beside it."""
+    beside = os.path.join(glob.escape(os.path.dirname(folder)), "*", "run.json")
+    found = glob.glob(beside) or glob.glob(os.path.join("runs", "*", "run.json"))
+    newest = os.path.dirname(max(found, key=os.path.getmtime)) if found else ""
+    which = f"the newest run is {newest}" if newest else "expected one that a training made"
+    return f"{folder}: no such folder; {which}"
 
 
 def check(stem: str) -> None:

@@ -6,7 +6,7 @@ import os
 from typing import NamedTuple
 
 from .errors import DataError
-from .snapshots import newest_weights
+from .snapshots import newest_weights, no_such_run
 
 
 class Trained(NamedTuple):
@@ -24,7 +24,7 @@ def files_of(folder: str, weights: str | None = None) -> Trained:
     DataError where it has no deploy.prototxt or no weights.
     """
     if not os.path.isdir(folder):
-        raise DataError(f"{folder}: no such folder; expected one that a training made")
+        raise DataError(no_such_run(folder))
     deploy, mean, classes = (
         os.path.join(folder, name)
         for name in ("deploy.prototxt", "mean.binaryproto", "classes.txt")

@@ -107,13 +107,13 @@ def evaluate(engine: Any, args: argparse.Namespace) -> None:
         return
     for member in members:
         result = measure(engine, *member, args.gpu, args.precision)
-        write_tables(member.run, result)
         print(describe(member.run, result), *notes(engine.pb, member), sep="\n  ", flush=True)
+        write_tables(member.run, result)
     if len(members) > 1:
         out = args.out or ensemble_folder([member.run for member in members])
         result = ensemble(engine, members, out, args.gpu, args.precision)
+        print(describe(f"ensemble of {len(members)}", result), flush=True)
         write_tables(out, result)
-        print(describe(f"ensemble of {len(members)}", result))
 
 
 def member_of(word: str, args: argparse.Namespace) -> Member:

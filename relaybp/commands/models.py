@@ -1,4 +1,4 @@
-"""List the models that `make train MODEL=` can name: python tools/list_models.py"""
+"""List the models that `relay train --model` and `make train MODEL=` can name."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import textwrap
 
 from caffe_plain.phases import TEST
 
-from .. import engines, models, relay_file, run_folder
+from .. import engines, models, prototxt, relay_file, run_folder
 from ..cli import Parser
 from ..prototxt import count
 
@@ -15,7 +15,7 @@ INDENT, WIDTH = 51, 70  # of descriptions, in characters; narrower in a narrow t
 ENDING = """\
 MODEL trains by standard BP, MODEL_multiloss lets every loss train down to the bottom, MODEL_relay
 has the schedule of its relay.prototxt. Parameters, and multiply-adds of one image, are those of the
-deploy net; each folder's README.md tells more, and what to expect."""
+deploy net. What to expect of a model stands in the README.md of its folder, below"""
 
 
 def main() -> None:
@@ -41,6 +41,7 @@ def main() -> None:
             )
         )
     print("", textwrap.fill(ENDING, min(columns, 100)), sep="\n")
+    print(os.path.dirname(prototxt.__file__))
     print(f"{len(bases)} models, each with three methods")
 
 

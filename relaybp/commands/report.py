@@ -47,8 +47,6 @@ def main() -> None:
         (watch if args.watch else write)(engine, args.run, out)
     except CaffeError as error:
         sys.exit(f"report: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def write(engine: Any, runs: list[str], out: str, watched: bool = False) -> None:

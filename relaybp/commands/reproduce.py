@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -180,8 +179,6 @@ def run(command: str, about: str, makers: Makers, finish: Callable[[Production],
             finish(production)
     except CaffeError as error:
         sys.exit(f"{command} {args.name}: {error}")
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
 
 
 def reproduce(production: Production) -> None:

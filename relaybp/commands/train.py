@@ -39,6 +39,7 @@ from .. import (
 )
 from ..distributed import Alone
 from ..engines import Engine
+from ..engines.interface import refuse_missing
 from ..errors import NotFiniteError, RelayError
 from ..finite import check_weights
 from ..launcher import launch
@@ -66,6 +67,7 @@ def main():
     several, first = "LOCAL_RANK" in os.environ, os.environ.get("RANK", "0") == "0"
     try:
         with Signals(CAFFE_EFFECTS, several, first, args.time_limit) as signals:
+            signals.interrupts = not several
             engine = engines.load()
             device = engine.use_device(own_gpu(args.gpu, engine.gpu_count()), args.precision)
             if args.fixed_ways:
@@ -79,14 +81,6 @@ def main():
     if status:
         distributed.keep_from_restarting()
     sys.exit(status)
-
-
-def refuse_missing(gpus: list[str], count: int) -> None:
-    """End where one of several GPUs is not there; count: of those that are."""
-    missing = [gpu for gpu in gpus if gpu.isdigit() and int(gpu) >= count]
-    if missing:
-        there = f"those that there are: 0 to {count - 1}" if count else "there are none"
-        sys.exit(f"train: --gpu {','.join(gpus)}: no GPU {', '.join(missing)}; {there}, none: CPU")
 
 
 def own_gpu(flag: str, visible: int) -> str:
@@ -116,6 +110,7 @@ def train(
     """
     find_folder(args)
     plan, existed = plan_together(engine, args, group)
+    signals.interrupts = False  # from now on a stop waits for a snapshot
     lock = None
     try:
         wanted = plan.identity(args, group.size)
@@ -138,6 +133,9 @@ def train(
         images = run_files.preparation_of(engine.pb, plan)
         identity.begin(plan.run, wanted, plan.net, trainer.relay.iter, images)
     run_recorded(trainer, report, plan, group)
+    if not group.rank and not args.no_next:
+        again = cli.train_again(sys.argv[1:], plan.run) if trainer.stopped else None
+        print(cli.next_steps(plan.run, again), flush=True)
     group.first(None)  # a launcher ends the others when one has ended: the first has saved now
     if lock:
         lock.release()
@@ -165,13 +163,17 @@ def find_folder(args: argparse.Namespace) -> None:
     if args.snapshot and os.path.isdir(args.snapshot):
         if args.out and not os.path.samefile(args.out, args.snapshot):
             raise RelayError(
-                f"--snapshot {args.snapshot} and --out {args.out}: two folders of one run; leave "
-                "one out, or name the .solverstate to start another run from"
+                f"{cli.spelled('--snapshot', args.snapshot)} and "
+                f"{cli.spelled('--out', args.out)}: two folders of one run; leave one out, or name "
+                "the .solverstate to start another run from"
             )
         args.out, args.snapshot = args.snapshot, None
     elif args.snapshot == snapshots.AUTO:
         if not args.out:
-            raise RelayError("--snapshot auto: of which run? name its folder with --out (RUN=)")
+            raise RelayError(
+                f"{cli.spelled('--snapshot', 'auto')}: of which run? name its folder with "
+                f"{cli.spelled('--out')}"
+            )
         args.snapshot = None
 
 
@@ -225,16 +227,13 @@ def run_recorded(trainer: Trainer, report: Report | NoReport, plan: Plan, group:
 
 
 def train_and_sum_up(trainer: Trainer, report: Report | NoReport, plan: Plan, group: Alone) -> None:
-    """Train, and say in the end for how long, with which errors, and what to type next."""
+    """Train, and say in the end for how long, and with which errors."""
     begun, first = time.monotonic(), trainer.relay.iter
     errors = top_errors(plan.net, trainer.train() or {})
     seconds, iterations = time.monotonic() - begun, trainer.relay.iter - first
     tested = trainer.relay.images_tested
     report.stop()
     report.say(summary(plan.name, seconds, iterations, errors, tested, plan.run))
-    if group.rank == 0:
-        again = cli.train_again(sys.argv[1:], plan.run) if trainer.stopped else None
-        print(cli.next_steps(plan.run, again), flush=True)
 
 
 def end_record(trainer: Trainer, plan: Plan, group: Alone, state: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, Callable
 
+from ..cli import spelled
 from ..errors import RelayError
 
 
@@ -71,6 +73,7 @@ class Engine(ABC):
             return "CPU"
         if not gpu.isdigit():
             raise RelayError(f"GPU={gpu}: expected auto, none or a GPU's number")
+        refuse_missing([gpu], self.gpu_count())
         self.caffe.set_device(int(gpu))
         self.caffe.set_mode_gpu()
         return f"GPU {gpu}"
@@ -213,3 +216,14 @@ def check_same(solver: Any, param: Any, path: str) -> None:
                 f"{path}: {field} is {given:g}, and that of the solver {mine:g}; "
                 "name the solver.prototxt of which the solver was made"
             )
+
+
+def refuse_missing(gpus: Sequence[str], count: int) -> None:
+    """Raise RelayError where one of some GPUs is not there; count: of those that are."""
+    missing = [gpu for gpu in gpus if gpu.isdigit() and int(gpu) >= count]
+    if missing:
+        there = f"there are 0 to {count - 1}" if count else "PyTorch sees none"
+        raise RelayError(
+            f"{spelled('--gpu', ','.join(gpus))}: no GPU {' and no '.join(missing)} here: {there}; "
+            f"{spelled('--gpu', 'none')} computes on the CPU"
+        )

@@ -6,6 +6,7 @@ has been tested with the same weights, net, data and protocol is not tested agai
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import json
@@ -145,6 +146,7 @@ def measure(
     path = os.path.join(run, FOLDER, file_name(identity))
     if os.path.exists(path):
         return _kept(path)
+    _make_folder(run)
     engine.use_device(gpu, precision)
     title = f"{os.path.basename(os.path.normpath(run))} {identity['protocol']}"
     tester = Tester(engine.caffe, net_param, weights, protocol, title)
@@ -152,6 +154,15 @@ def measure(
     feed = tester.feed
     names = record_names(feed.source, len(labels))
     return _store(run, identity, scores, labels, names, class_names(feed), f"{run}, {weights}")
+
+
+def _make_folder(run: str) -> None:
+    """Make RUN/results/; raises OSError, before anything is tested, where nothing can be kept."""
+    folder = os.path.join(run, FOLDER)
+    os.makedirs(folder, exist_ok=True)
+    for path in (run, folder):
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
 
 def ensemble(

@@ -64,16 +64,17 @@ class Tester:
         crop = self.feed.crop
         shape = (channels, crop, crop) if crop else (channels, height, width)
         net, parts = self._net(shape), parts_of(self.protocol, self.feed, self.caffe)
-        groups = Groups(net, images, self.feed.batch_size * shape[1] * shape[2], self.title)
-        labels = []
-        for index, record in enumerate(chain([first], records)):
-            if record.image.shape[2] != channels:
-                raise RelayError(_channels_differ(self.feed, first, record))
-            labels.append(record.label)
-            of_image = parts(record.image)
-            for part in of_image:
-                groups.add(index, part, 1 / len(of_image))
-        return groups.finish(), np.array(labels)
+        pixels, labels = self.feed.batch_size * shape[1] * shape[2], []
+        with Progress(self.title, images) as progress:
+            groups = Groups(net, images, pixels, progress)
+            for index, record in enumerate(chain([first], records)):
+                if record.image.shape[2] != channels:
+                    raise RelayError(_channels_differ(self.feed, first, record))
+                labels.append(record.label)
+                of_image = parts(record.image)
+                for part in of_image:
+                    groups.add(index, part, 1 / len(of_image))
+            return groups.finish(), np.array(labels)
 
     def _net(self, shape: tuple[int, int, int]) -> Dense | Crops:
         """The net for parts of images; shape: (C, H, W) of what it was trained on."""
@@ -90,14 +91,14 @@ class Tester:
         if feed_of(data) == "scene":  # another record in a damaged one's place is another test
             DataLayer(data).clear("skip_damaged")
         net = build(self.caffe, [data, *layers], self.weights)
-        found, labels, progress = [], [], Progress(self.title, images)
-        for done in range(0, images, feed.batch_size):
-            new = min(feed.batch_size, images - done)  # the last batch wraps to the first records
-            net._forward(0, len(net.layers) - 1)
-            found.append(softmax(np.array(net.blobs[scores].data[:new], np.float64)))
-            labels.append(np.array(net.blobs[feed.layer.top[1]].data[:new]).astype(int))
-            progress.count(new)
-        progress.close()
+        found, labels = [], []
+        with Progress(self.title, images) as progress:
+            for done in range(0, images, feed.batch_size):
+                new = min(feed.batch_size, images - done)  # the last batch wraps to the first ones
+                net._forward(0, len(net.layers) - 1)
+                found.append(softmax(np.array(net.blobs[scores].data[:new], np.float64)))
+                labels.append(np.array(net.blobs[feed.layer.top[1]].data[:new]).astype(int))
+                progress.count(new)
         return np.concatenate(found), np.concatenate(labels)
 
 
@@ -140,9 +141,8 @@ class Groups:
     pixels: of a batch, at most; a part that is larger makes one alone.
     """
 
-    def __init__(self, net: Dense | Crops, images: int, pixels: int, title: str) -> None:
-        self.net, self.images, self.pixels = net, images, pixels
-        self.progress = Progress(title, images)
+    def __init__(self, net: Dense | Crops, images: int, pixels: int, progress: Progress) -> None:
+        self.net, self.images, self.pixels, self.progress = net, images, pixels, progress
         self._waiting: dict[tuple[int, ...], list[tuple[int, np.ndarray, float]]] = {}
         self._bytes = 0
         self._totals: np.ndarray | None = None  # (N, classes)
@@ -161,7 +161,6 @@ class Groups:
         """The scores (N, classes)."""
         for shape in list(self._waiting):
             self._run(shape)
-        self.progress.close()
         assert self._totals is not None
         return self._totals
 

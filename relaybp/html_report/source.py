@@ -9,6 +9,7 @@ import os
 from typing import Any
 
 from .. import identity, relay_file, run_folder
+from ..cli import command
 from ..errors import RelayError
 from ..evaluation.identity import net_of_run
 from ..evaluation.results import FOLDER, Result
@@ -90,5 +91,5 @@ class Source:
     def result(self) -> Result:
         """The newest of the results."""
         if not self.results:
-            raise RelayError(f"not tested yet: `relay evaluate {self.folder}` fills this")
+            raise RelayError(f"not tested yet: `{command('evaluate', self.folder)}` fills this")
         return self.results[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..cli import more
 from ..errors import RelayError
 from ..figures.run_tables import spread
 from ..lock import state_of
@@ -82,7 +83,7 @@ def gradients(source: Source) -> dict[str, Any]:
     layers = apart(tables.parts)
     if not layers:
         raise RelayError(
-            f"not probed: `relay train ... --probe 10% --out {source.folder}`, from the beginning, "
+            f"not probed: a training with `{more('--probe 10%')}`, in a folder of its own, "
             "measures what each loss does to each layer"
         )
     probed = tables.measured("gradient")["all"]

@@ -67,11 +67,13 @@ VARIABLES = tuple(kind.variable for kind in KINDS.values())
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set at hand. path: its folder, absolute; title: what it really is; train: records."""
+    """A data set at hand. path: its folder, absolute; title: what it really is; train: records;
+    whole: the folder of the set that it is a part of."""
 
     path: str
     title: str
     train: int
+    whole: str = ""
 
 
 def kind_of(key: str) -> Kind | None:
@@ -137,7 +139,7 @@ def long_tailed(key: str, whole: DataSet, out: str) -> DataSet:
         subset(whole.path, folder, ratio=TAILS[key])
     train = count_records(os.path.join(folder, SPLITS[0]))
     title = f"{whole.title}, long-tailed {TAILS[key]:g} to 1 ({train:,} training images)"
-    return DataSet(folder, title, train)
+    return DataSet(folder, title, train, whole.path)
 
 
 def drawn(folder: str) -> DataSet:

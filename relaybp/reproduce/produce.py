@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -11,6 +12,7 @@ from caffe_plain.files import write_atomically
 from caffe_plain.phases import TEST
 
 from .. import identity, prototxt, run_folder
+from ..cli import in_checkout
 from ..errors import RelayError
 from ..evaluation.protocol import Protocol
 from ..evaluation.results import Member, ensemble, measure
@@ -18,7 +20,7 @@ from ..progress import clock
 from ..prototxt import count
 from . import auxnet_tables, relay_tables, writers
 from .cells import Measured
-from .data import DRAWN, DataSet, variables
+from .data import DRAWN, DataSet, kind_of, variables
 from .layer_list import layer_list
 from .runs import FINISHED, FP32, Options, Run, Runs
 from .scales import PAPER, SMOKE
@@ -172,11 +174,18 @@ class Production:
     def _command(self) -> str:
         """What trains and tests one cell again."""
         options, runs = self.options, list(self.runs.values())
-        words = [f"{variable}=..." for variable in variables(list(self.data))]
+        paths = {
+            kind.variable: shlex.quote(found.whole or found.path)
+            for key, found in self.data.items()
+            if (kind := kind_of(key))
+        }
+        words = [f"{variable}={path}" for variable, path in paths.items()]
+        words += [f"OUT={shlex.quote(options.out)}"]
         words += [f"SCALE={options.scale}", f"PRECISION={options.precision}"]
         words += [f"EPOCHS={options.epochs:g}"] if options.epochs else []
         words += [f"SEEDS={options.seeds[0]}", f"ONLY={runs[-1].training.name}"] if runs else []
-        return f"{' '.join(words)} relay reproduce {self.name}"
+        script = f"bash tools/tables/{self.name}.sh"
+        return " ".join([*words, script if in_checkout() else f"relay reproduce {self.name}"])
 
     def _commits(self) -> list[str]:
         """A remark where the runs were trained by different code."""

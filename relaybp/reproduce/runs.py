@@ -128,7 +128,7 @@ class Runs:
 
     def train(self, run: Run) -> None:
         """Train a run to its end. Raises RelayError where it ends before."""
-        status = run_together([sys.executable, "-m", "relaybp", "train", *run.words])
+        status = run_together([sys.executable, "-m", "relaybp", "train", "--no-next", *run.words])
         record = identity.check(run.folder, run.identity)
         if status or record is None or record["state"] != identity.FINISHED:
             done = f"after {record['iteration']} iterations" if record else "before it began"
