@@ -32,12 +32,19 @@ def tar(files, compression=""):
     return out.getvalue()
 
 
-def synset_tars():
-    """{synset: the bytes of its tar}, as in ILSVRC2012_img_train.tar."""
+def synset_images():
+    """{synset: {file: the bytes of an image}}, what ILSVRC2012_img_train.tar holds."""
     return {
-        synset: tar({f"{synset}_{10 * k}.JPEG": jpeg(k) for k in range(count)})
+        synset: {f"{synset}_{10 * k}.JPEG": jpeg(k) for k in range(count)}
         for synset, count in SYNSETS.items()
     }
+
+
+def write(folder, files):
+    """Write {name: bytes} into a new folder."""
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
 
 
 def val_name(k):

@@ -28,18 +28,17 @@ def kit(tmp_path):
 
 def train_source(folder, form):
     """TRAIN in one of its three forms."""
-    source, tars = folder / "source", cases.synset_tars()
+    synsets = cases.synset_images()
+    tars = {f"{synset}.tar": cases.tar(images) for synset, images in synsets.items()}
     if form == "tar":
         source = folder / "ILSVRC2012_img_train.tar"
-        source.write_bytes(cases.tar({f"{name}.tar": tar for name, tar in tars.items()}))
+        source.write_bytes(cases.tar(tars))
         return source
-    source.mkdir()
-    for name, tar in tars.items():
-        (source / f"{name}.tar").write_bytes(tar)
-        if form == "folders":
-            shutil.unpack_archive(source / f"{name}.tar", source / name)
-            (source / f"{name}.tar").unlink()
-    return source
+    cases.write(folder / "source", tars if form == "tars" else {})
+    if form == "folders":
+        for synset, images in synsets.items():
+            cases.write(folder / "source" / synset, images)
+    return folder / "source"
 
 
 def val_source(folder, form):
@@ -251,7 +250,7 @@ def test_cifar_lmdbs_are_those_of_the_original(tmp_path):
             {f"cifar-10-batches-bin/{name}": content for name, content in files.items()}, "gz"
         )
     )
-    shutil.unpack_archive(archive, tmp_path)
+    cases.write(tmp_path / "cifar-10-batches-bin", files)
     for number, source in enumerate((archive, tmp_path, tmp_path / "cifar-10-batches-bin")):
         out = tmp_path / f"out{number}"
         cifar.main([str(source), str(out), "--lmdb"])

@@ -120,3 +120,17 @@ def test_the_engine_knows_nothing_of_the_method():
 def test_pycaffe_import_paths(module, names):
     loaded = importlib.import_module(module)
     assert not [name for name in names.split() if not hasattr(loaded, name)]
+
+
+def test_the_pythons_that_are_promised_are_those_that_ci_tests():
+    def found(pattern, *path):
+        return re.findall(pattern, ROOT.joinpath(*path).read_text())
+
+    promised = found(r'"Programming Language :: Python :: (3\.\d+)"', "pyproject.toml")
+    first, last = promised[0], promised[-1]
+    assert found(r'requires-python = ">=(.*)"', "pyproject.toml") == [first]
+    assert found(r"You need Python (\S+) to (\S+) and", "README.md") == [(first, last)]
+    tested, installed = found(r"python: \[(.*)\]", ".github", "workflows", "ci.yml")
+    assert re.findall(r"[\d.]+", tested) == promised
+    assert re.findall(r"[\d.]+", installed) == [first, last]
+    assert found(r"from (3\.\d+) to (3\.\d+)", ".ci", "environment") == [(first, last)]
