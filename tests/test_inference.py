@@ -403,10 +403,12 @@ def test_a_plan_has_the_shapes_of_its_passes(between, passes, kernels):
         net.reshape()
     else:
         net.forward(end="c")
-    net.blobs["data"].reshape(*images.shape)
-    for _ in range(3):
-        check(outputs(net, data=images), outputs(plain, data=images))
-    assert net.blobs["p"].shape == plain.blobs["p"].shape
+    for again in (images, others, images):
+        for each in (net, plain):
+            each.blobs["data"].reshape(*again.shape)
+        for _ in range(2):
+            check(outputs(net, data=again), outputs(plain, data=again))
+            assert net.blobs["p"].shape == plain.blobs["p"].shape
     assert net.blobs["d"].data.shape == plain.blobs["d"].shape
 
 

@@ -221,14 +221,21 @@ class Chain:
         for node, value in self._sharing:
             for blob in node.tops:
                 if value.leaves and self._values[blob] is value:
-                    if blob.shape != value.shape:  # which another pass has left
-                        blob.reshape(*value.shape)
+                    self._restore_shape(blob, value.shape)
                     blob.share_data(node.bottoms[0])
         for blob, shape in self._done:
             if not blob.hidden:
                 blob.drop_data(self._spread)
-                blob.reshape(*shape)  # other passes may have left another
+                self._restore_shape(blob, shape)
         return []
+
+    def _restore_shape(self, blob, shape):
+        """Where another pass has left another, whose shapes the nodes know, too."""
+        if blob.shape != shape:
+            blob.reshape(*shape)
+            for step in self._steps:
+                for node in (step.node, *step.members):
+                    node.shapes = None
 
     def _run_plainly(self):
         """Run the layers one by one, for images of other shapes than those of the plan."""

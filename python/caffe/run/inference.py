@@ -108,6 +108,8 @@ class Inference:
         return [blob.shape for node in self._others for blob in node.tops]
 
     def _run_plainly(self):
+        for step in self._steps:
+            step.node.shapes = None  # blobs may get other shapes than a step knows of
         losses = []
         for node in self._others:
             forward_node(node)
