@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import signal
 import sys
 from types import ModuleType
@@ -72,6 +73,7 @@ def run(name: str, words: list[str]) -> None:
     parser.add_argument("--python-layers", "-python_layers", default="")
     options, words = parser.parse_known_args(words)
     sys.argv[:] = [f"relay {name}", *words]
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # not where it may keep its cache
     try:
         command = _command(name)
         with python_layers.restricted(options.python_layers), streams.readers_may_leave():

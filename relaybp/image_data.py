@@ -58,7 +58,7 @@ def make_by(tool: str, *words: str, quiet: bool = False) -> None:
     Ctrl-C reaches the tool, too: it has ended, and said so, when KeyboardInterrupt is raised.
     quiet: only what goes wrong is printed.
     """
-    command = [sys.executable, "-m", f"relaybp.data_prep.{tool}", *words]
+    command = [sys.executable, "-m", "relaybp.data_prep", tool, *words]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL if quiet else None)
     try:
         status = process.wait()

@@ -87,3 +87,11 @@ def test_snapshots_in_hdf5_and_other_precisions(tmp_path):
         bvlc.BvlcSolver(SimpleNamespace(proto=caffe.proto), str(path))
     with pytest.raises(RelayError, match="precision bf16: an original Caffe computes in fp32"):
         ENGINE.use_device(precision="bf16")
+
+
+def test_a_gpu_that_it_does_not_count_is_used(monkeypatch):
+    """pycaffe says of no GPU that it is there."""
+    called = []
+    monkeypatch.setattr(ENGINE.caffe, "set_device", called.append)
+    monkeypatch.setattr(ENGINE.caffe, "set_mode_gpu", lambda: called.append("GPU"))
+    assert ENGINE.use_device("1") == "GPU 1" and called == [1, "GPU"]

@@ -130,7 +130,7 @@ def test_a_training_without_its_gpus_ends_with_a_line(gpus):
 
 
 def test_an_original_caffe_starts_no_several_processes(monkeypatch):
-    bvlc = types.SimpleNamespace(gpu_count=lambda: 2, trains_together=False)
+    bvlc = types.SimpleNamespace(gpu_count=lambda: 0, trains_together=False)
     monkeypatch.setattr(engines, "load", lambda: bvlc)
     monkeypatch.setattr("sys.argv", ["relay train", "--model", "plain10", "--gpu", "0,1"])
     with pytest.raises(SystemExit, match="^train: --gpu 0,1: an original Caffe trains in one"):

@@ -387,6 +387,19 @@ def test_maps_keep_the_order_and_stay_bounded(ordered_map):
     assert list(results) == [-k for k in range(10, 1000)]
 
 
+@pytest.mark.parametrize("tool", ["demo_scenes", "data_folder"])
+def test_a_tool_that_is_interrupted_while_it_is_imported_says_a_line(tmp_path, tool):
+    (tmp_path / "cv2.py").write_text("raise KeyboardInterrupt")
+    path = os.pathsep.join([str(tmp_path), f"{ROOT}/python", str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-m", "relaybp.data_prep", tool, "x", "y"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (130, f"{tool}: interrupted\n")
+
+
 SLOW_OPENCV = """
 import time
 print("importing", flush=True)

@@ -154,6 +154,19 @@ def test_a_full_disk_is_still_said(monkeypatch):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
 
 
+def test_a_home_without_room_for_a_cache_is_no_news(tmp_path):
+    environment = {**os.environ, "MPLCONFIGDIR": "/dev/null/cache", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "relaybp", "plot", "--help"],
+        env={**environment, "PYTHONPATH": f"{ROOT}/python:{ROOT}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("usage: relay plot") and not done.stderr
+
+
 # ---- system errors -------------------------------------------------------------------------------
 
 REASONS = [

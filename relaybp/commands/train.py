@@ -59,9 +59,9 @@ def main():
     gpus = args.gpu.split(",")
     if len(gpus) > 1 and "LOCAL_RANK" not in os.environ:
         engine = engines.load()
-        refuse_missing(gpus, engine.gpu_count())
         if not engine.trains_together:
             sys.exit(f"train: --gpu {args.gpu}: {distributed.ONE_PROCESS}")
+        refuse_missing(gpus, engine.gpu_count())
         sys.exit(launch(["-m", "relaybp", "train", *sys.argv[1:]], len(gpus)))
     streams.protect()
     several, first = "LOCAL_RANK" in os.environ, os.environ.get("RANK", "0") == "0"

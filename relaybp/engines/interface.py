@@ -73,7 +73,6 @@ class Engine(ABC):
             return "CPU"
         if not gpu.isdigit():
             raise RelayError(f"GPU={gpu}: expected auto, none or a GPU's number")
-        refuse_missing([gpu], self.gpu_count())
         self.caffe.set_device(int(gpu))
         self.caffe.set_mode_gpu()
         return f"GPU {gpu}"

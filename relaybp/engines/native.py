@@ -23,7 +23,7 @@ from ..layers import register
 from ..layers.native.build import LIBRARIES
 from ..layers.split import Split
 from ..run_folder import read
-from .interface import Engine, Step, check_same
+from .interface import Engine, Step, check_same, refuse_missing
 
 
 class Native(Engine):
@@ -35,6 +35,10 @@ class Native(Engine):
         register(self.caffe)
 
     # ---- the machine -------------------------------------------------------------------------
+
+    def use_device(self, gpu: str = "auto", precision: str = "fp32") -> str:
+        refuse_missing([gpu], self.gpu_count())
+        return super().use_device(gpu, precision)
 
     def set_precision(self, precision: str) -> None:
         self.caffe.set_precision(precision)

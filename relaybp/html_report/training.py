@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..cli import more
+from ..cli import command, more
 from ..errors import RelayError
 from ..figures.run_tables import spread
 from ..lock import state_of
@@ -27,6 +27,7 @@ def overview(source: Source) -> dict[str, Any]:
     found = record["identity"]
     return {
         "path": source.folder,
+        "evaluate": command("evaluate", source.folder),
         "model": found.get("model", {}).get("name", source.name),
         "method": METHODS.get(found.get("method", {}).get("schedule", ""), "not recorded"),
         "state": state_of(source.folder) or "not recorded",

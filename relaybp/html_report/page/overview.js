@@ -111,7 +111,7 @@ function evaluations(runs) {
       "p",
       { class: "missing" },
       "No evaluation yet: ",
-      el("code", null, `relay evaluate ${runs[0]?.overview.path ?? "RUN"}`),
+      el("code", null, runs[0]?.overview.evaluate ?? "relay evaluate RUN"),
       " measures errors by class and keeps the scores.",
     );
   const head = [
