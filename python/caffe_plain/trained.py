@@ -41,8 +41,9 @@ def files_of(folder: str, weights: str | None = None) -> Trained:
             f"{folder}: no deploy.prototxt there; expected a folder that a training of a net with "
             "a softmax loss made"
         )
-    there = (path if os.path.isfile(path) else "" for path in (mean, classes))
-    return Trained(deploy, weights or newest_weights(folder), *there, rgb=_trained_on_rgb(folder))
+    mean, classes = (path if os.path.isfile(path) else "" for path in (mean, classes))
+    rgb = _trained_on_rgb(folder)
+    return Trained(deploy, weights or newest_weights(folder), mean, classes, rgb)
 
 
 def _trained_on_rgb(folder: str) -> bool:
