@@ -61,6 +61,8 @@ def prepare(
     archive: str | Path, out: str | Path, lmdb: bool = False, labels: str = "fine"
 ) -> tuple[int, int, int]:
     """Write the images or LMDBs; returns (images to train with, images to validate, classes)."""
+    if not Path(archive).exists():
+        raise PrepError(f"{archive}: no such file or folder; expected CIFAR's archive")
     if not is_archive(archive) and not Path(archive).is_dir():
         raise PrepError(f"{archive} is neither an archive (tar.gz) nor a folder")
     with unpacked(archive) as folder:

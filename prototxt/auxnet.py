@@ -21,7 +21,7 @@ step { normalize: true own_momentum: true loss_ratio_guard: 2 }
 """
 ABOUT = """
 AuxNet (Guo et al., "The Shallow End", 2016): a pre-activation ResNet of {depth} layers{wide} for
-CIFAR-10 with outputs at {layers} and {depth}. Every output classifies the same labels, is
+{data} with outputs at {layers} and {depth}. Every output classifies the same labels, is
 tested, and is a model of its own depth: `deploy.prototxt` has the last output,
 `deploy_auxN.prototxt` stops after layer N. The snapshots fit them all.
 
@@ -48,8 +48,12 @@ def auxnet(
     project: bool = False,
     notes: str = "",
     expected: str = "",
+    data: str = "CIFAR-10",
 ) -> Model:
-    """The Model of an AuxNet of `depth` layers with auxiliary outputs after the given layers."""
+    """The Model of an AuxNet of `depth` layers with auxiliary outputs after the given layers.
+
+    data: the set that its readme names.
+    """
     blocks = (depth - 2) // 6
     weights = {layer: max((layer / outputs[-1]) ** 2, 0.01) for layer in outputs}
     names = {layer: _block_at(layer, blocks) for layer in outputs}
@@ -64,6 +68,7 @@ def auxnet(
             wide=f", {widths[0] // 16} times as wide," if widths[0] > 16 else "",
             last=outputs[-1],
             notes=notes,
+            data=data,
         )
         + cifar.PIXEL_SCALE
         + cifar.BATCH_NORM

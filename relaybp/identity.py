@@ -20,6 +20,7 @@ from typing import Any
 from caffe_plain.database import data_file, open_database
 from caffe_plain.files import checksum, write_atomically
 from caffe_plain.phases import TEST, TRAIN, layers_of, state_of
+from caffe_plain.trained import RECORD
 from caffe_plain.version import VERSION
 
 from . import batch_change
@@ -27,7 +28,6 @@ from .errors import RelayError
 from .relay_file import schedule_name
 from .run_folder import STANDARD_STAGE
 
-FILE = "run.json"
 RUNNING, INTERRUPTED, FINISHED = "running", "interrupted", "finished"
 WHOLE_BYTES = 1 << 29  # databases up to this size are read whole
 SAMPLES = 1000  # records that are read of larger ones
@@ -243,7 +243,7 @@ def _number(value: Any) -> str:
 
 def read(run: str) -> dict[str, Any] | None:
     """What RUN/run.json holds: identity, places, commit, state, iteration; None without one."""
-    path = os.path.join(run, FILE)
+    path = os.path.join(run, RECORD)
     if not os.path.exists(path):
         return None
     try:
@@ -263,7 +263,7 @@ def checksum_of(run: str) -> str:
 
 def write(run: str, record: dict[str, Any]) -> None:
     """Write RUN/run.json whole or not at all."""
-    write_atomically(os.path.join(run, FILE), json.dumps(record, indent=1) + "\n")
+    write_atomically(os.path.join(run, RECORD), json.dumps(record, indent=1) + "\n")
 
 
 def begin(
@@ -311,7 +311,7 @@ def check(run: str, wanted: dict[str, Any], goes_on: bool = False) -> dict[str, 
     if record is None:
         if os.path.isdir(run) and any("_iter_" in name for name in os.listdir(run)):
             raise RelayError(
-                f"{run}: there are snapshots, but no {FILE} that says what they were trained on; "
+                f"{run}: there are snapshots, but no {RECORD} that says what they were trained on; "
                 "move the folder away, or choose another"
             )
         return None

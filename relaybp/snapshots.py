@@ -10,7 +10,7 @@ import os
 
 from caffe_plain.errors import DataError
 from caffe_plain.files import checksum, write_atomically
-from caffe_plain.snapshots import LIST, check, iteration, part, parts, stems
+from caffe_plain.snapshots import LIST, check, iteration, part, parts, sealed, stems
 
 AUTO = "auto"
 
@@ -56,10 +56,10 @@ def prune(prefix: str, keep: int, best: int | None = None, every: int = 0) -> li
     keep: how many of the newest stay; best: the iteration of one more that does; every: those of
     its multiples do, too.
     """
-    sealed = [stem for stem in stems(prefix) if os.path.exists(stem + LIST)]
+    whole = sealed(prefix)
     gone = [
         stem
-        for stem in sealed[: max(len(sealed) - keep, 0)]
+        for stem in whole[: max(len(whole) - keep, 0)]
         if iteration(stem) != best and not (every and iteration(stem) % every == 0)
     ]
     for stem in gone:

@@ -342,8 +342,11 @@ def test_cifar_images_and_lists(tmp_path):
 
 
 def test_cifar_errors(tmp_path):
-    with pytest.raises(PrepError, match="none is neither an archive .* nor a folder"):
+    with pytest.raises(PrepError, match="none: no such file or folder"):
         cifar.prepare(tmp_path / "none", tmp_path / "out")
+    (tmp_path / "text").touch()
+    with pytest.raises(PrepError, match="text is neither an archive .* nor a folder"):
+        cifar.prepare(tmp_path / "text", tmp_path / "out")
     with pytest.raises(PrepError, match="is not CIFAR: expected in it batches.meta.txt or"):
         cifar.prepare(tmp_path, tmp_path / "out")
     (tmp_path / "batches.meta.txt").write_text("a\nb\n")

@@ -145,6 +145,21 @@ def test_records_in_rgb_order_get_photos_in_rgb_order(tmp_path, photos):
     np.testing.assert_allclose(answers.scores, expected.scores, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.usefixtures("clean_log")
+def test_caffes_classification_feeds_the_order_that_the_run_was_trained_on(tmp_path, photos, capfd):
+    run = make(tmp_path, photos, {"resize_width": 13, "resize_height": 13}, NORMAL)
+    scores = {}
+    for rgb in (False, True):
+        record = json.loads((run / "run.json").read_text())
+        record["images"]["rgb"] = rgb
+        (run / "run.json").write_text(json.dumps(record))
+        assert classification.main([str(run), str(photos / "a.png")]) == 0
+        answers = classify(caffe, str(run), files_of(str(run)), [str(photos / "a.png")])
+        name, scores[rgb] = answers.best(0, 1)[0]
+        assert f'{scores[rgb]:.4f} - "{name}"' in capfd.readouterr().out
+    assert scores[True] != pytest.approx(scores[False], abs=1e-3)  # the photo has colours
+
+
 def call(monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["relay classify", *map(str, words), "--gpu", "none"])
     command.main()

@@ -244,6 +244,19 @@ def test_settings_and_stages_reach_the_solver(folder, monkeypatch):
     assert param.net == str(folder / "net.prototxt")  # beside the solver
 
 
+@pytest.mark.parametrize("mark", ["run.json", "snap_iter_4.sha256"])
+def test_train_does_not_write_over_the_snapshots_of_a_run(
+    folder, tmp_path, monkeypatch, capfd, mark
+):
+    """RUN/solver.prototxt names RUN/NAME as its snapshot_prefix."""
+    monkeypatch.chdir(folder)
+    (tmp_path / mark).write_text("{}")
+    prefix = f"snapshot_prefix={tmp_path}/snap"
+    assert main.main(["train", "-solver", "solver.prototxt", "-set", prefix]) == 1
+    assert "-set snapshot_prefix=" in capfd.readouterr().err
+    assert os.listdir(tmp_path) == [mark]
+
+
 def test_solver_mode_gpu_is_taken_up(folder):
     param = caffe_pb2.SolverParameter(solver_mode=caffe_pb2.SolverParameter.GPU)
     assert train_command._gpu_of(param) == "0"

@@ -285,6 +285,20 @@ def test_losses_whose_branches_begin_at_one_blob_stand_beside_each_other(scores)
         assert math.dist(one, other) > 2 * picture.RADIUS
 
 
+def test_all_arrows_have_the_form_that_fits_the_shortest():
+    trunk, found = model_plan("plain16")
+    with style.styled():
+        figure = picture.figure_of([picture.Drawing("a", trunk, found, "RELAY")], 0.25)
+    shown = [text.get_text() for text, _ in figure_texts.texts(figure)]
+    assert {"loss:  conv2_1 to fc", "aux_loss:  conv1_1 to conv2_5"} <= set(shown)
+
+
+@pytest.mark.parametrize("name", ["vgg19", "auxnet-56-5"])
+def test_a_report_fits_a_terminal(name):
+    lines = table.report(name, *model_plan(name), "RELAY").splitlines()
+    assert max(map(len, lines)) <= 80
+
+
 @pytest.mark.parametrize("name", ["vgg19", "auxnet-56-5"])
 def test_grey_boxes_are_explained_where_there_are_any(name):
     trunk, found = model_plan(name)

@@ -64,6 +64,7 @@ def test_curves(run):
     (axes,) = curves.errors([run]).axes
     assert lines(axes) == {run.name: ([2, 4], [75.0, 50.0])}
     assert axes.get_title(loc="left") == "error top1"
+    assert axes.get_ylim() == (0, pytest.approx(75 * 1.05))  # the marker at the top is whole
 
 
 def test_probed_values_stand_over_their_layers_the_trunk_first(run):
@@ -100,21 +101,31 @@ def names(axes):
 
 def test_errors_by_class_are_bars_with_names_the_worst_first(run):
     (axes,) = by_class.classes([run]).axes
-    assert names(axes) == ["fire", "ice"] and widths(axes) == {"crop": [25.0, 0.0]}
-    assert axes.yaxis_inverted()
+    assert names(axes) == ["fire", "ice"] and widths(axes) == {"crop": [75.0, 50.0]}
+    assert axes.yaxis_inverted() and axes.get_xlabel() == "top-1 error, %"
+    assert not any(bar.get_linewidth() for bar in axes.patches)  # 0 % is no bar at all
 
 
 def test_runs_are_compared_class_by_class(run, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "metrics.csv").write_text(METRICS)
-    (other / "per_class_crop.csv").write_text("class,images,top5_error\nfire,4,10\nice,2,90\n")
+    (other / "per_class_crop.csv").write_text(
+        "class,images,top1_error,top5_error\nfire,4,10,1\nice,2,90,2\n"
+    )
     (axes,) = by_class.classes([run, Run(str(other))]).axes
     assert names(axes) == ["ice", "fire"]
-    assert widths(axes) == {f"{run.name}: crop": [0.0, 25.0], "other: crop": [90.0, 10.0]}
+    assert widths(axes) == {f"{run.name}: crop": [50.0, 75.0], "other: crop": [90.0, 10.0]}
     one, two = (each.patches for each in axes.containers)
     for above, below in zip(one, two, strict=True):  # bars of a class touch, and do not overlap
         assert above.get_y() + above.get_height() == pytest.approx(below.get_y())
+
+
+def test_with_many_classes_five_guesses_count(tmp_path, run):
+    rows = "".join(f"class {k},2,{k + 50},{k}\n" for k in range(21))
+    (tmp_path / "per_class_crop.csv").write_text("class,images,top1_error,top5_error\n" + rows)
+    (axes,) = by_class.classes([Run(str(tmp_path))]).axes
+    assert widths(axes)["crop"][0] == 20.0 and axes.get_xlabel() == "top-5 error, %"
 
 
 def test_of_many_classes_the_worst_are_shown(run):

@@ -146,12 +146,14 @@ def test_rows_that_only_report_are_left_out_where_nothing_reported_is_shown():
 # ---- data ----------------------------------------------------------------------------------------
 
 
-def small_set(folder, classes=10, train=20, val=10):
+def small_set(folder, classes=10, train=20, val=10, size=32):
     folder.mkdir(parents=True)
-    write_database(folder / "train_lmdb", train, 1)
-    write_database(folder / "val_lmdb", val, 2)
+    write_database(folder / "train_lmdb", train, 1, size)
+    write_database(folder / "val_lmdb", val, 2, size)
     (folder / "mean.binaryproto").write_bytes(
-        caffe_pb2.BlobProto(shape={"dim": [1, 3, 16, 16]}, data=[100] * 768).SerializeToString()
+        caffe_pb2.BlobProto(
+            shape={"dim": [1, 3, size, size]}, data=[100] * 3 * size**2
+        ).SerializeToString()
     )
     (folder / "classes.txt").write_text("".join(f"class {k}\n" for k in range(classes)))
     return folder
@@ -189,6 +191,15 @@ def test_missing_and_wrong_data_is_an_error(tmp_path, spoil, message):
     with pytest.raises(CaffeError) as error:
         data.find(["cifar10"], {"CIFAR10": str(folder)}, "out")
     assert re.search(message, str(error.value))
+
+
+def test_photos_are_no_cifar(tmp_path):
+    folder = small_set(tmp_path / "set", size=48)
+    message = (
+        r"train_lmdb are 3x48x48, expected 3x32x32; see CIFAR in data_prep/README\.md \(--lmdb"
+    )
+    with pytest.raises(RelayError, match=message):
+        data.find(["cifar10"], {"CIFAR10": str(folder)}, "out")
 
 
 def test_without_data_there_is_nothing_to_train_on():
@@ -232,7 +243,7 @@ def test_long_tailed_sets_are_made_of_cifar_once_for_each_whole_set(tmp_path):
     other = small_set(tmp_path / "other", train=400)  # with the same keys, as CIFAR's always are
     for sets, (name, records) in enumerate((("train_lmdb", 400), ("val_lmdb", 10)), 2):
         shutil.rmtree(other / name)
-        write_database(other / name, records, 3)
+        write_database(other / name, records, 3, 32)
         data.find(["cifar10-tail50"], {"CIFAR10": str(other)}, str(tmp_path / "out"))
         assert len(list((tmp_path / "out").iterdir())) == sets
 
@@ -496,6 +507,13 @@ def test_scenes_that_cannot_be_drawn_are_an_error(tmp_path, capfd):
     with pytest.raises(RelayError, match="no data to train on, for the reason above"):
         data.drawn(str(tmp_path / "file" / "scenes"))
     assert "file/scenes: " in capfd.readouterr().err
+
+
+def test_a_dry_run_leaves_nothing(tmp_path):
+    printed = script("table3", tmp_path, "--dry-run")
+    assert re.search(r"^  drawn: drawn scenes, nothing that a paper reports$", printed, re.M)
+    assert re.search(r"_relay-seed1: to train; \d+ iterations", printed)
+    assert not list(tmp_path.iterdir())
 
 
 def test_wrong_data_is_an_error_before_anything_is_made(tmp_path):

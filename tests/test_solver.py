@@ -4,8 +4,11 @@ tests/golden/solvers.npz and solver_snapshots.npz hold what tests/oracle/record_
 recorded under BVLC Caffe.
 """
 
+import itertools
 import logging
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ import torch
 import caffe
 import solver_cases
 from caffe.proto import caffe_pb2
+from caffe_plain import glog
 from solver_cases import STEPS
 
 TOLERANCE = 5e-6  # of a blob's largest value, after ten updates in float32
@@ -258,6 +262,26 @@ def test_step_tests_trains_and_snapshots_when_due(tmp_path, caplog):
         f"Snapshotting to binary proto file {prefix}4.caffemodel",
         f"Snapshotting solver state to binary proto file {prefix}4.solverstate",
     ]
+
+
+def test_a_loop_of_single_steps_has_the_speed_of_one_run(tmp_path, caplog, monkeypatch):
+    """Each reading of the clock is a second later; a line shows how many there were since."""
+    caplog.set_level(logging.INFO, "caffe")
+    seconds = itertools.count()
+    clock = SimpleNamespace(**{**vars(time), "monotonic": lambda: float(next(seconds))})
+    monkeypatch.setattr(glog, "time", clock)
+    solver = solver_cases.make_solver(solver_cases.CASES["SGD_clip"] + " display: 5", str(tmp_path))
+    for _ in range(11):
+        solver.step(1)
+    shown = [r.getMessage() for r in caplog.records if "iter/s" in r.getMessage()]
+    assert [line.split(",")[0] for line in shown] == [
+        "Iteration 0 (0 iter/s",
+        "Iteration 5 (5 iter/s",
+        "Iteration 10 (5 iter/s",
+    ]
+    solver.iter = 0  # as after a restored snapshot
+    solver.step(1)
+    assert "Iteration 0 (0 iter/s, 1s/5 iters)" in caplog.text
 
 
 def test_solve_ends_with_a_snapshot_a_loss_and_a_test(tmp_path, caplog):

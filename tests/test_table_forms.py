@@ -76,6 +76,9 @@ def test_the_terminal_aligns_columns_and_latex_escapes():
     header, first = lines[3], lines[4]
     assert first.index("50.91") == header.index("top-1 reported")
     assert first.index("51.50") == header.index("top-1 measured")
+    (second,) = (k for k, line in enumerate(lines) if "top-5 reported" in line)
+    assert "error in %" in lines[second] and "standard BP" in lines[second + 1]
+    assert max(map(len, lines)) <= 80  # therefore top-5 by itself
     tex = writers.latex(filled())
     assert "Relay BP & 49.75 (1.16) & 49.50 $\\pm$ 0.71 (2.00) & 17.83 (1.17)" in tex
     assert "error in \\% & top-1 reported" in tex and tex.count("\\begin{tabular}{lrrrrr}") == 1

@@ -58,8 +58,8 @@ test_iter: 3 test_interval: 10 snapshot_prefix: "small" solver_mode: CPU
 RELAY = 'flow { loss: "loss" to: "conv2" } flow { loss: "aux_loss" to: "conv1" }\n'
 
 
-def write_database(path, count, seed):
-    """Images whose class is their brightness: 3 x 16 x 16, raw."""
+def write_database(path, count, seed, size=16):
+    """Images whose class is their brightness: 3 x size x size, raw."""
     random = np.random.RandomState(seed)
     with (
         lmdb.open(str(path), map_size=1 << 24) as environment,
@@ -67,7 +67,7 @@ def write_database(path, count, seed):
     ):
         for index in range(count):
             label = index % CLASSES
-            pixels = np.clip(random.normal(60 + 60 * label, 30, (3, 16, 16)), 0, 255)
+            pixels = np.clip(random.normal(60 + 60 * label, 30, (3, size, size)), 0, 255)
             datum = caffe.io.array_to_datum(pixels.astype(np.uint8), label)
             transaction.put(b"%08d" % index, datum.SerializeToString())
 

@@ -133,14 +133,15 @@ def tiles(data):
 filters = tiles(net.params["conv1"][0].data.transpose(0, 2, 3, 1)[..., ::-1])  # RGB
 activations = tiles(net.blobs["conv1"].data[0])
 
-figure, panels = plt.subplots(2, 2, figsize=(9, 8))
+figure, panels = plt.subplots(2, 2, figsize=(9, 8), layout="constrained")
 panels[0, 0].imshow(transformer.deprocess("data", net.blobs["data"].data[0]).clip(0, 1))
 panels[0, 0].set_title("what the net sees")
 panels[0, 1].imshow(filters)
 panels[0, 1].set_title("filters of conv1")
 panels[1, 0].imshow(activations, cmap="gray")
 panels[1, 0].set_title("conv1, after its ReLU")
-panels[1, 1].bar(CLASSES, probabilities)
+panels[1, 1].barh(CLASSES, probabilities)
+panels[1, 1].invert_yaxis()  # the first on top
 panels[1, 1].set_title("probabilities")
 figure.savefig(options.out / "inside.png")
 plt.close(figure)

@@ -7,6 +7,7 @@ import torch
 import caffe
 
 HERE = Path(__file__).parent
+STEP = 0.01  # of the bias, for the difference quotient
 caffe.proto.extend(HERE / "gate.proto")  # before any net is made
 
 
@@ -44,9 +45,19 @@ class Gate(caffe.TensorLayer):
 def main():
     net = caffe.Net(str(HERE / "net.prototxt"), caffe.TRAIN)
     net.blobs["x"].data[...] = 1
-    loss = net.forward()["loss"]
+    loss = float(net.forward()["loss"])
     net.backward()
-    print(f"loss {float(loss):.4f}, bias diff {net.params['gate'][0].diff}")
+    bias = net.params["gate"][0]
+    slope = float(bias.diff[0])
+    losses = []
+    for step in (STEP, -2 * STEP):
+        bias.data[0] += step
+        losses.append(float(net.forward()["loss"]))
+    quotient = (losses[0] - losses[1]) / (2 * STEP)
+    print("The layer Gate, with the gate_param of net.prototxt, on ones:")
+    print(f"loss {loss:.4f}; its derivative by the bias of channel 0")
+    print(f"  by the layer's backward       {slope:.4f}")
+    print(f"  by a difference quotient      {quotient:.4f}")
 
 
 if __name__ == "__main__":

@@ -14,4 +14,4 @@ SVHN test error, % (multi-way; the second figure is the authors' variant marked 
 | 1.96 / 1.75 | 1.84 / 1.63 | 2.06 / 1.70 |
 """
 
-MODEL = auxnet(44, [39], notes=SHORTCUTS, expected=EXPECTED)
+MODEL = auxnet(44, [39], notes=SHORTCUTS, expected=EXPECTED, data="SVHN")

@@ -140,6 +140,7 @@ class SolverLog:
         self.param, self.quiet = param, quiet
         self._losses: deque[Any] = deque(maxlen=max(param.average_loss, 1))
         self._shown_at: tuple[int, float] | None = None  # (iteration, seconds)
+        self._next: int | None = None  # the iteration after the last one
 
     def solving(self, name: str) -> None:
         """A training of the net `name` begins: log readers count their seconds from here."""
@@ -148,9 +149,14 @@ class SolverLog:
             say("solver", f"Learning Rate Policy: {self.param.lr_policy}")
 
     def begin(self, iteration: int) -> None:
-        """Start a run of iterations, smoothed and timed by itself."""
+        """Start a run of iterations, smoothed by itself.
+
+        It is timed from here, or from the last line where it goes on after the run before it, so
+        that a loop of solver.step(1) has the speed of one step(n).
+        """
         self._losses.clear()
-        self._shown_at = (iteration, time.monotonic())
+        if iteration != self._next:
+            self._shown_at = (iteration, time.monotonic())
 
     @property
     def smoothed_loss(self) -> float:
@@ -166,6 +172,7 @@ class SolverLog:
         if self._losses:
             self._losses[-1] = float(self._losses[-1])
         self._losses.append(loss)
+        self._next = solver.iter + 1
         due, param = self.due(solver.iter), self.param
         if due:
             self._show(solver)

@@ -86,6 +86,11 @@ def iteration(stem: str) -> int:
     return int(stem.rpartition("_iter_")[2])
 
 
+def sealed(prefix: str) -> list[str]:
+    """The stems of the snapshots that have a list, ascending by iteration."""
+    return [stem for stem in stems(prefix) if os.path.exists(stem + LIST)]
+
+
 def parts(stem: str) -> list[str]:
     """The files of a snapshot, without the list, by name."""
     paths = sorted(glob.iglob(glob.escape(stem) + ".*"))

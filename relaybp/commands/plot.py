@@ -43,4 +43,4 @@ def main() -> None:
             if figure:
                 title(figure, curves.heading(runs))
                 written += save(figure, os.path.join(out, name))
-    print(f"{len(written)} files: " + ", ".join(written))
+    print(f"{len(written)} files:", *written, sep="\n  ")

@@ -18,6 +18,7 @@ from typing import Any
 
 from caffe_plain.errors import CaffeError
 from caffe_plain.files import write_atomically
+from caffe_plain.trained import RECORD
 
 from .. import engines, identity
 from ..cli import Parser, Runs
@@ -27,7 +28,7 @@ from ..lock import KILLED, state_of
 from ..tables import METRICS, PROBE
 
 EVERY_S = 5  # between two looks at runs that are watched
-WATCHED = (METRICS, PROBE, identity.FILE, "results")
+WATCHED = (METRICS, PROBE, RECORD, "results")
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -174,6 +175,10 @@ def run(command: str, about: str, makers: Makers, finish: Callable[[Production],
     """The whole of a command: its arguments, the plan, and unless it is a dry run, `finish`."""
     args = parser(command, about, makers, os.environ).parse_args()
     try:
+        if args.dry_run and not os.path.exists(args.out):
+            with tempfile.TemporaryDirectory() as args.out:  # for the data that a plan is made with
+                plan(args, makers, os.environ)
+            return
         production = plan(args, makers, os.environ)
         if not args.dry_run:
             finish(production)

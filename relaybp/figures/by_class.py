@@ -18,7 +18,10 @@ INCH = 0.13  # of a bar
 
 
 def classes(runs: Sequence[Run]) -> Figure | None:
-    """The error of every class for each test, the worst class first; of many, the worst ones."""
+    """The error of every class for each test, the worst class first; of many, the worst ones.
+
+    Which error: see Run.classes.
+    """
     found = {label_of(runs, run, test): run.classes[test] for run in runs for test in run.classes}
     if not found:
         return None
@@ -60,7 +63,7 @@ def bars(
     thick = 0.8 / len(values)
     for number, (key, errors) in enumerate(values.items()):
         places = [k + thick * (number + 0.5) - 0.4 for k in range(len(names))]
-        axes.barh(places, errors, thick, color=colours[key], edgecolor=colours[key], label=key)
+        axes.barh(places, errors, thick, color=colours[key], linewidth=0, label=key)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="top-5 error, %", ylim=(len(names) - 0.4, -0.6))
     axes.grid(False, axis="y")

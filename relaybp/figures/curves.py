@@ -14,6 +14,7 @@ from ..style import legend_beside, panels
 from .run_tables import Run
 
 DASHES = ("-", "--", ":", "-.")  # of runs
+HEADROOM = 1.05  # so that a marker at the top is whole
 SMOOTHED = 40  # about how many points a smoothed curve has
 
 
@@ -72,7 +73,7 @@ def errors(runs: Sequence[Run]) -> Figure | None:
                     x, y, style, color=of_run(place), ms=5, mec="white", lw=1.6, label=run.name
                 )
         panel.set_title(name.replace("accuracy", "error").replace("_", " "), loc="left")
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(bottom=0, top=panel.dataLim.ymax * HEADROOM or None)
         _finish(panel, "test error, %")
     return figure
 

@@ -11,6 +11,7 @@ from typing import Any
 from .. import identity, tables
 from ..errors import RelayError
 
+FEW = 20  # classes, of which five guesses are nearly always enough
 Values = dict[int, dict[str, float]]  # {iteration: {layer: value}}
 
 
@@ -19,8 +20,8 @@ class Run:
 
     model: its name, "" where nothing recorded it; curves: {(train or test, name): {iteration:
     value}}; parts: {"trunk" or a loss: its layers}; classes: {test: (k, [(class, top-k error in
-    %)], the best first)}, k being 5, or 1 of a net of five classes or fewer. Raises RelayError for
-    a folder without metrics.csv, or with a damaged table of classes.
+    %)], the best first)}, k being 5, or 1 of FEW classes or fewer. Raises RelayError for a folder
+    without metrics.csv, or with a damaged table of classes.
     """
 
     def __init__(self, folder: str):
@@ -62,7 +63,7 @@ def _class_errors(path: str) -> tuple[int, list[tuple[str, float]]]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        k = 5 if all(row["top5_error"] for row in rows) else 1
+        k = 5 if len(rows) > FEW else 1
         return k, [(row["class"], float(row[f"top{k}_error"])) for row in rows]
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise RelayError(

@@ -205,7 +205,6 @@ class Drawing:
     def _lane(self, flow):
         """A loss, its branch, and the arrow over all that it trains."""
         colour, y = self.colour[flow.loss], self.lanes_at[flow]
-        units = table.span(self.trunk, flow)
         x, beside, loss_at = self._loss(flow)
         bend = min(self.stack_bottom - 0.2, loss_at)
         way = [beside, beside, x, x], [loss_at, bend, bend, y]
@@ -217,36 +216,55 @@ class Drawing:
         self._text(beside, loss_at, "L", size=9, color=text_on(colour), weight="bold", zorder=7)
         above = loss_at + RADIUS + 0.35
         self._text(beside, above, flow.loss, weight="bold", halo=True)
-        low = self.left[units[0]] if units else x - 0.5
-        head, half = min(0.45, (x - low) / 2), LANE / 2
+        (low, tip, _), half = self._arrow(flow), LANE / 2
         self.axes.add_patch(
             Polygon(
                 [
                     (low, y),
-                    (low + head, y + half),
+                    (tip, y + half),
                     (x + 0.05, y + half),
                     (x + 0.05, y - half),
-                    (low + head, y - half),
+                    (tip, y - half),
                 ],
                 facecolor=colour,
                 edgecolor="none",
                 zorder=3,
             )
         )
-        self._lane_text(flow, units, low + head, x, y)
+        self._lane_text(flow)
 
-    def _lane_text(self, flow, units, low, high, y):
-        """As much as fits into the arrow of a flow, which reaches from `low` to `high`."""
-        reach = f"{units[0].name} to {units[-1].name}" if units else "its own branch"
-        texts = (
-            f"{flow.loss}, weight {flow.weight:.2g}:  {reach}",
-            f"{flow.loss}:  {reach}",
-            flow.loss,
-            short(flow.loss, max(1, int((high - low) * self.inch / CHARACTER))),
-        )
+    def _arrow(self, flow: Flow) -> tuple[float, float, float]:
+        """Where the arrow of a flow begins at the left, where its tip ends, and where it does."""
+        units, x = table.span(self.trunk, flow), self._loss(flow)[0]
+        low = self.left[units[0]] if units else x - 0.5
+        return low, low + min(0.45, (x - low) / 2), x
+
+    def _lane_text(self, flow):
+        """What a loss trains, in the form that fits into all arrows, or as much as into this."""
+        _, low, high = self._arrow(flow)
+        narrow = short(flow.loss, max(1, int((high - low) * self.inch / CHARACTER)))
+        texts = (*self._lane_forms(flow)[self._form() :], flow.loss, narrow)
         text = next((text for text in texts if self._fits(text, high - low)), "")
         colour = text_on(self.colour[flow.loss])
-        self._text((low + high) / 2, y - 0.02, text, color=colour, zorder=7)
+        self._text((low + high) / 2, self.lanes_at[flow] - 0.02, text, color=colour, zorder=7)
+
+    def _lane_forms(self, flow: Flow) -> tuple[str, str]:
+        units = table.span(self.trunk, flow)
+        reach = f"{units[0].name} to {units[-1].name}" if units else "its own branch"
+        return f"{flow.loss}, weight {flow.weight:.2g}:  {reach}", f"{flow.loss}:  {reach}"
+
+    def _form(self) -> int:
+        """The first of _lane_forms that fits into the arrow of every loss that trains the trunk."""
+        flows = [flow for flow in self.flows if table.span(self.trunk, flow)]
+        arrows = {flow: self._arrow(flow) for flow in flows}
+        fits = (
+            all(
+                self._fits(self._lane_forms(flow)[k], x - tip)
+                for flow, (_, tip, x) in arrows.items()
+            )
+            for k in range(2)
+        )
+        return next((k for k, fit in enumerate(fits) if fit), 1)
 
     def _loss(self, flow):
         """Where the line of a loss leaves the trunk, and the place (x, y) of its circle."""

@@ -1,9 +1,12 @@
 """What a plan says in text: the layers of each flow, overlaps, cost."""
 
+import textwrap
+
 from . import cost
 from .trunk import has_weights
 
 GIGA, MEGA = 1e9, 1e6
+WIDTH = 80  # of a terminal, in columns
 
 
 def report(title, trunk, flows, schedule):
@@ -46,7 +49,7 @@ def overlaps(trunk, flows):
 
 def _flow_rows(trunk, flows):
     graph, costs = trunk.graph, cost.multiply_adds(trunk.graph)
-    yield ("loss", "weight", "trains", "layers", "parameters", "forward", "backward", "diffs")
+    yield ("loss", "weight", "trains", "layers", "params", "forward", "backward", "diffs")
     yield ("", "", "", "", "MB", "GFLOP", "GFLOP", "MB")
     for flow in flows:
         units = span(trunk, flow)
@@ -69,20 +72,21 @@ def _flow_rows(trunk, flows):
 def _overlap_lines(trunk, flows):
     for here, units in overlaps(trunk, flows):
         count = len(units)
-        yield "{} to {} ({} unit{}): trained by {}".format(
+        text = "{} to {} ({} unit{}): trained by {}".format(
             units[0].name,
             units[-1].name,
             count,
             "s" * (count > 1),
             ", ".join(flow.loss for flow in here),
         )
+        yield from textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
     if not overlaps(trunk, flows):
         yield "No unit is trained by more than one loss."
 
 
 def steps(graph, flows, schedule):
     """[(what, Step)]: standard BP, multi-loss, and what the schedule adds to them."""
-    found = [("standard BP (without the branches)", cost.standard_step(graph))]
+    found = [("standard BP without branches", cost.standard_step(graph))]
     if len(graph.losses) > 1:
         found.append(("multi-loss", cost.joint_step(graph)))
     if schedule == "RELAY":
@@ -98,7 +102,8 @@ def steps(graph, flows, schedule):
 def _step_rows(graph, flows, schedule):
     rows = steps(graph, flows, schedule)
     standard = cost.total(rows[0][1])
-    yield ("", "forward", "weight gradients", "data gradients", "total", "of standard")
+    yield ("", "forward", "weight", "data", "total", "of")
+    yield ("", "", "gradients", "gradients", "", "standard")
     for name, step in rows:
         yield (
             name,
@@ -113,13 +118,12 @@ def _aligned(rows):
     rows = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
-        yield (
-            "  "
-            + "  ".join(
-                cell.rjust(width) if _is_number_column(rows, place) else cell.ljust(width)
-                for place, (cell, width) in enumerate(zip(row, widths))
-            ).rstrip()
-        )
+        line = " "
+        for place, (cell, width) in enumerate(zip(row, widths)):
+            line += (
+                " " + cell.rjust(width) if _is_number_column(rows, place) else f" {cell:{width}} "
+            )
+        yield line.rstrip()
 
 
 def _is_number_column(rows, place):

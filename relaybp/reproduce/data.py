@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from caffe_plain.database import count_records
 
-from .. import identity
+from .. import engines, identity
 from ..data_prep.subset import subset
 from ..errors import RelayError
+from ..evaluation.preparation import first_shape
 from ..image_data import make_by
 from ..run_folder import count_classes
 
@@ -35,15 +36,17 @@ class Kind:
     """What a variable may name.
 
     editions: by their number of classes; recipe: makes the folder; words: what `relay train` is
-    told of it, for the crops that are usual with it.
+    told of it, for the crops that are usual with it; shape: of all records, where the set has one.
     """
 
     variable: str
     editions: Mapping[int, Edition]
     recipe: str
     words: tuple[str, ...] = ()
+    shape: tuple[int, int, int] | None = None
 
 
+TINY = (3, 32, 32)
 PADDED = ("--feed", "scene", "--scene", "pad=4", "--scene", "shuffle=true")
 KINDS = {
     "imagenet": Kind(
@@ -57,9 +60,11 @@ KINDS = {
         },
         "Places",
     ),
-    "cifar10": Kind("CIFAR10", {10: Edition("CIFAR-10", (50_000,), 10_000)}, "CIFAR", PADDED),
-    "cifar100": Kind("CIFAR100", {100: Edition("CIFAR-100", (50_000,), 10_000)}, "CIFAR", PADDED),
-    "svhn": Kind("SVHN", {10: Edition("SVHN", (73_257, 604_388), 26_032)}, "SVHN"),
+    "cifar10": Kind("CIFAR10", {10: Edition("CIFAR-10", (50_000,), 10_000)}, "CIFAR", PADDED, TINY),
+    "cifar100": Kind(
+        "CIFAR100", {100: Edition("CIFAR-100", (50_000,), 10_000)}, "CIFAR", PADDED, TINY
+    ),
+    "svhn": Kind("SVHN", {10: Edition("SVHN", (73_257, 604_388), 26_032)}, "SVHN", shape=TINY),
 }
 TAILS = {"cifar10-tail7.5": 7.5, "cifar10-tail50": 50.0}  # CIFAR-10, long-tailed so many to one
 VARIABLES = tuple(kind.variable for kind in KINDS.values())
@@ -67,13 +72,20 @@ VARIABLES = tuple(kind.variable for kind in KINDS.values())
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set at hand. path: its folder, absolute; title: what it really is; train: records;
-    whole: the folder of the set that it is a part of."""
+    """A data set at hand.
+
+    path: its folder, absolute; title: what it really is; train: records; named: the folder that its
+    variable names, of a long-tailed set the whole one; "" of drawn scenes.
+    """
 
     path: str
     title: str
     train: int
-    whole: str = ""
+    named: str = ""
+
+    def __str__(self) -> str:
+        """The title, and the folder that a variable names."""
+        return f"{self.title} ({self.named})" if self.named else self.title
 
 
 def kind_of(key: str) -> Kind | None:
@@ -127,7 +139,15 @@ def check(kind: Kind, folder: str) -> DataSet:
         wanted = " or ".join(f"{one.title} has {count}" for count, one in kind.editions.items())
         raise RelayError(f"{what}: {classes} classes in classes.txt; {wanted}; {cure}")
     train, val = (count_records(os.path.join(folder, split)) for split in SPLITS)
-    return DataSet(folder, _title(kind.editions[classes], train, val), train)
+    for split in SPLITS if kind.shape else ():
+        height, width, channels = first_shape(engines.load().pb, os.path.join(folder, split))
+        if (channels, height, width) != kind.shape:
+            wanted = "x".join(map(str, kind.shape or ()))
+            raise RelayError(
+                f"{what}: the records of {split} are {channels}x{height}x{width}, expected "
+                f"{wanted}; {cure} (--lmdb)"
+            )
+    return DataSet(folder, _title(kind.editions[classes], train, val), train, named=folder)
 
 
 def long_tailed(key: str, whole: DataSet, out: str) -> DataSet:

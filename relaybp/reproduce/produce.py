@@ -75,7 +75,7 @@ class Production:
                 f"  {os.path.basename(run.folder)}: {state}; {run.iterations:,} iterations, "
                 f"{run.images:,} images{about}"
             )
-        used = (f"  {key}: {found.title} in {found.path}" for key, found in self.data.items())
+        used = (f"  {key}: {found}" for key, found in self.data.items())
         if not self.runs:
             return f"{self.table.title}: nothing to train"
         return "\n".join([self.table.title, "data:", *used, "runs:", *lines])
@@ -175,7 +175,7 @@ class Production:
         """What trains and tests one cell again."""
         options, runs = self.options, list(self.runs.values())
         paths = {
-            kind.variable: shlex.quote(found.whole or found.path)
+            kind.variable: shlex.quote(found.named)
             for key, found in self.data.items()
             if (kind := kind_of(key))
         }

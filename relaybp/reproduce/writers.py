@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import cells, reported
 from .cells import Measured
@@ -15,6 +15,7 @@ COLUMNS = [
     *("data", "row", "k", "reported", "source", "measured", "deviation", "improvement"),
     *("errors", "images", "protocol", "runs", "identities"),
 ]
+TERMINAL = 80  # columns
 FACTS = ("depth", "parameters", "multiply-adds")
 
 
@@ -88,14 +89,22 @@ class Page:
 
 
 def terminal(page: Page) -> str:
-    """Aligned columns."""
+    """Aligned columns; a table that is too wide comes once for each k."""
     lines = [page.title]
     for block in page.blocks:
-        rows = [block.header(), *block.rows()]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines += ["", block.title]
-        lines += ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        table = _aligned(block)
+        if isinstance(block, Filled) and max(map(len, table)) > TERMINAL:
+            parts = (replace(block, block=replace(block.block, ks=(k,))) for k in block.block.ks)
+            table = [line for part in parts for line in _aligned(part)]
+        lines += ["", block.title, *table]
     return "\n".join([*lines, "", *page.notes]) + "\n"
+
+
+def _aligned(block: Filled | LayerList) -> list[str]:
+    """The lines of a table, the header first."""
+    rows = [block.header(), *block.rows()]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def markdown(page: Page) -> str:

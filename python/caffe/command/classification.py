@@ -3,7 +3,8 @@
     classification deploy.prototxt network.caffemodel mean.binaryproto labels.txt image.jpg
     classification FOLDER image.jpg
 
-FOLDER is one that a training left: its deploy.prototxt, newest weights, mean and classes count.
+FOLDER is one that a training left: its deploy.prototxt, newest weights, mean, classes and order of
+colours (run.json; without it BGR) count.
 The image is read as convert_imageset reads it (upright, 8 bits per channel) and resized to the
 net's input; each channel's mean over mean.binaryproto is subtracted.
 """
@@ -37,7 +38,7 @@ def main(args=None):
 def _classify(options):
     files = _files(options)
     net = Net(files.deploy, TEST, weights=files.weights)
-    scores = predict(net, options.image, files.mean)
+    scores = predict(net, options.image, files.mean, files.rgb)
     labels = read_class_names(files.classes)
     if len(labels) != len(scores):
         raise CaffeError(
@@ -66,8 +67,11 @@ def _files(options):
     return Trained(options.deploy, options.weights, options.mean, options.labels)
 
 
-def predict(net, image_path, mean_path):
-    """The first output of the net for an image; without a mean file nothing is subtracted."""
+def predict(net: Net, image_path: str, mean_path: str, rgb: bool = False) -> np.ndarray:
+    """The first output of the net for an image; without a mean file nothing is subtracted.
+
+    rgb: the order of the channels that the net and the mean have; else BGR.
+    """
     if len(net.inputs) != 1 or len(net.outputs) != 1:
         raise CaffeError(
             f"classification: expected a net with one input and one output; found "
@@ -81,7 +85,7 @@ def predict(net, image_path, mean_path):
         )
     image = images.load(image_path, color=channels == 3)
     image = cv2.resize(image, (width, height)).reshape(height, width, channels)
-    planes = image.astype(np.float32)
+    planes = image[..., :: -1 if rgb else 1].astype(np.float32)
     if mean_path:
         planes -= _channel_means(mean_path, channels)
     blob.reshape(1, channels, height, width)

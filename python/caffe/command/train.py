@@ -14,6 +14,7 @@ from caffe_plain.errors import CaffeError, LostProcessError
 from caffe_plain.glog import logger, say
 from caffe_plain.settings import apply_setting
 from caffe_plain.signals import Signals
+from caffe_plain.trained import check_no_run
 
 from .. import device
 from ..files.text import read_solver
@@ -60,6 +61,7 @@ def train(options):
         options.precision,
         options.fixed_ways,
     )
+    check_no_run(job.param.snapshot_prefix)
     gpus = use_gpus(options.gpu or _gpu_of(job.param))
     with signals:
         if len(gpus) > 1:
