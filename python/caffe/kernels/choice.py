@@ -156,7 +156,7 @@ def make_fastest(
     """What the maker of the fastest way makes, such as packed weights; others' is not kept.
 
     call: from what is made, to what is measured. Two at a time are there while they are measured.
-    gain: what another way must bring; 1 if all have the same bits.
+    gain: what another way must bring; 1 where noise may decide, as all compute alike.
     """
     kept = []
 
