@@ -9,6 +9,7 @@ part of it: both may be moved, and named by any path.
 from __future__ import annotations
 
 import functools
+import glob
 import hashlib
 import json
 import os
@@ -24,6 +25,7 @@ from caffe_plain.trained import RECORD
 from caffe_plain.version import VERSION
 
 from . import batch_change
+from .cli import spelled
 from .errors import RelayError
 from .relay_file import schedule_name
 from .run_folder import STANDARD_STAGE
@@ -321,7 +323,18 @@ def check(run: str, wanted: dict[str, Any], goes_on: bool = False) -> dict[str, 
     found = differences(mine, wanted)
     if found:
         raise RelayError(
-            f"{run} holds another run:\n  " + "\n  ".join(found) + "\n"
-            "move the folder away, or choose another"
+            f"{run} holds another run: what it has, instead of what is asked for, is\n  "
+            + "\n  ".join(found)
+            + f"\nmove the folder away, or choose another{_going_on_from(run, record)}"
         )
     return record
+
+
+def _going_on_from(run: str, record: dict[str, Any]) -> str:
+    """How to train on from a run's last snapshot with other settings; "" where there is none."""
+    name = f"*_iter_{record['iteration']}.solverstate"
+    states = sorted(glob.glob(os.path.join(glob.escape(run), name)))
+    if not states:
+        return ""
+    words = f"{spelled('--snapshot', states[-1])} {spelled('--out', 'runs/new')}"
+    return f"; {words} goes on from it in a folder of its own"

@@ -175,11 +175,17 @@ def test_a_finished_run_is_not_trained_again_and_another_one_is_refused(folder):
     write_database(folder / "data" / "train_lmdb", 55, 1)
     before = (folder / "run" / "metrics.csv").read_bytes()
     printed = train(folder, expect=1)
-    assert "run holds another run:" in printed
+    assert "run holds another run: what it has, instead of what is asked for, is" in printed
+    state = "run/small_iter_20.solverstate"
+    assert f"--snapshot {state} --out runs/new goes on from it in a folder of its own" in printed
     assert "data: 50 training records instead of 55" in printed
     assert "settings: base_lr 0.05 instead of 0.1" in printed
     assert "Traceback" not in printed
     assert (folder / "run" / "metrics.csv").read_bytes() == before
+
+    (folder / "solver.prototxt").write_text(LONG.replace("1000000", "22"))
+    printed = train(folder, "--snapshot", state, "--out", "new")
+    assert f"Going on from {state}" in printed and ": 2 iterations in " in printed
 
 
 def test_snapshots_of_unknown_origin_are_refused(folder):
