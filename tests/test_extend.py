@@ -1,6 +1,7 @@
 """A user's own layers and messages: caffe.TensorLayer, caffe.proto.extend, the .proto reader."""
 
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,8 @@ def test_the_example_of_a_layer_of_ones_own(tmp_path):
         timeout=300,
     )
     assert "all well" in done.stdout, done.stderr[-2000:]
+    backward, quotient = re.findall(r"  by .* (\d+\.\d+)$", done.stdout, re.M)
+    assert float(backward) == pytest.approx(float(quotient), rel=1e-3)
 
 
 @pytest.mark.parametrize(
