@@ -39,7 +39,7 @@ def programs():
     for name, module, function in scripts:
         found[name] = getattr(importlib.import_module(module), function)
     for path in sorted((ROOT / "data_prep").glob("*.py")):
-        if '__name__ == "__main__"' in path.read_text():
+        if path.name != "__main__.py" and '__name__ == "__main__"' in path.read_text():
             found[path.name] = functools.partial(runpy.run_path, str(path), run_name="__main__")
     return found
 

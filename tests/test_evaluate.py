@@ -196,6 +196,7 @@ def test_where_nothing_can_be_kept_nothing_is_tested(run, monkeypatch, why):
     if why == "a file is there":
         (run / "results").touch()
     else:
+        (run / "results").mkdir()
         monkeypatch.setattr("os.access", lambda path, mode: path != str(run / "results"))
     monkeypatch.setattr(results, "Tester", None)
     with pytest.raises(OSError, match="results"):

@@ -135,7 +135,8 @@ def test_a_time_limit(tmp_path, undisturbed):
     folder = make(tmp_path / "run")
     training = Training(folder, "--time-limit", "0:00:00")
     assert training.wait() == 128 + signal.SIGXCPU
-    assert "SIGXCPU: a snapshot and the end come after this batch" in training.text
+    words = "time limit of 0:00:00 reached: a snapshot and the end come after this batch"
+    assert words in training.text
     assert Training(folder, "--time-limit", "1-0:00:00").wait() == 0
     assert_same_run(folder, undisturbed())
 

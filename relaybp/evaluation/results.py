@@ -146,7 +146,7 @@ def measure(
     path = os.path.join(run, FOLDER, file_name(identity))
     if os.path.exists(path):
         return _kept(path)
-    _make_folder(run)
+    _check_folder(run)
     engine.use_device(gpu, precision)
     title = f"{os.path.basename(os.path.normpath(run))} {identity['protocol']}"
     tester = Tester(engine.caffe, net_param, weights, protocol, title)
@@ -156,12 +156,12 @@ def measure(
     return _store(run, identity, scores, labels, names, class_names(feed), f"{run}, {weights}")
 
 
-def _make_folder(run: str) -> None:
-    """Make RUN/results/; raises OSError, before anything is tested, where nothing can be kept."""
-    folder = os.path.join(run, FOLDER)
-    os.makedirs(folder, exist_ok=True)
-    for path in (run, folder):
-        if not os.access(path, os.W_OK):
+def _check_folder(run: str) -> None:
+    """Raise OSError, before anything is tested, where no result can be kept."""
+    for path in (run, os.path.join(run, FOLDER)):
+        if os.path.exists(path) and not os.path.isdir(path):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        if os.path.exists(path) and not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
 
