@@ -151,11 +151,8 @@ def convolutions(
     found: dict[str, Callable[[], Call]] = {}
 
     def make(kernel, pack=_packed):
-        return Call(kernel, *call, pack(weight), panels_of(bias, outputs), rectify)
-
-    def make_by_tiles():
-        kernel, packed = "convolve_tiles" + _SUFFIX[dtype], _in_pieces(weight, windows)
-        return Call(kernel, *call, packed, panels_of(bias, outputs), rectify, dtype=dtype)
+        packed = pack(weight), panels_of(bias, outputs), rectify
+        return Call(kernel + _SUFFIX[dtype], *call, *packed, dtype=dtype)
 
     if groups == 1 and dtype == torch.float32:
         found["own"] = partial(make, "convolve_packed")
@@ -167,7 +164,8 @@ def convolutions(
             found["own Winograd"] = partial(make, "convolve_winograd", pack)
     if groups == 1:
         if native.library().has_tiles():
-            found["own tiles"] = make_by_tiles
+            pack = partial(_in_pieces, windows=windows)
+            found["own tiles"] = partial(make, "convolve_tiles", pack)
         return found
     if groups == inputs == outputs and inputs % LANES == 0:
         kernel = "convolve_channels" + _SUFFIX[dtype]

@@ -47,8 +47,9 @@ class Inference:
             losses += weighted_losses(node)
         self._fed = [(blob, blob.tensor) for node in self._sources for blob in node.tops]
         self._look_at_parameters()
-        self._has_skipped = self._is_finite()
-        return losses + (self._run_steps() if self._has_skipped else self._run_plainly())
+        kind = device.dtype(), [(tensor.shape, tensor.dtype) for _, tensor in self._fed]
+        self._has_skipped = self._is_finite(kind)
+        return losses + (self._run_steps(kind) if self._has_skipped else self._run_plainly())
 
     def spread(self) -> None:
         """After a pass: give every blob and layer what it would have if all layers had run.
@@ -79,21 +80,19 @@ class Inference:
                 self._planned = None
             self._seen = _Seen([blob for layer in self._folded for blob in layer.sources])
 
-    def _is_finite(self):
+    def _is_finite(self, kind):
         """Whether all numbers are, or what is not passes through all steps as it should."""
-        if self._plan is not None and self._plan.keeps_nan and self._kind() == self._planned:
+        if self._plan is not None and self._plan.keeps_nan and kind == self._planned:
             return True
         return all(layer.is_finite for layer in self._folded) and all(
             math.isfinite(tensor.sum()) for _, tensor in self._fed
         )
 
-    def _kind(self):
-        """What makes a difference to a plan, but for the parameters."""
-        return device.dtype(), [(tensor.shape, tensor.dtype) for _, tensor in self._fed]
+    def _run_steps(self, kind):
+        """Run by the plan, which the second pass of a kind makes, of the shapes the first left.
 
-    def _run_steps(self):
-        """Run by the plan, which the second pass of a kind makes, of the shapes the first left."""
-        kind = self._kind()
+        kind: what makes a difference to a plan, but for the parameters.
+        """
         if kind != self._planned or (self._plan is None and self._left != self._shapes()):
             self._plan, self._planned = None, kind
             losses = [loss for step in self._steps for loss in infer_step(step, self.spread)]

@@ -152,11 +152,12 @@ public:
 
     void operator()(long begin, long end) const {
         Multiplier multiplier;
+        const Parts part(tiles_, chunks_);
         for (long last; begin < end; begin = last) {
             long chunk = begin / panels_;
             last = std::min(end, (chunk + 1) * panels_);
-            long first_tile = tiles_ * chunk / chunks_, last_tile = tiles_ * (chunk + 1) / chunks_;
-            long pairs = (last_tile - first_tile + 1) / 2, size = all_pieces_ * WHOLE;
+            long first_tile = part.begin(chunk), last_tile = part.begin(chunk + 1);
+            long pairs = over(last_tile - first_tile, 2), size = all_pieces_ * WHOLE;
             float* sums = scratch<Tiles>(pairs * SUMS + pairs * size);  // pairs * 2 * size halves
             bfloat16* copy = (bfloat16*)(sums + pairs * SUMS);
             for (long tile = first_tile; tile < last_tile; ++tile)
