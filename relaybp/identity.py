@@ -21,7 +21,7 @@ from typing import Any
 from caffe_plain.database import data_file, open_database
 from caffe_plain.files import checksum, write_atomically
 from caffe_plain.phases import TEST, TRAIN, layers_of, state_of
-from caffe_plain.trained import RECORD
+from caffe_plain.snapshots import RECORD
 from caffe_plain.version import VERSION
 
 from . import batch_change

@@ -16,6 +16,7 @@ from .errors import DataError
 from .files import checksum
 
 LIST = ".sha256"
+RECORD = "run.json"  # in a run's folder: what the run is
 _PART = re.compile(r"(\..+)?\.(caffemodel|solverstate|datastate)(\.h5)?", re.DOTALL)
 _LINE = re.compile(rb"([0-9a-f]{64})  ([^/]+)")
 
@@ -50,8 +51,8 @@ def newest_weights(folder: str) -> str:
 
 def no_such_run(folder: str) -> str:
     """What to say of a run's folder that does not exist: which one is the newest beside it."""
-    beside = os.path.join(glob.escape(os.path.dirname(folder)), "*", "run.json")
-    found = glob.glob(beside) or glob.glob(os.path.join("runs", "*", "run.json"))
+    beside = os.path.join(glob.escape(os.path.dirname(folder)), "*", RECORD)
+    found = glob.glob(beside) or glob.glob(os.path.join("runs", "*", RECORD))
     newest = os.path.dirname(max(found, key=os.path.getmtime)) if found else ""
     which = f"the newest run is {newest}" if newest else "expected one that a training made"
     return f"{folder}: no such folder; {which}"

@@ -7,9 +7,7 @@ import os
 from typing import NamedTuple
 
 from .errors import DataError
-from .snapshots import newest_weights, no_such_run, sealed
-
-RECORD = "run.json"  # in a run's folder: what the run is
+from .snapshots import RECORD, newest_weights, no_such_run, sealed
 
 
 class Trained(NamedTuple):

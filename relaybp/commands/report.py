@@ -18,7 +18,7 @@ from typing import Any
 
 from caffe_plain.errors import CaffeError
 from caffe_plain.files import write_atomically
-from caffe_plain.trained import RECORD
+from caffe_plain.snapshots import RECORD
 
 from .. import engines, identity
 from ..cli import Parser, Runs

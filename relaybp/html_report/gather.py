@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Callable
 
 from caffe_plain.errors import CaffeError
+from caffe_plain.snapshots import RECORD
 
 from .. import colours, identity
 from . import inside, network, outcome, training
@@ -26,7 +27,7 @@ PANELS: dict[str, Panel] = {
 }
 FIRST_FLOW = "flow {"
 FLOW = re.compile(r'flow { loss: "([^"]*)" to: "([^"]*)" }')
-FILES = ("solver.prototxt", "relay.prototxt", "extra.prototxt", "train_val.prototxt", "run.json")
+FILES = ("solver.prototxt", "relay.prototxt", "extra.prototxt", "train_val.prototxt", RECORD)
 
 
 def gather(engine: Any, folders: Sequence[str]) -> dict[str, Any]:
